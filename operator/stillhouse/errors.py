@@ -1,0 +1,176 @@
+"""The error tree.
+
+StillhouseError
+├── UserError                  exit 2: the file, the data or the command line is wrong
+│   ├── SpecError              the resource does not say what it must
+│   │   └── NotAvailable       a field that a later version implements
+│   ├── SourceError            a model or data URI cannot be used
+│   │   └── UnsafeSource       it could run code or reach outside its directory
+│   ├── DataError              rows, columns or splits are not what the task needs
+│   └── UsageError             a command cannot be carried out as asked
+├── GateError
+│   ├── GateFailed             exit 3: a limit was missed
+│   └── GateInconclusive       exit 4: too noisy to tell
+└── EnvironmentProblem         exit 5: the machine, not the file
+    ├── StoreError             the store cannot be written or is damaged beyond rebuilding
+    ├── ServerError            the embedded server does not start or died
+    └── MissingPackages        an extra is not installed
+
+Anything else that escapes is a bug in Stillhouse: exit 1, with a traceback.
+Ctrl-C ends with 130.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "DataError",
+    "EnvironmentProblem",
+    "GateError",
+    "GateFailed",
+    "GateInconclusive",
+    "MissingPackages",
+    "NotAvailable",
+    "Problem",
+    "ServerError",
+    "SourceError",
+    "SpecError",
+    "StillhouseError",
+    "StoreError",
+    "UnsafeSource",
+    "UsageError",
+    "UserError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, in the five parts that a user needs to mend it."""
+
+    message: str
+    field: str = ""
+    found: str = ""
+    allowed: str = ""
+    fix: str = ""
+
+    def lines(self) -> list[str]:
+        """Render as lines of text, the message first."""
+        head = f"{self.field}: {self.message}" if self.field else self.message
+        parts = [("found", self.found), ("allowed", self.allowed), ("fix", self.fix)]
+        return [head, *(f"  {name + ':':<9}{text}" for name, text in parts if text)]
+
+
+class StillhouseError(Exception):
+    """Root of every error that Stillhouse raises on purpose."""
+
+    exit_code = 1
+    reason = "Error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        found: str = "",
+        allowed: str = "",
+        fix: str = "",
+        others: tuple[Problem, ...] = (),
+    ) -> None:
+        self.problem = Problem(message, field, found, allowed, fix)
+        self.others = others
+        super().__init__(message)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every problem found, the first one first."""
+        return (self.problem, *self.others)
+
+    def __str__(self) -> str:
+        return "\n".join(line for problem in self.problems for line in problem.lines())
+
+
+class UserError(StillhouseError):
+    """The user can mend it in the file, the data or the command line."""
+
+    exit_code = 2
+    reason = "InvalidInput"
+
+
+class SpecError(UserError):
+    """The resource does not say what it must."""
+
+    reason = "InvalidSpec"
+
+
+class NotAvailable(SpecError):
+    """The field is part of the API but not implemented in this version."""
+
+    reason = "NotAvailable"
+
+
+class SourceError(UserError):
+    """A model or data URI cannot be used."""
+
+    reason = "SourceUnusable"
+
+
+class UnsafeSource(SourceError):
+    """The source could run code or reach outside its directory."""
+
+    reason = "SourceUnsafe"
+
+
+class DataError(UserError):
+    """Rows, columns or splits are not what the task needs."""
+
+    reason = "DataInvalid"
+
+
+class UsageError(UserError):
+    """A command cannot be carried out as asked."""
+
+    reason = "Usage"
+
+
+class GateError(StillhouseError):
+    """No candidate passed the gate."""
+
+
+class GateFailed(GateError):
+    """A limit was missed; the former version goes on serving."""
+
+    exit_code = 3
+    reason = "GateFailed"
+
+
+class GateInconclusive(GateError):
+    """The figures were too noisy to tell; the former version goes on serving."""
+
+    exit_code = 4
+    reason = "GateInconclusive"
+
+
+class EnvironmentProblem(StillhouseError):
+    """The machine, not the file, is in the way."""
+
+    exit_code = 5
+    reason = "Environment"
+
+
+class StoreError(EnvironmentProblem):
+    """The store cannot be written, or is damaged beyond rebuilding."""
+
+    reason = "Store"
+
+
+class ServerError(EnvironmentProblem):
+    """The embedded server does not start, or died."""
+
+    reason = "Server"
+
+
+class MissingPackages(EnvironmentProblem):
+    """An extra of the package is not installed."""
+
+    reason = "MissingPackages"
