@@ -1,0 +1,96 @@
+"""What a pass is: an author writes `run`, everything else belongs to the runner."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Artifact", "Context", "Pass", "PassConfig", "Progress", "SilentProgress"]
+
+
+class PassConfig(BaseModel):
+    """Base of a pass's configuration: JSON data, no unknown fields, never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Progress(Protocol):
+    """Where a pass says how far it is. Calls are cheap; the display decides what to draw."""
+
+    def update(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
+        """Report `done` of `total` (None: not known) in `unit`, for example 3, 12, "shards"."""
+
+    def note(self, message: str) -> None:
+        """Say something worth a line of its own, for example a figure that was measured."""
+
+
+class SilentProgress:
+    """A progress that nobody watches."""
+
+    def update(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
+        """Do nothing."""
+
+    def note(self, message: str) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A step's output: a read-only directory of data.
+
+    `digest` is `sha256:…` over the contents, `kind` one of the kinds of docs/design/20261122-contracts.md,
+    `size` the bytes of all files, `facts` what the pass that made it found out (JSON data of its facts class).
+    """
+
+    digest: str
+    kind: str
+    path: Path
+    size: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the runner gives a pass.
+
+    `out` is an empty directory to fill. `scratch` belongs to this step alone and survives an interruption: whatever
+    is flushed there (write aside, then rename) is what the next attempt goes on from. `threads` is how many CPU
+    threads the pass may use, `seed` the seed to use and to record.
+    """
+
+    out: Path
+    scratch: Path
+    threads: int
+    seed: int
+    progress: Progress
+
+
+C = TypeVar("C", bound=PassConfig)
+F = TypeVar("F")
+
+
+class Pass(ABC, Generic[C, F]):
+    """One step's work.
+
+    `name` and `version` must equal the line in planning/manifest.py (a contract test compares them): raise `version`
+    when the same inputs would give another result. `config_type` is the configuration's model; `kind` the kind of
+    artifact it makes. `F` is a frozen dataclass of JSON values: what it found out.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    kind: ClassVar[str]
+    config_type: ClassVar[type[PassConfig]]
+
+    @abstractmethod
+    def run(self, config: C, inputs: Mapping[str, Artifact], ctx: Context) -> F:
+        """Do the work: read `inputs` (by role), fill `ctx.out`, return the facts.
+
+        Raises:
+            StillhouseError: with the field and the fix, when the inputs cannot be used.
+        """
