@@ -60,7 +60,8 @@ class Context:
 
     `out` is an empty directory to fill. `scratch` belongs to this step alone and survives an interruption: whatever
     is flushed there (write aside, then rename) is what the next attempt goes on from. `threads` is how many CPU
-    threads the pass may use, `seed` the seed to use and to record.
+    threads the pass may use, `seed` the seed to use and to record. `source` is set for the passes that import
+    something: the local file or folder that the resolver pinned (its digest is in the configuration).
     """
 
     out: Path
@@ -68,6 +69,7 @@ class Context:
     threads: int
     seed: int
     progress: Progress
+    source: Path | None = None
 
 
 C = TypeVar("C", bound=PassConfig)
