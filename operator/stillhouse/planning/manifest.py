@@ -44,7 +44,9 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("quantize-dynamic", 1, "stillhouse.passes.compress.dynamic:QuantizeDynamic", "onnx-model", needs=_ONNX),
         PassEntry("sensitivity", 1, "stillhouse.passes.compress.sensitivity:Sensitivity", "measurement", needs=_ONNX),
         PassEntry("teacher-reference", 1, "stillhouse.passes.evaluate.reference:TeacherReference", "measurement", needs=_TORCH),
-        PassEntry("gate", 1, "stillhouse.passes.evaluate.gate:Gate", "revision", measures=True, needs=("onnxruntime", "tritonclient")),
+        PassEntry(
+            "gate", 1, "stillhouse.passes.evaluate.gate:Gate", "revision", measures=True, needs=("onnxruntime", "tritonclient")
+        ),
         PassEntry("index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "pyarrow")),
     )
 }

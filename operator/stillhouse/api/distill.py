@@ -1,0 +1,130 @@
+"""How the student is made: its shape, its data, its stages and losses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.scalars import DecimalString, ModelName, Percent, Uri
+from stillhouse.api.source import DataSource, Factory
+
+__all__ = ["Distill", "Loss", "Stage", "Student", "Vocabulary"]
+
+
+class Vocabulary(ApiModel):
+    """Trims the student's vocabulary: most of a small student is embeddings."""
+
+    max_size: Annotated[int | None, Field(ge=256, le=1_000_000)] = None
+    """Keep at most this many tokens, the most frequent of the training data; special tokens and single characters always stay."""
+
+
+class Student(ApiModel):
+    """The small model. Give a shape, or a model of its own (`uri`), or a Python factory."""
+
+    hidden_layers: Annotated[int | None, Field(ge=1, le=96)] = None
+    """Transformer layers; the teacher's when left out."""
+    hidden_size: Annotated[int | None, Field(ge=8, le=8192)] = None
+    """Width; the teacher's when left out."""
+    intermediate_size: Annotated[int | None, Field(ge=8, le=65536)] = None
+    """Width of the feed-forward layers; four times hiddenSize when left out."""
+    attention_heads: Annotated[int | None, Field(ge=1, le=256)] = None
+    """Attention heads; hiddenSize / 32 when left out."""
+    init: Literal["static", "svd", "layers", "random"] | None = None
+    """Where its first weights come from: `static` (what the teacher says of every token alone, reduced by PCA), `svd`
+    (the teacher's weights projected onto the largest singular directions of its embeddings), `layers` (a choice of the
+    teacher's layers, needs its hiddenSize), `random`. Left out: `layers` at the teacher's width, else `static` for
+    sentence embeddings and `svd` for other tasks."""
+    vocabulary: Vocabulary | None = None
+    """Trims the vocabulary; left out, the student keeps the teacher's."""
+    uri: Uri | None = None
+    """A model of its own as the student, instead of a shape."""
+    factory: Factory | None = None
+    """A Python function that builds the student, instead of a shape."""
+
+    cel_rules = (
+        CelRule(
+            "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
+            " || has(self.intermediateSize) || has(self.attentionHeads) || has(self.init)].filter(x, x).size() <= 1",
+            "give a shape (hiddenLayers, hiddenSize, …), or uri, or factory: only one of them",
+        ),
+        CelRule(
+            "!has(self.hiddenSize) || !has(self.attentionHeads) || self.hiddenSize % self.attentionHeads == 0",
+            "hiddenSize must be a multiple of attentionHeads",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Student:
+        shape = (self.hidden_layers, self.hidden_size, self.intermediate_size, self.attention_heads, self.init)
+        ways = (self.uri is not None, self.factory is not None, any(value is not None for value in shape))
+        if sum(ways) > 1:
+            raise ValueError(self.cel_rules[0].message)
+        if self.hidden_size and self.attention_heads and self.hidden_size % self.attention_heads:
+            raise ValueError(self.cel_rules[1].message)
+        return self
+
+
+class Loss(ApiModel):
+    """One term of the training objective."""
+
+    kind: Literal["embedding", "similarity", "logits", "hard", "hidden"]
+    """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
+    `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `hard`: cross-entropy with the labels
+    alone. `hidden`: pooled hidden states through a learned projection."""
+    weight: DecimalString = "1"
+    """Factor of this term."""
+    distance: Literal["cosine", "mse"] = "cosine"
+    """Distance of `embedding` and `hidden`."""
+    temperature: DecimalString | None = None
+    """T of `logits` (3 when left out) and of `similarity` (0.05 when left out)."""
+    alpha: DecimalString = "0.7"
+    """Share of the soft targets in `logits`; the rest goes to the labels."""
+    layer: Annotated[int | None, Field(ge=1, le=96)] = None
+    """Teacher layer of `hidden`; the last one when left out."""
+
+
+class Stage(ApiModel):
+    """One stage of training; the next one starts from its result (soft targets first, hard labels after)."""
+
+    name: ModelName | None = None
+    """What the stage is called in plans and progress; `stage-1` and so on when left out."""
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1, max_length=8)]
+    """The terms of its objective."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Passes over the data."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
+    """Rows per step."""
+    learning_rate: DecimalString = "0.001"
+    """Peak of the learning rate."""
+    warmup: Percent = "5%"
+    """Share of the steps in which the rate climbs; afterwards it falls as a cosine."""
+    weight_decay: DecimalString = "0.01"
+    """Decoupled weight decay (AdamW)."""
+
+
+class Distill(ApiModel):
+    """Knowledge distillation; left out, the source is compressed as it is."""
+
+    student: Student
+    """The small model."""
+    data: DataSource
+    """What it learns on; labels are needed only by losses that use them."""
+    validation: DataSource | None = None
+    """Rows of the gate's form that show how training goes; never the gate's own."""
+    max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
+    """Longest training text in tokens; the source's maxLength when left out. Shorter trains faster."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
+    """Stages in order."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
+    """Seed of every random choice, kept in the receipt."""
+    teachers: Annotated[Any, Reserved, ReservedField("several teachers")] = None
+    """Several teachers."""
+    search: Annotated[Any, Reserved, ReservedField("search for the student's shape")] = None
+    """Search for the student's shape."""
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether a loss needs labels."""
+        return any(loss.kind == "hard" for stage in self.stages for loss in stage.losses)

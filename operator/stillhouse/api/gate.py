@@ -1,0 +1,80 @@
+"""What a candidate must show before it serves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.scalars import DecimalString, Duration, Quantity, ShareOrDecimal
+from stillhouse.api.source import DataSource
+
+__all__ = ["METRIC_PATTERN", "Gate", "Load", "Metric"]
+
+METRIC_PATTERN = (
+    r"^(agreement|accuracy|macro-f1|log-loss|per-class-loss|cosine|neighbour-overlap@[1-9][0-9]{0,2}|mrr@[1-9][0-9]{0,2})$"
+)
+
+
+class Metric(ApiModel):
+    """One limit on quality. The unfavourable end of the 95 % interval is compared, not the estimate."""
+
+    name: Annotated[str, StringConstraints(pattern=METRIC_PATTERN, max_length=40)]
+    """`agreement` with the teacher, `accuracy`, `macro-f1`, `log-loss`, `per-class-loss` (largest drop of a class's
+    recall against the teacher), `cosine` to the teacher's embedding, `neighbour-overlap@k`, `mrr@k`."""
+    min: ShareOrDecimal | None = None
+    """Lowest value that passes."""
+    max: ShareOrDecimal | None = None
+    """Highest value that passes, for losses."""
+    of: Literal["absolute", "teacher"] = "absolute"
+    """`teacher`: the limit is a share of the teacher's own figure on the same rows."""
+
+    cel_rules = (
+        CelRule("has(self.min) != has(self.max)", "give min or max, one of them"),
+        CelRule(
+            "self.of != 'teacher' || !(self.name in ['agreement', 'cosine', 'per-class-loss'])",
+            "agreement, cosine and per-class-loss are measured against the teacher already: leave out of",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Metric:
+        if (self.min is None) == (self.max is None):
+            raise ValueError(self.cel_rules[0].message)
+        if self.of == "teacher" and self.name in {"agreement", "cosine", "per-class-loss"}:
+            raise ValueError(self.cel_rules[1].message)
+        return self
+
+
+class Load(ApiModel):
+    """The load under which latency and throughput are measured: a closed loop of this many clients."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Clients, each waiting for its answer before it asks again."""
+    requests: Annotated[int, Field(ge=50, le=1_000_000)] = 1000
+    """Requests per repeat, taken from the gate's data in order."""
+
+
+class Gate(ApiModel):
+    """Measured through the server that will serve, at its CPU limit."""
+
+    data: DataSource
+    """Rows to measure on: `text` and `label`, `query` and `document`, or `image` and `label`. Must not overlap the
+    training or calibration data."""
+    metrics: Annotated[tuple[Metric, ...], Field(max_length=16)] = ()
+    """Limits on quality."""
+    load: Load = Load()
+    """Load for the limits on speed."""
+    max_latency_p50: Annotated[Duration | None, Field(alias="maxLatencyP50")] = None
+    """Highest median latency under load."""
+    max_latency_p99: Annotated[Duration | None, Field(alias="maxLatencyP99")] = None
+    """Highest 99th percentile under load."""
+    min_throughput: DecimalString | None = None
+    """Lowest throughput under load, answers per second."""
+    max_size: Quantity | None = None
+    """Largest size of all files of the artifact."""
+    repeats: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often a speed measurement that is too noisy to tell may be repeated."""
+    threshold: Annotated[Any, Reserved, ReservedField("data for the cascade's threshold")] = None
+    """Data for the cascade's threshold."""

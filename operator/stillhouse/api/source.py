@@ -1,0 +1,125 @@
+"""Where models and data come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.scalars import DecimalString, Uri
+
+__all__ = ["Columns", "DataSource", "Factory", "Image", "ModelSource", "Task"]
+
+Task = Literal["sentence-embedding", "text-classification", "image-classification"]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Argument = Annotated[str, StringConstraints(max_length=1024)]
+
+
+class Factory(ApiModel):
+    """A Python function that returns a `torch.nn.Module`."""
+
+    target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)]
+    """Where it is, as `module:function`; the module lies beside the file, or is installed."""
+    arguments: Annotated[dict[str, Argument | int | bool], Field(max_length=32)] = Field(default_factory=dict)
+    """Keyword arguments: strings, whole numbers, booleans. Numbers with a fraction are given as strings."""
+
+
+class Image(ApiModel):
+    """Shape and normalisation of image inputs, layout channels × height × width."""
+
+    height: Annotated[int, Field(ge=1, le=8192)]
+    """Rows of pixels."""
+    width: Annotated[int, Field(ge=1, le=8192)]
+    """Columns of pixels."""
+    channels: Annotated[int, Field(ge=1, le=16)] = 3
+    """Channels, 3 for RGB."""
+    mean: Annotated[tuple[DecimalString, ...], Field(max_length=16)] = ()
+    """Mean per channel that is subtracted; empty means 0."""
+    std: Annotated[tuple[DecimalString, ...], Field(max_length=16)] = ()
+    """Standard deviation per channel that is divided by; empty means 1."""
+
+    cel_rules = (
+        CelRule(
+            "(!has(self.mean) || size(self.mean) == 0 || size(self.mean) == self.channels)"
+            " && (!has(self.std) || size(self.std) == 0 || size(self.std) == self.channels)",
+            "mean and std need one number per channel, or none",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_per_channel(self) -> Image:
+        if any(values and len(values) != self.channels for values in (self.mean, self.std)):
+            raise ValueError(self.cel_rules[0].message)
+        return self
+
+
+class ModelSource(ApiModel):
+    """The model to start from: the teacher, or the model to compress as it is."""
+
+    uri: Uri
+    """`file://`, `package://`, `hf://owner/model[@revision]`, or a named source such as `models:minilm`."""
+    task: Task
+    """What the model does."""
+    max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
+    """Longest input in tokens, special ones included; longer texts are cut. The model's own limit when left out."""
+    labels: Annotated[tuple[Label, ...], Field(max_length=4096)] = ()
+    """Labels in the order of the model's outputs; `id2label` of its configuration when left out."""
+    image: Image | None = None
+    """Shape of the input of an image model."""
+    factory: Factory | None = None
+    """Builds the network that the weights at `uri` belong to, for models that Hugging Face does not know."""
+
+    cel_rules = (
+        CelRule(
+            "self.task == 'image-classification' || !has(self.image)",
+            "image belongs to task image-classification only",
+        ),
+        CelRule(
+            "self.task != 'image-classification' || has(self.image)",
+            "task image-classification needs image (height, width, channels)",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _image_fits(self) -> ModelSource:
+        if self.task != "image-classification" and self.image is not None:
+            raise ValueError(self.cel_rules[0].message)
+        if self.task == "image-classification" and self.image is None:
+            raise ValueError(self.cel_rules[1].message)
+        return self
+
+
+class Columns(ApiModel):
+    """Which column plays which role; roles that are left out are looked for under their own name."""
+
+    text: Column | None = None
+    """The input text."""
+    label: Column | None = None
+    """The label of a classification row."""
+    image: Column | None = None
+    """The image, as a list of numbers or as PNG or JPEG bytes."""
+    query: Column | None = None
+    """The query of a retrieval pair."""
+    document: Column | None = None
+    """The document that answers the query."""
+    name: Column | None = None
+    """A name to show for the row, for example in search results."""
+
+
+class DataSource(ApiModel):
+    """Rows for training, calibration, the gate or the index: Parquet, JSONL or CSV."""
+
+    uri: Uri
+    """`file://`, `package://`, or a named source such as `data:docstrings`."""
+    columns: Columns = Columns()
+    """Names of the columns."""
+    max_rows: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
+    """Take only the first rows."""
+
+
+def columns_of(data: DataSource) -> dict[str, str]:
+    """Return the columns that were named: role → column."""
+    given: dict[str, Any] = data.columns.model_dump(exclude_none=True)
+    return {role: str(column) for role, column in given.items()}

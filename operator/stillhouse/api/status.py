@@ -1,0 +1,100 @@
+"""What the status says: conditions with documented reasons, the revision that serves, figures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from stillhouse.api.base import ApiModel
+
+__all__ = ["CONDITION_TYPES", "REASONS", "Condition", "Figure", "Revision", "Status"]
+
+CONDITION_TYPES = ("Accepted", "Built", "GatePassed", "Available", "Ready", "Reconciling", "Stalled")
+
+REASONS: dict[str, str] = {
+    "Accepted": "the resource is valid",
+    "InvalidSpec": "the resource is not valid; the message names the field",
+    "NotAvailable": "a field is used that this version does not implement",
+    "SourceUnusable": "a model or data URI cannot be used",
+    "SourceUnsafe": "a source could run code or reach outside its directory",
+    "DataInvalid": "rows, columns or splits are not what the task needs",
+    "Building": "steps of the plan are running",
+    "Built": "every step of the plan has a receipt",
+    "BuildFailed": "a step failed; the message names it",
+    "GatePassed": "a candidate met every limit",
+    "GateFailed": "no candidate met every limit; the former revision serves",
+    "GateInconclusive": "the figures were too noisy to tell; the former revision serves",
+    "NoGate": "the resource asks for no gate",
+    "Serving": "an accepted revision answers",
+    "RollingOut": "the new revision is being started",
+    "ServerDown": "no server answers",
+    "Pinned": "serve.pin holds a revision",
+}
+
+Text = Annotated[str, StringConstraints(max_length=32768)]
+Short = Annotated[str, StringConstraints(max_length=256)]
+
+
+class Condition(ApiModel):
+    """`metav1.Condition`."""
+
+    type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$", max_length=316)]
+    """What the condition is about."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """Generation of the spec that it speaks of."""
+    last_transition_time: Annotated[str, StringConstraints(max_length=64)]
+    """When `status` changed last, RFC 3339."""
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
+    """Why, as one word."""
+    message: Text = ""
+    """Why, for people."""
+
+
+class Figure(ApiModel):
+    """One measured figure."""
+
+    name: Short
+    """What was measured."""
+    value: Short
+    """The value, with its unit."""
+
+
+class Revision(ApiModel):
+    """A built and accepted artifact."""
+
+    name: Short = ""
+    """Its name."""
+    digest: Short = ""
+    """Its digest."""
+    precision: Short = ""
+    """Its precision."""
+    size: Short = ""
+    """Size of all its files."""
+    metrics: Annotated[tuple[Figure, ...], Field(max_length=32)] = ()
+    """What the gate measured."""
+
+
+class Status(ApiModel):
+    """What is."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """Generation of the spec that this status speaks of."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    """Accepted, Built, GatePassed, Available, Ready, and Reconciling or Stalled (kstatus)."""
+    revision: Revision | None = None
+    """The revision that serves."""
+    variants: Annotated[tuple[Revision, ...], Field(max_length=32)] = ()
+    """Every candidate with its figures, also those that were rejected."""
+    progress: Short = ""
+    """What is running, for people."""
+    replicas: Annotated[int, Field(ge=0)] = 0
+    """Replicas that exist."""
+    ready_replicas: Annotated[int, Field(ge=0)] = 0
+    """Replicas that answer."""
+    selector: Annotated[str, StringConstraints(max_length=1024)] = ""
+    """Label selector of the replicas, for `/scale`."""
+    endpoint: Annotated[str, StringConstraints(max_length=512)] = ""
+    """Where clients find the model."""
