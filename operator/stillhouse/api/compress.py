@@ -16,8 +16,9 @@ LATER = ("fp16", "int4", "mixed")
 
 
 class Compress(ApiModel):
-    """Quantization. `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the
-    first that passes the gate.
+    """Quantization.
+
+    `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate.
     """
 
     precision: Precision = "auto"

@@ -77,7 +77,8 @@ class Spec(ApiModel):
         ),
         CelRule(
             "!has(self.gate) || !has(self.gate.metrics) || self.source.task == 'sentence-embedding' ||"
-            " self.gate.metrics.all(m, !(m.name.startsWith('mrr@') || m.name == 'cosine' || m.name.startsWith('neighbour-overlap@')))",
+            " self.gate.metrics.all(m, !(m.name.startsWith('mrr@') || m.name == 'cosine'"
+            " || m.name.startsWith('neighbour-overlap@')))",
             "mrr@k, cosine and neighbour-overlap@k belong to task sentence-embedding",
         ),
         CelRule(
