@@ -1,0 +1,53 @@
+"""Fixtures of the integration tier: a real API server, one per session, a namespace per test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+from tests.support.kube.binaries import Unavailable, provide
+from tests.support.kube.control_plane import ControlPlane, running_control_plane
+from tests.support.tiers import require
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Time this tier's tests without their fixtures: whichever comes first may have to build the programs, for minutes."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(func_only=True))
+
+
+@pytest.fixture(scope="session")
+def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver, shared by the session; a first run builds them, which takes minutes and says so."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    try:
+        if capture is None:
+            binaries = provide()
+        else:
+            with capture.global_and_fixture_disabled():  # else the build would look like a hanging test
+                binaries = provide()
+    except Unavailable as why:
+        require("integration", str(why))
+        raise
+    with running_control_plane(binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def api_client(control_plane: ControlPlane) -> Iterator[client.ApiClient]:
+    """An administrator's client."""
+    with control_plane.client() as api:
+        yield api
+
+
+@pytest.fixture
+def namespace(api_client: client.ApiClient) -> str:
+    """A new, empty namespace. It goes with the control plane: no controller runs that could empty and delete it."""
+    name = f"test-{secrets.token_hex(6)}"
+    client.CoreV1Api(api_client).create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+    return name
