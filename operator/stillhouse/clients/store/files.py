@@ -1,0 +1,98 @@
+"""Writing so that a reader sees all of a file or nothing, also after a power cut: aside, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import StoreError
+
+__all__ = ["canonical_json", "disk_errors", "fsync_dir", "hash_file", "read_json", "write_json"]
+
+CHUNK = 1 << 20
+
+
+def canonical_json(data: Any) -> bytes:
+    """Return the one JSON form of `data` that hashes are taken over: sorted keys, no spaces, UTF-8."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def hash_file(path: Path, *, sync: bool = False) -> tuple[int, str]:
+    """Return (bytes, SHA-256 in hex) of a file; with `sync` its data is on disk afterwards."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+            size += len(block)
+        if sync:
+            os.fsync(stream.fileno())
+    return size, digest.hexdigest()
+
+
+def fsync_dir(path: Path) -> None:
+    """Make a directory's entries (renames, new names) durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def disk_errors(what: Path) -> Iterator[None]:
+    """Turn a full disk, a quota or missing rights into a `StoreError` that says the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                "the disk is full",
+                field=str(what),
+                found=error.strerror or "",
+                fix="free space with `still gc`, or put the store elsewhere: STILLHOUSE_HOME=/path; finished steps are kept",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreError(
+                "the store cannot be written",
+                field=str(error.filename or what),
+                found=error.strerror or "",
+                fix="give this user the right to write there, or put the store elsewhere: STILLHOUSE_HOME=/path",
+            ) from error
+        raise
+
+
+def write_json(path: Path, data: Any, *, tmp: Path) -> None:
+    """Write `data` to `path` atomically and durably; `tmp` is a directory on the same file system."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tmp.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=tmp, prefix="json-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                json.dump(data, stream, indent=1, sort_keys=True, allow_nan=False)
+                stream.write("\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        fsync_dir(path.parent)
+
+
+def read_json(path: Path) -> Any | None:
+    """Return the JSON data of a file; None when it is missing or not readable as JSON (then it counts as not written)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,82 @@
+"""Garbage collection: what no model's plan, history or running server refers to is freed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.locks import Busy
+from stillhouse.errors import UsageError
+
+__all__ = ["Freed", "collect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What was (or with a dry run would be) removed; `bytes` counts objects and scratch."""
+
+    receipts: tuple[str, ...]
+    objects: tuple[str, ...]
+    scratch: tuple[str, ...]
+    bytes: int
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def collect(store: LocalStore, *, keep_steps: Collection[str], keep_objects: Collection[str], dry_run: bool = False) -> Freed:
+    """Remove receipts outside `keep_steps` and objects that neither a kept receipt nor `keep_objects` names.
+
+    Raises:
+        UsageError: a build is going on.
+    """
+    try:
+        with store.alone():
+            return _collect(store, set(keep_steps), set(keep_objects), dry_run)
+    except Busy:
+        raise UsageError(
+            "a build or a server start is using the store",
+            field=str(store.root),
+            fix="wait until it has ended, or stop it, then run `still gc` again",
+        ) from None
+
+
+def _collect(store: LocalStore, keep_steps: set[str], keep_objects: set[str], dry_run: bool) -> Freed:
+    receipts, freed_bytes = [], 0
+    for key in store.receipt_keys():
+        receipt = store.receipt(key) if key in keep_steps else None
+        if receipt is None:
+            receipts.append(key)
+        else:
+            keep_objects.add(receipt.artifact)
+    # Receipts go first: an object without a receipt is only lost work, a receipt without its object is a wrong promise.
+    if not dry_run:
+        for key in receipts:
+            store.forget(key)
+    objects = [digest for digest in store.objects.digests() if digest not in keep_objects]
+    for digest in objects:
+        freed_bytes += store.objects.size(digest)
+        if not dry_run:
+            store.objects.drop(digest)
+    scratch = []
+    work = store.root / "work"
+    for folder in sorted(work.iterdir()) if work.is_dir() else []:
+        if folder.name not in keep_steps or store.receipt(folder.name) is not None:
+            scratch.append(folder.name)
+            freed_bytes += _size(folder)
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+    if store.tmp.is_dir():  # nobody else uses the store, so whatever lies here was left by a process that died
+        for path in store.tmp.iterdir():
+            freed_bytes += _size(path) if path.is_dir() else path.lstat().st_size
+            if not dry_run:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    locks = store.root / "locks"
+    if not dry_run and locks.is_dir():
+        for path in locks.glob("step-*.lock"):
+            path.unlink(missing_ok=True)
+    return Freed(tuple(receipts), tuple(objects), tuple(scratch), freed_bytes)

@@ -1,0 +1,115 @@
+"""The local store: objects, receipts, locks, scratch, and what is known of each model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.store.files import disk_errors, read_json, write_json
+from stillhouse.clients.store.locks import hold
+from stillhouse.clients.store.objects import ObjectStore
+from stillhouse.clients.store.receipts import Receipt
+
+__all__ = ["LocalStore"]
+
+
+class LocalStore:
+    """A store in a folder. The layout is in docs/design/20261122-contracts.md, section 4."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tmp = root / "tmp"
+        self.objects = ObjectStore(root / "objects", self.tmp)
+
+    # receipts ---------------------------------------------------------------------------------------------------------
+
+    def receipt_path(self, key: str) -> Path:
+        """Return where the receipt of a step lies."""
+        return self.root / "steps" / f"{key}.json"
+
+    def receipt(self, key: str) -> Receipt | None:
+        """Return the receipt of a step; None when it has none (or a damaged one)."""
+        return Receipt.from_json(read_json(self.receipt_path(key)))
+
+    def finish(self, receipt: Receipt) -> None:
+        """Write a receipt. Its object must be in the store already: the receipt is what makes it count."""
+        write_json(self.receipt_path(receipt.key), receipt.to_json(), tmp=self.tmp)
+
+    def forget(self, key: str) -> None:
+        """Remove a receipt; the step will run again."""
+        self.receipt_path(key).unlink(missing_ok=True)
+
+    def receipt_keys(self) -> list[str]:
+        """Return the keys of all receipts."""
+        folder = self.root / "steps"
+        if not folder.is_dir():
+            return []
+        with os.scandir(folder) as entries:
+            return sorted(entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json"))
+
+    # locks ------------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Hold the store against garbage collection while a build or a server start goes on."""
+        with disk_errors(self.root), hold(self.root / "locks" / "store.lock", shared=True):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the whole store; raises `locks.Busy` while anybody uses it."""
+        with disk_errors(self.root), hold(self.root / "locks" / "store.lock", wait=False):
+            yield
+
+    @contextlib.contextmanager
+    def step(self, key: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Hold one step: of two processes that want it, the second waits and then finds the receipt."""
+        with disk_errors(self.root), hold(self.root / "locks" / f"step-{key}.lock", on_wait=on_wait):
+            yield
+
+    @contextlib.contextmanager
+    def model(self, name: str, on_wait: Callable[[str], None] | None = None, *, wait: bool = True) -> Iterator[None]:
+        """Hold a model's name: one build or server start of it at a time."""
+        with disk_errors(self.root), hold(self.root / "locks" / f"model-{name}.lock", on_wait=on_wait, wait=wait):
+            yield
+
+    # scratch ----------------------------------------------------------------------------------------------------------
+
+    def scratch(self, key: str) -> Path:
+        """Return the folder of an unfinished step; it survives interruption."""
+        path = self.root / "work" / key
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def clear_scratch(self, key: str) -> None:
+        """Remove the folder of a finished step."""
+        shutil.rmtree(self.root / "work" / key, ignore_errors=True)
+
+    # models -----------------------------------------------------------------------------------------------------------
+
+    def state(self, name: str) -> dict[str, Any]:
+        """Return what is known of a model; empty when nothing is."""
+        data = read_json(self.root / "models" / name / "state.json")
+        return data if isinstance(data, dict) else {}
+
+    def write_state(self, name: str, state: dict[str, Any]) -> None:
+        """Replace what is known of a model."""
+        write_json(self.root / "models" / name / "state.json", state, tmp=self.tmp)
+
+    def forget_model(self, name: str) -> None:
+        """Forget a model; its artifacts stay until `gc`."""
+        shutil.rmtree(self.root / "models" / name, ignore_errors=True)
+
+    def model_names(self) -> list[str]:
+        """Return the names of all known models."""
+        folder = self.root / "models"
+        return sorted(path.name for path in folder.iterdir() if (path / "state.json").is_file()) if folder.is_dir() else []
+
+    def run_dir(self, name: str) -> Path:
+        """Return the folder of a model's running servers."""
+        return self.root / "run" / name

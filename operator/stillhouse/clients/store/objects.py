@@ -1,0 +1,130 @@
+"""Objects: directories named by the digest of their contents."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.store.files import canonical_json, disk_errors, fsync_dir, hash_file, read_json, write_json
+from stillhouse.errors import StoreError
+
+__all__ = ["MANIFEST", "ObjectStore", "digest_of"]
+
+MANIFEST = "manifest.json"
+
+
+def digest_of(kind: str, files: list[list[Any]]) -> str:
+    """Return `sha256:…` over the kind and the sorted `[path, sha256, size]` of every file."""
+    return "sha256:" + hashlib.sha256(canonical_json({"kind": kind, "files": files})).hexdigest()
+
+
+class ObjectStore:
+    """Objects below one folder. `root` and `tmp` lie on the same file system."""
+
+    def __init__(self, root: Path, tmp: Path) -> None:
+        self.root = root
+        self.tmp = tmp
+        self._verified: set[str] = set()
+
+    def path(self, digest: str) -> Path:
+        """Return where the object of this digest lies (or would lie)."""
+        return self.root / digest.replace(":", "-")
+
+    def new_dir(self) -> Path:
+        """Return a fresh directory to fill, on the store's file system."""
+        with disk_errors(self.tmp):
+            self.tmp.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=self.tmp, prefix="out-"))
+
+    def put(self, folder: Path, kind: str) -> tuple[str, int]:
+        """Move a filled directory into the store; return (digest, bytes). `folder` is gone afterwards.
+
+        Raises:
+            StoreError: the disk is full, or a pass left something that is not a plain file.
+        """
+        with disk_errors(self.root):
+            files: list[list[Any]] = []
+            for path in sorted(folder.rglob("*")):
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    raise StoreError("an artifact holds plain files only", field=str(path.relative_to(folder)))
+                if path.is_file():
+                    length, sha = hash_file(path, sync=True)
+                    files.append([path.relative_to(folder).as_posix(), sha, length])
+            name = digest_of(kind, files)
+            size = sum(int(entry[2]) for entry in files)
+            write_json(folder / MANIFEST, {"digest": name, "kind": kind, "files": files}, tmp=self.tmp)
+            for path in folder.rglob("*"):
+                if path.is_file():
+                    path.chmod(0o444)
+                else:
+                    fsync_dir(path)
+            fsync_dir(folder)
+            folder.chmod(0o755)
+            self.root.mkdir(parents=True, exist_ok=True)
+            target = self.path(name)
+            if target.exists() and not self.check(name, full=True):
+                shutil.rmtree(folder)
+            else:
+                if target.exists():
+                    self.drop(name)
+                folder.rename(target)
+                fsync_dir(self.root)
+            self._verified.add(name)
+            return name, size
+
+    def check(self, digest: str, *, full: bool = False) -> str:
+        """Return what is wrong with an object, or "" when it is whole.
+
+        Sizes are compared always, contents on the first use in this process or with `full`.
+        """
+        folder = self.path(digest)
+        manifest = read_json(folder / MANIFEST)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
+            return f"{MANIFEST} is missing or not readable"
+        try:
+            files = [(str(name), str(sha), int(size)) for name, sha, size in manifest["files"]]
+        except (TypeError, ValueError):
+            return f"{MANIFEST} is not readable"
+        if digest_of(str(manifest.get("kind")), [list(entry) for entry in files]) != digest:
+            return f"{MANIFEST} does not belong to this digest"
+        deep = full or digest not in self._verified
+        for file, sha, size in files:
+            path = folder / file
+            try:
+                if path.is_symlink() or path.stat().st_size != size:
+                    return f"{file} has the wrong size"
+                if deep and hash_file(path)[1] != sha:
+                    return f"{file} does not match its digest"
+            except OSError as error:
+                return f"{file}: {error.strerror}"
+        self._verified.add(digest)
+        return ""
+
+    def drop(self, digest: str) -> None:
+        """Remove an object: first out of sight by a rename, then file by file."""
+        self._verified.discard(digest)
+        self.tmp.mkdir(parents=True, exist_ok=True)
+        grave = Path(tempfile.mkdtemp(dir=self.tmp, prefix="drop-"))
+        with contextlib.suppress(FileNotFoundError):
+            self.path(digest).rename(grave / "object")
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def digests(self) -> list[str]:
+        """Return the digests of all objects."""
+        if not self.root.is_dir():
+            return []
+        with os.scandir(self.root) as entries:
+            return sorted(entry.name.replace("-", ":", 1) for entry in entries if entry.name.startswith("sha256-"))
+
+    def size(self, digest: str) -> int:
+        """Return the bytes of an object's files, by its manifest; 0 when it is damaged."""
+        manifest = read_json(self.path(digest) / MANIFEST)
+        try:
+            return sum(int(entry[2]) for entry in manifest["files"]) if manifest else 0
+        except (KeyError, TypeError, ValueError, IndexError):
+            return 0
