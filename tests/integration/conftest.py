@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
-    """etcd and kube-apiserver, shared by the session; a first run builds them, which takes minutes and says so."""
+def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
+    """The real etcd and kube-apiserver; a first run builds them, which takes minutes and says so."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     try:
-        if capture is None:
-            binaries = provide()
-        else:
-            with capture.global_and_fixture_disabled():  # else the build would look like a hanging test
-                binaries = provide()
+        # Uncaptured, else the build would look like a hanging test.
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            return provide()
     except Unavailable as why:
         require("integration", str(why))
-        raise
+        raise  # not reached: something is missing
+
+
+@pytest.fixture(scope="session")
+def control_plane(binaries: dict[str, Path]) -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver, shared by the session."""
     with running_control_plane(binaries) as running:
         yield running
 

@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +189,13 @@ def _listening(
     for attempt in range(_ATTEMPTS):
         port = free_port()
         server = ServerProcess(name, executable, arguments(port), folder / f"{name}-{attempt}.log")
+
+        def missing(port: int = port, server: ServerProcess = server) -> str | None:
+            # Without the first question a stranger that took the port could answer for a server that is about to end.
+            return is_ready(port) if server.listens_on(port) else "it does not listen yet"
+
         try:
-            server.wait_until(partial(is_ready, port), _START_TIMEOUT)
+            server.wait_until(missing, _START_TIMEOUT)
         except StartFailed as failure:
             if failure.port_taken and attempt + 1 < _ATTEMPTS:
                 continue

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+
 __all__ = ["ServerProcess", "StartFailed", "free_port"]
 
 _SUPERVISED = Path(__file__).with_name("supervised.py")
@@ -50,6 +52,14 @@ class ServerProcess:
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    def listens_on(self, port: int) -> bool:
+        """Whether it is this process, and not another one, that listens on TCP `port`."""
+        try:
+            sockets = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.Error:  # it has just ended
+            return False
+        return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of the log, indented."""
