@@ -1,0 +1,125 @@
+"""What a plan will cost: time, memory and disk, from sizes that are known before anything runs.
+
+The rates below were measured on 2 cores of a server CPU with AVX-512; a machine's own receipts correct them: `rates`
+maps a pass to seconds per unit of work, as the last run on this machine showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.planning.plan import Environment, Plan, Step
+
+__all__ = ["Estimate", "estimate", "work_of"]
+
+MEAN_TOKENS = 40
+"""Tokens of a typical text, when the data does not say."""
+GIB = 2**30
+TORCH_BYTES = int(0.9 * GIB)
+"""What torch and transformers take by themselves."""
+
+SECONDS_PER_UNIT: dict[str, float] = {
+    "import-model": 1.0e-8,  # per byte
+    "import-data": 1.0e-5,  # per row
+    "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
+    "student": 1.5e-4,  # per token of the vocabulary
+    "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
+    "export": 25.0,
+    "quantize-dynamic": 6.0,
+    "sensitivity": 40.0,
+    "teacher-reference": 2.2e-11,
+    "gate": 25.0,  # per candidate
+    "index": 2.0e-3,  # per row
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds, bytes of memory at the peak, bytes on disk. `guessed` when sizes had to be assumed."""
+
+    seconds: float
+    memory: int
+    disk: int
+    guessed: bool = False
+
+
+def _shape(step: Step, plan: Plan, env: Environment) -> dict[str, Any]:
+    """Return the teacher's shape: hiddenSize, layers, vocabularySize, rows of the data that the step reads."""
+    source = plan.find("resolve/source")
+    info: dict[str, Any] = dict(env.pins[source.uri].info) if source and source.uri in env.pins else {}
+    for role in ("data", "outputs"):
+        parent = plan.find(step.parents.get(role, ""))
+        if parent is not None and parent.uri in env.pins:
+            pin = env.pins[parent.uri]
+            rows = pin.info.get("rows")
+            limit = parent.config.get("maxRows")
+            info["rows"] = min(rows, limit) if rows and limit else rows or limit or max(1, pin.size // 200)
+            info["guessed"] = not rows
+            break
+    return info
+
+
+def _macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
+    return layers * (4 * hidden * hidden + 2 * hidden * intermediate)
+
+
+def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
+    """Return (units of work, the sizes it was computed from) of a step."""
+    info = _shape(step, plan, env)
+    rows = float(info.get("rows") or 1000)
+    hidden, layers = int(info.get("hiddenSize") or 768), int(info.get("layers") or 12)
+    tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
+    teacher = _macs_per_token(hidden, layers, 4 * hidden)
+    match step.pass_name:
+        case "import-model":
+            return float(env.pins[step.uri].size if step.uri in env.pins else 1e8), info
+        case "import-data":
+            pin = env.pins.get(step.uri)
+            known = pin.info.get("rows") if pin else None
+            return float(known or (pin.size // 200 if pin else 1000)), info
+        case "teacher-outputs" | "teacher-reference":
+            return rows * tokens * teacher, info
+        case "student":
+            return float(info.get("vocabularySize") or 30_000), info
+        case "distill":
+            shape = plan.step("train/student").config
+            width = int(shape.get("hiddenSize") or hidden)
+            inner = int(shape.get("intermediateSize") or 4 * width)
+            depth = int(shape.get("hiddenLayers") or layers)
+            return rows * tokens * int(step.config["epochs"]) * 3 * _macs_per_token(width, depth, inner), info
+        case "gate":
+            return float(sum(1 for role in step.parents if role.startswith("candidate-"))), info
+        case "index":
+            return rows, info
+        case _:
+            return 1.0, info
+
+
+def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float] | None = None) -> Estimate:
+    """Estimate a step. `rates` (pass → seconds per unit of work) are this machine's own, where it has any."""
+    work, info = work_of(step, plan, env)
+    rate = (rates or {}).get(step.pass_name, SECONDS_PER_UNIT[step.pass_name])
+    hidden, vocabulary = int(info.get("hiddenSize") or 768), int(info.get("vocabularySize") or 30_000)
+    layers = int(info.get("layers") or 12)
+    teacher_bytes = 4 * (vocabulary * hidden + layers * 12 * hidden * hidden)
+    rows = int(info.get("rows") or 0)
+    memory, disk = 256 * 2**20, 64 * 2**10
+    match step.pass_name:
+        case "import-model":
+            memory, disk = 256 * 2**20, env.pins[step.uri].size if step.uri in env.pins else 0
+        case "import-data":
+            pin = env.pins.get(step.uri)
+            disk = pin.size if pin else 0
+        case "teacher-outputs" | "teacher-reference":
+            memory, disk = TORCH_BYTES + 3 * teacher_bytes, rows * hidden * 2
+        case "student" | "distill":
+            memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
+        case "export" | "quantize-dynamic" | "sensitivity":
+            memory, disk = TORCH_BYTES + 3 * teacher_bytes, teacher_bytes // 3
+        case "gate":
+            memory, disk = 512 * 2**20, teacher_bytes // 3
+        case "index":
+            disk = rows * hidden * 4
+    return Estimate(work * rate, memory, disk, bool(info.get("guessed")))
