@@ -1,0 +1,168 @@
+"""The files of a source folder, none of which leaves it.
+
+A link is followed only when what it names lies in the folder itself, or, in a Hugging Face cache
+(`models--owner--name/snapshots/<commit>/`), in the `blobs` folder of the same repository: that is how the cache
+stores every file. The artifact gets copies, never links, so nothing outside the store can change it later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import SourceError, UnsafeSource
+
+__all__ = ["MAX_JSON", "SourceFolder", "copy_file", "read_json"]
+
+MAX_JSON = 256 << 20
+"""Largest JSON file that is read, in bytes; a large multilingual tokenizer.json has about 35 MB."""
+_DEPTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFolder:
+    """A folder that was listed safely: relative POSIX path → real file."""
+
+    root: Path
+    files: dict[str, Path]
+
+    @classmethod
+    def open(cls, root: Path) -> SourceFolder:
+        """List `root`, four levels deep, hidden entries left out.
+
+        Raises:
+            SourceError: it is not a folder, or cannot be read.
+            UnsafeSource: a link leads out of it, or something is neither a file nor a folder.
+        """
+        if not root.is_dir():
+            raise SourceError(
+                "the source is not a folder",
+                field="source.uri",
+                found=root.name,
+                allowed="a folder with config.json, model.safetensors and tokenizer.json",
+                fix="name the folder, not a file in it",
+            )
+        files: dict[str, Path] = {}
+        _walk(root, _allowed_roots(root), files, "")
+        return cls(root, files)
+
+    def has(self, name: str) -> bool:
+        """Say whether the folder holds this relative path."""
+        return name in self.files
+
+    def path(self, name: str) -> Path:
+        """Return the real file behind a relative path.
+
+        Raises:
+            SourceError: there is none; the message lists what there is.
+        """
+        if name not in self.files:
+            raise SourceError(
+                f"{name} is missing",
+                field="source.uri",
+                found=_some(sorted(self.files)),
+                allowed=name,
+                fix=f"add {name} to the folder, or point source.uri at the folder that holds it",
+            )
+        return self.files[name]
+
+    def top(self, suffix: str) -> list[str]:
+        """Return the names in the folder itself that end in `suffix`, sorted."""
+        return sorted(name for name in self.files if "/" not in name and name.endswith(suffix))
+
+
+def _allowed_roots(root: Path) -> tuple[Path, ...]:
+    real = root.resolve()
+    roots = [real]
+    repository = real.parent.parent
+    if real.parent.name == "snapshots" and repository.name.startswith("models--"):
+        roots.append(repository / "blobs")
+    return tuple(roots)
+
+
+def _walk(folder: Path, allowed: tuple[Path, ...], into: dict[str, Path], prefix: str) -> None:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError("the source folder cannot be read", field="source.uri", found=str(error)) from error
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            continue
+        name = prefix + entry.name
+        real = Path(entry.path)
+        if entry.is_symlink():
+            real = real.resolve()
+            if not any(real.is_relative_to(base) for base in allowed):
+                raise UnsafeSource(
+                    "a link leads out of the source folder",
+                    field="source.uri",
+                    found=f"{name} -> {Path(entry.path).readlink()}",
+                    allowed="regular files, and links that stay inside the folder",
+                    fix=f'replace the link by a copy: cp --remove-destination "$(readlink -f {name})" {name}',
+                )
+            if not real.exists():
+                raise SourceError("a link leads nowhere", field="source.uri", found=name, fix=f"remove or mend {name}")
+        if real.is_dir():
+            # A linked folder could name its own parent; only files are followed.
+            if name.count("/") < _DEPTH and not entry.is_symlink():
+                _walk(real, allowed, into, name + "/")
+        elif real.is_file():
+            into[name] = real
+        else:
+            raise UnsafeSource(
+                "the source folder holds something that is neither a file nor a folder",
+                field="source.uri",
+                found=name,
+                allowed="regular files",
+                fix=f"remove {name}",
+            )
+
+
+def copy_file(source: Path, target: Path) -> int:
+    """Copy the contents of `source` to `target` (mode 0644) and return the size in bytes.
+
+    A copy, not a hard link: the store makes its objects read-only, which would change the user's file as well, and
+    a file edited in place would change the object.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target, follow_symlinks=True)
+    return target.stat().st_size
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        SourceError: it is larger than `MAX_JSON`, not UTF-8, not JSON, nested too deeply, or not an object.
+    """
+    problem = ""
+    data: Any = None
+    try:
+        if path.stat().st_size > MAX_JSON:
+            problem = f"{path.stat().st_size} bytes"
+        else:
+            data = json.loads(path.read_bytes().decode("utf-8"))
+            if not isinstance(data, dict):
+                problem = f"a JSON {type(data).__name__}"
+    except RecursionError:
+        problem = "JSON that is nested too deeply"
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    if problem:
+        raise SourceError(
+            f"{name} cannot be read",
+            field="source.uri",
+            found=problem[:200],
+            allowed="a JSON object in UTF-8",
+            fix=f"fetch {name} again from where the model was published",
+        )
+    return dict(data)
+
+
+def _some(names: list[str], count: int = 12) -> str:
+    shown = ", ".join(names[:count]) or "an empty folder"
+    return shown + (f", and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,74 @@
+"""Labels in the order of a model's outputs, and what licence a folder states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stillhouse.errors import SourceError
+from stillhouse.passes.sources.folder import SourceFolder
+
+__all__ = ["label_order", "licence_of"]
+
+_FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
+_KNOWN = (
+    ("Apache License", "Apache-2.0"),
+    ("MIT License", "MIT"),
+    ("Mozilla Public License", "MPL-2.0"),
+    ("BSD 3-Clause", "BSD-3-Clause"),
+    ("GNU GENERAL PUBLIC LICENSE", "GPL"),
+)
+
+
+def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the labels by id: those of the resource when given, else `id2label` of config.json.
+
+    Raises:
+        SourceError: neither is there, ids have holes, a label occurs twice, or the numbers differ.
+    """
+    table = config.get("id2label")
+    own: list[str] = []
+    if isinstance(table, dict) and table:
+        try:
+            by_id = {int(key): str(value) for key, value in table.items()}
+        except ValueError as error:
+            raise _bad(f"id2label: {error}", "whole numbers from 0 as keys") from error
+        if sorted(by_id) != list(range(len(by_id))):
+            raise _bad(f"id2label with ids {sorted(by_id)[:10]}", "ids 0, 1, 2 … without holes")
+        own = [by_id[key] for key in range(len(by_id))]
+    labels = list(given) if given else own
+    if not labels:
+        raise _bad("no labels", "source.labels, or id2label in config.json")
+    if own and len(labels) != len(own):
+        raise _bad(f"{len(labels)} labels for a model with {len(own)} outputs", f"{len(own)} labels")
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise _bad(f"{twice[0]!r} twice", "each label once")
+    return tuple(labels)
+
+
+def licence_of(folder: SourceFolder) -> str:
+    """Return the licence that a README's front matter or a LICENSE file states, "" where none does."""
+    if folder.has("README.md"):
+        text = folder.path("README.md").read_bytes()[: 1 << 16].decode("utf-8", "replace").replace("\r\n", "\n")
+        front = _FRONT.match(text)
+        stated = re.search(r"^license:\s*[\"']?([^\s\"']+)", front.group(1), re.MULTILINE) if front else None
+        if stated:
+            return stated.group(1)[:64]
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"):
+        if folder.has(name):
+            text = folder.path(name).read_bytes()[:4096].decode("utf-8", "replace")
+            known = [identifier for phrase, identifier in _KNOWN if phrase in text]
+            return known[0] if known else (text.strip().splitlines() or [""])[0].strip()[:64]
+    return ""
+
+
+def _bad(found: str, allowed: str) -> SourceError:
+    return SourceError(
+        "the labels do not fit the model",
+        field="source.labels",
+        found=found[:200],
+        allowed=allowed,
+        fix="list source.labels in the order of the model's outputs",
+    )

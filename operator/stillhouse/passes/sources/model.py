@@ -1,0 +1,301 @@
+"""`import-model`: bring a model into the store, as data that every later step can trust."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from stillhouse.errors import SourceError
+from stillhouse.inference.signature import ImageSpec, Signature, Task
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.models import factory as factories
+from stillhouse.passes.models.architecture import Architecture, FactoryCall
+from stillhouse.passes.sources.architecture import check_tensors, own_max_length, pooling_of, read_config
+from stillhouse.passes.sources.folder import SourceFolder, copy_file
+from stillhouse.passes.sources.labels import label_order, licence_of
+from stillhouse.passes.sources.tokenizer import TOKENIZER_FILE, TokenizerInfo, inspect_tokenizer
+from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather
+
+__all__ = ["FactoryConfig", "ImageConfig", "ImportModel", "ImportModelConfig", "ModelFacts", "chosen_max_length", "image_spec"]
+
+LONGEST = 512
+"""Texts are cut here, in tokens, unless source.maxLength says more."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageConfig(_Part):
+    """Shape and normalisation of image inputs."""
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class FactoryConfig(_Part):
+    """A Python function that returns a `torch.nn.Module`: `module:function` and its keyword arguments."""
+
+    target: str
+    arguments: dict[str, str | bool | int] = {}
+
+
+class ImportModelConfig(PassConfig):
+    """Configuration of `import-model`; see docs/design/20261122-contracts.md, section 7."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    digest: str
+    task: Task
+    max_length: int | None = None
+    labels: tuple[str, ...] | None = None
+    image: ImageConfig | None = None
+    factory: FactoryConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What was imported.
+
+    `kind` is the kind of the artifact (torch-model or onnx-model), `source_digest` what the URI pointed to, `parameters`
+    the number of weights, `max_length` where texts are cut (tokens), `published_max_length` where the model's authors cut
+    them, `truncation` the side that is cut, `licence` what the folder states ("" when nothing).
+    """
+
+    kind: str
+    source_digest: str
+    architecture: str
+    parameters: int
+    dimension: int
+    labels: tuple[str, ...]
+    max_length: int
+    published_max_length: int
+    truncation: str
+    tokenizer_digest: str
+    vocabulary: int
+    pooling: str
+    normalized_at_source: bool
+    licence: str
+    dtypes: tuple[str, ...]
+
+
+class ImportModel(Pass[ImportModelConfig, ModelFacts]):
+    """Safetensors, config.json and tokenizer.json → `torch-model`; a .onnx file and tokenizer.json → `onnx-model`."""
+
+    name = "import-model"
+    version = 1
+    kind = "torch-model"
+    config_type = ImportModelConfig
+
+    def run(self, config: ImportModelConfig, inputs: Mapping[str, Artifact], ctx: Context) -> ModelFacts:
+        """Check `ctx.source` and write the artifact; `facts.kind` says which kind it became.
+
+        Raises:
+            UnsafeSource: reading it could run code or reach outside its folder.
+            SourceError: files are missing or damaged, or do not fit each other or the task.
+            MissingPackages: torch, transformers or onnx is not installed.
+        """
+        if ctx.source is None or not ctx.source.exists():
+            raise SourceError("the source is gone", field="source.uri", found=str(ctx.source), fix="run the command again")
+        if ctx.source.is_file() and ctx.source.suffix == ".onnx":
+            return _onnx(config, SourceFolder.open(ctx.source.parent), ctx.source.name, ctx)
+        folder = SourceFolder.open(ctx.source)
+        graphs = [name for name in sorted(folder.files) if name.endswith(".onnx")]
+        if not folder.top(".safetensors") and not folder.has(f"{WEIGHTS_FILE}.index.json") and graphs:
+            if len(graphs) > 1:
+                raise SourceError(
+                    "there are several ONNX files",
+                    field="source.uri",
+                    found=", ".join(graphs[:8]),
+                    allowed="one",
+                    fix=f"name one of them: …/{graphs[0]}",
+                )
+            return _onnx(config, folder, graphs[0], ctx)
+        if config.factory is not None:
+            return _factory(config, config.factory, folder, ctx)
+        if config.task == "image-classification":
+            return _image(config, folder, ctx)
+        return _text(config, folder, ctx)
+
+
+def chosen_max_length(config: ImportModelConfig, folder: SourceFolder, model: Mapping[str, Any]) -> tuple[int, int]:
+    """Return (tokens after which texts are cut, the published length).
+
+    Raises:
+        SourceError: source.maxLength is longer than the model's positions.
+    """
+    published, hard = own_max_length(folder, model)
+    if config.max_length is not None and config.max_length > hard:
+        raise SourceError(
+            "the model has no positions for texts that long",
+            field="source.maxLength",
+            found=str(config.max_length),
+            allowed=f"at most {hard}",
+            fix=f"set source.maxLength to {hard} or less, or leave it out",
+        )
+    return config.max_length or min(published, LONGEST), published
+
+
+def image_spec(image: ImageConfig | None) -> ImageSpec | None:
+    """Return the signature's image part; missing means are 0, missing deviations 1."""
+    if image is None:
+        return None
+    mean = image.mean or (0.0,) * image.channels
+    return ImageSpec(image.height, image.width, image.channels, mean, image.std or (1.0,) * image.channels)
+
+
+def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
+    model = read_config(folder)
+    embedding = config.task == "sentence-embedding"
+    tensors = _weights(folder, ctx)
+    rows = model.get("vocab_size")
+    tokenizer = inspect_tokenizer(folder, model, rows if isinstance(rows, int) else None)
+    labels = () if embedding else label_order(model, config.labels)
+    length, published = chosen_max_length(config, folder, model)
+    pooling = pooling_of(folder)
+    signature = Signature(
+        task=config.task,
+        inputs=("input_ids", "attention_mask"),
+        output="sentence_embedding" if embedding else "logits",
+        dimension=int(model["hidden_size" if "hidden_size" in model else "dim"]) if embedding else len(labels),
+        labels=labels,
+        max_length=length,
+        pad_id=tokenizer.pad_id,
+        tokenizer_digest=tokenizer.digest,
+    )
+    architecture = Architecture(kind="hf-classifier")
+    if embedding:
+        # The wire contract promises unit vectors, so those are normalised as well that the source leaves as they are.
+        architecture = Architecture(kind="hf-encoder", pooling=pooling.mode, normalize=True)
+    copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
+    copy_file(folder.path("config.json"), ctx.out / "config.json")
+    _describe(ctx.out, architecture, signature, tensors)
+    return _facts(
+        config, folder, signature, str(model["model_type"]), tensors,
+        tokenizer=tokenizer, published=published,
+        pooling=pooling.mode if embedding else "", normalized=embedding and pooling.normalize,
+    )  # fmt: skip
+
+
+def _image(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
+    model = read_config(folder)
+    tensors = _weights(folder, ctx)
+    signature = _image_signature(config, label_order(model, config.labels))
+    copy_file(folder.path("config.json"), ctx.out / "config.json")
+    _describe(ctx.out, Architecture(kind="hf-classifier"), signature, tensors)
+    return _facts(config, folder, signature, str(model["model_type"]), tensors)
+
+
+def _factory(config: ImportModelConfig, factory: FactoryConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
+    tensors = _weights(folder, ctx)
+    tokenizer: TokenizerInfo | None = None
+    published = 0
+    if config.task == "image-classification":
+        signature = _image_signature(config, label_order({}, config.labels))
+    else:
+        tokenizer = inspect_tokenizer(folder, {}, None)
+        copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
+        embedding = config.task == "sentence-embedding"
+        labels = () if embedding else label_order({}, config.labels)
+        length, published = chosen_max_length(config, folder, {})
+        signature = Signature(
+            task=config.task,
+            inputs=("input_ids", "attention_mask"),
+            output="sentence_embedding" if embedding else "logits",
+            dimension=_factory_dimension(factory) if embedding else len(labels),
+            labels=labels,
+            max_length=length,
+            pad_id=tokenizer.pad_id,
+            tokenizer_digest=tokenizer.digest,
+        )
+    call = FactoryCall(target=factory.target, arguments=factory.arguments, digest=factories.source_digest(factory.target))
+    architecture = Architecture(kind="factory", factory=call, normalize=config.task == "sentence-embedding")
+    _describe(ctx.out, architecture, signature, tensors)
+    return _facts(config, folder, signature, factory.target, tensors, tokenizer=tokenizer, published=published)
+
+
+def _factory_dimension(factory: FactoryConfig) -> int:
+    dimension = factory.arguments.get("dimension")
+    if isinstance(dimension, int) and not isinstance(dimension, bool) and dimension > 0:
+        return dimension
+    raise SourceError(
+        "the width of the factory's embeddings is not known",
+        field="source.factory.arguments.dimension",
+        found=str(dimension),
+        allowed="a whole number above 0, passed to the factory as its keyword argument",
+        fix="add dimension to source.factory.arguments",
+    )
+
+
+def _onnx(config: ImportModelConfig, folder: SourceFolder, name: str, ctx: Context) -> ModelFacts:
+    from stillhouse.passes.sources.onnx_model import import_onnx  # onnx is an extra; a safetensors model needs none
+
+    imported = import_onnx(config, folder, name, ctx)
+    published = imported.published_max_length
+    facts = _facts(config, folder, imported.signature, "onnx", {}, tokenizer=imported.tokenizer, published=published)
+    values = {field: getattr(facts, field) for field in ModelFacts.__dataclass_fields__}
+    return ModelFacts(**{**values, "kind": "onnx-model", "parameters": imported.parameters, "dtypes": imported.dtypes})
+
+
+def _describe(out: Path, architecture: Architecture, signature: Signature, tensors: Mapping[str, Tensor]) -> None:
+    architecture.write(out)
+    signature.write(out)
+    check_tensors(out, architecture, signature, tensors)
+
+
+def _weights(folder: SourceFolder, ctx: Context) -> Mapping[str, Tensor]:
+    def report(done: int, total: int) -> None:
+        ctx.progress.update(done, total, "bytes", "copying weights")
+
+    return gather(folder, ctx.out / WEIGHTS_FILE, report)
+
+
+def _image_signature(config: ImportModelConfig, labels: tuple[str, ...]) -> Signature:
+    return Signature(
+        task="image-classification",
+        inputs=("pixel_values",),
+        output="logits",
+        dimension=len(labels),
+        labels=labels,
+        image=image_spec(config.image),
+    )
+
+
+def _facts(
+    config: ImportModelConfig,
+    folder: SourceFolder,
+    signature: Signature,
+    architecture: str,
+    tensors: Mapping[str, Tensor],
+    *,
+    tokenizer: TokenizerInfo | None = None,
+    published: int = 0,
+    pooling: str = "",
+    normalized: bool = False,
+) -> ModelFacts:
+    return ModelFacts(
+        kind="torch-model",
+        source_digest=config.digest,
+        architecture=architecture,
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        dimension=signature.dimension,
+        labels=signature.labels,
+        max_length=signature.max_length,
+        published_max_length=published,
+        truncation="right" if tokenizer else "",
+        tokenizer_digest=signature.tokenizer_digest,
+        vocabulary=tokenizer.rows if tokenizer else 0,
+        pooling=pooling,
+        normalized_at_source=normalized,
+        licence=licence_of(folder),
+        dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values()})),
+    )

@@ -1,0 +1,110 @@
+"""The tokenizer of a model: only `tokenizer.json`, which is data; nothing of transformers is needed to read it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import SourceError, UnsafeSource
+from stillhouse.passes.sources.folder import SourceFolder, read_json
+
+__all__ = ["TOKENIZER_FILE", "TokenizerInfo", "inspect_tokenizer", "tokenizer_digest"]
+
+TOKENIZER_FILE = "tokenizer.json"
+_SLOW = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm")
+_PADS = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerInfo:
+    """What a tokenizer.json says: `rows` is its highest token id + 1, `pad_id` the id of the padding token."""
+
+    digest: str
+    rows: int
+    pad_id: int
+
+
+def tokenizer_digest(path: Path) -> str:
+    """Return `sha256:` and the hex digest of the file's bytes."""
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_rows: int | None) -> TokenizerInfo:
+    """Read the folder's tokenizer and hold it against the model.
+
+    `config` is the model's config.json ({}: none), `embedding_rows` how many rows its word embeddings have (None: not known).
+
+    Raises:
+        UnsafeSource: tokenizer_config.json names code to run.
+        SourceError: there is only a slow tokenizer, the file is damaged, or it gives ids that the embeddings lack.
+    """
+    if not folder.has(TOKENIZER_FILE):
+        slow = [name for name in _SLOW if folder.has(name)]
+        if slow:
+            raise SourceError(
+                "there is only a slow tokenizer",
+                field="source.uri",
+                found=", ".join(slow),
+                allowed=TOKENIZER_FILE,
+                fix="convert it once where the model came from: "
+                "AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
+            )
+        folder.path(TOKENIZER_FILE)
+    if folder.has("tokenizer_config.json"):
+        refuse_code(read_json(folder.path("tokenizer_config.json"), "tokenizer_config.json"), "tokenizer_config.json")
+    path = folder.path(TOKENIZER_FILE)
+    read_json(path, TOKENIZER_FILE)
+    from tokenizers import Tokenizer  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises bare Exception
+        raise SourceError(
+            "tokenizer.json cannot be read",
+            field="source.uri",
+            found=str(error)[:200],
+            allowed="a tokenizer of the tokenizers library",
+            fix="fetch tokenizer.json again from where the model was published",
+        ) from error
+    vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+    rows = max(vocabulary.values(), default=-1) + 1
+    if rows == 0:
+        raise SourceError("the tokenizer has no tokens", field="source.uri", found=TOKENIZER_FILE, allowed="a vocabulary")
+    if embedding_rows is not None and rows > embedding_rows:
+        raise SourceError(
+            "the tokenizer does not fit the model: it gives ids for which there is no embedding",
+            field="source.uri",
+            found=f"token ids up to {rows - 1}, {embedding_rows} rows of embeddings",
+            allowed=f"token ids below {embedding_rows}",
+            fix="take tokenizer.json and model.safetensors from the same model and revision",
+        )
+    return TokenizerInfo(tokenizer_digest(path), rows, _pad_id(config, vocabulary, tokenizer.padding))
+
+
+def refuse_code(data: dict[str, Any], name: str) -> None:
+    """Refuse a JSON file that asks for Python code to be loaded from the model's own folder.
+
+    Raises:
+        UnsafeSource: it has `auto_map`, `custom_pipelines` or `trust_remote_code`.
+    """
+    for key in ("auto_map", "custom_pipelines", "trust_remote_code"):
+        if data.get(key):
+            raise UnsafeSource(
+                "the model asks for its own Python code to be run",
+                field=f"source.uri: {name}: {key}",
+                found=str(data[key])[:200],
+                allowed="architectures that transformers knows by itself",
+                fix="use a model without custom code, or export it to ONNX where you trust it",
+            )
+
+
+def _pad_id(config: dict[str, Any], vocabulary: dict[str, int], padding: dict[str, Any] | None) -> int:
+    given = config.get("pad_token_id")
+    if isinstance(given, int) and given >= 0:
+        return given
+    for token in _PADS:
+        if token in vocabulary:
+            return vocabulary[token]
+    return int(padding.get("pad_id", 0)) if padding else 0
