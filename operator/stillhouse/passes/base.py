@@ -96,3 +96,7 @@ class Pass(ABC, Generic[C, F]):
         Raises:
             StillhouseError: with the field and the fix, when the inputs cannot be used.
         """
+
+    def kind_of(self, out: Path) -> str:
+        """Return the kind of what was made: `kind`, unless a pass makes several kinds and tells by `out`'s files."""
+        return self.kind

@@ -246,7 +246,14 @@ def _compress(spec: Spec, model_id: str, calibration: str | None, env: Environme
 
 def _gate(spec: Spec, ladder: list[str], calibration: str | None, env: Environment) -> Iterator[StepDraft]:
     parents = {f"candidate-{position}": step_id for position, step_id in enumerate(ladder)}
-    config: dict[str, Any] = {"serve": serve_config(spec), "runtime": RUNTIME, "cpus": env.cpus, **gate_config(spec.gate)}
+    config: dict[str, Any] = {
+        "task": spec.source.task,
+        "candidates": [step_id.partition("/")[2] for step_id in ladder],
+        "serve": serve_config(spec),
+        "runtime": RUNTIME,
+        "cpus": env.cpus,
+        **gate_config(spec.gate),
+    }
     if spec.gate:
         yield _import_data("resolve/gate-data", spec.gate.data, spec.source, env)
         parents["data"] = "resolve/gate-data"

@@ -1,0 +1,219 @@
+"""Runs a plan: finds what is there, runs what is not, and keeps a receipt of everything.
+
+Level-triggered: it looks at the store, never at what an earlier process said it would do. A step counts as done when
+its receipt and its object are whole; a process may die at any moment and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from pydantic import ValidationError
+
+from stillhouse.clients.store.files import disk_errors
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.receipts import Receipt
+from stillhouse.errors import MissingPackages, StillhouseError, StoreError
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
+from stillhouse.planning.manifest import PASSES
+from stillhouse.planning.plan import Plan, Step
+
+__all__ = ["Listener", "Machine", "Runner", "StepFailed", "load_pass"]
+
+
+class Listener(Protocol):
+    """Who wants to know how a run goes: a terminal, a log, a progress endpoint."""
+
+    def started(self, step: Step, position: int, total: int) -> Progress:
+        """Take note that a step starts; return the progress that its pass reports to."""
+
+    def finished(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
+        """Take note that a step has its receipt."""
+
+    def note(self, message: str) -> None:
+        """Pass on something that the user should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is recorded in receipts beside the result."""
+
+    threads: int
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StepFailed(Exception):
+    """A pass raised something that is not an error of ours: a bug, shown with the step it happened in."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        super().__init__(f"step {step.id} failed")
+
+
+def load_pass(name: str) -> Pass[Any, Any]:
+    """Import a pass and return it.
+
+    Raises:
+        MissingPackages: what it needs is not installed.
+    """
+    entry = PASSES[name]
+    missing = [need for need in entry.needs if importlib.util.find_spec(need) is None]
+    if missing:
+        raise MissingPackages(
+            f"pass {name} needs packages that are not installed",
+            found="missing: " + ", ".join(missing),
+            fix="pip install 'stillhouse[build]'",
+        )
+    module, _, attribute = entry.target.partition(":")
+    return cast("Pass[Any, Any]", getattr(importlib.import_module(module), attribute)())
+
+
+class Runner:
+    """Runs plans against one store. `source_path` returns the local file or folder of a step's URI."""
+
+    def __init__(
+        self,
+        store: LocalStore,
+        machine: Machine,
+        source_path: Callable[[str], Path],
+        listener: Listener,
+    ) -> None:
+        self._store = store
+        self._machine = machine
+        self._source_path = source_path
+        self._listener = listener
+
+    def done(self, step: Step) -> Receipt | None:
+        """Return the receipt of a step whose object is whole; drop what is damaged."""
+        receipt = self._store.receipt(step.key)
+        if receipt is None:
+            return None
+        problem = self._store.objects.check(receipt.artifact)
+        if not problem:
+            return receipt
+        self._listener.note(f"{step.id}: the stored result is damaged ({problem}); it is built again")
+        self._store.forget(step.key)
+        self._store.objects.drop(receipt.artifact)
+        return None
+
+    def todo(self, plan: Plan) -> list[Step]:
+        """Return the steps that must run, parents first: what the targets lack, and what that needs in turn."""
+        wanted: dict[str, Step] = {}
+        stack = list(plan.targets)
+        while stack:
+            step = plan.step(stack.pop())
+            if step.id in wanted or self.done(step) is not None:
+                continue
+            wanted[step.id] = step
+            stack.extend(step.parents.values())
+        return [step for step in plan.steps if step.id in wanted]
+
+    def run(self, plan: Plan) -> dict[str, Receipt]:
+        """Run what is missing and return the receipts by step id (of the steps that have one).
+
+        Raises:
+            StillhouseError: a step cannot be carried out; everything finished before stays.
+            StepFailed: a step failed with an error that is not ours.
+            KeyboardInterrupt: the run was interrupted; unfinished work is kept in the step's scratch.
+        """
+        with self._store.using():
+            todo = self.todo(plan)
+            running = {step.id for step in todo}
+            for step in plan.steps:
+                receipt = self._store.receipt(step.key) if step.id not in running else None
+                if receipt is not None:
+                    self._listener.finished(step, receipt, cached=True)
+            for position, step in enumerate(todo, start=1):
+                self._one(plan, step, position, len(todo))
+        found = {step.id: self._store.receipt(step.key) for step in plan.steps}
+        return {step_id: receipt for step_id, receipt in found.items() if receipt is not None}
+
+    def artifact(self, step: Step) -> Artifact:
+        """Return the artifact of a finished step.
+
+        Raises:
+            StoreError: it has none.
+        """
+        receipt = self._store.receipt(step.key)
+        if receipt is None:
+            raise StoreError("a step's result is gone", field=step.id, fix="run the same command again")
+        return Artifact(receipt.artifact, receipt.kind, self._store.objects.path(receipt.artifact), receipt.size, receipt.facts)
+
+    def _one(self, plan: Plan, step: Step, position: int, total: int) -> None:
+        def waiting(holder: str) -> None:
+            self._listener.note(f"{step.id}: another process (pid {holder or 'unknown'}) is at this step; waiting for it")
+
+        with self._store.step(step.key, on_wait=waiting):
+            receipt = self.done(step)
+            if receipt is None:
+                progress = self._listener.started(step, position, total)
+                receipt = self._make(plan, step, progress)
+                self._listener.finished(step, receipt, cached=False)
+            else:
+                self._listener.finished(step, receipt, cached=True)
+
+    def _make(self, plan: Plan, step: Step, progress: Progress) -> Receipt:
+        started, clock = datetime.now(UTC), time.monotonic()
+        work = load_pass(step.pass_name)
+        config = self._config(work, step)
+        inputs = {role: self.artifact(plan.step(parent)) for role, parent in step.parents.items()}
+        out = self._store.objects.new_dir()
+        context = Context(
+            out=out,
+            scratch=self._store.scratch(step.key),
+            threads=self._machine.threads,
+            seed=int(step.config.get("seed", 0)),
+            progress=progress,
+            source=self._source_path(step.uri) if step.uri else None,
+        )
+        try:
+            with disk_errors(out):
+                facts = work.run(config, inputs, context)
+            kind = work.kind_of(out)
+            digest, size = self._store.objects.put(out, kind)
+        except StillhouseError:
+            raise
+        except Exception as error:
+            raise StepFailed(step) from error
+        finally:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(out, ignore_errors=True)
+        entry = PASSES[step.pass_name]
+        receipt = Receipt(
+            key=step.key,
+            step=step.id,
+            stage=step.stage,
+            pass_name=step.pass_name,
+            version=step.version,
+            config=dict(step.config),
+            parents={role: plan.step(parent).key for role, parent in step.parents.items()},
+            artifact=digest,
+            kind=kind,
+            size=size,
+            facts=dataclasses.asdict(facts),
+            started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            seconds=round(time.monotonic() - clock, 3),
+            toolchain={need: self._machine.toolchain.get(need, "") for need in entry.needs},
+            machine=dict(self._machine.hardware),
+        )
+        self._store.finish(receipt)
+        self._store.clear_scratch(step.key)
+        return receipt
+
+    @staticmethod
+    def _config(work: Pass[Any, Any], step: Step) -> PassConfig:
+        try:
+            return work.config_type.model_validate(step.config)
+        except ValidationError as error:
+            raise StepFailed(step) from error
