@@ -23,6 +23,7 @@ Ctrl-C ends with 130.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -134,7 +135,9 @@ class UsageError(UserError):
 
 
 class GateError(StillhouseError):
-    """No candidate passed the gate."""
+    """No candidate passed the gate; `report` holds every candidate's figures as JSON data."""
+
+    report: list[dict[str, Any]]
 
 
 class GateFailed(GateError):

@@ -1,1 +1,1 @@
-
+"""Measuring: the teacher's reference, the gate, the retrieval index."""

@@ -1,0 +1,202 @@
+"""One candidate, measured through the server that will serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillhouse.clients.inference import InferenceClient
+from stillhouse.clients.triton import TritonClient
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact, Progress
+from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
+from stillhouse.passes.evaluate.load import LoadResult, closed_loop
+from stillhouse.passes.evaluate.metrics import Outputs, evaluate
+from stillhouse.passes.evaluate.rows import GateRows, answer_rows
+from stillhouse.passes.evaluate.verdict import Check, combine, compare
+from stillhouse.triton.placement import Placement
+from stillhouse.triton.repository import render
+from stillhouse.triton.runtimes import runtime
+from stillhouse.triton.server import ServerOptions, start
+from stillhouse.triton.settings import ArtifactView, ServeSettings
+from stillhouse.triton.writer import write
+
+__all__ = ["MODEL", "Candidate", "Measured", "measure", "serve_settings", "view"]
+
+MODEL = "candidate"
+SPEED = {"latencyP50": ("max", "s"), "latencyP99": ("max", "s"), "throughput": ("min", "/s")}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rung of the ladder: its precision and its artifact."""
+
+    precision: str
+    artifact: Artifact
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a candidate showed: figures by name, checks against limits."""
+
+    precision: str
+    digest: str
+    size: int
+    figures: dict[str, Interval] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    repeats: int = 0
+    truncated: int = 0
+
+    @property
+    def outcome(self) -> str:
+        """Return the verdict over all its limits."""
+        return combine(self.checks)
+
+
+def serve_settings(config: Mapping[str, Any]) -> ServeSettings:
+    """Map the measured part of `serve` (plain units) onto what rendering takes."""
+    return ServeSettings(
+        max_batch_size=int(config["maxBatchSize"]),
+        max_queue_delay_us=round(config["maxQueueDelay"] * 1e6),
+        max_queue_size=int(config["queueSize"]),
+        queue_timeout_us=round((config["queueTimeout"] or 0) * 1e6),
+        response_cache=bool(config["responseCache"]),
+        instances=config["instances"],
+        threads=config["threads"],
+    )
+
+
+def view(folder: Path, name: str, digest: str, precision: str) -> ArtifactView:
+    """Return an artifact as rendering sees it."""
+    return ArtifactView(
+        name=name,
+        digest=digest,
+        variant="default",
+        precision=precision,
+        signature=Signature.read(folder),
+        files={path.name: path for path in sorted(folder.iterdir()) if path.is_file()},
+        model_bytes=(folder / "model.onnx").stat().st_size,
+    )
+
+
+@contextmanager
+def serving(
+    candidate: Candidate, config: Mapping[str, Any], placement: Placement, scratch: Path, cache: Path
+) -> Iterator[Callable[[], InferenceClient]]:
+    """Serve a candidate on loopback for as long as the context lasts; yields a function that connects."""
+    repository = scratch / "repository"
+    write(
+        render(
+            view(candidate.artifact.path, MODEL, candidate.artifact.digest, candidate.precision),
+            runtime(config["runtime"]),
+            serve_settings(config["serve"]),
+            placement.cpus,
+        ),
+        repository,
+    )
+    server = start(
+        ServerOptions(
+            model=MODEL,
+            repository=repository,
+            run_folder=scratch / "run",
+            cache_folder=cache,
+            digest=candidate.artifact.digest,
+            cpus=placement.server,
+            die_with_parent=True,
+        )
+    )
+    try:
+        yield lambda: TritonClient(server.address, retries=0)
+    finally:
+        server.stop(grace_s=5)
+
+
+def measure(
+    connect: Callable[[], InferenceClient],
+    candidate: Candidate,
+    config: Mapping[str, Any],
+    rows: GateRows | None,
+    reference: Outputs | None,
+    progress: Progress,
+) -> Measured:
+    """Measure a candidate that is being served: quality on every row, then speed under the gate's load."""
+    found = Measured(candidate.precision, candidate.artifact.digest, candidate.artifact.size)
+    limits = config["limits"]
+    if "size" in limits:
+        size = float(candidate.artifact.size)
+        found.checks.append(compare("size", "max", float(limits["size"]), Interval(size, size, size, 1), "B"))
+    if rows is None:
+        return found
+    if config["metrics"]:
+        outputs = answer_rows(
+            connect,
+            MODEL,
+            rows,
+            batch=int(config["serve"]["maxBatchSize"]),
+            workers=2,
+            progress=lambda done, total: progress.update(done, total, "rows", f"{candidate.precision}: quality"),
+        )
+        for metric in config["metrics"]:
+            relative = metric["of"] == "teacher"
+            name = metric["name"] + (" / teacher" if relative else "")
+            interval = evaluate(metric["name"], outputs, reference, rows.truth, relative=relative)
+            sense, limit = ("min", metric["min"]) if metric["min"] is not None else ("max", metric["max"])
+            found.figures[name] = interval
+            found.checks.append(compare(name, sense, float(limit), interval))
+    _speed(connect, found, config, rows, progress)
+    return found
+
+
+def _speed(
+    connect: Callable[[], InferenceClient],
+    found: Measured,
+    config: Mapping[str, Any],
+    rows: GateRows,
+    progress: Progress,
+) -> None:
+    """Measure speed; while a limit is too noisy to tell, measure more, up to `repeats` times."""
+    load, limits = config["load"], config["limits"]
+    results: list[LoadResult] = []
+    for repeat in range(int(config["repeats"]) + 1):
+        results.append(_load(connect, rows, load, f"{found.precision}: load", progress))
+        speed = _figures(results)
+        checks = [
+            compare(name, sense, float(limits[name]), speed[name], unit)  # type: ignore[arg-type]
+            for name, (sense, unit) in SPEED.items()
+            if name in limits
+        ]
+        if combine(checks) != "inconclusive":
+            break
+        progress.note(f"{found.precision}: speed is too noisy to tell after {repeat + 1} runs")
+    found.repeats = len(results)
+    found.figures.update(speed)
+    found.checks.extend(checks)
+
+
+def _load(
+    connect: Callable[[], InferenceClient], rows: GateRows, load: Mapping[str, Any], label: str, progress: Progress
+) -> LoadResult:
+    total = int(load["requests"])
+    common = {
+        "concurrency": int(load["concurrency"]),
+        "requests": total,
+        "progress": lambda done: progress.update(done, total, "requests", label),
+    }
+    if rows.images is not None:
+        images = [rows.images[position : position + 1] for position in range(len(rows.images))]
+        return closed_loop(connect, lambda client, image: client.infer_images(MODEL, image), images, **common)
+    return closed_loop(connect, lambda client, text: client.infer_texts(MODEL, [text]), rows.texts, **common)
+
+
+def _figures(results: list[LoadResult]) -> dict[str, Interval]:
+    latencies = np.concatenate([result.latencies for result in results])
+    return {
+        "latencyP50": quantile_interval(latencies, 0.5),
+        "latencyP99": quantile_interval(latencies, 0.99),
+        "throughput": block_interval([block for result in results for block in result.blocks]),
+    }

@@ -1,0 +1,154 @@
+"""The gate: candidates are measured in the ladder's order, the first that meets every limit becomes the revision."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import GateFailed, GateInconclusive
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, serving
+from stillhouse.passes.evaluate.disjoint import check_disjoint
+from stillhouse.passes.evaluate.rows import read_reference, read_rows
+from stillhouse.passes.evaluate.verdict import describe
+from stillhouse.settings import load_settings
+from stillhouse.triton.placement import place
+
+__all__ = ["Gate", "GateConfig", "GateFacts", "report"]
+
+
+class GateConfig(PassConfig):
+    """What planning asks for; limits are in seconds, bytes and answers per second."""
+
+    task: str
+    candidates: list[str]
+    serve: dict[str, Any]
+    runtime: str
+    cpus: float
+    metrics: list[dict[str, Any]]
+    load: dict[str, int] | None
+    limits: dict[str, float]
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """Which candidate was chosen, and every figure of every candidate that was measured."""
+
+    precision: str
+    model: str
+    size: int
+    rows: int
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Gate(Pass[GateConfig, GateFacts]):
+    """Measures through Triton, in the runtime and at the CPU limit that will serve."""
+
+    name = "gate"
+    version = 1
+    kind = "revision"
+    config_type = GateConfig
+
+    def run(self, config: GateConfig, inputs: Mapping[str, Artifact], ctx: Context) -> GateFacts:
+        """Measure, choose, and put the chosen model beside a receipt into `ctx.out`.
+
+        Raises:
+            GateFailed: no candidate meets every limit.
+            GateInconclusive: none does, and at least one is too noisy to tell.
+            DataError: the gate's rows do not fit, or are also in the training or calibration data.
+        """
+        check_disjoint(inputs)
+        candidates = [
+            Candidate(precision, inputs[f"candidate-{position}"]) for position, precision in enumerate(config.candidates)
+        ]
+        signature = Signature.read(candidates[0].artifact.path)
+        rows = read_rows(inputs["data"], signature) if "data" in inputs else None
+        reference = read_reference(inputs["reference"]) if "reference" in inputs else None
+        settings = config.model_dump()
+        placement = place(config.serve["cpus"])
+        measured: list[Measured] = []
+        for candidate in candidates:
+            ctx.progress.update(0, None, "", f"{candidate.precision}: starting the server")
+            scratch = ctx.scratch / candidate.precision
+            shutil.rmtree(scratch, ignore_errors=True)
+            with serving(candidate, settings, placement, scratch, load_settings().cache) as connect:
+                found = measure(connect, candidate, settings, rows, reference, ctx.progress)
+            measured.append(found)
+            for check in found.checks:
+                ctx.progress.note(f"{candidate.precision}: {describe(check)}")
+            if found.outcome == "passed":
+                _write_revision(ctx.out, candidate, report(measured), inputs)
+                return GateFacts(
+                    precision=candidate.precision,
+                    model=candidate.artifact.digest,
+                    size=candidate.artifact.size,
+                    rows=rows.count if rows else 0,
+                    candidates=report(measured),
+                )
+        raise _refusal(measured)
+
+
+def report(measured: list[Measured]) -> list[dict[str, Any]]:
+    """Return every candidate's figures as JSON data, with its verdict and the limits that it missed."""
+    return [
+        {
+            "precision": each.precision,
+            "digest": each.digest,
+            "size": each.size,
+            "outcome": each.outcome,
+            "figures": {name: asdict(interval) for name, interval in each.figures.items()},
+            "checks": [{**check.to_json(), "text": describe(check)} for check in each.checks],
+            "repeats": each.repeats,
+        }
+        for each in measured
+    ]
+
+
+def _refusal(measured: list[Measured]) -> GateFailed | GateInconclusive:
+    lines = [f"{each.precision}: {describe(check)}" for each in measured for check in each.checks if check.outcome != "passed"]
+    open_ones = [each for each in measured if each.outcome == "inconclusive"]
+    if open_ones:
+        error: GateFailed | GateInconclusive = GateInconclusive(
+            "the gate could not tell",
+            field="spec.gate",
+            found="\n           ".join(lines),
+            fix="give the gate more rows (spec.gate.data) or requests (spec.gate.load.requests), quieten the machine,"
+            " or move the limit",
+        )
+    else:
+        error = GateFailed(
+            "no candidate met every limit",
+            field="spec.gate",
+            found="\n           ".join(lines),
+            fix="train longer or a larger student (spec.distill), or move the limit; what served before goes on serving",
+        )
+    error.report = report(measured)
+    return error
+
+
+def _write_revision(out: Path, candidate: Candidate, figures: list[dict[str, Any]], inputs: Mapping[str, Artifact]) -> None:
+    """Put the chosen model's files (hard links where the disk allows) beside a receipt with its lineage."""
+    for source in sorted(candidate.artifact.path.iterdir()):
+        if source.name == "manifest.json" or not source.is_file():
+            continue
+        try:
+            os.link(source, out / source.name)
+        except OSError:
+            shutil.copyfile(source, out / source.name)
+    receipt = {
+        "version": 1,
+        "model": candidate.artifact.digest,
+        "precision": candidate.precision,
+        "size": candidate.artifact.size,
+        "facts": dict(candidate.artifact.facts),
+        "gate": figures,
+        "parents": {role: artifact.digest for role, artifact in sorted(inputs.items())},
+    }
+    (out / "receipt.json").write_text(json.dumps(receipt, indent=1, sort_keys=True) + "\n", encoding="utf-8")

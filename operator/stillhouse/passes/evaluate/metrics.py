@@ -1,0 +1,206 @@
+"""Quality of a candidate on the gate's rows, each metric with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.errors import DataError
+from stillhouse.passes.evaluate.intervals import Interval, bootstrap
+
+__all__ = ["Outputs", "evaluate", "overlap_at_k", "ranks"]
+
+Floats = npt.NDArray[np.float32]
+ROW_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a model answered on the gate's rows.
+
+    `text`, `query`, `document`: embeddings float32 [rows, dimension], L2-normalised. `probabilities`: float32
+    [rows, labels] in the order of the labels.
+    """
+
+    text: Floats | None = None
+    query: Floats | None = None
+    document: Floats | None = None
+    probabilities: Floats | None = None
+
+    @property
+    def rows(self) -> Floats:
+        """Return one output a row: embeddings of texts (or queries), or probabilities."""
+        for values in (self.text, self.query, self.probabilities):
+            if values is not None:
+                return values
+        raise DataError("there is nothing to evaluate", field="spec.gate.data", allowed="text, query and document, or image")
+
+
+def ranks(query: Floats, document: Floats) -> npt.NDArray[np.int64]:
+    """Return for every query the rank (from 1) of its own document among all; ties count against it."""
+    found = np.empty(len(query), dtype=np.int64)
+    for start in range(0, len(query), ROW_BLOCK):
+        block = query[start : start + ROW_BLOCK] @ document.T
+        rows = np.arange(len(block))
+        own = block[rows, start + rows]
+        found[start : start + len(block)] = (block >= own[:, None]).sum(axis=1)
+    return found
+
+
+def reciprocal(found: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
+    """Return 1/rank up to rank k, else 0."""
+    return np.where(found <= k, 1.0 / found, 0.0)
+
+
+def overlap_at_k(student: Floats, teacher: Floats, k: int) -> npt.NDArray[np.float64]:
+    """Return for every row the share of its k nearest rows by the teacher that the student finds as well."""
+    n = len(student)
+    k = min(k, n - 1)
+    shares = np.empty(n)
+    for start in range(0, n, ROW_BLOCK):
+        near = []
+        for space in (student, teacher):
+            block = space[start : start + ROW_BLOCK] @ space.T
+            rows = np.arange(len(block))
+            block[rows, start + rows] = -np.inf
+            near.append(np.argpartition(-block, k - 1, axis=1)[:, :k])
+        for row, (mine, theirs) in enumerate(zip(*near, strict=True)):
+            shares[start + row] = len(np.intersect1d(mine, theirs)) / k
+    return shares
+
+
+def macro_f1(truth: npt.NDArray[np.int64], guess: npt.NDArray[np.int64], classes: int) -> float:
+    """Return the mean F1 over the classes that occur in `truth` or `guess`."""
+    table = np.bincount(truth * classes + guess, minlength=classes * classes).reshape(classes, classes)
+    hits = np.diag(table).astype(np.float64)
+    both = table.sum(axis=0) + table.sum(axis=1)
+    present = both > 0
+    return float((2 * hits[present] / both[present]).mean())
+
+
+def _recall(truth: npt.NDArray[np.int64], guess: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float64]:
+    total = np.bincount(truth, minlength=classes)
+    hits = np.bincount(truth[truth == guess], minlength=classes)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, hits / np.maximum(total, 1), np.nan)
+
+
+def evaluate(
+    name: str,
+    student: Outputs,
+    teacher: Outputs | None,
+    truth: npt.NDArray[np.int64] | None,
+    *,
+    relative: bool,
+) -> Interval:
+    """Return a metric of the student with its 95 % interval.
+
+    `truth` are the rows' labels as positions in the label order, int64 [rows]. With `relative` the figure is the
+    student's divided by the teacher's on the same resampled rows (paired bootstrap).
+
+    Raises:
+        DataError: the gate's data has not what the metric needs.
+    """
+    base, _, number = name.partition("@")
+    k = int(number) if number else 0
+    if base in {"cosine", "neighbour-overlap", "agreement", "per-class-loss"} or relative:
+        teacher = _need(teacher, name, "the teacher's outputs")
+    n = len(student.rows)
+    if base == "mrr":
+        mine = reciprocal(_rank_of(student, name), k)
+        theirs = reciprocal(_rank_of(teacher, name), k) if relative and teacher is not None else None
+        return _ratio(mine, theirs)
+    if base == "cosine" and teacher is not None:
+        pairs = _embeddings(student, teacher)
+        per_row = np.concatenate([(a * b).sum(axis=1) for a, b in pairs]).astype(np.float64)
+        return _ratio(per_row, None)
+    if base == "neighbour-overlap" and teacher is not None:
+        pairs = _embeddings(student, teacher)
+        return _ratio(overlap_at_k(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]), k), None)
+    guess = _guess(student, name)
+    if base == "agreement":
+        return _ratio((guess == _guess(teacher, name)).astype(np.float64), None)
+    labels = _need(truth, name, "column label")
+    classes = student.rows.shape[1]
+    other = _guess(teacher, name) if teacher is not None else None
+    if base == "accuracy":
+        theirs = (other == labels).astype(np.float64) if relative and other is not None else None
+        return _ratio((guess == labels).astype(np.float64), theirs)
+    if base == "log-loss":
+        theirs = _log_loss(teacher, labels) if relative and teacher is not None else None
+        return _ratio(_log_loss(student, labels), theirs)
+    if base == "macro-f1":
+        return bootstrap(
+            lambda rows: _divide(
+                macro_f1(labels[rows], guess[rows], classes),
+                macro_f1(labels[rows], other[rows], classes) if relative and other is not None else None,
+            ),
+            n,
+        )
+    theirs_guess = _need(other, name, "the teacher's outputs")
+    return bootstrap(
+        lambda rows: float(
+            np.nanmax(_recall(labels[rows], theirs_guess[rows], classes) - _recall(labels[rows], guess[rows], classes))
+        ),
+        n,
+    )
+
+
+def _need(value: object, metric: str, what: str) -> Any:
+    if value is None:
+        raise DataError(f"metric {metric} needs {what}", field="spec.gate.data", fix="name the column in spec.gate.data.columns")
+    return value
+
+
+def _rank_of(outputs: Outputs | None, name: str) -> npt.NDArray[np.int64]:
+    if outputs is None or outputs.query is None or outputs.document is None:
+        raise DataError(f"metric {name} needs pairs", field="spec.gate.data.columns", allowed="query and document")
+    return ranks(outputs.query, outputs.document)
+
+
+def _embeddings(student: Outputs, teacher: Outputs) -> list[tuple[Floats, Floats]]:
+    pairs = [
+        (mine, theirs)
+        for mine, theirs in (
+            (student.text, teacher.text),
+            (student.query, teacher.query),
+            (student.document, teacher.document),
+        )
+        if mine is not None and theirs is not None
+    ]
+    if pairs and pairs[0][0].shape[1] != pairs[0][1].shape[1]:
+        raise DataError(
+            "the student's embeddings have another dimension than the teacher's",
+            field="spec.gate.metrics",
+            found=f"{pairs[0][0].shape[1]} and {pairs[0][1].shape[1]}",
+            fix="use mrr@k, which needs no common space, or a student in the teacher's dimension",
+        )
+    return pairs
+
+
+def _guess(outputs: Outputs | None, name: str) -> npt.NDArray[np.int64]:
+    if outputs is None or outputs.probabilities is None:
+        raise DataError(f"metric {name} needs a classifier's outputs", field="spec.gate.metrics")
+    return np.asarray(outputs.probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def _log_loss(outputs: Outputs, truth: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    assert outputs.probabilities is not None
+    right = outputs.probabilities[np.arange(len(truth)), truth].astype(np.float64)
+    return np.asarray(-np.log(np.clip(right, 1e-15, 1.0)), dtype=np.float64)
+
+
+def _divide(mine: float, theirs: float | None) -> float:
+    if theirs is None:
+        return mine
+    return mine / theirs if theirs > 0 else float("inf") if mine > 0 else 1.0
+
+
+def _ratio(mine: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64] | None) -> Interval:
+    """Bootstrap the mean of per-row figures, or the ratio of two means over the same rows."""
+    return bootstrap(
+        lambda rows: _divide(float(mine[rows].mean()), None if theirs is None else float(theirs[rows].mean())), len(mine)
+    )

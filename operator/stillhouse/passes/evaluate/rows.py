@@ -1,0 +1,186 @@
+"""The gate's rows: what is sent to a candidate, and what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.clients.inference import Answer, InferenceClient
+from stillhouse.errors import DataError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact
+from stillhouse.passes.evaluate.metrics import Outputs
+
+__all__ = ["GateRows", "answer_rows", "read_reference", "read_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateRows:
+    """Rows by role.
+
+    `columns` holds lists of strings, `images` float32 [rows, channels, height, width] in [0, 1],
+    `truth` int64 [rows]: positions in the label order, None where the data has no labels.
+    """
+
+    columns: dict[str, list[str]]
+    images: npt.NDArray[np.float32] | None
+    truth: npt.NDArray[np.int64] | None
+
+    @property
+    def texts(self) -> list[str]:
+        """Return every text that is sent, for the load."""
+        return [text for role in ("text", "query", "document") for text in self.columns.get(role, [])]
+
+    @property
+    def count(self) -> int:
+        """Return the number of rows."""
+        return len(self.images) if self.images is not None else max((len(v) for v in self.columns.values()), default=0)
+
+
+def read_rows(data: Artifact, signature: Signature) -> GateRows:
+    """Read the gate's dataset in the form that the model takes.
+
+    Raises:
+        DataError: columns that the task needs are missing, or a label is not one of the model's.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(data.path / "data.parquet")
+    names = set(table.column_names)
+    columns = {role: table[role].to_pylist() for role in ("text", "query", "document") if role in names}
+    images = None
+    if signature.task == "image-classification":
+        if "image" not in names or signature.image is None:
+            raise DataError(
+                "the gate's data needs images", field="spec.gate.data.columns", found=", ".join(sorted(names)), allowed="image"
+            )
+        shape = (signature.image.channels, signature.image.height, signature.image.width)
+        flat = np.array(table["image"].to_pylist(), dtype=np.float32)
+        if flat.shape[1:] != (int(np.prod(shape)),):
+            raise DataError(
+                "the images have another size than the model's",
+                field="spec.gate.data",
+                found=str(flat.shape[1:]),
+                allowed=str(shape),
+            )
+        images = flat.reshape(-1, *shape)
+    elif not columns or ("query" in columns) != ("document" in columns):
+        raise DataError(
+            "the gate's data needs texts, or pairs of query and document",
+            field="spec.gate.data.columns",
+            found=", ".join(sorted(names)),
+            allowed="text, or query and document",
+        )
+    truth = None
+    if signature.labels and "label" in names:
+        truth = _truth(table["label"].to_pylist(), signature.labels)
+    return GateRows(columns, images, truth)
+
+
+def _truth(labels: Iterable[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
+    positions = {label: position for position, label in enumerate(known)}
+    found = list(labels)
+    strange = sorted({label for label in found if label not in positions})
+    if strange:
+        raise DataError(
+            "the data has labels that the model does not know",
+            field="spec.gate.data",
+            found=", ".join(strange[:5]),
+            allowed=", ".join(known[:20]),
+            fix="correct the labels, or set spec.source.labels",
+        )
+    return np.array([positions[label] for label in found], dtype=np.int64)
+
+
+def read_reference(reference: Artifact) -> Outputs:
+    """Read what the teacher answered on the gate's rows."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(str(reference.path / "outputs.safetensors"))
+    values: dict[str, Any] = {role: tensors[role].astype(np.float32) for role in ("text", "query", "document") if role in tensors}
+    if "logits" in tensors:
+        logits = tensors["logits"].astype(np.float64)
+        exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+        values["probabilities"] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Outputs(**values)
+
+
+def answer_rows(
+    client: Callable[[], InferenceClient],
+    model: str,
+    rows: GateRows,
+    *,
+    batch: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> Outputs:
+    """Ask the server for every row; `workers` connections, `batch` rows a request."""
+    if rows.images is not None:
+        parts = _asked(client, rows.images, batch, workers, lambda c, part: c.infer_images(model, part), progress)
+        return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]))
+    values: dict[str, Any] = {}
+    total = sum(len(texts) for texts in rows.columns.values())
+    before = 0
+    for role, texts in rows.columns.items():
+        offset = before
+
+        def report(done: int, _: int, offset: int = offset) -> None:
+            progress(offset + done, total)
+
+        parts = _asked(client, texts, batch, workers, lambda c, part: c.infer_texts(model, part), report)
+        if parts and parts[0].probabilities is not None:
+            return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]))
+        values[role] = np.concatenate([_some(part.embeddings) for part in parts])
+        before += len(texts)
+    return Outputs(**values)
+
+
+def _some(values: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    if values is None:
+        raise DataError("the server's answer has not the outputs of this task", field="spec.source.task")
+    return values
+
+
+def _asked(
+    client: Callable[[], InferenceClient],
+    payload: Any,
+    batch: int,
+    workers: int,
+    ask: Callable[[InferenceClient, Any], Answer],
+    progress: Callable[[int, int], None],
+) -> list[Answer]:
+    """Send slices of the payload over several connections; answers come back in order."""
+    slices = list(_slices(len(payload), batch))
+    answers: list[Answer | None] = [None] * len(slices)
+    count = iter(range(1, len(slices) + 1))
+
+    def work(mine: list[int]) -> None:
+        connection = client()
+        try:
+            for position in mine:
+                answers[position] = ask(connection, payload[slices[position]])
+                progress(min(next(count) * batch, len(payload)), len(payload))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for future in [pool.submit(work, list(range(first, len(slices), workers))) for first in range(workers)]:
+            future.result()
+    return [answer for answer in answers if answer is not None]
+
+
+def _slices(n: int, batch: int) -> Iterator[slice]:
+    for start in range(0, n, batch):
+        yield slice(start, min(start + batch, n))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON data of an artifact."""
+    return json.loads(path.read_text(encoding="utf-8"))
