@@ -1,1 +1,1 @@
-
+"""Torch → ONNX: two exporters, one checked graph, and the figures that describe it."""

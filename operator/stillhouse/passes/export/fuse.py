@@ -1,0 +1,43 @@
+"""ONNX Runtime's transformer fusions: attention, layer norm with its skip, GELU with its bias, the embeddings."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import onnx
+
+__all__ = ["FUSED", "fuse"]
+
+FUSED = ("Attention", "BiasGelu", "EmbedLayerNormalization", "MultiHeadAttention", "SkipLayerNormalization")
+
+
+def fuse(model: onnx.ModelProto, heads: int, hidden_size: int) -> onnx.ModelProto:
+    """Return `model` with what could be fused for `heads` attention heads of `hidden_size` / `heads` each.
+
+    Only ONNX Runtime's own pattern rules are applied (`opt_level=0`): they do not depend on the machine. A graph in
+    which nothing is recognised comes back as it is; whether the result is right is for the caller's parity check.
+    """
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with _quiet():
+        made = optimizer.optimize_model(
+            copy, model_type="bert", num_heads=heads, hidden_size=hidden_size, opt_level=0,
+            optimization_options=FusionOptions("bert"),
+        )  # fmt: skip
+    fused: onnx.ModelProto = made.model
+    return fused
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
