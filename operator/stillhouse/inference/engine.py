@@ -1,0 +1,195 @@
+"""The model with everything around it, in one process: strings or images in, embeddings or probabilities out.
+
+The Triton backend is a thin wrapper of this class, the benchmarks' in-process baseline and the passes that need answers
+use it too: there is one implementation of tokenising, bucketing and post-processing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stillhouse.errors import DataError, SourceError
+from stillhouse.inference.buckets import BucketPolicy, split
+from stillhouse.inference.image import normalise
+from stillhouse.inference.postprocess import softmax
+from stillhouse.inference.session import ModelSession
+from stillhouse.inference.signature import Signature
+from stillhouse.inference.text import TOKENIZER_FILE, EncodedTexts, TextEncoder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Engine", "Provenance", "TextResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How much of the text the model saw: texts in all, texts cut, tokens cut off (special ones not counted)."""
+
+    texts: int
+    truncated_texts: int
+    truncated_tokens: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return plain JSON data."""
+        return {
+            "texts": self.texts,
+            "truncatedTexts": self.truncated_texts,
+            "truncatedTokens": self.truncated_tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """Answers to a batch of texts: `values` float32 [n, dimension] or [n, labels]; `cut[i]` tokens cut off text i."""
+
+    values: npt.NDArray[np.float32]
+    cut: list[int]
+
+    @property
+    def provenance(self) -> Provenance:
+        """Sum up `cut`."""
+        return Provenance(len(self.cut), sum(1 for tokens in self.cut if tokens), sum(self.cut))
+
+
+class Engine:
+    """A model folder (`model.onnx`, `signature.json`, `tokenizer.json` for texts), loaded and ready to answer.
+
+    Methods may be called from several threads.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1, *, buckets: BucketPolicy | None = None) -> None:
+        """Load the model.
+
+        Args:
+            folder: an `onnx-model` artifact, or a version folder of a model repository.
+            threads: ONNX Runtime's intra-op threads.
+            buckets: what a run of the model costs; the default serves encoders of every size.
+
+        Raises:
+            SourceError: a file is missing, damaged or contradicts the others.
+            MissingPackages: the `serve` extra is not installed.
+        """
+        self.signature = Signature.read(folder)
+        self.buckets = buckets or BucketPolicy()
+        self._session = ModelSession(folder, self.signature, threads)
+        self._encoder: TextEncoder | None = None
+        if self.signature.task != "image-classification":
+            self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length)
+        elif self.signature.image is None:
+            raise SourceError("an image model needs the image's shape", field="signature.json: image", found="null")
+
+    @property
+    def is_text(self) -> bool:
+        """Return whether the model takes texts."""
+        return self._encoder is not None
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return float32 [n, dimension], L2-normalised rows.
+
+        Raises:
+            DataError: an element is not valid text, or the model is not a sentence embedding.
+        """
+        self._require("sentence-embedding")
+        return self.run_texts(texts).values
+
+    def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return probabilities, float32 [n, labels], columns in the order of `signature.labels`.
+
+        Raises:
+            DataError: an element is not valid text, or the model is not a text classifier.
+        """
+        self._require("text-classification")
+        return self.run_texts(texts).values
+
+    def run_texts(self, texts: Sequence[str]) -> TextResult:
+        """Answer a batch of texts, whatever the task: embeddings, or probabilities.
+
+        Raises:
+            DataError: an element is not valid text, or the model takes images.
+        """
+        if self._encoder is None:
+            raise DataError("this model takes images, not texts", field="TEXT", allowed="IMAGE")
+        encoded = self._encoder.encode(texts)
+        values = self._run_buckets(encoded)
+        if self.signature.task == "text-classification":
+            values = softmax(values)
+        return TextResult(values, encoded.cut)
+
+    def predict_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return probabilities, float32 [n, labels].
+
+        Args:
+            images: float32 [n, channels, height, width] in [0, 1]; normalised here.
+
+        Raises:
+            DataError: another shape, values that are not finite, or the model takes texts.
+        """
+        spec = self.signature.image
+        if spec is None or self._encoder is not None:
+            raise DataError("this model takes texts, not images", field="IMAGE", allowed="TEXT")
+        return softmax(self._session.run({self.signature.inputs[0]: normalise(images, spec)}))
+
+    def warm_up(self, rows: int) -> None:
+        """Answer a few made-up batches, short and long, up to `rows` rows: allocations are made and pages touched."""
+        import numpy as np
+
+        if self._encoder is None:
+            spec = self.signature.image
+            assert spec is not None  # checked when the model was loaded
+            for count in {1, rows}:
+                self.predict_images(np.zeros((count, spec.channels, spec.height, spec.width), dtype=np.float32))
+            return
+        for words in (1, 16, max(16, self.signature.max_length)):
+            self.run_texts(["warm " * words] * min(rows, 4))
+        self.run_texts(["warm " * (1 + row % 24) for row in range(rows)])
+
+    def _run_buckets(self, encoded: EncodedTexts) -> npt.NDArray[np.float32]:
+        import numpy as np
+
+        buckets = split(encoded.lengths, self.buckets)
+        if len(buckets) == 1 and len(encoded.ids) == 1:
+            return self._session.run(self._feed(encoded.ids, encoded.lengths))
+        values: npt.NDArray[np.float32] | None = None
+        for bucket in buckets:
+            rows = [encoded.ids[index] for index in bucket]
+            answer = self._session.run(self._feed(rows, [encoded.lengths[index] for index in bucket]))
+            if values is None:
+                values = np.empty((len(encoded.ids), answer.shape[1]), dtype=np.float32)
+            values[bucket] = answer
+        if values is None:
+            width = len(self.signature.labels) or self.signature.dimension
+            values = np.empty((0, width), dtype=np.float32)
+        return values
+
+    def _feed(self, rows: Sequence[list[int]], lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+        """Build int64 [rows, longest] inputs: ids padded on the right, the mask, zeros as token types."""
+        import numpy as np
+
+        longest = max(lengths)
+        pad = self.signature.pad_id
+        ids = np.array([row + [pad] * (longest - len(row)) for row in rows], dtype=np.int64)
+        feed: dict[str, npt.NDArray[Any]] = {}
+        for name in self.signature.inputs:
+            if name == "input_ids":
+                feed[name] = ids
+            elif name == "attention_mask":
+                feed[name] = (np.arange(longest) < np.array(lengths)[:, np.newaxis]).astype(np.int64)
+            elif name == "token_type_ids":
+                feed[name] = np.zeros_like(ids)
+            else:
+                raise SourceError(
+                    "the model has an input that texts do not fill",
+                    field="signature.json: inputs",
+                    found=name,
+                    allowed="input_ids, attention_mask, token_type_ids",
+                )
+        return feed
+
+    def _require(self, task: str) -> None:
+        if self.signature.task != task:
+            raise DataError("the model has another task", field="task", found=self.signature.task, allowed=task)

@@ -1,0 +1,70 @@
+"""One ONNX Runtime session, set up for sharing cores with a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stillhouse.errors import MissingPackages, SourceError
+from stillhouse.inference.signature import Signature
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["MODEL_FILE", "ModelSession"]
+
+MODEL_FILE = "model.onnx"
+
+
+class ModelSession:
+    """An ONNX model of one file, run on the CPU. `run` may be called from several threads at once."""
+
+    def __init__(self, folder: Path, signature: Signature, threads: int) -> None:
+        """Load `model.onnx` of `folder`.
+
+        Args:
+            folder: the artifact.
+            signature: its inputs and output; compared with the graph's.
+            threads: intra-op threads.
+
+        Raises:
+            SourceError: not a readable model, or inputs and outputs differ from the signature's.
+            MissingPackages: ONNX Runtime is not installed.
+        """
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise MissingPackages(
+                "running a model needs ONNX Runtime", found=str(error), fix="pip install 'stillhouse[serve]'"
+            ) from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # Spinning threads take the cores that the server's own threads need (measured: docs/design/20261122-embedded-server.md).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        path = folder / MODEL_FILE
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base
+            raise SourceError("the model is not readable", field=str(path), found=str(error)) from error
+        found = tuple(value.name for value in self._session.get_inputs())
+        outputs = tuple(value.name for value in self._session.get_outputs())
+        if set(found) != set(signature.inputs) or signature.output not in outputs:
+            raise SourceError(
+                "the model's inputs and outputs differ from its signature's",
+                field=str(path),
+                found=f"inputs {', '.join(found)}; outputs {', '.join(outputs)}",
+                allowed=f"inputs {', '.join(signature.inputs)}; output {signature.output}",
+            )
+        self._outputs = [signature.output]
+
+    def run(self, feed: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+        """Run the model once; `feed` maps input name to array. Returns the signature's output, float32."""
+        result: npt.NDArray[np.float32] = self._session.run(self._outputs, dict(feed))[0]
+        return result

@@ -1,0 +1,124 @@
+"""Texts to token ids, by the `tokenizers` library alone (no transformers)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.errors import DataError, SourceError
+
+__all__ = ["TOKENIZER_FILE", "EncodedTexts", "TextEncoder", "decode_utf8"]
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """Token ids of a batch: `ids[i]` int list of `lengths[i]` tokens, special ones included; `cut[i]` tokens left out."""
+
+    ids: list[list[int]]
+    lengths: list[int]
+    cut: list[int]
+
+
+class TextEncoder:
+    """A tokenizer.json with truncation to `max_length` tokens (0: none) on the right and no padding."""
+
+    def __init__(self, path: Path, max_length: int) -> None:
+        """Load the tokenizer.
+
+        Raises:
+            SourceError: the file is missing, or is not a fast tokenizer's.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception, with the reason as its text
+            raise SourceError("the tokenizer is not readable", field=str(path), found=str(error)) from error
+        self.max_length = max_length
+        self._tokenizer.no_padding()
+        if max_length > 0:
+            # One special token at least must leave room for one of the text, else truncation is refused by the library.
+            special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+            if max_length <= special:
+                raise SourceError(
+                    "the longest text allowed holds no token beside the special ones",
+                    field="max_length",
+                    found=str(max_length),
+                    allowed=f"more than {special}",
+                )
+            self._tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
+        else:
+            self._tokenizer.no_truncation()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Return the number of ids, added tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Tokenise a batch.
+
+        Raises:
+            DataError: an element is not text, or holds a lone surrogate (it has no UTF-8 form).
+        """
+        try:
+            # The fast variant leaves out character offsets, which nothing here needs (a fifth of the time).
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
+        except TypeError:
+            raise _not_text(texts) from None
+        ids = [encoding.ids for encoding in encodings]
+        lengths = [len(row) for row in ids]
+        limit = self.max_length
+        cut = [_tokens_left_out(encoding) if length == limit else 0 for encoding, length in zip(encodings, lengths, strict=True)]
+        return EncodedTexts(ids, lengths, cut)
+
+
+def decode_utf8(values: Sequence[bytes], field: str) -> list[str]:
+    """Decode the elements of a BYTES tensor.
+
+    Args:
+        values: UTF-8 bytes, one element per row.
+        field: name of the tensor, for the message.
+
+    Raises:
+        DataError: an element is not UTF-8; the message names tensor, row and byte.
+    """
+    texts = []
+    for row, value in enumerate(values):
+        try:
+            texts.append(value.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                "the text is not UTF-8",
+                field=f"{field}[{row}]",
+                found=f"byte 0x{value[error.start]:02x} at position {error.start}",
+                allowed="UTF-8",
+                fix="encode the text: text.encode('utf-8')",
+            ) from None
+    return texts
+
+
+def _tokens_left_out(encoding: object) -> int:
+    """Count the tokens of the text (no special ones) behind the cut."""
+    overflowing = encoding.overflowing  # type: ignore[attr-defined]
+    return sum(len(part) - sum(part.special_tokens_mask) for part in overflowing)
+
+
+def _not_text(texts: Sequence[object]) -> DataError:
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            return DataError("not a text", field=f"TEXT[{row}]", found=type(text).__name__, allowed="a string")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return DataError(
+                "the text holds a lone surrogate, which has no UTF-8 form",
+                field=f"TEXT[{row}]",
+                found=f"U+{ord(text[error.start]):04X} at position {error.start}",
+                allowed="valid Unicode",
+                fix="decode the source with the right encoding, or with errors='replace'",
+            )
+    return DataError("not a list of texts", field="TEXT", allowed="strings")

@@ -1,0 +1,159 @@
+"""A running server, as a record that outlives the process that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import ServerError
+
+__all__ = ["ServerHandle", "attach"]
+
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHandle:
+    """One Triton process. `create_time` (seconds since the epoch, by the kernel) tells it from a later one of that pid.
+
+    `server_id` is what the server answers to a metadata request. Ports of None are turned off.
+    """
+
+    pid: int
+    create_time: float
+    host: str
+    grpc_port: int
+    http_port: int | None
+    metrics_port: int | None
+    log: str
+    model: str
+    digest: str
+    server_id: str
+
+    @property
+    def address(self) -> str:
+        """Host and port of the gRPC endpoint."""
+        return f"{self.host}:{self.grpc_port}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record, plain JSON data."""
+        return asdict(self)
+
+    def alive(self) -> bool:
+        """Return whether this very process is running."""
+        import psutil
+
+        try:
+            process = psutil.Process(self.pid)
+            # create_time is rounded to the clock tick by the kernel, hence the tolerance.
+            same = abs(process.create_time() - self.create_time) < 1.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def check(self) -> None:
+        """Raise if the server has died.
+
+        Raises:
+            ServerError: with the exit status, where it is known, and the last lines of the log.
+        """
+        if not self.alive():
+            raise self.death(_reap(self.pid))
+
+    def death(self, status: str) -> ServerError:
+        """Return the error that says how the server ended and what it said last."""
+        lines = self.tail()
+        return ServerError(
+            f"the server of {self.model} is not running any more ({status})",
+            field=self.address,
+            found="the last lines of its log:\n" + "\n".join(f"    {line}" for line in lines) if lines else "no log",
+            fix=f"still logs {self.model}; start it again: still up FILE",
+        )
+
+    def tail(self, lines: int = _LOG_LINES) -> list[str]:
+        """Return the log's last lines, at most 64 KiB of them."""
+        try:
+            with Path(self.log).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - (64 << 10)))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return []
+        return text.splitlines()[-lines:]
+
+    def stop(self, grace_s: float = 15.0) -> bool:
+        """Stop the server: SIGTERM lets it finish what is under way, after `grace_s` seconds it is killed.
+
+        Returns:
+            Whether it went by itself (True also when it was gone already).
+        """
+        if not self.alive():
+            _reap(self.pid)
+            return True
+        children = _children(self.pid)
+        _signal(self.pid, signal.SIGTERM)
+        gone = self._wait(grace_s)
+        if not gone:
+            _signal(self.pid, signal.SIGKILL)
+            self._wait(5.0)
+        for child in children:  # the backend's processes end with their server; a killed one may leave them
+            if child.is_running():
+                child.kill()
+        return gone
+
+    def _wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while True:
+            _reap(self.pid)
+            if not self.alive():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+
+
+def attach(record: dict[str, Any]) -> ServerHandle | None:
+    """Return the handle of a record that `to_json` made, or None when that process is gone.
+
+    Raises:
+        ServerError: the record is not one.
+    """
+    try:
+        handle = ServerHandle(**record)
+    except TypeError as error:
+        raise ServerError("the record of a running server is not readable", found=str(error)) from error
+    return handle if handle.alive() else None
+
+
+def _children(pid: int) -> list[Any]:
+    import psutil
+
+    try:
+        children: list[Any] = psutil.Process(pid).children(recursive=True)
+        return children
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _reap(pid: int) -> str:
+    """Collect the exit status when it is our child; say what it was."""
+    try:
+        done, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return "exit status not known: another process started it"
+    if not done:
+        return "it is running"
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        return f"killed by signal {signal.Signals(-code).name}"
+    return f"exit status {code}"

@@ -1,0 +1,114 @@
+"""config.pbtxt, built as Triton's own protobuf message and printed by protobuf: a field that Triton lacks cannot be written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stillhouse.triton.profile import Profile
+from stillhouse.triton.runtimes import Runtime
+from stillhouse.triton.settings import ArtifactView, ServeSettings
+
+__all__ = ["CONTRACT_VERSION", "LABELS_FILE", "TENSORS", "config_text"]
+
+# docs/wire-contract.md. Raised when a client of the former version would be answered differently.
+CONTRACT_VERSION = "1"
+LABELS_FILE = "labels.txt"
+# Names of the tensors, in one place for the backend's configuration, the client and the tests.
+TENSORS = {
+    "text": "TEXT",
+    "image": "IMAGE",
+    "embedding": "EMBEDDING",
+    "label": "LABEL",
+    "probabilities": "PROBABILITIES",
+    "provenance": "PROVENANCE",
+}
+
+
+def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, profile: Profile) -> str:
+    """Return the text of config.pbtxt.
+
+    Needs tritonclient's generated `model_config_pb2` (protobuf only; nothing of gRPC is opened).
+    """
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    config = pb.ModelConfig(name=artifact.name, backend=runtime.backend, max_batch_size=serve.max_batch_size)
+    _tensors(config, artifact, pb)
+    config.instance_group.add(
+        name=artifact.name,
+        kind=pb.ModelInstanceGroup.KIND_CPU if runtime.accelerator == "cpu" else pb.ModelInstanceGroup.KIND_GPU,
+        count=profile.instances,
+    )
+    _batching(config, serve)
+    if serve.response_cache:
+        config.response_cache.enable = True
+    if serve.warmup and artifact.signature.task != "image-classification":
+        _warmup(config, pb)
+    for key, value in _parameters(artifact, serve, profile).items():
+        config.parameters[key].string_value = value
+    text: str = text_format.MessageToString(config, as_utf8=True)
+    return text
+
+
+def _tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
+    signature = artifact.signature
+    if signature.task == "image-classification":
+        image = signature.image
+        assert image is not None  # an image signature without a shape cannot be loaded
+        config.input.add(name=TENSORS["image"], data_type=pb.TYPE_FP32, dims=[image.channels, image.height, image.width])
+    else:
+        config.input.add(name=TENSORS["text"], data_type=pb.TYPE_STRING, dims=[1])
+    if signature.task == "sentence-embedding":
+        config.output.add(name=TENSORS["embedding"], data_type=pb.TYPE_FP32, dims=[signature.dimension])
+    else:
+        config.output.add(name=TENSORS["label"], data_type=pb.TYPE_STRING, dims=[1])
+        config.output.add(
+            name=TENSORS["probabilities"],
+            data_type=pb.TYPE_FP32,
+            dims=[len(signature.labels)],
+            label_filename=LABELS_FILE,
+        )
+    config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
+
+
+def _batching(config: Any, serve: ServeSettings) -> None:
+    batching = config.dynamic_batching
+    batching.SetInParent()  # present even when every field has its default: that is what turns batching on
+    batching.preferred_batch_size.extend(serve.preferred_batch_sizes)
+    batching.max_queue_delay_microseconds = serve.max_queue_delay_us
+    policy = batching.default_queue_policy
+    policy.timeout_action = type(policy).REJECT
+    policy.default_timeout_microseconds = serve.queue_timeout_us
+    policy.allow_timeout_override = True
+    policy.max_queue_size = serve.max_queue_size
+
+
+def _warmup(config: Any, pb: Any) -> None:
+    """Send one text through the whole path before the server says it is ready, to every instance."""
+    warmup = config.model_warmup.add(name="one-text", batch_size=1, count=1)
+    source = warmup.inputs[TENSORS["text"]]
+    source.data_type = pb.TYPE_STRING
+    source.dims.append(1)
+    source.zero_data = True  # of a string tensor: empty strings
+
+
+def _parameters(artifact: ArtifactView, serve: ServeSettings, profile: Profile) -> dict[str, str]:
+    """Return what a client may read by ModelConfig and what the backend is told: strings, in the order of their keys."""
+    signature = artifact.signature
+    values = {
+        "stillhouse.contract": CONTRACT_VERSION,
+        "stillhouse.digest": artifact.digest,
+        "stillhouse.image": json.dumps(
+            [signature.image.channels, signature.image.height, signature.image.width] if signature.image else []
+        ),
+        "stillhouse.labels": json.dumps(list(signature.labels), ensure_ascii=False),
+        "stillhouse.max_length": str(signature.max_length),
+        "stillhouse.precision": artifact.precision,
+        "stillhouse.task": signature.task,
+        "stillhouse.threads": str(profile.threads),
+        "stillhouse.tokenizer_digest": signature.tokenizer_digest,
+        "stillhouse.variant": artifact.variant,
+        "stillhouse.warmup_rows": str(serve.max_batch_size if serve.warmup else 0),
+    }
+    return dict(sorted(values.items()))

@@ -1,0 +1,165 @@
+"""The embedded server: one Triton process for one version of one model, on loopback."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.clients.inference import InferenceClient
+from stillhouse.clients.triton import TritonClient
+from stillhouse.errors import ServerError, StillhouseError, UsageError
+from stillhouse.triton import flags, ports
+from stillhouse.triton.handle import ServerHandle, attach
+from stillhouse.triton.locate import find, prepare_backends
+from stillhouse.triton.platform import require_platform
+from stillhouse.triton.process import spawn
+from stillhouse.triton.runtimes import RUNTIMES, Runtime
+
+__all__ = ["ServerHandle", "ServerOptions", "attach", "start"]
+
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What to start.
+
+    `repository` is a model repository that holds `model`; `run_folder` takes the log, `cache_folder` the backend
+    directory. `grpc_port` 0 takes any free port. `http` and `metrics` open those endpoints on free ports of the same
+    address. `cpus` are the cores that the server may use (None: all of ours).
+    """
+
+    model: str
+    repository: Path
+    run_folder: Path
+    cache_folder: Path
+    grpc_port: int = 0
+    host: str = "127.0.0.1"
+    digest: str = ""
+    http: bool = False
+    metrics: bool = False
+    cpus: frozenset[int] | None = None
+    die_with_parent: bool = False
+    start_timeout_s: float = 120.0
+    response_cache_bytes: int = 0
+    runtime: Runtime = RUNTIMES["triton-ort-cpu"]
+
+
+def start(options: ServerOptions) -> ServerHandle:
+    """Start a server and wait until it has answered an inference.
+
+    Raises:
+        UsageError: the port is in use; the message names it, who holds it and the way out.
+        ServerError: the machine cannot run it, or it died or did not get ready; with the last lines of its log.
+    """
+    if options.grpc_port:
+        ports.require_free(options.host, options.grpc_port)
+    handle = launch(options, options.grpc_port or ports.free_port(options.host))
+    try:
+        wait_until_ready(handle, options.start_timeout_s)
+        _require_alone(handle)
+    except BaseException:  # also Ctrl-C: no server is left behind that nobody knows of
+        handle.stop(2.0)
+        raise
+    return handle
+
+
+def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
+    """Start the process, without waiting for it. `grpc_port` may be shared with a server that allows it."""
+    require_platform()
+    installation = find()
+    backends = prepare_backends(installation, options.cache_folder)
+    options.run_folder.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    endpoints = flags.Endpoints(
+        options.host,
+        grpc_port,
+        ports.free_port(options.host) if options.http else None,
+        ports.free_port(options.host) if options.metrics else None,
+    )
+    server_id = f"stillhouse-{options.model}-{token}"
+    words = flags.command(
+        options.runtime,
+        installation,
+        backends=backends,
+        repository=options.repository,
+        endpoints=endpoints,
+        server_id=server_id,
+        key=secrets.token_hex(16),
+        response_cache_bytes=options.response_cache_bytes,
+    )
+    log = options.run_folder / f"triton-{token}.log"
+    values = flags.environment(options.runtime, installation, os.environ)
+    pid, created = spawn(words, values, log, cpus=options.cpus, die_with_parent=options.die_with_parent)
+    return ServerHandle(
+        pid=pid,
+        create_time=created,
+        host=options.host,
+        grpc_port=grpc_port,
+        http_port=endpoints.http_port,
+        metrics_port=endpoints.metrics_port,
+        log=str(log),
+        model=options.model,
+        digest=options.digest,
+        server_id=server_id,
+    )
+
+
+def wait_until_ready(handle: ServerHandle, timeout_s: float) -> None:
+    """Wait until *this* server, and no other on a shared port, is ready and has answered an inference.
+
+    Raises:
+        ServerError: it died, with exit status and the last lines of its log, or the time ran out.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        handle.check()
+        # A new connection each time: on a shared port the kernel deals connections out between the servers.
+        with TritonClient(handle.address, timeout_s=10.0, retries=0) as client:
+            if client.ready(handle.model) and _is(client, handle):
+                _answer_once(client, handle)
+                return
+        time.sleep(_POLL_S)
+    raise ServerError(
+        f"the server did not get ready within {timeout_s:g} s",
+        field=handle.address,
+        found="the last lines of its log:\n" + "\n".join(f"    {line}" for line in handle.tail()),
+        fix=f"still logs {handle.model}",
+    )
+
+
+def _is(client: InferenceClient, handle: ServerHandle) -> bool:
+    try:
+        return client.server().id == handle.server_id
+    except StillhouseError:
+        return False
+
+
+def _answer_once(client: InferenceClient, handle: ServerHandle) -> None:
+    import json
+
+    task = client.parameters(handle.model).get("stillhouse.task", "")
+    if task == "image-classification":
+        shape = json.loads(client.parameters(handle.model)["stillhouse.image"])
+        import numpy as np
+
+        client.infer_images(handle.model, np.zeros((1, *shape), dtype=np.float32))
+    else:
+        client.infer_texts(handle.model, ["ready"])
+
+
+def _require_alone(handle: ServerHandle) -> None:
+    """Two starts that both found the port free share it now; the one that sees the other gives way."""
+    others = [(pid, name) for pid, name in ports.holders(handle.grpc_port) if pid != handle.pid]
+    if others:
+        who = ", ".join(f"process {pid} ({name})" for pid, name in others)
+        raise UsageError(
+            "the port was taken while the server started",
+            field="--port",
+            found=f"{handle.address} is held by {who} too",
+            allowed="a free port, or 0 for any",
+            fix="start it again, or on another port",
+        )

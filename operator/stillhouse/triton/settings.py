@@ -1,0 +1,51 @@
+"""What rendering needs to know, as plain data: the API's models are mapped onto these, so that neither knows the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.inference.signature import Signature
+
+__all__ = ["ArtifactView", "ServeSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """How a model is served. Times are microseconds, sizes bytes.
+
+    `max_queue_delay_us`: how long the batcher waits for more requests; 0 batches only what has queued up meanwhile.
+    `preferred_batch_sizes`: sizes that leave at once without waiting; empty: none.
+    `max_queue_size`: requests waiting beyond this many are refused at once (UNAVAILABLE); 0: no limit.
+    `queue_timeout_us`: requests waiting longer are refused; 0: no limit. Clients may set a shorter one per request.
+    `instances`, `threads`: None lets the profile choose from the CPUs.
+    """
+
+    max_batch_size: int = 32
+    max_queue_delay_us: int = 0
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_size: int = 512
+    queue_timeout_us: int = 0
+    response_cache: bool = False
+    response_cache_bytes: int = 64 << 20
+    instances: int | None = None
+    threads: int | None = None
+    warmup: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactView:
+    """An artifact as rendering sees it.
+
+    `name` is the model's name on the wire, `files` maps the artifact's file names to where they lie; only the names
+    and paths are used, nothing is read.
+    """
+
+    name: str
+    digest: str
+    variant: str
+    precision: str
+    signature: Signature
+    files: Mapping[str, Path]
+    model_bytes: int = 0
