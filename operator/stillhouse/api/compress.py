@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
-from stillhouse.api.base import ApiModel, NotAvailableHere, Reserved, ReservedField
+from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
 from stillhouse.api.source import DataSource
 
 __all__ = ["Compress", "Precision"]
 
 Precision = Literal["auto", "fp32", "int8", "fp16", "int4", "mixed"]
 LATER = ("fp16", "int4", "mixed")
+
+_LATER = CelRule(
+    "!(self.precision in ['fp16', 'int4', 'mixed'])",
+    "not available in this version: fp16, int4 and mixed; write auto, fp32 or int8",
+    "precision",
+)
 
 
 class Compress(ApiModel):
@@ -30,9 +36,10 @@ class Compress(ApiModel):
     goal: Annotated[Any, Reserved, ReservedField("precision chosen by a goal")] = None
     """Precision chosen by a goal."""
 
-    @field_validator("precision")
-    @classmethod
-    def _available(cls, value: Precision) -> Precision:
-        if value in LATER:
-            raise NotAvailableHere("not available in this version")
-        return value
+    cel_rules = (_LATER,)
+
+    @model_validator(mode="after")
+    def _available(self) -> Compress:
+        if self.precision in LATER:
+            raise _LATER.broken()
+        return self

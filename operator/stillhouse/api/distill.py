@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,38 @@ from stillhouse.api.scalars import DecimalString, ModelName, Percent, Uri
 from stillhouse.api.source import DataSource, Factory
 
 __all__ = ["Distill", "Loss", "Stage", "Student", "Vocabulary"]
+
+_ONE_WAY = CelRule(
+    "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
+    " || has(self.intermediateSize) || has(self.attentionHeads) || has(self.init)].filter(x, x).size() <= 1",
+    "give a shape (hiddenLayers, hiddenSize, …), or uri, or factory: only one of them",
+)
+_WHOLE_HEADS = CelRule(
+    "!has(self.hiddenSize) || !has(self.attentionHeads) || self.hiddenSize % self.attentionHeads == 0",
+    "hiddenSize must be a multiple of attentionHeads",
+    "hiddenSize",
+)
+_LAYERS_KEEP_WIDTH = CelRule(
+    "!has(self.init) || self.init != 'layers' || !has(self.hiddenSize)",
+    "init: layers copies the teacher's layers, so leave hiddenSize out or use init: svd",
+    "hiddenSize",
+)
+_TEMPERATURE_BELONGS = CelRule(
+    "!has(self.temperature) || self.kind in ['logits', 'similarity']",
+    "temperature belongs to losses logits and similarity only",
+    "temperature",
+)
+_TEMPERATURE_POSITIVE = CelRule(
+    "!has(self.temperature) || self.temperature.matches('[1-9]')", "temperature must be more than 0", "temperature"
+)
+_ALPHA_IS_A_SHARE = CelRule("double(self.alpha) <= 1.0", "alpha is a share: at most 1", "alpha")
+_LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer belongs to loss hidden only", "layer")
+_RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
+_STAGE_NAMES = CelRule(
+    "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
+    "two stages have the same name",
+    "stages",
+)
 
 
 class Vocabulary(ApiModel):
@@ -43,26 +76,18 @@ class Student(ApiModel):
     factory: Factory | None = None
     """A Python function that builds the student, instead of a shape."""
 
-    cel_rules = (
-        CelRule(
-            "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
-            " || has(self.intermediateSize) || has(self.attentionHeads) || has(self.init)].filter(x, x).size() <= 1",
-            "give a shape (hiddenLayers, hiddenSize, …), or uri, or factory: only one of them",
-        ),
-        CelRule(
-            "!has(self.hiddenSize) || !has(self.attentionHeads) || self.hiddenSize % self.attentionHeads == 0",
-            "hiddenSize must be a multiple of attentionHeads",
-        ),
-    )
+    cel_rules = (_ONE_WAY, _WHOLE_HEADS, _LAYERS_KEEP_WIDTH)
 
     @model_validator(mode="after")
     def _one_way(self) -> Student:
         shape = (self.hidden_layers, self.hidden_size, self.intermediate_size, self.attention_heads, self.init)
         ways = (self.uri is not None, self.factory is not None, any(value is not None for value in shape))
         if sum(ways) > 1:
-            raise ValueError(self.cel_rules[0].message)
+            raise _ONE_WAY.broken()
         if self.hidden_size and self.attention_heads and self.hidden_size % self.attention_heads:
-            raise ValueError(self.cel_rules[1].message)
+            raise _WHOLE_HEADS.broken()
+        if self.init == "layers" and self.hidden_size is not None:
+            raise _LAYERS_KEEP_WIDTH.broken()
         return self
 
 
@@ -84,6 +109,20 @@ class Loss(ApiModel):
     layer: Annotated[int | None, Field(ge=1, le=96)] = None
     """Teacher layer of `hidden`; the last one when left out."""
 
+    cel_rules = (_TEMPERATURE_BELONGS, _TEMPERATURE_POSITIVE, _ALPHA_IS_A_SHARE, _LAYER_BELONGS)
+
+    @model_validator(mode="after")
+    def _parts_fit_kind(self) -> Loss:
+        if self.temperature is not None and self.kind not in {"logits", "similarity"}:
+            raise _TEMPERATURE_BELONGS.broken()
+        if self.temperature is not None and not Decimal(self.temperature):
+            raise _TEMPERATURE_POSITIVE.broken()
+        if Decimal(self.alpha) > 1:
+            raise _ALPHA_IS_A_SHARE.broken()
+        if self.layer is not None and self.kind != "hidden":
+            raise _LAYER_BELONGS.broken()
+        return self
+
 
 class Stage(ApiModel):
     """One stage of training; the next one starts from its result (soft targets first, hard labels after)."""
@@ -103,6 +142,14 @@ class Stage(ApiModel):
     weight_decay: DecimalString = "0.01"
     """Decoupled weight decay (AdamW)."""
 
+    cel_rules = (_RATE_POSITIVE,)
+
+    @model_validator(mode="after")
+    def _learns(self) -> Stage:
+        if not Decimal(self.learning_rate):
+            raise _RATE_POSITIVE.broken()
+        return self
+
 
 class Distill(ApiModel):
     """Knowledge distillation; left out, the source is compressed as it is."""
@@ -119,10 +166,19 @@ class Distill(ApiModel):
     """Stages in order."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     """Seed of every random choice, kept in the receipt."""
-    teachers: Annotated[Any, Reserved, ReservedField("several teachers")] = None
+    teachers: Annotated[Any, Reserved, ReservedField("several teachers", "array")] = None
     """Several teachers."""
     search: Annotated[Any, Reserved, ReservedField("search for the student's shape")] = None
     """Search for the student's shape."""
+
+    cel_rules = (_STAGE_NAMES,)
+
+    @model_validator(mode="after")
+    def _stages_differ(self) -> Distill:
+        names = [stage.name for stage in self.stages if stage.name is not None]
+        if len(set(names)) < len(names):
+            raise _STAGE_NAMES.broken()
+        return self
 
     @property
     def uses_labels(self) -> bool:

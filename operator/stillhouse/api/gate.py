@@ -16,6 +16,19 @@ METRIC_PATTERN = (
     r"^(agreement|accuracy|macro-f1|log-loss|per-class-loss|cosine|neighbour-overlap@[1-9][0-9]{0,2}|mrr@[1-9][0-9]{0,2})$"
 )
 
+LOSSES = ("log-loss", "per-class-loss")
+
+_ONE_LIMIT = CelRule("has(self.min) != has(self.max)", "give min or max, one of them")
+_LOSSES_TAKE_MAX = CelRule(
+    "has(self.max) == (self.name in ['log-loss', 'per-class-loss'])",
+    "log-loss and per-class-loss take max, every other metric takes min",
+)
+_AGAINST_TEACHER_ALREADY = CelRule(
+    "self.of != 'teacher' || !(self.name in ['agreement', 'cosine', 'per-class-loss'])",
+    "agreement, cosine and per-class-loss are measured against the teacher already: leave out of",
+    "of",
+)
+
 
 class Metric(ApiModel):
     """One limit on quality. The unfavourable end of the 95 % interval is compared, not the estimate."""
@@ -30,20 +43,16 @@ class Metric(ApiModel):
     of: Literal["absolute", "teacher"] = "absolute"
     """`teacher`: the limit is a share of the teacher's own figure on the same rows."""
 
-    cel_rules = (
-        CelRule("has(self.min) != has(self.max)", "give min or max, one of them"),
-        CelRule(
-            "self.of != 'teacher' || !(self.name in ['agreement', 'cosine', 'per-class-loss'])",
-            "agreement, cosine and per-class-loss are measured against the teacher already: leave out of",
-        ),
-    )
+    cel_rules = (_ONE_LIMIT, _LOSSES_TAKE_MAX, _AGAINST_TEACHER_ALREADY)
 
     @model_validator(mode="after")
     def _one_limit(self) -> Metric:
         if (self.min is None) == (self.max is None):
-            raise ValueError(self.cel_rules[0].message)
+            raise _ONE_LIMIT.broken()
+        if (self.max is not None) != (self.name in LOSSES):
+            raise _LOSSES_TAKE_MAX.broken()
         if self.of == "teacher" and self.name in {"agreement", "cosine", "per-class-loss"}:
-            raise ValueError(self.cel_rules[1].message)
+            raise _AGAINST_TEACHER_ALREADY.broken()
         return self
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
 from stillhouse.api.compress import Compress
@@ -23,6 +23,32 @@ KIND = "DistilledModel"
 
 TEXT_METRICS = ("mrr@", "cosine", "neighbour-overlap@")
 CLASS_METRICS = ("agreement", "accuracy", "macro-f1", "log-loss", "per-class-loss")
+
+_INDEX_BELONGS = CelRule(
+    "!has(self.index) || self.source.task == 'sentence-embedding'", "index belongs to task sentence-embedding only", "index"
+)
+_NO_RETRIEVAL_METRICS = CelRule(
+    "!has(self.gate) || self.source.task == 'sentence-embedding' || self.gate.metrics.all(m,"
+    " !(m.name.startsWith('mrr@') || m.name == 'cosine' || m.name.startsWith('neighbour-overlap@')))",
+    "mrr@k, cosine and neighbour-overlap@k belong to task sentence-embedding",
+    "gate.metrics",
+)
+_NO_CLASS_METRICS = CelRule(
+    "!has(self.gate) || self.source.task != 'sentence-embedding' || self.gate.metrics.all(m,"
+    " !(m.name in ['agreement', 'accuracy', 'macro-f1', 'log-loss', 'per-class-loss']))",
+    "agreement, accuracy, macro-f1, log-loss and per-class-loss belong to classification tasks",
+    "gate.metrics",
+)
+_LOSSES_FIT_TASK = CelRule(
+    "!has(self.distill) || self.distill.stages.all(s, s.losses.all(l, self.source.task == 'sentence-embedding'"
+    " ? !(l.kind in ['logits', 'hard']) : !(l.kind in ['embedding', 'similarity'])))",
+    "losses embedding and similarity belong to task sentence-embedding, logits and hard to classification",
+    "distill.stages",
+)
+_NAME = CelRule(
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
+    "metadata.name must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 40 characters",
+)
 
 
 class Index(ApiModel):
@@ -49,11 +75,11 @@ class Spec(ApiModel):
     """The server."""
     scale: Scale = Scale()
     """Replicas in a cluster."""
-    variants: Annotated[Any, Reserved, ReservedField("hardware variants")] = None
+    variants: Annotated[Any, Reserved, ReservedField("hardware variants", "array")] = None
     """Hardware variants."""
     rollout: Annotated[Any, Reserved, ReservedField("canary and mirror rollouts")] = None
     """Canary and mirror rollouts."""
-    pipeline: Annotated[Any, Reserved, ReservedField("pipelines of several steps")] = None
+    pipeline: Annotated[Any, Reserved, ReservedField("pipelines of several steps", "array")] = None
     """Pipelines of several steps."""
     edge: Annotated[Any, Reserved, ReservedField("the edge gateway")] = None
     """The edge gateway."""
@@ -61,7 +87,7 @@ class Spec(ApiModel):
     """Differential privacy."""
     protect: Annotated[Any, Reserved, ReservedField("watermarks, signatures, limits")] = None
     """Watermarks, signatures, limits."""
-    sites: Annotated[Any, Reserved, ReservedField("several sites")] = None
+    sites: Annotated[Any, Reserved, ReservedField("several sites", "array")] = None
     """Several sites."""
     packing: Annotated[Any, Reserved, ReservedField("several models on one server")] = None
     """Several models on one server."""
@@ -70,58 +96,27 @@ class Spec(ApiModel):
     credentials: Annotated[Any, Reserved, ReservedField("credentials of sources")] = None
     """Credentials of sources."""
 
-    cel_rules = (
-        CelRule(
-            "!has(self.index) || self.source.task == 'sentence-embedding'",
-            "index belongs to task sentence-embedding only",
-        ),
-        CelRule(
-            "!has(self.gate) || !has(self.gate.metrics) || self.source.task == 'sentence-embedding' ||"
-            " self.gate.metrics.all(m, !(m.name.startsWith('mrr@') || m.name == 'cosine'"
-            " || m.name.startsWith('neighbour-overlap@')))",
-            "mrr@k, cosine and neighbour-overlap@k belong to task sentence-embedding",
-        ),
-        CelRule(
-            "!has(self.gate) || !has(self.gate.metrics) || self.source.task != 'sentence-embedding' ||"
-            " self.gate.metrics.all(m, !(m.name in ['agreement', 'accuracy', 'macro-f1', 'log-loss', 'per-class-loss']))",
-            "agreement, accuracy, macro-f1, log-loss and per-class-loss belong to classification tasks",
-        ),
-        CelRule(
-            "!has(self.distill) || self.distill.stages.all(s, s.losses.all(l, self.source.task == 'sentence-embedding'"
-            " ? !(l.kind in ['logits', 'hard']) : !(l.kind in ['embedding', 'similarity'])))",
-            "losses embedding and similarity belong to task sentence-embedding, logits and hard to classification",
-        ),
-        CelRule(
-            "!has(self.distill) || !has(self.distill.student.init) || self.distill.student.init != 'layers'"
-            " || !has(self.distill.student.hiddenSize)",
-            "init: layers copies the teacher's layers, so leave hiddenSize out or use init: svd",
-        ),
-    )
+    cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Spec:
         embedding = self.source.task == "sentence-embedding"
         if self.index is not None and not embedding:
-            raise ValueError(self.cel_rules[0].message)
+            raise _INDEX_BELONGS.broken()
         names = [metric.name for metric in self.gate.metrics] if self.gate else []
         if not embedding and any(name.startswith(TEXT_METRICS) for name in names):
-            raise ValueError(self.cel_rules[1].message)
+            raise _NO_RETRIEVAL_METRICS.broken()
         if embedding and any(name in CLASS_METRICS for name in names):
-            raise ValueError(self.cel_rules[2].message)
+            raise _NO_CLASS_METRICS.broken()
         if self.distill is not None:
             wrong = {"logits", "hard"} if embedding else {"embedding", "similarity"}
             if any(loss.kind in wrong for stage in self.distill.stages for loss in stage.losses):
-                raise ValueError(self.cel_rules[3].message)
-            student = self.distill.student
-            if student.init == "layers" and student.hidden_size is not None:
-                raise ValueError(self.cel_rules[4].message)
+                raise _LOSSES_FIT_TASK.broken()
         return self
 
 
 class Metadata(ApiModel):
-    """The part of the metadata that matters here; everything else of Kubernetes' is accepted and left alone."""
-
-    model_config = ConfigDict(extra="allow")
+    """The metadata of every Kubernetes resource. What is not described here is written by the API server and left alone."""
 
     name: ModelName
     """Name of the model, also on the wire. At most 40 characters: children add their own endings."""
@@ -131,6 +126,16 @@ class Metadata(ApiModel):
     """Labels."""
     annotations: dict[str, str] = Field(default_factory=dict)
     """Annotations; `stillhouse.io/rebuild` builds again."""
+    uid: Any = None
+    resource_version: Any = None
+    generation: Any = None
+    creation_timestamp: Any = None
+    deletion_timestamp: Any = None
+    deletion_grace_period_seconds: Any = None
+    finalizers: Any = None
+    owner_references: Any = None
+    managed_fields: Any = None
+    self_link: Any = None
 
 
 class DistilledModel(ApiModel):
@@ -147,9 +152,4 @@ class DistilledModel(ApiModel):
     status: Status | None = None
     """What is."""
 
-    cel_rules = (
-        CelRule(
-            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
-            "metadata.name must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 40 characters",
-        ),
-    )
+    cel_rules = (_NAME,)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, StringConstraints
 
+from stillhouse.api.base import Mistake
+
 __all__ = [
     "CpuQuantity",
     "DecimalString",
@@ -37,23 +39,26 @@ NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 URI: Final = r"^[a-z][a-z0-9+.-]*:.+$"
 
 
-def _no_numbers(example: str) -> BeforeValidator:
+def _no_numbers(pattern: str, example: str) -> BeforeValidator:
     """Refuse a YAML number where a string belongs, with the line that mends it."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool | int | float):
-            raise ValueError(f"a number was given where a string belongs; write it in quotes, for example {example}")
+            quoted = f'"{value}"' if re.fullmatch(pattern, str(value)) else f"for example {example}"
+            raise Mistake("a number was given where a string belongs; write it in quotes", fix=f"write {quoted}")
         return value
 
     return BeforeValidator(check)
 
 
-DecimalString = Annotated[str, StringConstraints(pattern=DECIMAL, max_length=20), _no_numbers('"0.7"')]
-Percent = Annotated[str, StringConstraints(pattern=PERCENT, max_length=10), _no_numbers('"70%"')]
-ShareOrDecimal = Annotated[str, StringConstraints(pattern=SHARE_OR_DECIMAL, max_length=20), _no_numbers('"70%" or "0.7"')]
-Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=12), _no_numbers('"20ms"')]
-Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=20), _no_numbers('"12Mi"')]
-CpuQuantity = Annotated[str, StringConstraints(pattern=CPU, max_length=10), _no_numbers('"1" or "500m"')]
+DecimalString = Annotated[str, StringConstraints(pattern=DECIMAL, max_length=20), _no_numbers(DECIMAL, '"0.7"')]
+Percent = Annotated[str, StringConstraints(pattern=PERCENT, max_length=10), _no_numbers(PERCENT, '"70%"')]
+ShareOrDecimal = Annotated[
+    str, StringConstraints(pattern=SHARE_OR_DECIMAL, max_length=20), _no_numbers(SHARE_OR_DECIMAL, '"70%" or "0.7"')
+]
+Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=12), _no_numbers(DURATION, '"20ms"')]
+Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=20), _no_numbers(QUANTITY, '"12Mi"')]
+CpuQuantity = Annotated[str, StringConstraints(pattern=CPU, max_length=10), _no_numbers(CPU, '"1" or "500m"')]
 ModelName = Annotated[str, StringConstraints(pattern=NAME, max_length=40)]
 Uri = Annotated[str, StringConstraints(pattern=URI, min_length=3, max_length=1024)]
 
@@ -83,9 +88,7 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: not a duration.
     """
-    found = re.fullmatch(DURATION.strip("^$"), text)
-    if not found:
-        raise ValueError(f"not a duration: {text!r}")
+    found = _match(DURATION, text, "a duration")
     return float(Decimal(found.group(1)) * _SECONDS[found.group(3)])
 
 
@@ -95,22 +98,42 @@ def parse_quantity(text: str) -> int:
     Raises:
         ValueError: not a quantity.
     """
-    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    if not found or found.group(2) not in _BYTES:
-        raise ValueError(f"not a quantity: {text!r}")
-    return int(Decimal(found.group(1)) * _BYTES[found.group(2)])
+    unit = _match(QUANTITY, text, "a quantity").group(2) or ""
+    return int(Decimal(text.removesuffix(unit)) * _BYTES[unit])
 
 
 def parse_cpu(text: str) -> float:
-    """Return CPUs of a quantity such as `500m` or `2`."""
+    """Return CPUs of a quantity such as `500m` or `2`.
+
+    Raises:
+        ValueError: not an amount of CPU.
+    """
+    _match(CPU, text, "an amount of CPU")
     return float(Decimal(text[:-1]) / 1000) if text.endswith("m") else float(Decimal(text))
 
 
 def parse_percent(text: str) -> float:
-    """Return a percentage as a share: `70%` is 0.7."""
+    """Return a percentage as a share: `70%` is 0.7.
+
+    Raises:
+        ValueError: not a percentage from 0% to 100%.
+    """
+    _match(PERCENT, text, "a percentage")
     return float(Decimal(text.removesuffix("%")) / 100)
 
 
 def parse_share_or_decimal(text: str) -> float:
-    """Return `70%` as 0.7 and `0.7` as 0.7."""
-    return parse_percent(text) if text.endswith("%") else float(Decimal(text))
+    """Return `70%` as 0.7 and `0.7` as 0.7.
+
+    Raises:
+        ValueError: neither a percentage nor a decimal.
+    """
+    _match(SHARE_OR_DECIMAL, text, "a percentage or a decimal")
+    return float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
+
+
+def _match(pattern: str, text: str, what: str) -> re.Match[str]:
+    found = re.fullmatch(pattern, text)
+    if found is None or text.endswith("\n"):  # `$` also matches before a last line feed
+        raise ValueError(f"not {what}: {text!r}")
+    return found

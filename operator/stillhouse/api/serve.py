@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, NotAvailableHere, Reserved, ReservedField
-from stillhouse.api.scalars import CpuQuantity, Duration, Quantity
+from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.scalars import CpuQuantity, Duration, Quantity, parse_cpu, parse_quantity
 
-__all__ = ["Batching", "Queue", "Resources", "Scale", "Serve"]
+__all__ = ["Amounts", "Batching", "Queue", "Resources", "Scale", "Serve"]
+
+_SOME_CPU = CelRule("!has(self.cpu) || self.cpu.matches('[1-9]')", "cpu must be more than 0", "cpu")
+_SOME_MEMORY = CelRule("!has(self.memory) || self.memory.matches('[1-9]')", "memory must be more than 0", "memory")
+_CPU_WITHIN = CelRule(
+    "!has(self.requests.cpu) || !has(self.limits.cpu) || quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0",
+    "requests.cpu must not exceed limits.cpu",
+    "requests.cpu",
+)
+_MEMORY_WITHIN = CelRule(
+    "!has(self.requests.memory) || !has(self.limits.memory)"
+    " || quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0",
+    "requests.memory must not exceed limits.memory",
+    "requests.memory",
+)
+_NOT_TO_ZERO = CelRule("self.minReplicas > 0", "not available in this version: scale to zero", "minReplicas")
+_ORDERED = CelRule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas", "minReplicas")
+_NOT_AT_ZERO = CelRule("self.replicas > 0", "not available in this version: scale to zero", "replicas")
+_REPLICAS_ARE_EXTERNAL = CelRule(
+    "self.mode == 'external' || self.replicas <= 1",
+    "replicas belongs to mode external; modes hpa and cpu are bounded by minReplicas and maxReplicas: leave it out or write 1",
+    "replicas",
+)
 
 
 class Batching(ApiModel):
@@ -38,6 +60,16 @@ class Amounts(ApiModel):
     memory: Quantity | None = None
     """Memory, for example `512Mi`."""
 
+    cel_rules = (_SOME_CPU, _SOME_MEMORY)
+
+    @model_validator(mode="after")
+    def _more_than_nothing(self) -> Amounts:
+        if self.cpu is not None and not parse_cpu(self.cpu):
+            raise _SOME_CPU.broken()
+        if self.memory is not None and not self.memory.strip("0.kKMGTi"):
+            raise _SOME_MEMORY.broken()
+        return self
+
 
 class Resources(ApiModel):
     """What one server may use."""
@@ -46,6 +78,17 @@ class Resources(ApiModel):
     """Upper limits. The server's instances and threads are made to fit the CPU limit."""
     requests: Amounts = Amounts()
     """What a cluster reserves; the limits when left out."""
+
+    cel_rules = (_CPU_WITHIN, _MEMORY_WITHIN)
+
+    @model_validator(mode="after")
+    def _requests_within_limits(self) -> Resources:
+        asked, most = self.requests, self.limits
+        if asked.cpu and most.cpu and parse_cpu(asked.cpu) > parse_cpu(most.cpu):
+            raise _CPU_WITHIN.broken()
+        if asked.memory and most.memory and parse_quantity(asked.memory) > parse_quantity(most.memory):
+            raise _MEMORY_WITHIN.broken()
+        return self
 
 
 class Serve(ApiModel):
@@ -65,35 +108,37 @@ class Serve(ApiModel):
     """CPU and memory of one server."""
     pin: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)] | None = None
     """Hold this revision (rollback) until the field is removed."""
-    runtime: Annotated[Any, Reserved, ReservedField("other runtimes")] = None
+    runtime: Annotated[Any, Reserved, ReservedField("other runtimes", "string")] = None
     """Other runtimes than `triton-ort-cpu`."""
     pod_template: Annotated[Any, Reserved, ReservedField("changes to the pods")] = None
     """Changes to the pods."""
-    revision_history_limit: Annotated[Any, Reserved, ReservedField("how many revisions are kept")] = None
+    revision_history_limit: Annotated[Any, Reserved, ReservedField("how many revisions are kept", "integer")] = None
     """How many revisions are kept."""
 
 
 class Scale(ApiModel):
     """Replicas in a cluster. On one machine there is one server."""
 
-    min_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Fewest replicas. 0 comes with a later version."""
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Fewest replicas in modes `hpa` and `cpu`. 0 comes with a later version."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Most replicas."""
+    """Most replicas in modes `hpa` and `cpu`."""
     mode: Literal["hpa", "cpu", "external"] = "hpa"
-    """What drives the number of replicas."""
+    """What drives the number of replicas: `hpa` (queue time and pending requests), `cpu` (CPU use), `external` (whoever
+    writes `replicas`: `kubectl scale`, KEDA or an autoscaler of your own, through `/scale`)."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Replicas wanted in mode `external`; `/scale` reads and writes it. 0 comes with a later version."""
 
-    cel_rules = (CelRule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas"),)
-
-    @field_validator("min_replicas", mode="before")
-    @classmethod
-    def _not_to_zero(cls, value: Any) -> Any:
-        if value == 0 and not isinstance(value, bool):
-            raise NotAvailableHere("not available in this version: scale to zero")
-        return value
+    cel_rules = (_NOT_TO_ZERO, _ORDERED, _NOT_AT_ZERO, _REPLICAS_ARE_EXTERNAL)
 
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
+        if self.min_replicas == 0:
+            raise _NOT_TO_ZERO.broken()
         if self.min_replicas > self.max_replicas:
-            raise ValueError(self.cel_rules[0].message)
+            raise _ORDERED.broken()
+        if self.replicas == 0:
+            raise _NOT_AT_ZERO.broken()
+        if self.mode != "external" and self.replicas > 1:
+            raise _REPLICAS_ARE_EXTERNAL.broken()
         return self

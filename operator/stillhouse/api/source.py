@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.base import ApiModel, CelRule, Mistake
 from stillhouse.api.scalars import DecimalString, Uri
 
 __all__ = ["Columns", "DataSource", "Factory", "Image", "ModelSource", "Task"]
@@ -14,16 +15,51 @@ __all__ = ["Columns", "DataSource", "Factory", "Image", "ModelSource", "Task"]
 Task = Literal["sentence-embedding", "text-classification", "image-classification"]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Argument = Annotated[str, StringConstraints(max_length=1024)]
+
+
+def _text_or_whole_number(value: Any) -> str | int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Mistake("an argument is text or a whole number; write booleans as 0 or 1 and fractions in quotes")
+    if isinstance(value, str) and len(value) > 1024:
+        raise Mistake("at most 1024 characters")
+    return value
+
+
+Argument = Annotated[
+    str | int,
+    PlainValidator(_text_or_whole_number),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 1024}),
+]
+
+_ONE_PER_CHANNEL = CelRule(
+    "(size(self.mean) == 0 || size(self.mean) == self.channels) && (size(self.std) == 0 || size(self.std) == self.channels)",
+    "mean and std need one number per channel, or none",
+)
+_STD_POSITIVE = CelRule("self.std.all(x, x.matches('[1-9]'))", "every std must be more than 0", "std")
+_IMAGE_BELONGS = CelRule(
+    "self.task == 'image-classification' || !has(self.image)", "image belongs to task image-classification only", "image"
+)
+_IMAGE_NEEDED = CelRule(
+    "self.task != 'image-classification' || has(self.image)",
+    "task image-classification needs image (height, width, channels)",
+    "image",
+)
+
+
+def _differ(labels: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((label for position, label in enumerate(labels) if label in labels[:position]), None)
+    if twice is not None:
+        raise Mistake(f"label {twice!r} stands here twice")
+    return labels
 
 
 class Factory(ApiModel):
     """A Python function that returns a `torch.nn.Module`."""
 
-    target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)]
+    target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=256)]
     """Where it is, as `module:function`; the module lies beside the file, or is installed."""
-    arguments: Annotated[dict[str, Argument | int | bool], Field(max_length=32)] = Field(default_factory=dict)
-    """Keyword arguments: strings, whole numbers, booleans. Numbers with a fraction are given as strings."""
+    arguments: Annotated[dict[str, Argument], Field(max_length=32)] = Field(default_factory=dict)
+    """Keyword arguments: text or whole numbers. Booleans are written as 0 or 1, numbers with a fraction in quotes."""
 
 
 class Image(ApiModel):
@@ -40,18 +76,14 @@ class Image(ApiModel):
     std: Annotated[tuple[DecimalString, ...], Field(max_length=16)] = ()
     """Standard deviation per channel that is divided by; empty means 1."""
 
-    cel_rules = (
-        CelRule(
-            "(!has(self.mean) || size(self.mean) == 0 || size(self.mean) == self.channels)"
-            " && (!has(self.std) || size(self.std) == 0 || size(self.std) == self.channels)",
-            "mean and std need one number per channel, or none",
-        ),
-    )
+    cel_rules = (_ONE_PER_CHANNEL, _STD_POSITIVE)
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Image:
         if any(values and len(values) != self.channels for values in (self.mean, self.std)):
-            raise ValueError(self.cel_rules[0].message)
+            raise _ONE_PER_CHANNEL.broken()
+        if not all(Decimal(value) for value in self.std):
+            raise _STD_POSITIVE.broken()
         return self
 
 
@@ -64,30 +96,23 @@ class ModelSource(ApiModel):
     """What the model does."""
     max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
     """Longest input in tokens, special ones included; longer texts are cut. The model's own limit when left out."""
-    labels: Annotated[tuple[Label, ...], Field(max_length=4096)] = ()
+    labels: Annotated[
+        tuple[Label, ...], Field(max_length=4096, json_schema_extra={"x-kubernetes-list-type": "set"}), AfterValidator(_differ)
+    ] = ()
     """Labels in the order of the model's outputs; `id2label` of its configuration when left out."""
     image: Image | None = None
     """Shape of the input of an image model."""
     factory: Factory | None = None
     """Builds the network that the weights at `uri` belong to, for models that Hugging Face does not know."""
 
-    cel_rules = (
-        CelRule(
-            "self.task == 'image-classification' || !has(self.image)",
-            "image belongs to task image-classification only",
-        ),
-        CelRule(
-            "self.task != 'image-classification' || has(self.image)",
-            "task image-classification needs image (height, width, channels)",
-        ),
-    )
+    cel_rules = (_IMAGE_BELONGS, _IMAGE_NEEDED)
 
     @model_validator(mode="after")
     def _image_fits(self) -> ModelSource:
         if self.task != "image-classification" and self.image is not None:
-            raise ValueError(self.cel_rules[0].message)
+            raise _IMAGE_BELONGS.broken()
         if self.task == "image-classification" and self.image is None:
-            raise ValueError(self.cel_rules[1].message)
+            raise _IMAGE_NEEDED.broken()
         return self
 
 

@@ -10,7 +10,15 @@ from stillhouse.api.base import ApiModel
 
 __all__ = ["CONDITION_TYPES", "REASONS", "Condition", "Figure", "Revision", "Status"]
 
-CONDITION_TYPES = ("Accepted", "Built", "GatePassed", "Available", "Ready", "Reconciling", "Stalled")
+CONDITION_TYPES: dict[str, str] = {
+    "Accepted": "the spec of this generation is valid and its sources can be used",
+    "Built": "every step of this generation's plan has a receipt",
+    "GatePassed": "a candidate of this generation met every limit of the gate",
+    "Available": "some accepted revision answers, of this generation or of an earlier one",
+    "Ready": "this generation's revision answers, on every replica",
+    "Reconciling": "work goes on towards this generation (kstatus); absent when there is none",
+    "Stalled": "no work goes on and none will until something is changed (kstatus); absent otherwise",
+}
 
 REASONS: dict[str, str] = {
     "Accepted": "the resource is valid",
@@ -45,7 +53,7 @@ class Condition(ApiModel):
     """Whether it holds."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
     """Generation of the spec that it speaks of."""
-    last_transition_time: Annotated[str, StringConstraints(max_length=64)]
+    last_transition_time: Annotated[str, StringConstraints(max_length=64), Field(json_schema_extra={"format": "date-time"})]
     """When `status` changed last, RFC 3339."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)]
     """Why, as one word."""
@@ -82,7 +90,10 @@ class Status(ApiModel):
 
     observed_generation: Annotated[int, Field(ge=0)] = 0
     """Generation of the spec that this status speaks of."""
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = ()
     """Accepted, Built, GatePassed, Available, Ready, and Reconciling or Stalled (kstatus)."""
     revision: Revision | None = None
     """The revision that serves."""

@@ -1,0 +1,162 @@
+"""From pydantic's errors to problems that a user can mend: the field, what was found, what is allowed, what to write."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic_core import ErrorDetails
+
+from stillhouse.api import gate, scalars
+from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
+from stillhouse.errors import Problem
+
+__all__ = ["WRITTEN_AS", "problems_of"]
+
+WRITTEN_AS = {
+    scalars.DECIMAL: 'a decimal in quotes, for example "0.7"',
+    scalars.PERCENT: 'a percentage in quotes, for example "70%"',
+    scalars.SHARE_OR_DECIMAL: 'a percentage or a decimal in quotes, for example "70%" or "0.7"',
+    scalars.DURATION: "a number with a unit: us, ms, s, m or h, for example 20ms",
+    scalars.QUANTITY: "bytes, plain or with a unit: Ki, Mi, Gi, Ti, k, M, G or T, for example 12Mi",
+    scalars.CPU: 'CPUs in quotes, for example "1" or "500m"',
+    scalars.NAME: "small letters, digits and dashes, first a letter, for example docstring-search",
+    scalars.URI: "a URI such as file://model, hf://owner/model, or a named source such as models:minilm",
+    gate.METRIC_PATTERN: "agreement, accuracy, macro-f1, log-loss, per-class-loss, cosine, neighbour-overlap@K or mrr@K",
+}
+"""What each pattern of the API means, in words."""
+
+Location = Sequence[int | str]
+
+_TYPES = {
+    "bool_type": "true or false belongs here",
+    "dict_type": "a mapping (name: value) belongs here",
+    "int_from_float": "a whole number belongs here",
+    "int_type": "a whole number belongs here",
+    "list_type": "a list belongs here",
+    "model_type": "a mapping (name: value) belongs here",
+    "string_type": "text belongs here",
+    "tuple_type": "a list belongs here",
+}
+
+
+def problems_of(model: type[ApiModel], details: list[ErrorDetails], lines: Mapping[str, int]) -> list[Problem]:
+    """Translate the errors of one validation.
+
+    Args:
+        model: what was validated; its field names are offered for unknown ones.
+        details: `ValidationError.errors()`.
+        lines: field path → line number, from 1, shown after the path.
+    """
+    return [_problem(model, detail, lines) for detail in _causes(details)]
+
+
+def _causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out what only follows from a mistake further in: a list that is too short because its items are wrong."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(len(p) > len(detail["loc"]) and p[: len(detail["loc"])] == detail["loc"] for p in places)
+    ]
+
+
+def _problem(model: type[ApiModel], detail: ErrorDetails, lines: Mapping[str, int]) -> Problem:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    error = context.get("error")
+    path = _path(detail["loc"])
+    if isinstance(error, Mistake):
+        path = f"{path}.{error.field}" if error.field else path
+        value = _inside(value, error.field)
+    field = _with_line(path, lines)
+    found = "" if kind == "missing" or isinstance(value, dict | ApiModel) else _short(value)
+    if kind == "extra_forbidden":
+        return _unknown(model, detail["loc"], field, _short(value))
+    if kind == "missing":
+        return Problem("is required", field, "", "", f"add {detail['loc'][-1]}:")
+    if isinstance(error, Mistake):
+        fix = error.fix
+        if str(error).startswith("not available") and not fix:
+            fix = "remove the field; CHANGELOG.md says what each version brings"
+        return Problem(str(error), field, found, "", fix)
+    if kind == "literal_error":
+        allowed = str(context.get("expected", ""))
+        return Problem("is not one of the allowed values", field, found, allowed, _nearest(value, allowed))
+    if kind == "string_pattern_mismatch":
+        pattern = str(context.get("pattern", ""))
+        return Problem("is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern))
+    if kind in {"too_short", "too_long"}:
+        limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return Problem(f"{context['actual_length']} items stand here", field, "", limit)
+    if kind in _TYPES:
+        quotes = kind == "string_type" and isinstance(value, int | float)
+        return Problem(_TYPES[kind], field, _short(value), "", f'put it in quotes: "{found}"' if quotes else "")
+    return Problem(detail["msg"][:1].lower() + detail["msg"][1:], field, found)
+
+
+def _unknown(model: type[ApiModel], location: Location, field: str, found: str) -> Problem:
+    name = str(location[-1])
+    allowed = sorted(_fields_at(model, location[:-1]))
+    near = difflib.get_close_matches(name.replace("_", "").lower(), [each.lower() for each in allowed], n=1, cutoff=0.6)
+    meant = next((each for each in allowed if near and each.lower() == near[0]), "")
+    return Problem("unknown field", field, found, ", ".join(allowed), f"write {meant}" if meant else f"remove {name}")
+
+
+def _fields_at(model: type[ApiModel], location: Location) -> set[str]:
+    """Return the names that are allowed at a place of the resource; reserved ones are of no use to anybody yet."""
+    current = [model]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        found = [info for each in current for info in each.model_fields.values() if info.alias == part]
+        current = [inner for info in found for inner in models_of(info.annotation)]
+    return {
+        info.alias or name
+        for each in current
+        for name, info in each.model_fields.items()
+        if not any(isinstance(mark, ReservedField) for mark in info.metadata)
+    }
+
+
+def _inside(value: Any, path: str) -> Any:
+    """Return what stands at a path below a mapping or a model, `None` where nothing does."""
+    for name in path.split(".") if path else ():
+        if isinstance(value, ApiModel):
+            value = next((getattr(value, key) for key, info in type(value).model_fields.items() if info.alias == name), None)
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _with_line(path: str, lines: Mapping[str, int]) -> str:
+    """Add the line of a field, or of the nearest place around it that the file has."""
+    place = path
+    while place and place not in lines:
+        dot, bracket = place.rfind("."), place.rfind("[")
+        place = place[: max(dot, bracket, 0)]
+    return f"{path} (line {lines[place]})" if place else path
+
+
+def _nearest(value: Any, allowed: str) -> str:
+    options = [part.strip(" '") for part in allowed.replace(" or ", ",").split(",")]
+    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    return f"write {near[0]}" if near else ""
+
+
+def _short(value: Any) -> str:
+    """Write a value as YAML on one line of at most 80 characters."""
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+    except (yaml.YAMLError, ValueError, RecursionError):  # an integer of thousands of digits, a list of thousands of levels
+        text = type(value).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _path(location: Location) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
