@@ -1,0 +1,144 @@
+"""`still`: the command line. Commands are loaded when they are called; errors become lines and exit codes here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from stillhouse import __version__
+from stillhouse.errors import StillhouseError
+
+__all__ = ["app", "main"]
+
+# name → (module, what `still --help` says)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("up", "Build what is missing, serve it, and stay until Ctrl-C."),
+    "build": ("build", "Build what is missing; serve nothing."),
+    "plan": ("plan", "Show each step, why it runs or is cached, and what it will cost."),
+    "lint": ("lint", "Check a file without building."),
+    "infer": ("infer", "Ask a running model."),
+    "status": ("status", "Show models, steps, figures and servers as a tree."),
+    "bench": ("bench", "Measure latency and throughput of what is running."),
+    "compare": ("compare", "Compare two models or revisions figure by figure."),
+    "logs": ("logs", "Show a server's log."),
+    "down": ("down", "Stop a model's server."),
+    "rebuild": ("rebuild", "Build a model again, also what is cached."),
+    "gc": ("gc", "Free what no model refers to."),
+    "doctor": ("doctor", "Check this machine; every failure comes with its fix."),
+    "crd": ("crd", "Print the CustomResourceDefinition."),
+    "completion": ("completion", "Print the shell's completion script."),
+}
+
+EPILOG = """\b
+Exit codes:
+  0  done
+  1  a bug in Stillhouse (a traceback is kept, its path is printed)
+  2  the file, the data or the command line is wrong
+  3  the gate failed: a limit was missed
+  4  the gate was too noisy to tell
+  5  the machine is in the way: server, store, disk, packages
+  130  interrupted; the same command goes on where it was
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"stillhouse.entrypoints.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the likely command when one is misspelt."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
+            hint = f" Did you mean: still {near[0]}?" if near else " `still --help` lists the commands."
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, prog_name="still")
+def app() -> None:
+    """One YAML file from a teacher model to a small, quantized, measured gRPC service.
+
+    \b
+    Example:
+      still up examples/docstring-search/distilledmodel.yaml
+      still infer docstring-search "Return the current working directory."
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `still` and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run `still` and return its exit code (documented in `still --help`)."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result: Any = app.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
+    except StillhouseError as error:
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: what is finished is kept; the same command goes on from there", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`still status | head`): not an error. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # a bug: the user gets a line and a file, not a traceback
+        return _bug(error)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _bug(error: Exception) -> int:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="still-bug-", suffix=".txt", delete=False, encoding="utf-8") as stream:
+        traceback.print_exception(error, file=stream)
+    cause = error.__cause__ or error
+    click.secho("bug in Stillhouse: ", fg="red", bold=True, nl=False, err=True)
+    text = f"{error}: " if error is not cause else ""
+    click.echo(f"{text}{type(cause).__name__}: {cause}\n  traceback: {stream.name}", err=True)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

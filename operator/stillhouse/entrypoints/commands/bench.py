@@ -1,0 +1,50 @@
+"""`still bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stillhouse.entrypoints.options import emit, name_argument, output_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@name_argument
+@click.option("-c", "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Clients in a closed loop.")
+@click.option("-n", "--requests", type=click.IntRange(50, 1_000_000), default=2000, show_default=True, help="Requests in all.")
+@click.option(
+    "--texts", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="One text a line. Default: the gate's data."
+)
+@output_option
+def command(name: str, concurrency: int, requests: int, texts: Path | None, output: str) -> None:
+    """Measure latency and throughput of what is running.
+
+    One client first, then the closed loop; both from this process, on the same machine as the server: for figures to
+    compare with other systems use `make bench-serving`, whose clients are compiled.
+
+    \b
+    Example:
+      still bench docstring-search
+      still bench docstring-search -c 4 -n 5000 -o json
+    """
+    from stillhouse.entrypoints.local.benching import bench
+    from stillhouse.entrypoints.local.text import interval
+
+    with click.progressbar(
+        length=requests + requests // 4, label="requests", hidden=output != "text", file=click.get_text_stream("stderr")
+    ) as bar:
+        data = bench(name, concurrency=concurrency, requests=requests, texts=texts, advance=bar.update)
+
+    def text() -> None:
+        click.echo(
+            f"{name} {data['revision'][7:19]} ({data['precision']}) at {data['address']}, mean batch {data['meanBatch']:.2f}"
+        )
+        for row in data["runs"]:
+            click.echo(f"  {row['concurrency']:>3} clients, {row['requests']} requests, {row['distinct']} distinct")
+            for figure in ("latencyP50", "latencyP99", "throughput"):
+                click.echo(f"      {figure:<12} {interval(figure, row[figure])}")
+
+    emit(data, output, text)

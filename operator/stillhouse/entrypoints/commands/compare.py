@@ -1,0 +1,54 @@
+"""`still compare`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stillhouse.entrypoints.options import emit, output_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@output_option
+def command(a: str, b: str, output: str) -> None:
+    """Compare two models or revisions figure by figure.
+
+    A and B are names of models, or digests of revisions (their first letters are enough).
+
+    \b
+    Example:
+      still compare docstring-search docstring-search-full
+      still compare docstring-search sha256:4f1c
+    """
+    from stillhouse.entrypoints.local.comparing import compare
+
+    data = compare(a, b)
+
+    def text() -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("", data["a"]["label"], data["b"]["label"], "B / A"):
+            table.add_column(column, justify="left" if not column else "right")
+        for row in data["rows"]:
+            ratio = f"{row['ratio']:.3f}" if row["ratio"] is not None else ""
+            table.add_row(row["name"], _cell(row["name"], row["a"]), _cell(row["name"], row["b"]), ratio)
+        Console(highlight=False).print(table)
+
+    emit(data, output, text)
+
+
+def _cell(name: str, value: Any) -> str:
+    from stillhouse.entrypoints.local.text import interval, size
+
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return interval(name, value)
+    return size(value) if name == "size" else str(value)

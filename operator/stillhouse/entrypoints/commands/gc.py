@@ -1,0 +1,56 @@
+"""`still gc`."""
+
+from __future__ import annotations
+
+import click
+
+from stillhouse.entrypoints.options import emit, output_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option("--forget", "names", multiple=True, metavar="NAME", help="Forget a model first, with everything it was made from.")
+@output_option
+def command(dry_run: bool, names: tuple[str, ...], output: str) -> None:
+    """Free what no model refers to: its plan, the revision that serves, three former ones.
+
+    \b
+    Example:
+      still gc --dry-run
+      still gc --forget old-model
+    """
+    from dataclasses import asdict
+
+    from stillhouse.clients.store.gc import collect
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.local import servers
+    from stillhouse.entrypoints.local.state import kept
+    from stillhouse.entrypoints.local.text import size
+    from stillhouse.errors import UsageError
+    from stillhouse.settings import load_settings
+
+    store = LocalStore(load_settings().home)
+    for name in names:
+        if name not in store.model_names():
+            raise UsageError("there is no such model", field="--forget", found=name, allowed=", ".join(store.model_names()))
+        if servers.find(store, name) is not None:
+            raise UsageError("the model is being served", field="--forget", found=name, fix=f"still down {name}")
+        if not dry_run:
+            store.forget_model(name)
+    keys, digests = kept(store)
+    for name in store.model_names():
+        running = servers.find(store, name)
+        if running is not None:
+            digests.add(running.revision)
+    freed = collect(store, keep_steps=keys, keep_objects=digests, dry_run=dry_run)
+
+    def text() -> None:
+        verb = "would free" if dry_run else "freed"
+        click.echo(
+            f"{verb} {size(freed.bytes)}: {len(freed.objects)} artifacts, {len(freed.receipts)} receipts,"
+            f" {len(freed.scratch)} unfinished steps"
+        )
+
+    emit(asdict(freed), output, text)

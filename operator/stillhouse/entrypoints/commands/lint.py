@@ -1,0 +1,37 @@
+"""`still lint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stillhouse.entrypoints.options import emit, file_argument, output_option, parse_sources, source_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@file_argument
+@source_option
+@click.option("--no-sources", is_flag=True, help="Check the file alone, not whether its sources can be found.")
+@output_option
+def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str) -> None:
+    """Check a file without building.
+
+    Every problem is named with its line, what was found, what is allowed and the fix. Exit code 2 when there is one.
+
+    \b
+    Example:
+      still lint distilledmodel.yaml
+      still lint --no-sources distilledmodel.yaml
+    """
+    from stillhouse.api.load import load_file
+
+    if no_sources:
+        name = load_file(file).metadata.name
+    else:
+        from stillhouse.entrypoints.local.workspace import open_file
+
+        name = open_file(file, parse_sources(sources)).name
+    emit({"name": name, "valid": True}, output, lambda: click.echo(f"{file}: {name} is valid"))

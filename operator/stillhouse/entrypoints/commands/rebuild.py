@@ -1,0 +1,45 @@
+"""`still rebuild`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from stillhouse.entrypoints.options import name_argument, parse_sources, source_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@name_argument
+@source_option
+def command(name: str, sources: tuple[str, ...]) -> None:
+    """Build a model again, also what is cached. What serves goes on serving; `still up FILE` puts the new one in place.
+
+    \b
+    Example:
+      still rebuild docstring-search
+    """
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.local.building import build
+    from stillhouse.entrypoints.local.display import showing
+    from stillhouse.entrypoints.local.workspace import open_file
+    from stillhouse.errors import UsageError
+    from stillhouse.settings import load_settings
+
+    store = LocalStore(load_settings().home)
+    state = store.state(name)
+    if not state:
+        raise UsageError(
+            "there is no such model",
+            field="NAME",
+            found=name,
+            allowed=", ".join(store.model_names()) or "none yet",
+            fix="still up FILE",
+        )
+    with showing() as listener, store.model(name, on_wait=lambda pid: listener.note(f"waiting for process {pid}")):
+        store.write_state(name, {**store.state(name), "rebuild": secrets.token_hex(8)})
+        revision = build(open_file(Path(state["file"]), parse_sources(sources)), listener)
+    click.echo(f"{name}: {revision['digest']} ({revision['precision']}); serve it with: still up {state['file']}")

@@ -1,0 +1,85 @@
+"""`still status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stillhouse.entrypoints.options import emit, output_option
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--steps/--no-steps", default=True, show_default=True, help="Show the steps.")
+@output_option
+def command(name: str | None, steps: bool, output: str) -> None:
+    """Show models, steps, figures and servers as a tree.
+
+    \b
+    Example:
+      still status
+      still status docstring-search -o yaml
+    """
+    from stillhouse.entrypoints.local.inspecting import inspect
+
+    models = inspect(name)
+
+    def text() -> None:
+        if not models:
+            click.echo("No models yet. Start with: still up FILE")
+            return
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for model in models:
+            console.print(_tree(model, steps=steps))
+
+    emit(models, output, text)
+
+
+def _tree(model: dict[str, Any], *, steps: bool) -> Any:
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    from stillhouse.entrypoints.local.text import duration, interval, size
+
+    tree = Tree(f"[bold]{model['name']}[/]  {escape(model['summary'])}")
+    server = model["server"]
+    if server:
+        branch = tree.add(f"server  {server['health']} at {server['address']}, pid {server['pid']}, since {server['started']}")
+        for line in server["details"]:
+            branch.add(escape(line))
+    else:
+        tree.add("server  [dim]none[/]")
+    revision = model["revision"]
+    if revision:
+        branch = tree.add(
+            f"revision  {revision['digest'][7:19]}  {revision['precision']}  {size(revision['size'])}  {revision['time']}"
+        )
+        for figure, value in revision["figures"].items():
+            branch.add(f"{escape(figure)}  {interval(figure, value)}")
+    verdict = model["verdict"]
+    if verdict:
+        colour = {"passed": "green", "failed": "red"}.get(verdict["outcome"], "yellow")
+        branch = tree.add(f"gate  [{colour}]{verdict['outcome']}[/]  {verdict['time']}")
+        for candidate in verdict["candidates"]:
+            rung = branch.add(f"{candidate['precision']}  {candidate['outcome']}  {size(candidate['size'])}")
+            for check in candidate["checks"]:
+                rung.add(escape(f"{'✓' if check['outcome'] == 'passed' else '✗'} {check['text']}"))
+        if verdict["message"] and not verdict["candidates"]:
+            branch.add(escape(verdict["message"]))
+    if steps:
+        branch = tree.add("steps")
+        for step in model["steps"]:
+            made = (
+                f"{step['artifact'][7:19]}  {size(step['size']):>9}  {duration(step['seconds'])}"
+                if step["artifact"]
+                else "[dim]not there[/]"
+            )
+            branch.add(f"{step['id']:<26} {made}")
+    for entry in model["conditions"]:
+        tree.add(escape(f"{entry['type']}={entry['status']}  {entry['reason']}"))
+    return tree

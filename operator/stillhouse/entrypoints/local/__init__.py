@@ -1,0 +1,1 @@
+"""One machine without a cluster: what the commands of `still` do, apart from parsing and printing."""

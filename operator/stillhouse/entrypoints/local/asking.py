@@ -1,0 +1,86 @@
+"""Asks a running model, and searches its index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.triton import TritonClient
+from stillhouse.entrypoints.local import servers
+from stillhouse.errors import StoreError
+from stillhouse.settings import load_settings
+
+__all__ = ["Index", "ask"]
+
+
+class Index:
+    """A retrieval index: `embeddings` float32 [rows, dimension], L2-normalised, beside names and texts."""
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.embeddings: npt.NDArray[np.float32] = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
+        table = pq.read_table(folder / "index.parquet")
+        names = table.column_names
+        self.texts = table["text"]
+        self.names = table["name"] if "name" in names else None
+
+    def search(self, query: npt.NDArray[np.float32], top: int) -> list[dict[str, Any]]:
+        """Return the nearest rows to a query, float32 [dimension], the nearest first."""
+        scores = self.embeddings @ query
+        top = min(top, len(scores))
+        best = np.argpartition(-scores, top - 1)[:top]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        return [
+            {
+                "name": self.names[int(row)].as_py() if self.names is not None else str(int(row)),
+                "score": round(float(scores[row]), 4),
+                "text": self.texts[int(row)].as_py(),
+            }
+            for row in best
+        ]
+
+
+def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str, Any]]:
+    """Return an answer for each text, as plain data.
+
+    Raises:
+        UsageError: the model is not being served.
+        ServerError: the server does not answer.
+    """
+    store = LocalStore(load_settings().home)
+    running = servers.require(store, name)
+    revision = store.state(name).get("revision") or {}
+    with TritonClient(running.handle.address) as client:
+        answer = client.infer_texts(name, texts, provenance=True)
+    provenance = answer.provenance or [{} for _ in texts]
+    answers: list[dict[str, Any]] = [{"text": text, "provenance": about} for text, about in zip(texts, provenance, strict=True)]
+    if answer.labels is not None and answer.probabilities is not None:
+        known = _labels(store, running.revision)
+        for row, entry in enumerate(answers):
+            order = np.argsort(-answer.probabilities[row])
+            entry["label"] = answer.labels[row]
+            entry["probabilities"] = {known[i]: round(float(answer.probabilities[row][i]), 5) for i in order}
+    elif answer.embeddings is not None:
+        index = revision.get("index") if revision.get("digest") == running.revision else None
+        if index and not vector:
+            problem = store.objects.check(index)
+            if problem:
+                raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {store.state(name).get('file')}")
+            found = Index(store.objects.path(index))
+            for row, entry in enumerate(answers):
+                entry["results"] = found.search(answer.embeddings[row], top)
+        else:
+            for row, entry in enumerate(answers):
+                entry["embedding"] = [round(float(value), 6) for value in answer.embeddings[row]]
+    return answers
+
+
+def _labels(store: LocalStore, digest: str) -> list[str]:
+    from stillhouse.inference.signature import Signature
+
+    return list(Signature.read(store.objects.path(digest)).labels)

@@ -1,0 +1,102 @@
+"""Measures a running model with the gate's own load."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.triton import TritonClient
+from stillhouse.entrypoints.local import servers
+from stillhouse.errors import UsageError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact
+from stillhouse.passes.evaluate.intervals import block_interval, quantile_interval
+from stillhouse.passes.evaluate.load import closed_loop
+from stillhouse.passes.evaluate.rows import read_rows
+from stillhouse.settings import load_settings
+
+__all__ = ["bench"]
+
+
+def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> tuple[bool, list[Any]]:
+    """Return (whether they are images, payloads): lines of a file, or the rows of the gate's data."""
+    if texts is not None:
+        lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not lines:
+            raise UsageError("the file has no texts", field="--texts", found=str(texts))
+        return False, lines
+    for step in store.state(name).get("steps", []):
+        receipt = store.receipt(step["key"]) if step["id"] == "resolve/gate-data" else None
+        if receipt is not None:
+            data = Artifact(receipt.artifact, receipt.kind, store.objects.path(receipt.artifact), receipt.size)
+            rows = read_rows(data, Signature.read(store.objects.path(digest)))
+            if rows.images is not None:
+                return True, [rows.images[position : position + 1] for position in range(len(rows.images))]
+            return False, rows.texts
+    raise UsageError("there are no texts to ask", field="--texts", fix=f"still bench {name} --texts FILE, one text a line")
+
+
+def bench(name: str, *, concurrency: int, requests: int, texts: Path | None, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Return latency and throughput with one client and with `concurrency`, as plain data.
+
+    Raises:
+        UsageError: the model is not being served, or there is nothing to ask it.
+    """
+    store = LocalStore(load_settings().home)
+    running = servers.require(store, name)
+    images, payloads = _payloads(store, name, running.revision, texts)
+    lock, seen = threading.Lock(), 0
+
+    def progress(done: int) -> None:
+        nonlocal seen
+        with lock:
+            if done > seen:
+                advance(done - seen)
+                seen = done
+
+    def ask(client: TritonClient, payload: Any) -> None:
+        if images:
+            client.infer_images(name, payload)
+        else:
+            client.infer_texts(name, [payload])
+
+    runs = []
+    with TritonClient(running.handle.address) as client:
+        before = client.statistics(name)
+        for clients, count in ((1, max(50, requests // 4)), (concurrency, requests)):
+            seen = 0
+            result = closed_loop(
+                lambda: TritonClient(running.handle.address, retries=0),
+                ask,
+                payloads,
+                concurrency=clients,
+                requests=count,
+                progress=progress,
+            )
+            runs.append(
+                {
+                    "concurrency": clients,
+                    "requests": count,
+                    "distinct": min(count, len(payloads)),
+                    "latencyP50": asdict(quantile_interval(result.latencies, 0.5)),
+                    "latencyP99": asdict(quantile_interval(result.latencies, 0.99)),
+                    "throughput": asdict(block_interval(result.blocks)),
+                    "mean": float(np.mean(result.latencies)),
+                }
+            )
+        after = client.statistics(name)
+    executions = after.executions - before.executions
+    return {
+        "name": name,
+        "revision": running.revision,
+        "precision": running.precision,
+        "address": running.handle.address,
+        "meanBatch": (after.inferences - before.inferences) / executions if executions else 0.0,
+        "runs": runs,
+    }

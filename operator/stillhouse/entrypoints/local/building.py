@@ -1,0 +1,43 @@
+"""Builds a file's plan and records how it went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.api.scalars import parse_cpu
+from stillhouse.clients.store.receipts import Receipt
+from stillhouse.entrypoints.local import state
+from stillhouse.entrypoints.local.workspace import Workspace, machine
+from stillhouse.errors import GateError, StillhouseError
+from stillhouse.passes.runner import Listener, Runner
+
+__all__ = ["build", "runner"]
+
+
+def runner(work: Workspace, listener: Listener) -> Runner:
+    """Return a runner on the workspace's store."""
+    return Runner(work.store, machine(), work.source_path, listener)
+
+
+def build(work: Workspace, listener: Listener) -> dict[str, Any]:
+    """Carry out the plan and return the accepted revision. What serves is not touched.
+
+    Raises:
+        GateFailed, GateInconclusive: no candidate passed; the figures are kept in the state.
+        StillhouseError: a step could not be carried out; everything finished is kept.
+    """
+    state.planned(work.store, work.plan, str(work.path))
+    for note in work.plan.notes:
+        listener.note(note)
+    limit = work.model.spec.serve.resources.limits.cpu
+    if limit and parse_cpu(limit) > work.env.cpus:
+        listener.note(f"the CPU limit is {limit}, this machine gives {work.env.cpus:g}: figures are this machine's")
+    if work.model.spec.scale.max_replicas > 1:
+        listener.note("spec.scale is for clusters: on one machine there is one server")
+    try:
+        receipts: dict[str, Receipt] = runner(work, listener).run(work.plan)
+    except StillhouseError as error:
+        report = error.report if isinstance(error, GateError) else []
+        state.refused(work.store, work.name, error.reason, str(error), report)
+        raise
+    return state.accepted(work.store, work.plan, receipts)

@@ -1,0 +1,69 @@
+"""What `still doctor` looks at."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.hardware import hardware
+from stillhouse.entrypoints.local.text import size
+from stillhouse.errors import StillhouseError
+from stillhouse.settings import load_settings
+
+__all__ = ["examine"]
+
+EXTRAS = {
+    "serve": ("onnxruntime", "tokenizers", "tritonclient", "numpy", "pyarrow"),
+    "build": ("torch", "transformers", "accelerate", "safetensors", "datasets", "onnx", "onnxscript"),
+}
+LOW_DISK = 2 << 30
+
+
+def _finding(state: str, title: str, detail: str, fix: str = "") -> dict[str, Any]:
+    return {"state": state, "title": title, "detail": detail, "fix": fix}
+
+
+def examine() -> list[dict[str, Any]]:
+    """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`."""
+    from stillhouse.triton.platform import check_platform
+
+    findings = [
+        _finding("failed" if each.level == "error" else each.level, each.title, each.detail, each.fix)
+        for each in check_platform()
+    ]
+    for extra, packages in EXTRAS.items():
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        state = "ok" if not missing else "failed" if extra == "serve" else "warning"
+        detail = "installed" if not missing else "missing: " + ", ".join(missing)
+        findings.append(_finding(state, f"packages to {extra}", detail, f"pip install 'stillhouse[{extra}]'"))
+    here = hardware()
+    slow = here.reduce_range
+    findings.append(
+        _finding(
+            "warning" if slow else "ok",
+            "CPU",
+            f"{here.cpu_model}, {len(os.sched_getaffinity(0))} CPUs" + (", no VNNI: INT8 weights keep 7 bits" if slow else ""),
+            "nothing to do; a CPU with AVX512-VNNI or AVX-VNNI runs INT8 faster" if slow else "",
+        )
+    )
+    try:
+        settings = load_settings(Path.cwd())
+        findings.append(_finding("ok", "settings", f"{len(settings.sources)} named sources"))
+    except StillhouseError as error:
+        findings.append(_finding("failed", "settings", str(error).replace("\n", "; ")))
+        return findings
+    findings.append(_store(settings.home))
+    return findings
+
+
+def _store(home: Path) -> dict[str, Any]:
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        return _finding("failed", "store", f"{home} cannot be written", "set STILLHOUSE_HOME to a folder of yours")
+    free = shutil.disk_usage(existing).free
+    if free < LOW_DISK:
+        return _finding("warning", "store", f"{home}, only {size(free)} free", "still gc, or set STILLHOUSE_HOME elsewhere")
+    return _finding("ok", "store", f"{home}, {size(free)} free")

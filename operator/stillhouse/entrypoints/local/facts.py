@@ -1,0 +1,51 @@
+"""What can be told of a source without reading it whole: rows of data, the shape of a model. For estimates only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["data_info", "model_info"]
+
+SHAPE = {
+    "hiddenSize": ("hidden_size", "d_model", "dim", "n_embd"),
+    "layers": ("num_hidden_layers", "n_layers", "num_layers", "n_layer"),
+    "vocabularySize": ("vocab_size",),
+}
+
+
+def model_info(path: Path | None) -> dict[str, Any]:
+    """Return `format` and, where the configuration tells, `hiddenSize`, `layers`, `vocabularySize`."""
+    if path is None:
+        return {}
+    if path.suffix == ".onnx" or (path.is_dir() and any(path.glob("*.onnx")) and not any(path.glob("*.safetensors"))):
+        return {"format": "onnx"}
+    info: dict[str, Any] = {"format": "safetensors"}
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return info
+    if isinstance(config, dict):
+        for name, keys in SHAPE.items():
+            value = next((config[key] for key in keys if isinstance(config.get(key), int)), None)
+            if value is not None:
+                info[name] = value
+    return info
+
+
+def data_info(path: Path | None) -> dict[str, Any]:
+    """Return `rows` of a Parquet or JSONL file; empty for what would have to be read whole."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            return {"rows": int(pq.read_metadata(path).num_rows)}
+        if path.suffix in {".jsonl", ".ndjson"} and path.stat().st_size < 64 << 20:
+            with path.open("rb") as stream:
+                return {"rows": sum(1 for line in stream if line.strip())}
+    except (OSError, ValueError, ImportError):
+        return {}
+    return {}

@@ -1,0 +1,124 @@
+"""What `still status` shows: read from the store and from the servers themselves, never from what we said before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local import servers
+from stillhouse.entrypoints.local.text import size
+from stillhouse.errors import StillhouseError, UsageError
+from stillhouse.settings import load_settings
+
+__all__ = ["inspect"]
+
+
+def inspect(name: str | None = None) -> list[dict[str, Any]]:
+    """Return every model (or one) as plain data. Reads only the models' own receipts, however many the store has.
+
+    Raises:
+        UsageError: there is no model of that name.
+    """
+    store = LocalStore(load_settings().home)
+    names = store.model_names()
+    if name is not None and name not in names:
+        raise UsageError(
+            "there is no such model", field="NAME", found=name, allowed=", ".join(names) or "none yet", fix="still up FILE"
+        )
+    return [_model(store, each) for each in ([name] if name else names)]
+
+
+def _model(store: LocalStore, name: str) -> dict[str, Any]:
+    state = store.state(name)
+    steps = []
+    for step in state.get("steps", []):
+        receipt = store.receipt(step["key"])
+        steps.append(
+            {
+                "id": step["id"],
+                "stage": step["stage"],
+                "key": step["key"],
+                "artifact": receipt.artifact if receipt else "",
+                "size": receipt.size if receipt else 0,
+                "seconds": receipt.seconds if receipt else 0.0,
+                "facts": dict(receipt.facts) if receipt else {},
+            }
+        )
+    running = servers.find(store, name)
+    revision = state.get("revision")
+    server = _server(running, name) if running else None
+    verdict = state.get("verdict")
+    return {
+        "name": name,
+        "file": state.get("file", ""),
+        "summary": _summary(revision, server, verdict),
+        "requestHash": state.get("requestHash", ""),
+        "planHash": state.get("planHash", ""),
+        "server": server,
+        "revision": revision and {key: revision[key] for key in ("digest", "precision", "size", "index", "figures", "time")},
+        "verdict": verdict,
+        "steps": steps,
+        "conditions": _conditions(state, server, revision),
+        "history": [each["digest"] for each in state.get("history", [])],
+    }
+
+
+def _summary(revision: Any, server: Any, verdict: Any) -> str:
+    parts = []
+    if revision:
+        parts.append(f"{revision['precision']} {size(revision['size'])}")
+    parts.append("serving" if server and server["health"] == "ready" else "not serving")
+    if verdict and verdict["outcome"] not in ("passed",):
+        parts.append(f"last build: {verdict['outcome']}")
+    return ", ".join(parts)
+
+
+def _server(running: servers.Running, name: str) -> dict[str, Any]:
+    from stillhouse.clients.triton import TritonClient
+
+    handle = running.handle
+    health, details = "ready", []
+    try:
+        with TritonClient(handle.address, timeout_s=2.0, retries=0) as client:
+            health = "ready" if client.ready(name) else "not ready"
+            counted = client.statistics(name)
+        mean = counted.inferences / counted.executions if counted.executions else 0.0
+        details.append(f"{counted.requests_ok} answered, {counted.requests_failed} failed, mean batch {mean:.2f}")
+    except StillhouseError as error:
+        if health == "ready":
+            health = "does not answer"
+        details.append(str(error.problem.message))
+    details.append(f"serves {running.revision[7:19]} ({running.precision})")
+    return {
+        "address": handle.address,
+        "pid": handle.pid,
+        "health": health,
+        "revision": running.revision,
+        "precision": running.precision,
+        "started": running.started,
+        "supervisor": running.supervisor,
+        "log": handle.log,
+        "details": details,
+    }
+
+
+def _conditions(state: dict[str, Any], server: Any, revision: Any) -> list[dict[str, Any]]:
+    """Return the kept conditions with Available and Ready derived from what is observed now."""
+    found = [entry for entry in state.get("conditions", []) if entry["type"] in ("Built", "GatePassed")]
+    serves = bool(server and server["health"] == "ready")
+    generation = int(state.get("generation", 0))
+    current = bool(revision and revision["planHash"] == state.get("planHash"))
+    ready = serves and current and server["revision"] == revision["digest"]
+    reason = next((entry["reason"] for entry in reversed(found) if entry["status"] == "False"), "ServerDown")
+    found.append(
+        {
+            "type": "Available",
+            "status": str(serves),
+            "reason": "Serving" if serves else "ServerDown",
+            "observedGeneration": generation,
+        }
+    )
+    found.append(
+        {"type": "Ready", "status": str(ready), "reason": "Serving" if ready else reason, "observedGeneration": generation}
+    )
+    return found

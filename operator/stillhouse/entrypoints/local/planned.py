@@ -1,0 +1,102 @@
+"""A plan, explained: what runs, what is cached, why, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.entrypoints.local.workspace import Workspace
+from stillhouse.planning.estimate import estimate, work_of
+from stillhouse.planning.plan import Step
+
+__all__ = ["describe"]
+
+
+def _former(work: Workspace) -> dict[str, Any]:
+    """Return step id → what the state knows of the step in the last plan."""
+    return {step["id"]: step for step in work.store.state(work.name).get("steps", [])}
+
+
+def _rates(work: Workspace, former: dict[str, Any]) -> dict[str, float]:
+    """Return pass → seconds per unit of work, from the receipts of the last plan on this machine."""
+    found: dict[str, float] = {}
+    for step in work.plan.steps:
+        known = former.get(step.id)
+        receipt = work.store.receipt(known["key"]) if known else None
+        if receipt is None:
+            continue
+        units, _ = work_of(step, work.plan, work.env)
+        if units > 0 and receipt.seconds > 0:
+            found[step.pass_name] = receipt.seconds / units
+    return found
+
+
+def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, str]) -> str:
+    known = former.get(step.id)
+    scratch = work.store.root / "work" / step.key
+    if scratch.is_dir() and any(scratch.iterdir()):
+        return "was interrupted; goes on where it was"
+    if known is None:
+        return "new"
+    if known["key"] == step.key:
+        return "has not run yet" if work.store.receipt(step.key) is None else "its result is damaged"
+    if any(states.get(parent) == "run" for parent in step.parents.values()):
+        changed = [parent for parent in step.parents.values() if states.get(parent) == "run"]
+        return f"{changed[0].partition('/')[2]} is new"
+    receipt = work.store.receipt(known["key"])
+    if receipt is None:
+        return "changed"
+    fields = sorted(key for key in step.config if receipt.config.get(key) != step.config[key])
+    if "digest" in fields:
+        return "the source has changed"
+    return f"changed: {', '.join(fields)}" if fields else "other packages, hardware, or a rebuild was asked for"
+
+
+def describe(work: Workspace) -> dict[str, Any]:
+    """Return the plan as plain data: every step with state (`cached`, `run`, `not needed`), reason and estimate."""
+    former = _former(work)
+    whole = {
+        step.id: receipt
+        for step in work.plan.steps
+        if (receipt := work.store.receipt(step.key)) is not None and not work.store.objects.check(receipt.artifact)
+    }
+    wanted: set[str] = set()
+    stack = list(work.plan.targets)
+    while stack:
+        step = work.plan.step(stack.pop())
+        if step.id not in wanted and step.id not in whole:
+            wanted.add(step.id)
+            stack.extend(step.parents.values())
+    states = {step.id: "run" if step.id in wanted else "cached" if step.id in whole else "not needed" for step in work.plan.steps}
+    rates = _rates(work, former)
+    steps, total = [], {"steps": 0, "seconds": 0.0, "memory": 0, "disk": 0, "guessed": False}
+    for step in work.plan.steps:
+        cost = estimate(step, work.plan, work.env, rates)
+        entry: dict[str, Any] = {
+            "id": step.id,
+            "stage": step.stage,
+            "pass": step.pass_name,
+            "key": step.key,
+            "measures": step.measures,
+            "state": states[step.id],
+            "why": "",
+        }
+        if states[step.id] == "run":
+            entry |= {"why": _why(work, step, former, states), "seconds": cost.seconds, "memory": cost.memory, "disk": cost.disk}
+            total = {
+                "steps": total["steps"] + 1,
+                "seconds": total["seconds"] + cost.seconds,
+                "memory": max(total["memory"], cost.memory),
+                "disk": total["disk"] + cost.disk,
+                "guessed": total["guessed"] or cost.guessed,
+            }
+        elif states[step.id] == "cached":
+            entry |= {"why": f"made {whole[step.id].started}", "artifact": whole[step.id].artifact}
+        steps.append(entry)
+    return {
+        "name": work.name,
+        "requestHash": work.plan.request_hash,
+        "planHash": work.plan.plan_hash,
+        "steps": steps,
+        "total": total,
+        "notes": list(work.plan.notes),
+    }

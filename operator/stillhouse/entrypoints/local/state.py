@@ -1,0 +1,116 @@
+"""What is kept of a model on one machine: its plan, the revision that serves, the last verdict, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from stillhouse.api.status import REASONS
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.receipts import Receipt
+from stillhouse.planning.plan import Plan
+
+__all__ = ["HISTORY", "accepted", "kept", "planned", "refused", "revision_of"]
+
+HISTORY = 3
+"""Former revisions that are kept, with everything that they were made from."""
+
+
+def now() -> str:
+    """Return the time, RFC 3339 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def planned(store: LocalStore, plan: Plan, file: str) -> None:
+    """Record that this plan is being carried out."""
+    state = store.state(plan.name)
+    steps = [
+        {"id": step.id, "stage": step.stage, "pass": step.pass_name, "key": step.key, "parents": dict(step.parents)}
+        for step in plan.steps
+    ]
+    if state.get("planHash") != plan.plan_hash:
+        state["generation"] = int(state.get("generation", 0)) + 1
+    state |= {"name": plan.name, "file": file, "requestHash": plan.request_hash, "planHash": plan.plan_hash, "steps": steps}
+    condition(state, "Built", "False", "Building")
+    store.write_state(plan.name, state)
+
+
+def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    """Return the revision that a finished plan made."""
+    gate = receipts["gate/gate"]
+    index = receipts.get("gate/index")
+    chosen = next((each for each in gate.facts["candidates"] if each["outcome"] == "passed"), None)
+    return {
+        "digest": gate.artifact,
+        "precision": gate.facts["precision"],
+        "size": gate.facts["size"],
+        "index": index.artifact if index else None,
+        "figures": chosen["figures"] if chosen else {},
+        "candidates": gate.facts["candidates"],
+        "serve": gate.config["serve"],
+        "steps": [{"id": step.id, "key": step.key} for step in plan.steps],
+        "planHash": plan.plan_hash,
+        "time": now(),
+    }
+
+
+def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    """Record that the plan's revision is accepted; return it."""
+    state = store.state(plan.name)
+    revision = revision_of(plan, receipts)
+    former = state.get("revision")
+    if former and former["digest"] != revision["digest"]:
+        state["history"] = [former, *state.get("history", [])][:HISTORY]
+    state["revision"] = revision
+    has_gate = bool(receipts["gate/gate"].config["metrics"] or receipts["gate/gate"].config["limits"])
+    state["verdict"] = {"outcome": "passed", "message": "", "candidates": revision["candidates"], "time": now()}
+    condition(state, "Built", "True", "Built")
+    condition(state, "GatePassed", "True", "GatePassed" if has_gate else "NoGate")
+    store.write_state(plan.name, state)
+    return revision
+
+
+def refused(store: LocalStore, name: str, reason: str, message: str, candidates: list[dict[str, Any]]) -> None:
+    """Record why the last plan did not give a revision; the former one stays."""
+    state = store.state(name)
+    outcome = {"GateFailed": "failed", "GateInconclusive": "inconclusive"}.get(reason, "error")
+    state["verdict"] = {"outcome": outcome, "message": message, "candidates": candidates, "time": now()}
+    if outcome == "error":
+        condition(state, "Built", "False", reason if reason in REASONS else "BuildFailed", message)
+    else:
+        condition(state, "Built", "True", "Built")
+        condition(state, "GatePassed", "False", reason, message)
+    store.write_state(name, state)
+
+
+def condition(state: dict[str, Any], kind: str, status: str, reason: str, message: str = "") -> None:
+    """Set one condition; the transition time changes only with the status."""
+    found = next((each for each in state.setdefault("conditions", []) if each["type"] == kind), None)
+    changed = found is None or found["status"] != status
+    entry = {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message or REASONS.get(reason, ""),
+        "observedGeneration": int(state.get("generation", 0)),
+        "lastTransitionTime": now() if changed else found["lastTransitionTime"],
+    }
+    if found is None:
+        state["conditions"].append(entry)
+    else:
+        found.update(entry)
+
+
+def kept(store: LocalStore) -> tuple[set[str], set[str]]:
+    """Return (step keys, object digests) that some model's plan, revision or history refers to."""
+    keys: set[str] = set()
+    digests: set[str] = set()
+    for name in store.model_names():
+        state = store.state(name)
+        keys.update(step["key"] for step in state.get("steps", []))
+        for revision in (state.get("revision"), *state.get("history", [])):
+            if revision:
+                keys.update(step["key"] for step in revision["steps"])
+                digests.update(digest for digest in (revision["digest"], revision["index"]) if digest)
+    return keys, digests

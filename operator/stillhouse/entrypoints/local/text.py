@@ -1,0 +1,37 @@
+"""Figures for people."""
+
+from __future__ import annotations
+
+__all__ = ["duration", "interval", "size"]
+
+
+def duration(seconds: float) -> str:
+    """Return `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Return `512 B`, `12.3 KiB`, `6.9 MiB`, `1.2 GiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def interval(name: str, figure: dict[str, float]) -> str:
+    """Return an estimate with its 95 % interval in the figure's own unit."""
+    values = [figure["estimate"], figure["low"], figure["high"]]
+    if name.startswith("latency"):
+        return "{:.2f} ms [{:.2f}, {:.2f}]".format(*(value * 1000 for value in values))
+    if name == "throughput":
+        return "{:.0f}/s [{:.0f}, {:.0f}]".format(*values)
+    return "{:.4f} [{:.4f}, {:.4f}]".format(*values)

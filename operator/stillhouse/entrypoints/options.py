@@ -1,0 +1,80 @@
+"""Options that several commands share, and how data is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stillhouse.errors import UsageError
+
+__all__ = ["emit", "file_argument", "name_argument", "output_option", "parse_sources", "source_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def output_option(function: F) -> F:
+    """Add `-o text|json|yaml`."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True, help="How to print."
+    )(function)
+
+
+def source_option(function: F) -> F:
+    """Add `--source kind:name=URI`, several times."""
+    return click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="KIND:NAME=URI",
+        help="Bind a named source, for example models:minilm=file:///models/minilm. Goes before stillhouse.yaml.",
+    )(function)
+
+
+def file_argument(function: F) -> F:
+    """Add the argument FILE."""
+    return click.argument("file", type=click.Path(path_type=Path))(function)
+
+
+def _complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.settings import load_settings
+
+    return [name for name in LocalStore(load_settings().home).model_names() if name.startswith(incomplete)]
+
+
+def name_argument(function: F) -> F:
+    """Add the argument NAME, completed from the store."""
+    return click.argument("name", shell_complete=_complete_names)(function)
+
+
+def parse_sources(values: tuple[str, ...]) -> dict[str, str]:
+    """Split `kind:name=URI`.
+
+    Raises:
+        UsageError: a value has another form.
+    """
+    found = {}
+    for value in values:
+        name, separator, uri = value.partition("=")
+        if not separator or ":" not in name or not uri:
+            raise UsageError(
+                "a source is bound as KIND:NAME=URI", field="--source", found=value, allowed="models:minilm=file:///models/minilm"
+            )
+        found[name] = uri
+    return found
+
+
+def emit(data: Any, output: str, text: Callable[[], None]) -> None:
+    """Print `data` as JSON or YAML, or call `text` to print it for people."""
+    if output == "json":
+        click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    elif output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        text()
