@@ -1,0 +1,1 @@
+"""What all benchmarks share: servers, load, rounds, texts, the machine's description and the result file."""

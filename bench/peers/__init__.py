@@ -1,0 +1,1 @@
+"""What serving with Stillhouse is compared with: the same model behind the servers people use today."""
