@@ -1,0 +1,93 @@
+# Two commands: `make quickstart` and `make test`. Everything that they need is set up by themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/dev.txt
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+.PHONY: setup system-packages
+setup: $(STAMP) ## Make .venv with every pinned package (about 6 GB, most of it torch)
+
+# Debian splits what other systems ship with Python; with root they are installed, without it the message says what to ask for.
+system-packages:
+	@PYTHON=$(PYTHON) scripts/system-packages.sh
+
+$(STAMP): | system-packages
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.txt
+	@echo "installing the pinned packages (half a minute to a few minutes, by the network; once)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(LOCK)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew (pinned, with hashes)
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --python-version 3.11 --extra dev pyproject.toml --output-file $(LOCK)
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --python-version 3.11 --constraint $(LOCK) --extra serve pyproject.toml --output-file requirements/serve.txt
+
+# --- the main job ---------------------------------------------------------------------------------------------------
+
+.PHONY: quickstart
+quickstart: setup ## Texts and a teacher in, a served student out: set-up and the whole job (under 10 minutes on 2 cores)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/docstring-search/quickstart.sh
+
+.PHONY: example-data
+example-data: setup ## Build the data of every example
+	$(BIN)/python examples/docstring-search/build_data.py
+	$(BIN)/python examples/docstring-topics-few/build_data.py
+	$(BIN)/python examples/digits/build_data.py
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: setup ## Style, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: lint ## Every tier, bounded samples of the long suites
+	@TIERS="unit contract triton integration" scripts/test.sh
+
+.PHONY: test-full
+test-full: lint ## Every tier, everything
+	@TIERS="unit contract triton integration" FULL=1 scripts/test.sh
+
+.PHONY: test-unit test-contract test-triton test-integration
+test-unit test-contract test-triton test-integration: test-%: setup ## One tier
+	$(PYTEST) tests/$*
+
+.PHONY: generate
+generate: setup ## Write what is generated from the models: the CRD and the reference
+	$(BIN)/python -m stillhouse.api.generate
+
+# --- benchmarks -----------------------------------------------------------------------------------------------------
+
+.PHONY: bench-serving bench-distill
+bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
+	$(BIN)/python bench/serving.py
+
+bench-distill: setup ## Quality of the examples' students against the teacher and the simple rivals
+	$(BIN)/python bench/distill.py
+
+.PHONY: clean
+clean: ## Remove what make has made here (not the store)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
