@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +21,12 @@ from typing import Any, Protocol, cast
 
 from pydantic import ValidationError
 
-from stillhouse.clients.store.files import disk_errors
+from stillhouse.clients.store.files import canonical_json, disk_full, full
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
-from stillhouse.planning.manifest import PASSES
+from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Plan, Step
 
 __all__ = ["Listener", "Machine", "Runner", "StepFailed", "load_pass"]
@@ -61,13 +62,13 @@ class StepFailed(Exception):
         super().__init__(f"step {step.id} failed")
 
 
-def load_pass(name: str) -> Pass[Any, Any]:
-    """Import a pass and return it.
+def load_pass(name: str, passes: Mapping[str, PassEntry] = PASSES) -> Pass[Any, Any]:
+    """Import one of the passes that exist and return it.
 
     Raises:
         MissingPackages: what it needs is not installed.
     """
-    entry = PASSES[name]
+    entry = passes[name]
     missing = [need for need in entry.needs if importlib.util.find_spec(need) is None]
     if missing:
         raise MissingPackages(
@@ -80,7 +81,10 @@ def load_pass(name: str) -> Pass[Any, Any]:
 
 
 class Runner:
-    """Runs plans against one store. `source_path` returns the local file or folder of a step's URI."""
+    """Runs plans against one store.
+
+    `source_path` returns the local file or folder of a step's URI; `passes` are those that exist.
+    """
 
     def __init__(
         self,
@@ -88,24 +92,18 @@ class Runner:
         machine: Machine,
         source_path: Callable[[str], Path],
         listener: Listener,
+        passes: Mapping[str, PassEntry] = PASSES,
     ) -> None:
         self._store = store
         self._machine = machine
         self._source_path = source_path
         self._listener = listener
+        self._passes = passes
 
     def done(self, step: Step) -> Receipt | None:
-        """Return the receipt of a step whose object is whole; drop what is damaged."""
+        """Return the receipt of a step whose object is whole. Changes nothing."""
         receipt = self._store.receipt(step.key)
-        if receipt is None:
-            return None
-        problem = self._store.objects.check(receipt.artifact)
-        if not problem:
-            return receipt
-        self._listener.note(f"{step.id}: the stored result is damaged ({problem}); it is built again")
-        self._store.forget(step.key)
-        self._store.objects.drop(receipt.artifact)
-        return None
+        return receipt if receipt is not None and not self._store.objects.check(receipt.artifact) else None
 
     def todo(self, plan: Plan) -> list[Step]:
         """Return the steps that must run, parents first: what the targets lack, and what that needs in turn."""
@@ -155,7 +153,7 @@ class Runner:
             self._listener.note(f"{step.id}: another process (pid {holder or 'unknown'}) is at this step; waiting for it")
 
         with self._store.step(step.key, on_wait=waiting):
-            receipt = self.done(step)
+            receipt = self._mended(step)
             if receipt is None:
                 progress = self._listener.started(step, position, total)
                 receipt = self._make(plan, step, progress)
@@ -163,33 +161,49 @@ class Runner:
             else:
                 self._listener.finished(step, receipt, cached=True)
 
+    def _mended(self, step: Step) -> Receipt | None:
+        """Return the receipt of a finished step; drop a damaged result. Only under the step's lock: nobody else mends it."""
+        receipt = self._store.receipt(step.key)
+        if receipt is None:
+            return None
+        problem = self._store.objects.check(receipt.artifact)
+        if not problem:
+            return receipt
+        self._listener.note(f"{step.id}: the stored result is damaged ({problem}); it is built again")
+        self._store.forget(step.key)
+        self._store.objects.drop(receipt.artifact)
+        return None
+
     def _make(self, plan: Plan, step: Step, progress: Progress) -> Receipt:
         started, clock = datetime.now(UTC), time.monotonic()
-        work = load_pass(step.pass_name)
+        work = load_pass(step.pass_name, self._passes)
         config = self._config(work, step)
         inputs = {role: self.artifact(plan.step(parent)) for role, parent in step.parents.items()}
+        source = self._source_path(step.uri) if step.uri else None
+        scratch = self._store.scratch(step.key)
         out = self._store.objects.new_dir()
         context = Context(
             out=out,
-            scratch=self._store.scratch(step.key),
+            scratch=scratch,
             threads=self._machine.threads,
             seed=int(step.config.get("seed", 0)),
             progress=progress,
-            source=self._source_path(step.uri) if step.uri else None,
+            source=source,
         )
         try:
-            with disk_errors(out):
-                facts = work.run(config, inputs, context)
+            facts = json.loads(canonical_json(dataclasses.asdict(work.run(config, inputs, context))))
             kind = work.kind_of(out)
             digest, size = self._store.objects.put(out, kind)
         except StillhouseError:
             raise
         except Exception as error:
+            if disk_full(error):
+                raise full(self._store.root, error) from error
             raise StepFailed(step) from error
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(out, ignore_errors=True)
-        entry = PASSES[step.pass_name]
+        entry = self._passes[step.pass_name]
         receipt = Receipt(
             key=step.key,
             step=step.id,
@@ -201,7 +215,7 @@ class Runner:
             artifact=digest,
             kind=kind,
             size=size,
-            facts=dataclasses.asdict(facts),
+            facts=facts,
             started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=round(time.monotonic() - clock, 3),
             toolchain={need: self._machine.toolchain.get(need, "") for need in entry.needs},

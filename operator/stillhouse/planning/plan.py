@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillhouse.planning.manifest import PASSES, Stage
+from stillhouse.planning.manifest import PASSES, PassEntry, Stage
 
 __all__ = ["STAGES", "Environment", "Pin", "Plan", "Step", "StepDraft", "content_hash", "seal"]
 
@@ -114,12 +114,12 @@ class Plan:
                 yield stage, steps
 
 
-def seal(drafts: list[StepDraft], env: Environment) -> tuple[Step, ...]:
-    """Give every draft its key. Drafts come parents first."""
+def seal(drafts: Sequence[StepDraft], env: Environment, passes: Mapping[str, PassEntry] = PASSES) -> tuple[Step, ...]:
+    """Give every draft its key. Drafts come parents first; `passes` are those that exist."""
     keys: dict[str, str] = {}
     steps = []
     for draft in drafts:
-        entry = PASSES[draft.pass_name]
+        entry = passes[draft.pass_name]
         identity: dict[str, Any] = {
             "pass": entry.name,
             "version": entry.version,

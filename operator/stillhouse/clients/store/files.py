@@ -14,7 +14,7 @@ from typing import Any
 
 from stillhouse.errors import StoreError
 
-__all__ = ["canonical_json", "disk_errors", "fsync_dir", "hash_file", "read_json", "write_json"]
+__all__ = ["canonical_json", "disk_errors", "disk_full", "fsync_dir", "full", "hash_file", "make_dirs", "read_json", "write_json"]
 
 CHUNK = 1 << 20
 
@@ -46,19 +46,39 @@ def fsync_dir(path: Path) -> None:
         os.close(handle)
 
 
+def make_dirs(path: Path) -> None:
+    """Make a directory and those above it; every new name is durable afterwards."""
+    if path.is_dir():
+        return
+    make_dirs(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync_dir(path.parent)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Return whether an error, or what caused it, is a full disk or quota; libraries in C++ and Rust say so in words."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(sign in str(seen) for sign in ("No space left on device", "os error 28", "Disk quota exceeded")):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 @contextlib.contextmanager
 def disk_errors(what: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or missing rights into a `StoreError` that says the way out."""
+    """Turn a full disk, a quota or missing rights into a `StoreError` that says the way out.
+
+    Put it around the store's own reading and writing only: around somebody's code it would blame the store for every
+    file that they may not read.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                "the disk is full",
-                field=str(what),
-                found=error.strerror or "",
-                fix="free space with `still gc`, or put the store elsewhere: STILLHOUSE_HOME=/path; finished steps are kept",
-            ) from error
+        if disk_full(error):
+            raise full(what, error) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreError(
                 "the store cannot be written",
@@ -69,11 +89,21 @@ def disk_errors(what: Path) -> Iterator[None]:
         raise
 
 
+def full(what: Path, error: BaseException) -> StoreError:
+    """Return the error that says that the disk is full."""
+    return StoreError(
+        "the disk is full",
+        field=str(what),
+        found=(error.strerror if isinstance(error, OSError) else "") or str(error).splitlines()[0],
+        fix="free space with `still gc`, or put the store elsewhere: STILLHOUSE_HOME=/path; finished steps are kept",
+    )
+
+
 def write_json(path: Path, data: Any, *, tmp: Path) -> None:
     """Write `data` to `path` atomically and durably; `tmp` is a directory on the same file system."""
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tmp.mkdir(parents=True, exist_ok=True)
+        make_dirs(path.parent)
+        make_dirs(tmp)
         handle, name = tempfile.mkstemp(dir=tmp, prefix="json-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
@@ -89,10 +119,19 @@ def write_json(path: Path, data: Any, *, tmp: Path) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """Return the JSON data of a file; None when it is missing or not readable as JSON (then it counts as not written)."""
+    """Return the JSON data of a file; None when it is missing or not readable as JSON (then it counts as not written).
+
+    Raises:
+        StoreError: this user may not read it.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
-    except (ValueError, UnicodeDecodeError):
-        return None
+    except PermissionError as error:
+        raise StoreError(
+            "the store cannot be read",
+            field=str(path),
+            found=error.strerror or "",
+            fix="give this user the right to read there, or put the store elsewhere: STILLHOUSE_HOME=/path",
+        ) from error

@@ -72,9 +72,10 @@ def _collect(store: LocalStore, keep_steps: set[str], keep_objects: set[str], dr
                 shutil.rmtree(folder, ignore_errors=True)
     if store.tmp.is_dir():  # nobody else uses the store, so whatever lies here was left by a process that died
         for path in store.tmp.iterdir():
-            freed_bytes += _size(path) if path.is_dir() else path.lstat().st_size
+            is_folder = path.is_dir() and not path.is_symlink()
+            freed_bytes += _size(path) if is_folder else path.lstat().st_size
             if not dry_run:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True) if is_folder else path.unlink(missing_ok=True)
     locks = store.root / "locks"
     if not dry_run and locks.is_dir():
         for path in locks.glob("step-*.lock"):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.store.files import disk_errors, read_json, write_json
+from stillhouse.clients.store.files import disk_errors, make_dirs, read_json, write_json
 from stillhouse.clients.store.locks import hold
 from stillhouse.clients.store.objects import ObjectStore
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.errors import UsageError
 
 __all__ = ["LocalStore"]
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 class LocalStore:
@@ -33,7 +37,8 @@ class LocalStore:
 
     def receipt(self, key: str) -> Receipt | None:
         """Return the receipt of a step; None when it has none (or a damaged one)."""
-        return Receipt.from_json(read_json(self.receipt_path(key)))
+        receipt = Receipt.from_json(read_json(self.receipt_path(key)))
+        return receipt if receipt is not None and receipt.key == key else None
 
     def finish(self, receipt: Receipt) -> None:
         """Write a receipt. Its object must be in the store already: the receipt is what makes it count."""
@@ -56,25 +61,35 @@ class LocalStore:
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
         """Hold the store against garbage collection while a build or a server start goes on."""
-        with disk_errors(self.root), hold(self.root / "locks" / "store.lock", shared=True):
+        with self._locked("store", shared=True):
             yield
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the whole store; raises `locks.Busy` while anybody uses it."""
-        with disk_errors(self.root), hold(self.root / "locks" / "store.lock", wait=False):
+        with self._locked("store", wait=False):
             yield
 
     @contextlib.contextmanager
     def step(self, key: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Hold one step: of two processes that want it, the second waits and then finds the receipt."""
-        with disk_errors(self.root), hold(self.root / "locks" / f"step-{key}.lock", on_wait=on_wait):
+        with self._locked(f"step-{key}", on_wait=on_wait):
             yield
 
     @contextlib.contextmanager
     def model(self, name: str, on_wait: Callable[[str], None] | None = None, *, wait: bool = True) -> Iterator[None]:
         """Hold a model's name: one build or server start of it at a time."""
-        with disk_errors(self.root), hold(self.root / "locks" / f"model-{name}.lock", on_wait=on_wait, wait=wait):
+        self._model_dir(name)
+        with self._locked(f"model-{name}", on_wait=on_wait, wait=wait):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(
+        self, name: str, *, shared: bool = False, wait: bool = True, on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with disk_errors(self.root):  # around the lock alone: errors of what is done under it are none of ours
+                stack.enter_context(hold(self.root / "locks" / f"{name}.lock", shared=shared, wait=wait, on_wait=on_wait))
             yield
 
     # scratch ----------------------------------------------------------------------------------------------------------
@@ -83,7 +98,7 @@ class LocalStore:
         """Return the folder of an unfinished step; it survives interruption."""
         path = self.root / "work" / key
         with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_dirs(path)
         return path
 
     def clear_scratch(self, key: str) -> None:
@@ -92,18 +107,26 @@ class LocalStore:
 
     # models -----------------------------------------------------------------------------------------------------------
 
+    def _model_dir(self, name: str, below: str = "models") -> Path:
+        """Return a model's folder; a name that would lead out of its place is refused."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                "that is no model's name", found=name[:80], allowed="small letters, digits and dashes, first a letter"
+            )
+        return self.root / below / name
+
     def state(self, name: str) -> dict[str, Any]:
         """Return what is known of a model; empty when nothing is."""
-        data = read_json(self.root / "models" / name / "state.json")
+        data = read_json(self._model_dir(name) / "state.json")
         return data if isinstance(data, dict) else {}
 
     def write_state(self, name: str, state: dict[str, Any]) -> None:
         """Replace what is known of a model."""
-        write_json(self.root / "models" / name / "state.json", state, tmp=self.tmp)
+        write_json(self._model_dir(name) / "state.json", state, tmp=self.tmp)
 
     def forget_model(self, name: str) -> None:
         """Forget a model; its artifacts stay until `gc`."""
-        shutil.rmtree(self.root / "models" / name, ignore_errors=True)
+        shutil.rmtree(self._model_dir(name), ignore_errors=True)
 
     def model_names(self) -> list[str]:
         """Return the names of all known models."""
@@ -112,4 +135,4 @@ class LocalStore:
 
     def run_dir(self, name: str) -> Path:
         """Return the folder of a model's running servers."""
-        return self.root / "run" / name
+        return self._model_dir(name, "run")

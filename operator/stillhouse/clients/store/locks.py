@@ -58,8 +58,10 @@ def hold(
         os.close(handle)  # `still gc` removed the file between open and flock: lock the new one
     try:
         if not shared:
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            # Only for whoever waits to read; on a full disk `still gc` must be able to lock all the same.
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

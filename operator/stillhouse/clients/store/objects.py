@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.store.files import canonical_json, disk_errors, fsync_dir, hash_file, read_json, write_json
+from stillhouse.clients.store.files import canonical_json, disk_errors, fsync_dir, hash_file, make_dirs, read_json, write_json
 from stillhouse.errors import StoreError
 
 __all__ = ["MANIFEST", "ObjectStore", "digest_of"]
@@ -38,7 +40,7 @@ class ObjectStore:
     def new_dir(self) -> Path:
         """Return a fresh directory to fill, on the store's file system."""
         with disk_errors(self.tmp):
-            self.tmp.mkdir(parents=True, exist_ok=True)
+            make_dirs(self.tmp)
             return Path(tempfile.mkdtemp(dir=self.tmp, prefix="out-"))
 
     def put(self, folder: Path, kind: str) -> tuple[str, int]:
@@ -52,6 +54,8 @@ class ObjectStore:
             for path in sorted(folder.rglob("*")):
                 if path.is_symlink() or not (path.is_file() or path.is_dir()):
                     raise StoreError("an artifact holds plain files only", field=str(path.relative_to(folder)))
+                if path == folder / MANIFEST:
+                    raise StoreError(f"{MANIFEST} is the store's own file", field=MANIFEST)
                 if path.is_file():
                     length, sha = hash_file(path, sync=True)
                     files.append([path.relative_to(folder).as_posix(), sha, length])
@@ -65,17 +69,29 @@ class ObjectStore:
                     fsync_dir(path)
             fsync_dir(folder)
             folder.chmod(0o755)
-            self.root.mkdir(parents=True, exist_ok=True)
-            target = self.path(name)
-            if target.exists() and not self.check(name, full=True):
-                shutil.rmtree(folder)
-            else:
-                if target.exists():
-                    self.drop(name)
-                folder.rename(target)
-                fsync_dir(self.root)
+            make_dirs(self.root)
+            self._place(folder, name)
             self._verified.add(name)
             return name, size
+
+    def _place(self, folder: Path, digest: str) -> None:
+        """Rename a complete directory to its name. A whole object that is there stays, a damaged one makes room."""
+        target = self.path(digest)
+        while True:
+            if os.path.lexists(target):
+                if not self.check(digest, full=True):
+                    shutil.rmtree(folder)
+                    return
+                self.drop(digest)
+            try:
+                folder.rename(target)
+            except OSError as error:
+                # Another process made the same object between the look and the rename.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            else:
+                fsync_dir(self.root)
+                return
 
     def check(self, digest: str, *, full: bool = False) -> str:
         """Return what is wrong with an object, or "" when it is whole.
@@ -83,6 +99,8 @@ class ObjectStore:
         Sizes are compared always, contents on the first use in this process or with `full`.
         """
         folder = self.path(digest)
+        if folder.is_symlink():
+            return "a link stands in its place"
         manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
             return f"{MANIFEST} is missing or not readable"
@@ -92,11 +110,14 @@ class ObjectStore:
             return f"{MANIFEST} is not readable"
         if digest_of(str(manifest.get("kind")), [list(entry) for entry in files]) != digest:
             return f"{MANIFEST} does not belong to this digest"
+        strange = _strange(folder, {MANIFEST, *(name for name, _, _ in files)})
+        if strange:
+            return strange
         deep = full or digest not in self._verified
         for file, sha, size in files:
             path = folder / file
             try:
-                if path.is_symlink() or path.stat().st_size != size:
+                if path.stat().st_size != size:
                     return f"{file} has the wrong size"
                 if deep and hash_file(path)[1] != sha:
                     return f"{file} does not match its digest"
@@ -108,11 +129,26 @@ class ObjectStore:
     def drop(self, digest: str) -> None:
         """Remove an object: first out of sight by a rename, then file by file."""
         self._verified.discard(digest)
-        self.tmp.mkdir(parents=True, exist_ok=True)
-        grave = Path(tempfile.mkdtemp(dir=self.tmp, prefix="drop-"))
-        with contextlib.suppress(FileNotFoundError):
-            self.path(digest).rename(grave / "object")
-        shutil.rmtree(grave, ignore_errors=True)
+        target = self.path(digest)
+        grave = self.tmp / f"drop-{secrets.token_hex(8)}"
+        with disk_errors(target):
+            try:
+                self.tmp.mkdir(parents=True, exist_ok=True)
+                target.rename(grave)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                # A full disk has no room for another name, and removing is how there will be room again: without
+                # its manifest the object counts as not there.
+                grave = target
+                with contextlib.suppress(OSError):
+                    (target / MANIFEST).unlink()
+            if grave.is_symlink() or not grave.is_dir():
+                grave.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(grave, ignore_errors=True)
 
     def digests(self) -> list[str]:
         """Return the digests of all objects."""
@@ -128,3 +164,20 @@ class ObjectStore:
             return sum(int(entry[2]) for entry in manifest["files"]) if manifest else 0
         except (KeyError, TypeError, ValueError, IndexError):
             return 0
+
+
+def _strange(folder: Path, known: set[str]) -> str:
+    """Return what lies in an object that its manifest does not name, or is no plain file; "" when there is nothing."""
+    for current, names, files in os.walk(folder):
+        place = Path(current)
+        for name in names:
+            if (place / name).is_symlink():
+                return f"{(place / name).relative_to(folder).as_posix()} is a link"
+        for name in files:
+            path = place / name
+            short = path.relative_to(folder).as_posix()
+            if path.is_symlink():
+                return f"{short} is a link"
+            if short not in known:
+                return f"{short} is not in {MANIFEST}"
+    return ""

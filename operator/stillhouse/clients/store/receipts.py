@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillhouse.clients.store.files import canonical_json
+
 __all__ = ["Receipt"]
 
 FORMAT = 1
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +23,7 @@ class Receipt:
     """The record of a finished step.
 
     `key` is the step's content hash, `parents` maps role → step key, `artifact` is the digest of what it made,
-    `facts` what it found out (JSON), `seconds` how long it ran in all attempts, `started` RFC 3339 in UTC,
+    `facts` what it found out (JSON), `seconds` how long the attempt that finished it ran, `started` RFC 3339 in UTC,
     `toolchain` package → version, `machine` what it ran on.
     """
 
@@ -38,16 +44,28 @@ class Receipt:
     machine: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        """Return plain JSON data with a digest over itself.
+
+        Raises:
+            ValueError, TypeError: a fact is not JSON data (NaN and infinity are none).
+        """
+        plain: dict[str, Any] = json.loads(canonical_json({"format": FORMAT, **dataclasses.asdict(self)}))
+        return {**plain, "digest": _digest(plain)}
 
     @classmethod
     def from_json(cls, data: Any) -> Receipt | None:
         """Build from JSON data; None when it is damaged or of another format, which counts as not there."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             return None
-        values = {name: value for name, value in data.items() if name != "format"}
+        values = {name: value for name, value in data.items() if name != "digest"}
         try:
-            return cls(**values)
-        except TypeError:
+            if data.get("digest") != _digest(values):
+                return None
+            receipt = cls(**{name: value for name, value in values.items() if name != "format"})
+        except (TypeError, ValueError):
             return None
+        return receipt if isinstance(receipt.artifact, str) and _DIGEST.fullmatch(receipt.artifact) else None
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    return "sha256:" + hashlib.sha256(canonical_json(plain)).hexdigest()

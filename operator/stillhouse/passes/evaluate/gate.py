@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def report(measured: list[Measured]) -> list[dict[str, Any]]:
             "digest": each.digest,
             "size": each.size,
             "outcome": each.outcome,
-            "figures": {name: asdict(interval) for name, interval in each.figures.items()},
+            "figures": {name: interval.to_json() for name, interval in each.figures.items()},
             "checks": [{**check.to_json(), "text": describe(check)} for check in each.checks],
             "repeats": each.repeats,
         }
@@ -151,4 +151,4 @@ def _write_revision(out: Path, candidate: Candidate, figures: list[dict[str, Any
         "gate": figures,
         "parents": {role: artifact.digest for role, artifact in sorted(inputs.items())},
     }
-    (out / "receipt.json").write_text(json.dumps(receipt, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (out / "receipt.json").write_text(json.dumps(receipt, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

@@ -44,13 +44,10 @@ class BuildIndex(Pass[IndexConfig, IndexFacts]):
         data, model = inputs["data"], inputs["model"]
         texts = read_columns(data.path, ["text"])["text"]
         engine = Engine(model.path, ctx.threads)
-        try:
-            embeddings = np.empty((len(texts), engine.signature.dimension), dtype=np.float32)
-            for start in range(0, len(texts), BLOCK):
-                embeddings[start : start + BLOCK] = engine.embed(texts[start : start + BLOCK])
-                ctx.progress.update(min(start + BLOCK, len(texts)), len(texts), "rows")
-        finally:
-            engine.close()
+        embeddings = np.empty((len(texts), engine.signature.dimension), dtype=np.float32)
+        for start in range(0, len(texts), BLOCK):
+            embeddings[start : start + BLOCK] = engine.embed(texts[start : start + BLOCK])
+            ctx.progress.update(min(start + BLOCK, len(texts)), len(texts), "rows")
         np.save(ctx.out / "embeddings.npy", embeddings)
         shutil.copyfile(data.path / "data.parquet", ctx.out / "index.parquet")
         facts = IndexFacts(rows=len(texts), dimension=int(embeddings.shape[1]), model=model.digest)

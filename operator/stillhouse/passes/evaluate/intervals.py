@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,49 +14,73 @@ __all__ = ["Interval", "block_interval", "bootstrap", "quantile_interval"]
 ROUNDS = 1000
 SEED = 20_240_501
 Z95 = 1.959964
+TAIL = 0.025
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate from `n` items with a 95 % interval, both ends included."""
+    """An estimate from `n` items with a 95 % interval, both ends included.
+
+    An infinite end is one that this few items cannot bound; NaN is a figure that cannot be computed.
+    """
 
     estimate: float
     low: float
     high: float
     n: int
 
+    def to_json(self) -> dict[str, float | int | None]:
+        """Return plain JSON data; what is not finite becomes null, which JSON has no number for."""
+        ends = {"estimate": self.estimate, "low": self.low, "high": self.high}
+        return {**{name: value if math.isfinite(value) else None for name, value in ends.items()}, "n": self.n}
+
 
 def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], float], n: int, rounds: int = ROUNDS) -> Interval:
     """Return the percentile bootstrap interval of a statistic (Efron 1979).
 
     `statistic` takes the indices of a sample, int64 [n]; pairing (the same items for student and teacher) is its own
-    affair. The seed is fixed: the same items give the same interval.
+    affair. A sample that the statistic is not defined on (NaN) does not count. The seed is fixed: the same items give
+    the same interval.
     """
+    estimate = float(statistic(np.arange(n)))
+    if math.isnan(estimate):
+        return Interval(estimate, estimate, estimate, n)
     rng = np.random.default_rng(SEED)
-    everything = np.arange(n)
     values = np.array([statistic(rng.integers(0, n, n)) for _ in range(rounds)])
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(float(statistic(everything)), float(low), float(high), n)
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Interval(estimate, float(low), float(high), n)
 
 
 def quantile_interval(values: npt.NDArray[np.float64], q: float) -> Interval:
     """Return the distribution-free interval of a quantile from order statistics.
 
     The number of observations below the q-quantile is binomial(n, q); its normal approximation gives the ranks of the
-    two order statistics that enclose it with 95 % (David & Nagaraja, Order Statistics, 7.1).
+    two order statistics that enclose it with 95 % (David & Nagaraja, Order Statistics, 7.1). Where there are too few
+    values for the outermost one to enclose it (q^n > 2.5 %: fewer than 368 values for q = 0.99), that end is infinite.
     """
     ordered = np.sort(values)
     n = len(ordered)
     spread = Z95 * float(np.sqrt(n * q * (1 - q)))
-    low = int(np.clip(np.floor(n * q - spread), 0, n - 1))
-    high = int(np.clip(np.ceil(n * q + spread), 0, n - 1))
-    return Interval(float(np.quantile(ordered, q)), float(ordered[low]), float(ordered[high]), n)
+    low = math.floor(n * q - spread) - 1
+    high = math.ceil(n * q + spread)
+    return Interval(
+        float(np.quantile(ordered, q)),
+        -math.inf if low < 0 and (1 - q) ** n > TAIL else float(ordered[max(low, 0)]),
+        math.inf if high >= n and q**n > TAIL else float(ordered[min(high, n - 1)]),
+        n,
+    )
 
 
 def block_interval(blocks: Sequence[float]) -> Interval:
-    """Return the median of independent blocks with their range.
+    """Return the median of independent blocks with the two blocks that enclose the true one with at least 95 %.
 
-    With six blocks the range encloses the true median with 1 − 2·0.5⁶ = 96.9 %; fewer blocks enclose it less often.
+    The number of blocks below the median is binomial(n, ½), which gives the ranks (the sign test's interval). Six blocks
+    need their whole range (96.9 %); more blocks give a narrower one; fewer cannot bound it.
     """
-    values = np.array(blocks, dtype=np.float64)
-    return Interval(float(np.median(values)), float(values.min()), float(values.max()), len(values))
+    ordered = np.sort(np.array(blocks, dtype=np.float64))
+    n = len(ordered)
+    outside, rank = 0.0, 0
+    while (outside := outside + math.comb(n, rank) / 2**n) <= TAIL:
+        rank += 1
+    low, high = (float(ordered[rank - 1]), float(ordered[n - rank])) if rank else (-math.inf, math.inf)
+    return Interval(float(np.median(ordered)), low, high, n)

@@ -75,12 +75,17 @@ def closed_loop(
     with contextlib.suppress(threading.BrokenBarrierError):
         ready.wait(timeout=60)
     begin = time.perf_counter()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException as error:  # Ctrl-C: the clients must not go on asking
+        errors.append(error)
+        raise
     if errors:
         raise next((error for error in errors if isinstance(error, StillhouseError)), errors[0])
     ends = np.sort(finished)
-    edges = [begin, *(float(part[-1]) for part in np.array_split(ends, BLOCKS))]
-    counts = [len(part) for part in np.array_split(ends, BLOCKS)]
+    parts = np.array_split(ends, min(BLOCKS, requests))
+    edges = [begin, *(float(part[-1]) for part in parts)]
+    counts = [len(part) for part in parts]
     blocks = tuple(n / max(b - a, 1e-9) for n, a, b in zip(counts, edges, edges[1:], strict=False))
     return LoadResult(latencies, blocks, float(ends[-1]) - begin)

@@ -31,6 +31,15 @@ class Outputs:
     probabilities: Floats | None = None
 
     @property
+    def finite(self) -> bool:
+        """Return whether every answer is a number."""
+        return all(
+            bool(np.isfinite(values).all())
+            for values in (self.text, self.query, self.document, self.probabilities)
+            if values is not None
+        )
+
+    @property
     def rows(self) -> Floats:
         """Return one output a row: embeddings of texts (or queries), or probabilities."""
         for values in (self.text, self.query, self.probabilities):
@@ -40,13 +49,13 @@ class Outputs:
 
 
 def ranks(query: Floats, document: Floats) -> npt.NDArray[np.int64]:
-    """Return for every query the rank (from 1) of its own document among all; ties count against it."""
+    """Return for every query the rank (from 1) of its own document among all; ties and NaN count against it."""
     found = np.empty(len(query), dtype=np.int64)
     for start in range(0, len(query), ROW_BLOCK):
         block = query[start : start + ROW_BLOCK] @ document.T
         rows = np.arange(len(block))
         own = block[rows, start + rows]
-        found[start : start + len(block)] = (block >= own[:, None]).sum(axis=1)
+        found[start : start + len(block)] = (~(block < own[:, None])).sum(axis=1)
     return found
 
 
@@ -102,8 +111,31 @@ def evaluate(
     student's divided by the teacher's on the same resampled rows (paired bootstrap).
 
     Raises:
-        DataError: the gate's data has not what the metric needs.
+        DataError: the gate's data has not what the metric needs, or the teacher's own figure is 0, which no share can
+            be taken of.
     """
+    if not student.finite:
+        nothing = float("nan")
+        return Interval(nothing, nothing, nothing, len(student.rows))
+    found = _evaluate(name, student, teacher, truth, relative=relative)
+    if np.isnan(found.estimate):
+        raise DataError(
+            "the teacher's own figure is 0 on these rows (or not a number): a share of it says nothing",
+            field="spec.gate.metrics",
+            found=f"{name} of teacher",
+            fix="give the limit as an absolute one (leave out `of: teacher`), or the gate other rows",
+        )
+    return found
+
+
+def _evaluate(
+    name: str,
+    student: Outputs,
+    teacher: Outputs | None,
+    truth: npt.NDArray[np.int64] | None,
+    *,
+    relative: bool,
+) -> Interval:
     base, _, number = name.partition("@")
     k = int(number) if number else 0
     if base in {"cosine", "neighbour-overlap", "agreement", "per-class-loss"} or relative:
@@ -119,6 +151,8 @@ def evaluate(
         return _ratio(per_row, None)
     if base == "neighbour-overlap" and teacher is not None:
         pairs = _embeddings(student, teacher)
+        if sum(len(mine) for mine, _ in pairs) < 2:
+            raise DataError(f"metric {name} needs two rows or more", field="spec.gate.data", found="1 row")
         return _ratio(overlap_at_k(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]), k), None)
     guess = _guess(student, name)
     if base == "agreement":
@@ -196,7 +230,7 @@ def _log_loss(outputs: Outputs, truth: npt.NDArray[np.int64]) -> npt.NDArray[np.
 def _divide(mine: float, theirs: float | None) -> float:
     if theirs is None:
         return mine
-    return mine / theirs if theirs > 0 else float("inf") if mine > 0 else 1.0
+    return mine / theirs if theirs > 0 else float("nan")
 
 
 def _ratio(mine: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64] | None) -> Interval:

@@ -54,6 +54,8 @@ def read_rows(data: Artifact, signature: Signature) -> GateRows:
 
     table = pq.read_table(data.path / "data.parquet")
     names = set(table.column_names)
+    if not table.num_rows:
+        raise DataError("the gate's data has no rows", field="spec.gate.data", fix="give rows to measure on")
     columns = {role: table[role].to_pylist() for role in ("text", "query", "document") if role in names}
     images = None
     if signature.task == "image-classification":
@@ -62,12 +64,15 @@ def read_rows(data: Artifact, signature: Signature) -> GateRows:
                 "the gate's data needs images", field="spec.gate.data.columns", found=", ".join(sorted(names)), allowed="image"
             )
         shape = (signature.image.channels, signature.image.height, signature.image.width)
-        flat = np.array(table["image"].to_pylist(), dtype=np.float32)
+        try:
+            flat = np.array(table["image"].to_pylist(), dtype=np.float32)
+        except ValueError:  # rows of different lengths
+            flat = np.zeros((0, 0), dtype=np.float32)
         if flat.shape[1:] != (int(np.prod(shape)),):
             raise DataError(
                 "the images have another size than the model's",
                 field="spec.gate.data",
-                found=str(flat.shape[1:]),
+                found=str(flat.shape[1:]) if len(flat) else "rows of different lengths",
                 allowed=str(shape),
             )
         images = flat.reshape(-1, *shape)
@@ -87,7 +92,7 @@ def read_rows(data: Artifact, signature: Signature) -> GateRows:
 def _truth(labels: Iterable[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
     positions = {label: position for position, label in enumerate(known)}
     found = list(labels)
-    strange = sorted({label for label in found if label not in positions})
+    strange = sorted({str(label) for label in found if label not in positions})
     if strange:
         raise DataError(
             "the data has labels that the model does not know",

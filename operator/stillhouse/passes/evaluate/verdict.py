@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -26,17 +27,23 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return asdict(self)
+        return {**asdict(self), "interval": self.interval.to_json()}
 
 
 def compare(name: str, sense: Literal["min", "max"], limit: float, interval: Interval, unit: str = "") -> Check:
     """Compare an interval with a limit.
 
     Passed: its unfavourable end meets the limit. Failed: even its favourable end misses it. Between: too noisy to tell.
+    A figure that is not a number (a model that answers NaN) fails.
     """
     worst, best = (interval.low, interval.high) if sense == "min" else (-interval.high, -interval.low)
     wanted = limit if sense == "min" else -limit
-    outcome: Outcome = "passed" if worst >= wanted else "failed" if best < wanted else "inconclusive"
+    unusable = any(math.isnan(value) for value in (interval.estimate, worst, best))
+    outcome: Outcome = "inconclusive"
+    if unusable or best < wanted:
+        outcome = "failed"
+    elif worst >= wanted:
+        outcome = "passed"
     return Check(name, sense, limit, interval, outcome, unit)
 
 
@@ -58,6 +65,10 @@ def describe(check: Check) -> str:
         return text
     worst = interval.low if check.sense == "min" else interval.high
     missed = abs(worst - check.limit)
+    if math.isnan(missed):
+        return f"{text}: the model's answers are not numbers"
+    if math.isinf(missed):
+        return f"{text}: too few measurements to bound it"
     share = f" ({missed / abs(check.limit):.1%} of the limit)" if check.limit else ""
     if check.outcome == "failed":
         return f"{text}: missed by {_show(missed, check.unit)}{share}"
@@ -65,6 +76,8 @@ def describe(check: Check) -> str:
 
 
 def _show(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "unknown"
     if unit == "s":
         return f"{value * 1000:.2f} ms"
     if unit == "B":
