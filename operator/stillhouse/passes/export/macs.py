@@ -145,12 +145,20 @@ def _einsum(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
     return math.prod(sizes.values()) if len(node.input) > 1 else 0
 
 
+_MATMULS = (
+    "DynamicQuantizeMatMul",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gemm",
+    "GemmFastGelu",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "QGemm",
+    "QLinearMatMul",
+)
 _RULES: dict[str, Callable[[onnx.NodeProto, Mapping[str, Shape]], int]] = {
-    **dict.fromkeys(
-        ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "GemmFastGelu", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
-        _matmul,
-    ),
-    **dict.fromkeys(("QLinearMatMul", "QGemm"), _matmul),
+    **dict.fromkeys(_MATMULS, _matmul),
     **dict.fromkeys(("MatMulNBits", "MatMulBnb4"), _blocked),
     **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "QLinearConv"), _conv),
     "ConvTranspose": _conv_transpose,

@@ -24,6 +24,7 @@ from stillhouse.passes.export.parity import MAX_ERROR, MIN_COSINE, Parity, measu
 from stillhouse.passes.export.samples import Feed, feed, parity_feeds, timing_shapes
 from stillhouse.passes.export.tidy import MAX_BYTES, operator_counts, tidy, write_model
 from stillhouse.passes.export.timing import choose, interleaved, open_session
+from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
 __all__ = ["MODEL_FILE", "ExportConfig", "ExportFacts", "ExportOnnx"]
 
@@ -92,7 +93,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         source = inputs["model"].path
         signature = Signature.read(source)
         _refuse_too_large(source)
-        vocabulary = _vocabulary(source)
+        vocabulary = vocabulary_rows(source)
         candidates: dict[str, _Candidate] = {}
         refused: dict[str, str] = {}
         for step, name in enumerate(EXPORTERS):
@@ -134,7 +135,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
 
 
 class _Refused(Exception):
-    """This exporter's graph cannot be used; the text says why."""
+    """An exporter gave no usable graph; the text says why."""
 
 
 def _candidate(name: str, source: Path, signature: Signature, vocabulary: int, config: ExportConfig) -> _Candidate:
@@ -215,15 +216,6 @@ def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict
         return {"image": count_macs(model, feed(signature, 1, 0, 0))}
     lengths = [length for length in _LENGTHS if length <= (signature.max_length or length)] or [signature.max_length]
     return {str(length): count_macs(model, feed(signature, 1, length, vocabulary)) for length in lengths}
-
-
-def _vocabulary(source: Path) -> int:
-    path = source / "tokenizer.json"
-    if not path.is_file():
-        return 0
-    from tokenizers import Tokenizer
-
-    return max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values(), default=0) + 1
 
 
 def _refuse_too_large(source: Path) -> None:

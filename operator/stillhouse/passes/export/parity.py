@@ -21,10 +21,11 @@ MIN_COSINE = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Over all rows: the largest absolute difference, the lowest cosine, and how many rows and shapes were compared."""
+    """Over all rows: the largest absolute difference, the lowest and the mean cosine, how many rows and shapes there were."""
 
     max_abs_error: float
     min_cosine: float
+    mean_cosine: float
     scale: float
     rows: int
     shapes: int
@@ -35,22 +36,29 @@ class Parity:
         return self.max_abs_error <= MAX_ERROR * max(self.scale, 1.0) and self.min_cosine >= MIN_COSINE
 
 
-def compare(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, float]:
-    """Return (largest absolute difference, lowest cosine of rows) of two float arrays [rows, n]; NaN counts as infinite."""
+def compare(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
+    """Return (largest absolute difference, cosine of each row) of two float arrays [rows, n].
+
+    Another shape, or a number that is not finite, counts as an infinite difference and cosines of -1.
+    """
     if expected.shape != found.shape or not np.isfinite(found).all():
-        return float("inf"), -1.0
-    norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
-    cosines = (expected * found).sum(-1) / np.maximum(norms, 1e-12)
-    return float(np.abs(expected - found).max(initial=0.0)), float(cosines.min(initial=1.0))
+        return float("inf"), np.full(max(len(expected), 1), -1.0)
+    wanted, given = expected.astype(np.float64), found.astype(np.float64)
+    norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(given, axis=-1)
+    cosines = (wanted * given).sum(-1) / np.maximum(norms, 1e-12)
+    return float(np.abs(wanted - given).max(initial=0.0)), cosines
 
 
 def measure_parity(session: Any, expected: Callable[[Feed], NDArray[np.float32]], feeds: Iterable[Feed]) -> Parity:
     """Run every feed through `session` (ONNX Runtime) and `expected` (the network) and compare."""
-    worst, lowest, scale, rows, shapes = 0.0, 1.0, 0.0, 0, 0
+    worst, scale, shapes = 0.0, 0.0, 0
+    cosines: list[NDArray[np.float64]] = []
     for feed in feeds:
         want = expected(feed)
-        error, cosine = compare(want, session.run(None, feed)[0])
-        worst, lowest = max(worst, error), min(lowest, cosine)
+        error, rows = compare(want, session.run(None, feed)[0])
+        worst = max(worst, error)
+        cosines.append(rows)
         scale = max(scale, float(np.abs(want).max(initial=0.0)))
-        rows, shapes = rows + len(want), shapes + 1
-    return Parity(worst, lowest, scale, rows, shapes)
+        shapes += 1
+    every = np.concatenate(cosines)
+    return Parity(worst, float(every.min()), float(every.mean()), scale, len(every), shapes)

@@ -10,7 +10,7 @@ from typing import Any
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.sources.folder import SourceFolder, read_json
 
-__all__ = ["TOKENIZER_FILE", "TokenizerInfo", "inspect_tokenizer", "tokenizer_digest"]
+__all__ = ["TOKENIZER_FILE", "TokenizerInfo", "inspect_tokenizer", "refuse_code", "tokenizer_digest", "vocabulary_rows"]
 
 TOKENIZER_FILE = "tokenizer.json"
 _SLOW = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm")
@@ -81,6 +81,16 @@ def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_ro
             fix="take tokenizer.json and model.safetensors from the same model and revision",
         )
     return TokenizerInfo(tokenizer_digest(path), rows, _pad_id(config, vocabulary, tokenizer.padding))
+
+
+def vocabulary_rows(folder: Path) -> int:
+    """Return the highest token id + 1 of an artifact's tokenizer, 0 where there is none (images)."""
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        return 0
+    from tokenizers import Tokenizer
+
+    return max(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 def refuse_code(data: dict[str, Any], name: str) -> None:
