@@ -1,1 +1,1 @@
-
+"""Distillation: the teacher's outputs, the student, its training."""

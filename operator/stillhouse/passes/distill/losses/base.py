@@ -1,0 +1,25 @@
+"""What a loss is configured with. No torch."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from stillhouse.passes.distill.config import CamelConfig
+
+__all__ = ["LOGITS_TEMPERATURE", "SIMILARITY_TEMPERATURE", "LossConfig"]
+
+LOGITS_TEMPERATURE: Final = 3.0
+SIMILARITY_TEMPERATURE: Final = 0.05
+
+
+class LossConfig(CamelConfig):
+    """One term. `temperature` left out: 3 for `logits`, 0.05 for `similarity`."""
+
+    kind: Literal["embedding", "similarity", "logits", "hard", "hidden"]
+    weight: float = Field(default=1.0, ge=0)
+    distance: Literal["cosine", "mse"] = "cosine"
+    temperature: float | None = Field(default=None, gt=0)
+    alpha: float = Field(default=0.7, ge=0, le=1)
+    layer: int | None = Field(default=None, ge=0)

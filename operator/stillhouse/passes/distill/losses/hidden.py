@@ -1,0 +1,58 @@
+"""Pooled hidden states through a learned projection.
+
+Romero et al. 2015 (FitNets), arXiv:1412.6550, equation 3 (a regressor from the student's to the teacher's width), as in
+TinyBERT, Jiao et al. 2020, arXiv:1909.10351, equation 8, here on states averaged over a text's tokens: student and
+teacher may cut a text into different tokens.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stillhouse.errors import SpecError
+from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.distill.losses.embedding import distance
+from stillhouse.passes.distill.losses.term import LossTerm, Sizes, Targets
+from stillhouse.passes.models.network import NetworkOutput
+
+__all__ = ["HiddenLoss", "student_layer"]
+
+
+class HiddenLoss(LossTerm):
+    """The `hidden` term: teacher layer `layer` (the last one when left out) against the student's layer at that depth."""
+
+    wants_hidden = True
+
+    def __init__(self, config: LossConfig, sizes: Sizes) -> None:
+        """Make the projection.
+
+        Raises:
+            SpecError: a network shows no layers, or this layer's states were not kept.
+        """
+        super().__init__(config, sizes)
+        layer = sizes.teacher_layers if config.layer is None else config.layer
+        if sizes.student_layers < 1 or layer not in sizes.teacher_hidden:
+            raise SpecError(
+                "loss 'hidden' needs hidden states on both sides",
+                field="spec.distill.stages[].losses[].layer",
+                found=f"layer {layer}, student with {sizes.student_layers} layers",
+                allowed=f"teacher layers {sorted(sizes.teacher_hidden) or 'none'}",
+                fix="choose a layer that the teacher has, or another loss",
+            )
+        self.layer = layer
+        self.own = student_layer(layer, sizes.teacher_layers, sizes.student_layers)
+        self.projection = nn.Linear(sizes.student_hidden, sizes.teacher_hidden[layer], bias=False)
+
+    def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
+        """Return the mean distance, float32 scalar."""
+        target = targets.teacher[f"hidden-{self.layer}"]
+        found = distance(self.projection(student.hidden[self.own]), target, self.config.distance)
+        # Hidden states are not of unit length: per number, so that the term does not grow with the teacher's width.
+        return found / target.shape[1] if self.config.distance == "mse" else found
+
+
+def student_layer(layer: int, teacher_layers: int, student_layers: int) -> int:
+    """Return the student's layer at the same relative depth, at least 1 (0 stays 0: the embeddings)."""
+    if layer == 0:
+        return 0
+    return max(1, round(layer / teacher_layers * student_layers))

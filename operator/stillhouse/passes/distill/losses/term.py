@@ -1,0 +1,50 @@
+"""What every loss is called with and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.models.network import NetworkOutput
+
+__all__ = ["LossTerm", "Sizes", "Targets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Widths and depths that a learned projection joins; 0 where a network shows no layers."""
+
+    student_layers: int
+    student_hidden: int
+    teacher_layers: int
+    teacher_hidden: Mapping[int, int]
+    """Teacher layer → width of its hidden states, for the layers whose states were kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What the batch is to learn: the teacher's outputs float32 by name, labels int64 [batch] (-100: none) or None."""
+
+    teacher: Mapping[str, Tensor]
+    labels: Tensor | None
+
+
+class LossTerm(nn.Module):  # type: ignore[misc]
+    """A term of the objective; its own parameters (a learned projection) are trained along and thrown away.
+
+    `forward(student, targets)` returns a scalar, a mean over the batch's rows, without the weight.
+    """
+
+    wants_hidden = False
+
+    def __init__(self, config: LossConfig, sizes: Sizes) -> None:
+        super().__init__()
+        self.config = config
+        self.sizes = sizes
+
+    def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
+        """Return the term, float32 scalar."""
+        raise NotImplementedError

@@ -1,0 +1,234 @@
+"""What the building passes read of a dataset artifact: texts as token ids, images as pixels, labels as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.errors import DataError
+from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
+
+if TYPE_CHECKING:
+    from stillhouse.passes.base import Progress
+
+__all__ = ["DATA_FILE", "NO_LABEL", "Images", "Rows", "Texts", "encode_texts", "length_batches", "read_inputs"]
+
+DATA_FILE: Final = "data.parquet"
+NO_LABEL: Final = -100  # torch's cross_entropy leaves such rows out
+_ENCODE_AT_ONCE: Final = 2048
+
+
+class Rows:
+    """The columns of a dataset artifact by role, read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the dataset.
+
+        Raises:
+            DataError: the file is not readable.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._path = folder / DATA_FILE
+        try:
+            self._file = pq.ParquetFile(self._path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError("the data is not readable", field=str(self._path), found=str(error)) from error
+        self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        self.count = int(self._file.metadata.num_rows)
+
+    def texts(self, column: str = "text") -> list[str]:
+        """Return a column of texts; a missing value is an error that names its row."""
+        values = self._column(column)
+        for row, value in enumerate(values):
+            if not isinstance(value, str):
+                raise DataError("not a text", field=f"{column}[{row}]", found=repr(value)[:40], allowed="a string")
+        return values
+
+    def training_texts(self) -> list[str]:
+        """Return the texts to learn from: column `text`, or the queries followed by their documents."""
+        if "text" not in self.columns and {"query", "document"} <= set(self.columns):
+            return self.texts("query") + self.texts("document")
+        return self.texts("text")
+
+    def labels(self, names: Sequence[str]) -> npt.NDArray[np.int64] | None:
+        """Return label numbers int64 [rows] in the order of `names`, -100 where a row has none; None without a column.
+
+        A label is one of `names`, or its number where no name looks like one.
+
+        Raises:
+            DataError: a label that the model does not know.
+        """
+        if "label" not in self.columns:
+            return None
+        known = {name: index for index, name in enumerate(names)}
+        numbers = {str(index): index for index in range(len(names))}
+        out = np.full(self.count, NO_LABEL, dtype=np.int64)
+        for row, value in enumerate(self._column("label")):
+            if value is None or value == "":
+                continue
+            text = str(int(value)) if isinstance(value, bool | float) and float(value).is_integer() else str(value)
+            index = known.get(text, numbers.get(text) if not isinstance(value, str) else None)
+            if index is None:
+                raise DataError(
+                    "a label that the model does not know",
+                    field=f"label[{row}]",
+                    found=repr(value),
+                    allowed=", ".join(names[:12]) + (", …" if len(names) > 12 else ""),
+                    fix="mend the row, or list every label in spec.source.labels in the order of the model's outputs",
+                )
+            out[row] = index
+        return out
+
+    def images(self, spec: ImageSpec) -> npt.NDArray[np.float32]:
+        """Return pixels float32 [rows, channels, height, width] as they are stored, not normalised.
+
+        Raises:
+            DataError: an image has another number of values than `spec` says.
+        """
+        expected = spec.channels * spec.height * spec.width
+        column = self._file.read(columns=[self._known("image")]).column(0).combine_chunks()
+        flat = np.asarray(column.flatten(), dtype=np.float32) if self.count else np.zeros(0, np.float32)
+        if flat.size != expected * self.count:
+            raise DataError(
+                "images have another size than the model's input",
+                field="image",
+                found=f"{flat.size / max(1, self.count):g} numbers a row",
+                allowed=f"{expected} = {spec.channels} × {spec.height} × {spec.width}",
+                fix="set spec.source.image to the shape of the data, or give images of that shape",
+            )
+        result: npt.NDArray[np.float32] = flat.reshape(self.count, spec.channels, spec.height, spec.width)
+        return result
+
+    def _column(self, name: str) -> list[Any]:
+        values: list[Any] = self._file.read(columns=[self._known(name)]).column(0).to_pylist()
+        return values
+
+    def _known(self, name: str) -> str:
+        if name not in self.columns:
+            raise DataError(
+                "the data has no such column",
+                field=name,
+                found=", ".join(self.columns) or "no column",
+                fix=f"name it: columns: {{{name}: YOUR_COLUMN}}",
+            )
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Token ids of many texts in one array: text i is `ids[starts[i] : starts[i + 1]]`.
+
+    `cut[i]` is how many of its tokens lie behind the limit. `unknown` counts the tokens that the vocabulary lacks.
+    """
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    cut: npt.NDArray[np.int32]
+    pad_id: int
+    inputs: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Return how many texts there are."""
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Return tokens per text, special ones included, int64 [rows]."""
+        return np.diff(self.starts)
+
+    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        """Return the model's inputs for these rows, in its order: int64 [rows, longest], padded on the right."""
+        longest = max(int(self.starts[row + 1] - self.starts[row]) for row in rows)
+        ids = np.full((len(rows), longest), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(rows), longest), dtype=np.int64)
+        for at, row in enumerate(rows):
+            values = self.ids[self.starts[row] : self.starts[row + 1]]
+            ids[at, : len(values)] = values
+            mask[at, : len(values)] = 1
+        made = {"input_ids": ids, "attention_mask": mask}
+        return tuple(made[name] if name in made else np.zeros_like(ids) for name in self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Normalised pixels float32 [rows, channels, height, width]; all of one length, so that batches need no sorting."""
+
+    pixels: npt.NDArray[np.float32]
+
+    @property
+    def count(self) -> int:
+        """Return how many images there are."""
+        return len(self.pixels)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Return 1 for every row."""
+        return np.ones(len(self.pixels), dtype=np.int64)
+
+    def batch(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return the model's input for these rows."""
+        return (self.pixels[np.asarray(rows)],)
+
+
+def encode_texts(
+    texts: Sequence[str], model: Path, signature: Signature, max_length: int, progress: Progress | None = None
+) -> Texts:
+    """Tokenise texts for the model in folder `model`, cut to `max_length` tokens (never more than its own limit)."""
+    limit = min(max_length, signature.max_length) if signature.max_length else max_length
+    encoder = TextEncoder(model / TOKENIZER_FILE, limit)
+    parts: list[npt.NDArray[np.int32]] = []
+    lengths: list[int] = []
+    cut: list[int] = []
+    for first in range(0, len(texts), _ENCODE_AT_ONCE):
+        encoded = encoder.encode(texts[first : first + _ENCODE_AT_ONCE])
+        parts.extend(np.asarray(ids, dtype=np.int32) for ids in encoded.ids)
+        lengths.extend(encoded.lengths)
+        cut.extend(encoded.cut)
+        if progress is not None:
+            progress.update(len(lengths), len(texts), "texts", "tokenising")
+    return Texts(
+        ids=np.concatenate(parts) if parts else np.zeros(0, np.int32),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        cut=np.asarray(cut, dtype=np.int32),
+        pad_id=signature.pad_id,
+        inputs=signature.inputs,
+    )
+
+
+def read_inputs(
+    rows: Rows, model: Path, signature: Signature, max_length: int, progress: Progress | None = None
+) -> Texts | Images:
+    """Return what the model is called with: tokenised training texts, or normalised images."""
+    if signature.task == "image-classification":
+        from stillhouse.inference.image import normalise
+
+        if signature.image is None:
+            raise DataError("the model does not say the shape of its images", field="signature.image")
+        return Images(normalise(rows.images(signature.image), signature.image))
+    return encode_texts(rows.training_texts(), model, signature, max_length, progress)
+
+
+def length_batches(
+    lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tokens: int, most: int
+) -> list[npt.NDArray[np.int64]]:
+    """Split `rows` into batches of similar length for a forward only: at most `tokens` padded tokens and `most` rows.
+
+    Longest first: memory peaks at once, and the estimate of the time left errs on the safe side.
+    """
+    order = rows[np.argsort(-lengths[rows], kind="stable")]
+    out: list[npt.NDArray[np.int64]] = []
+    first = 0
+    while first < len(order):
+        size = max(1, min(most, tokens // max(1, int(lengths[order[first]]))))
+        out.append(order[first : first + size])
+        first += size
+    return out

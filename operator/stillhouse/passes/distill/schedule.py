@@ -1,0 +1,51 @@
+"""Which rows make which step, and how fast each one learns: functions of seed and step, so that nothing need be saved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["epoch_batches", "learning_rate", "steps_per_epoch"]
+
+# Batches that share a pool are cut from rows sorted by length; 32 of them keep padding at a few per cent and leave the
+# order random enough.
+_POOL = 32
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch, the last one may be smaller."""
+    return math.ceil(rows / batch_size)
+
+
+def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """Return an epoch's batches of row numbers: every row once, rows of similar length together, in random order.
+
+    Args:
+        lengths: tokens per row, int64 [rows].
+        batch_size: rows per step.
+        seed: the run's seed; with `epoch` it determines the result.
+        epoch: from 0.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = generator.permutation(len(lengths))
+    batches: list[npt.NDArray[np.int64]] = []
+    for first in range(0, len(order), _POOL * batch_size):
+        pool = order[first : first + _POOL * batch_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches.extend(pool[at : at + batch_size] for at in range(0, len(pool), batch_size))
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """Return the factor of the peak rate in step `step` (from 0) of `steps`.
+
+    Linear from 1/n to 1 over the first `warmup` share of the steps (n of them), then half a cosine towards 0
+    (Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts).
+    """
+    climbing = math.ceil(warmup * steps)
+    if step < climbing:
+        return (step + 1) / climbing
+    rest = max(1, steps - climbing)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - climbing) / rest))

@@ -1,0 +1,192 @@
+"""The `distill` pass: one stage of training a student on what its teacher said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stillhouse.errors import DataError
+from stillhouse.inference.text import TOKENIZER_FILE
+from stillhouse.passes.base import Artifact, Context, Pass
+from stillhouse.passes.distill.checkpoint import seed_everything
+from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.loop import LoopSettings, train
+from stillhouse.passes.distill.losses import build_losses, needed_outputs
+from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.distill.losses.term import Sizes
+from stillhouse.passes.distill.rows import NO_LABEL, Rows, read_inputs
+from stillhouse.passes.distill.teacher import read_outputs
+from stillhouse.passes.distill.validation import Validation
+from stillhouse.passes.models.artifact import load, save
+from stillhouse.passes.models.network import Network, count_parameters
+
+__all__ = ["Distill", "DistillConfig", "DistillFacts"]
+
+
+class DistillConfig(CamelConfig):
+    """One stage."""
+
+    stage: str
+    losses: tuple[LossConfig, ...] = Field(min_length=1)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_length: int = Field(ge=1)
+    checkpoint_steps: int = Field(default=500, ge=1)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DistillFacts:
+    """How training went, over all attempts of the step.
+
+    `losses`: each term (without its weight) over the last point of the curve. `curve`: at most 50 points of
+    {step, loss, terms}. `samples_per_second` counts rows trained on, validation included in the time. `validation`:
+    the metric's name and its value after each epoch, the last one being that of the result.
+    """
+
+    stage: str
+    steps: int
+    epochs: int
+    rows: int
+    labelled_rows: int
+    tokens: int
+    truncated_rows: int
+    truncated_tokens: int
+    losses: dict[str, float]
+    curve: tuple[dict[str, Any], ...]
+    validation_metric: str
+    validation: tuple[float, ...]
+    parameters: int
+    parameters_without_embeddings: int
+    samples_per_second: float
+    seconds: float
+    resumed: int
+    seed: int
+
+
+class Distill(Pass[DistillConfig, DistillFacts]):
+    """Train the student of role `student`; checkpoints in `ctx.scratch`, the result in `ctx.out`.
+
+    On the CPU with the same number of threads, a run that was interrupted and went on gives the same bytes as one that
+    was not.
+    """
+
+    name: ClassVar[str] = "distill"
+    version: ClassVar[int] = 1
+    kind: ClassVar[str] = "torch-model"
+    config_type = DistillConfig
+
+    def run(self, config: DistillConfig, inputs: Mapping[str, Artifact], ctx: Context) -> DistillFacts:
+        """Fill `ctx.out` with the trained torch-model artifact.
+
+        Raises:
+            DataError: labels are missing or unknown, or the teacher's outputs belong to other rows.
+            SpecError: a loss that these networks cannot have.
+            KeyboardInterrupt: stopped; a checkpoint lies in `ctx.scratch`.
+        """
+        torch.set_num_threads(ctx.threads)
+        seed_everything(config.seed)
+        ctx.progress.update(0, None, "steps", "loading student and data")
+        folder = inputs["student"].path
+        student = load(folder)
+        rows = Rows(inputs["data"].path)
+        data = read_inputs(rows, folder, student.signature, config.max_length, ctx.progress)
+        labels = None
+        if any(loss.kind in {"hard", "logits"} for loss in config.losses):
+            labels = rows.labels(student.signature.labels)
+        labelled = 0 if labels is None else int((labels != NO_LABEL).sum())
+        if not labelled and any(loss.kind == "hard" for loss in config.losses):
+            raise DataError(
+                "loss 'hard' needs labels",
+                field="spec.distill.data.columns.label",
+                found="no label column" if labels is None else "no row has a label",
+                fix="name the column: columns: {label: YOUR_COLUMN}",
+            )
+        wanted = needed_outputs(config.losses)
+        outputs, description = read_outputs(inputs["outputs"].path) if wanted else ({}, {})
+        teacher = {name: tensor for name, tensor in outputs.items() if name.partition("-")[0] in wanted}
+        for name, tensor in teacher.items():
+            if len(tensor) != data.count:
+                raise DataError(
+                    "the teacher's outputs belong to other rows",
+                    field=name,
+                    found=f"{len(tensor)} rows",
+                    allowed=f"{data.count} rows",
+                    fix="build again: still rebuild NAME",
+                )
+        terms = build_losses(config.losses, _sizes(student, teacher, int(description.get("teacher_layers", 0))))
+        names = _names(config.losses)
+        validation = None
+        if "validation" in inputs:
+            validation = Validation(
+                Rows(inputs["validation"].path), folder, student, inputs["teacher"].path, config.max_length, ctx
+            )
+        result = train(
+            student,
+            [(name, loss.weight, term) for name, loss, term in zip(names, config.losses, terms, strict=True)],
+            data,
+            teacher,
+            labels,
+            LoopSettings(
+                config.epochs,
+                config.batch_size,
+                config.learning_rate,
+                config.warmup,
+                config.weight_decay,
+                config.checkpoint_steps,
+                config.seed,
+            ),
+            ctx.scratch,
+            ctx.progress,
+            validation,
+        )
+        tokenizer = folder / TOKENIZER_FILE
+        save(student, ctx.out, tokenizer=tokenizer if tokenizer.is_file() else None)
+        total, without = count_parameters(student)
+        cut = getattr(data, "cut", None)
+        return DistillFacts(
+            stage=config.stage,
+            steps=result.steps,
+            epochs=config.epochs,
+            rows=data.count,
+            labelled_rows=labelled,
+            tokens=int(data.lengths.sum()) if cut is not None else 0,
+            truncated_rows=int((cut > 0).sum()) if cut is not None else 0,
+            truncated_tokens=int(cut.sum()) if cut is not None else 0,
+            losses=dict(result.curve[-1].terms) if result.curve else {},
+            curve=tuple({"step": point.step, "loss": point.loss, "terms": dict(point.terms)} for point in result.curve),
+            validation_metric="" if validation is None else validation.metric,
+            validation=tuple(round(value, 6) for value in result.validation),
+            parameters=total,
+            parameters_without_embeddings=without,
+            samples_per_second=round(result.rows / max(1e-9, result.seconds), 2),
+            seconds=round(result.seconds, 3),
+            resumed=result.resumed,
+            seed=config.seed,
+        )
+
+
+def _sizes(student: Network, teacher: Mapping[str, Tensor], depth: int) -> Sizes:
+    widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
+    hidden = int(getattr(student.config, "hidden_size", 0) or 0)
+    return Sizes(student.layers, hidden, depth, widths)
+
+
+def _names(losses: Sequence[LossConfig]) -> list[str]:
+    """Return a name per term: its kind, numbered where a kind comes twice."""
+    many = Counter(loss.kind for loss in losses)
+    seen: Counter[str] = Counter()
+    names = []
+    for loss in losses:
+        seen[loss.kind] += 1
+        names.append(loss.kind if many[loss.kind] == 1 else f"{loss.kind}-{seen[loss.kind]}")
+    return names

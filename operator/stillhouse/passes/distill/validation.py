@@ -1,0 +1,108 @@
+"""How good the student is after an epoch, on rows that it does not learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stillhouse.errors import DataError
+from stillhouse.passes.base import Context
+from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, encode_texts, length_batches, read_inputs
+from stillhouse.passes.models.artifact import load
+from stillhouse.passes.models.network import Network
+
+__all__ = ["Validation", "outputs_of", "reciprocal_rank"]
+
+# As many rows as tell two epochs apart; more would take time from training.
+_ROWS: Final = 2000
+
+
+class Validation:
+    """Judges a network; `metric` says by what.
+
+    `mrr@10` for query and document pairs (each query's own document among all of them), `accuracy` for labels, else
+    closeness to the teacher: `cosine` of embeddings, `agreement` of the most probable label.
+    """
+
+    def __init__(self, rows: Rows, model: Path, student: Network, teacher: Path, max_length: int, ctx: Context) -> None:
+        self._ctx = ctx
+        signature = student.signature
+        self._parts: list[Texts | Images]
+        self._labels: npt.NDArray[np.int64] | None = None
+        self._teacher: Tensor | None = None
+        pairs = {"query", "document"} <= set(rows.columns)
+        if signature.task == "sentence-embedding" and pairs:
+            self.metric = "mrr@10"
+            texts = [rows.texts(column)[:_ROWS] for column in ("query", "document")]
+            self._parts = [encode_texts(part, model, signature, max_length) for part in texts]
+            return
+        self._parts = [read_inputs(rows, model, signature, max_length)]
+        if signature.task != "sentence-embedding":
+            labels = rows.labels(signature.labels)
+            if labels is not None and (labels != NO_LABEL).any():
+                self.metric, self._labels = "accuracy", labels
+                return
+        self.metric = "cosine" if signature.task == "sentence-embedding" else "agreement"
+        other = load(teacher)
+        data = read_inputs(rows, teacher, other.signature, max_length)
+        self._teacher = outputs_of(other, data, ctx, "asking the teacher about the validation rows", _ROWS)
+
+    def __call__(self, network: Network) -> float:
+        """Return the figure."""
+        found = [outputs_of(network, part, self._ctx, "validating", _ROWS) for part in self._parts]
+        if self.metric == "mrr@10":
+            return reciprocal_rank(found[0], found[1])
+        if self._teacher is not None:
+            if self.metric == "cosine":
+                return float(torch.nn.functional.cosine_similarity(found[0], self._teacher, dim=1).mean())
+            return float((found[0].argmax(1) == self._teacher.argmax(1)).float().mean())
+        assert self._labels is not None
+        labels = torch.from_numpy(self._labels[: len(found[0])])
+        known = labels != NO_LABEL
+        if not known.any():
+            raise DataError("no labelled row among the first validation rows", field="label", allowed=f"one in {_ROWS}")
+        return float((found[0].argmax(1) == labels)[known].float().mean())
+
+
+def outputs_of(network: Network, data: Texts | Images, ctx: Context, message: str, most: int | None = None) -> Tensor:
+    """Return the network's output for the first `most` rows, float32 [rows, dimension or labels] on the CPU."""
+    count = data.count if most is None else min(most, data.count)
+    device = next(network.parameters()).device
+    out: Tensor | None = None
+    done = 0
+    for batch in length_batches(data.lengths, np.arange(count, dtype=np.int64), *forward_size(network)):
+        with torch.inference_mode():
+            result = network(*(torch.from_numpy(array).to(device) for array in data.batch(batch))).float().cpu()
+        if out is None:
+            out = torch.empty(count, result.shape[1])
+        out[torch.from_numpy(batch)] = result
+        done += len(batch)
+        ctx.progress.update(done, count, "rows", message)
+    if out is None:
+        raise DataError("the data has no rows", found="0 rows", allowed="at least one")
+    return out
+
+
+def forward_size(network: Network) -> tuple[int, int]:
+    """Return (padded tokens, rows) of one forward that takes well under a second on two cores."""
+    parameters = sum(p.numel() for name, p in network.named_parameters() if "embeddings" not in name)
+    return max(512, min(8192, int(4e10 / max(1, parameters)))), 256
+
+
+def reciprocal_rank(queries: Tensor, documents: Tensor, cut: int = 10) -> float:
+    """Return the mean reciprocal rank of document i for query i among all documents; 0 beyond rank `cut`.
+
+    Ties count against the right one, so that a network which maps everything to one point scores nothing.
+    """
+    total = 0.0
+    for first in range(0, len(queries), 512):
+        scores = queries[first : first + 512] @ documents.T
+        own = scores[torch.arange(len(scores)), torch.arange(first, first + len(scores))].unsqueeze(1)
+        rank = (scores >= own).sum(1).double()
+        total += float(torch.where(rank <= cut, 1.0 / rank, 0.0).sum())
+    return total / len(queries)

@@ -1,0 +1,85 @@
+"""`architecture.json`: what network the weights of a torch-model artifact belong to. Data only, no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stillhouse.errors import SourceError
+
+__all__ = ["ARCHITECTURE_FILE", "WEIGHTS_FILE", "Architecture", "FactoryCall"]
+
+ARCHITECTURE_FILE: Final = "architecture.json"
+WEIGHTS_FILE: Final = "model.safetensors"
+
+
+class FactoryCall(BaseModel):
+    """A Python function that returns the network: `target` is `module:function`, called with `arguments` by keyword.
+
+    The artifact holds no code and no path: the module is looked for in the folders of `factory.search_folders()`, then
+    among what is installed. `digest` is `sha256:…` over the module's source file (see `factory.source_digest`); where
+    it is given, another file is refused, because the weights belong to the code that they were trained with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str
+    arguments: dict[str, str | bool | int] = Field(default_factory=dict)
+    digest: str | None = None
+
+
+class Architecture(BaseModel):
+    """How the network around the weights is put together.
+
+    `hf-encoder`: a Hugging Face encoder, its last hidden states pooled to [batch, hidden] (`mean` over the tokens that
+    are not padding, or the first token), a linear `projection` to that many numbers or none, L2-normalised or not.
+    `hf-classifier`: a Hugging Face model with a classification head, logits [batch, labels].
+    `factory`: a Python function's network; for texts it is called with (input_ids, attention_mask), for images with the
+    normalised pixels; it returns the embeddings (normalised here when `normalize` is set) or the logits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["hf-encoder", "hf-classifier", "factory"]
+    pooling: Literal["mean", "cls"] | None = None
+    projection: int | None = Field(default=None, ge=1)
+    normalize: bool = False
+    factory: FactoryCall | None = None
+    version: Literal[1] = 1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Architecture:
+        if (self.kind == "hf-encoder") != (self.pooling is not None):
+            raise ValueError("pooling belongs to hf-encoder, which needs it")
+        if (self.kind == "factory") != (self.factory is not None):
+            raise ValueError("factory belongs to kind factory, which needs it")
+        if self.kind != "hf-encoder" and self.projection is not None:
+            raise ValueError("projection belongs to hf-encoder")
+        return self
+
+    def write(self, folder: Path) -> None:
+        """Write `architecture.json` into `folder`."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+        (folder / ARCHITECTURE_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Architecture:
+        """Read `architecture.json` of an artifact folder.
+
+        Raises:
+            SourceError: the file is missing, or says what this version does not know.
+        """
+        path = folder / ARCHITECTURE_FILE
+        try:
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            return cls.model_validate(data)
+        except (OSError, ValueError, ValidationError) as error:
+            raise SourceError(
+                "the model's architecture is not readable",
+                field=str(path),
+                found=str(error),
+                fix="build the model again: still rebuild NAME",
+            ) from error

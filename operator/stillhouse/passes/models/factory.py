@@ -1,0 +1,123 @@
+"""Python factories: finding the user's function, and the digest of the file that it lies in. No torch.
+
+Where to look is a setting of the process and never part of an artifact or a key: `STILLHOUSE_FACTORY_PATH` holds folders
+(separated as in PATH), the command line puts the folder of the user's file there, an image of the cluster its own.
+What *is* part of the key is the digest of the source file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, cast
+
+from stillhouse.errors import SourceError
+from stillhouse.passes.models.architecture import FactoryCall
+
+__all__ = ["FACTORY_PATH_VARIABLE", "call", "search_folders", "source_digest"]
+
+FACTORY_PATH_VARIABLE: Final = "STILLHOUSE_FACTORY_PATH"
+
+
+def search_folders() -> tuple[Path, ...]:
+    """Return the folders in which factories may lie, from the environment."""
+    return tuple(Path(part) for part in os.environ.get(FACTORY_PATH_VARIABLE, "").split(os.pathsep) if part)
+
+
+def source_digest(target: str, folders: Sequence[Path] | None = None) -> str:
+    """Return `sha256:…` over the source file of `module:function`, found in `folders` or installed.
+
+    Raises:
+        SourceError: there is no such module, or it has no source file.
+    """
+    path = _source(target.partition(":")[0], search_folders() if folders is None else folders)
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def call(factory: FactoryCall, folders: Sequence[Path] | None = None) -> Any:
+    """Call the factory and return what it returns (a `torch.nn.Module`; the caller checks).
+
+    Raises:
+        SourceError: the module or the function is not there, its source is another than the one recorded, or it fails.
+    """
+    places = tuple(search_folders() if folders is None else folders)
+    if factory.digest is not None:
+        found = source_digest(factory.target, places)
+        if found != factory.digest:
+            raise SourceError(
+                "the factory's source file is not the one that this step was planned with",
+                field=factory.target,
+                found=found,
+                allowed=factory.digest,
+                fix="put the former file back, or plan again: still build FILE",
+            )
+    module_name, _, function_name = factory.target.partition(":")
+    function = getattr(_load(module_name, places), function_name, None)
+    if not callable(function):
+        raise SourceError(
+            "the factory's module has no such function", field=factory.target, found=module_name, allowed="module:function"
+        )
+    try:
+        return cast("Callable[..., Any]", function)(**factory.arguments)
+    except Exception as error:
+        raise SourceError(
+            f"the factory failed: {type(error).__name__}", field=factory.target, found=str(error) or repr(error)
+        ) from error
+
+
+def _source(module_name: str, folders: Sequence[Path]) -> Path:
+    relative = Path(*module_name.split("."))
+    for folder in folders:
+        for path in (folder / relative.with_suffix(".py"), folder / relative / "__init__.py"):
+            if path.is_file():
+                return path
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise SourceError(
+            "the factory's module was not found",
+            field=module_name,
+            found="searched " + (", ".join(map(str, folders)) or "installed packages only"),
+            allowed="a module beside the file, or an installed one",
+            fix=f"put {relative.with_suffix('.py')} beside the file, or set {FACTORY_PATH_VARIABLE}",
+        )
+    return Path(spec.origin)
+
+
+def _load(module_name: str, folders: Sequence[Path]) -> ModuleType:
+    """Import the module; a file beside the user's file wins over an installed module of the same name."""
+    path = _source(module_name, folders)
+    beside = any(path.is_relative_to(folder) for folder in folders)
+    for folder in folders:
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # at the end: a user's `types.py` must not replace the standard library's
+    try:
+        if not beside or "." in module_name:
+            return importlib.import_module(module_name)
+        # Named by contents: two models with a `network.py` each must not get one another's.
+        unique = f"_stillhouse_factory_{module_name}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        if unique in sys.modules:
+            return sys.modules[unique]
+        spec = importlib.util.spec_from_file_location(unique, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"no loader for {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[unique] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[unique]
+            raise
+        return module
+    except Exception as error:
+        raise SourceError(
+            f"the factory's module cannot be imported: {type(error).__name__}", field=str(path), found=str(error)
+        ) from error
