@@ -41,7 +41,7 @@ _LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer bel
 _RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
 _STAGE_NAMES = CelRule(
     "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
-    "two stages have the same name",
+    "every stage needs a name of its own",
     "stages",
 )
 

@@ -103,7 +103,7 @@ class _Translation:
             if "const" in node:
                 result["enum"] = [node["const"]]
         if self.defaults and node.get("default") is not None:
-            result["default"] = _without_repetition(node["default"], result)
+            result["default"] = _without_nulls(node["default"])
         if result.get("type") == "array":
             result["items"] = self.field(node["items"], f"{path}[]")
             result.setdefault("x-kubernetes-list-type", "atomic")
@@ -164,17 +164,11 @@ def _validation(rule: CelRule) -> Schema:
     return result
 
 
-def _without_repetition(default: Any, schema: Schema) -> Any:
-    """Drop from an object's default what is absent or what its fields' own defaults say already."""
-    if not isinstance(default, dict):
-        return default
-    inner = schema.get("properties", {})
-    kept: Schema = {}
-    for name, value in default.items():
-        own = inner.get(name, {})
-        if value is not None and _without_repetition(value, own) != own.get("default"):
-            kept[name] = value
-    return kept
+def _without_nulls(value: Any) -> Any:
+    """Write a default in full: the API server checks its rules against it before it fills in the defaults inside."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
 
 
 def _one_line(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Mistake
 from stillhouse.api.scalars import DecimalString, Uri
@@ -18,11 +18,17 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 def _text_or_whole_number(value: Any) -> str | int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON has one kind of number
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Mistake("an argument is text or a whole number; write booleans as 0 or 1 and fractions in quotes")
     if isinstance(value, str) and len(value) > 1024:
         raise Mistake("at most 1024 characters")
     return value
+
+
+def _without_nulls(value: Any) -> Any:
+    return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 Argument = Annotated[
@@ -58,7 +64,7 @@ class Factory(ApiModel):
 
     target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=256)]
     """Where it is, as `module:function`; the module lies beside the file, or is installed."""
-    arguments: Annotated[dict[str, Argument], Field(max_length=32)] = Field(default_factory=dict)
+    arguments: Annotated[dict[str, Argument], Field(max_length=32), BeforeValidator(_without_nulls)] = Field(default={})
     """Keyword arguments: text or whole numbers. Booleans are written as 0 or 1, numbers with a fraction in quotes."""
 
 

@@ -1,0 +1,361 @@
+"""Objects that are DistilledModels and objects that are not, for whoever gives a verdict on them.
+
+`CASES` is fed to `api.load.parse` (unit) and to a real API server (integration): both must accept and refuse the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["CASES", "COMPLETE", "RESERVED", "Case", "complete", "edited", "leaves"]
+
+GONE = object()
+"""As the value of an edit: the field is removed."""
+
+Object = dict[str, Any]
+
+
+def _resource(spec: Object) -> Object:
+    return {"apiVersion": "stillhouse.io/v1alpha1", "kind": "DistilledModel", "metadata": {"name": "m"}, "spec": spec}
+
+
+MINIMAL = {
+    "text": _resource({"source": {"uri": "models:minilm", "task": "sentence-embedding"}}),
+    "class": _resource({"source": {"uri": "hf://owner/model@main", "task": "text-classification"}}),
+    "image": _resource(
+        {"source": {"uri": "file://net", "task": "image-classification", "image": {"height": 8, "width": 8, "channels": 1}}}
+    ),
+}
+
+# Between them every field that this version implements is set.
+COMPLETE = {
+    "text": _resource(
+        {
+            "source": {"uri": "models:minilm", "task": "sentence-embedding", "maxLength": 128},
+            "distill": {
+                "student": {
+                    "hiddenLayers": 2,
+                    "hiddenSize": 192,
+                    "intermediateSize": 768,
+                    "attentionHeads": 6,
+                    "init": "svd",
+                    "vocabulary": {"maxSize": 12000},
+                },
+                "data": {
+                    "uri": "data:docstrings",
+                    "columns": {"text": "body", "query": "q", "document": "d", "name": "n"},
+                    "maxRows": 12000,
+                },
+                "validation": {"uri": "data:validation"},
+                "maxLength": 64,
+                "stages": [
+                    {
+                        "name": "soft",
+                        "losses": [
+                            {"kind": "embedding", "weight": "1", "distance": "mse"},
+                            {"kind": "similarity", "weight": "0.5", "temperature": "0.05"},
+                            {"kind": "hidden", "layer": 3},
+                        ],
+                        "epochs": 4,
+                        "batchSize": 128,
+                        "learningRate": "0.001",
+                        "warmup": "5%",
+                        "weightDecay": "0.01",
+                    },
+                    {"name": "more", "losses": [{"kind": "embedding"}]},
+                ],
+                "seed": 7,
+            },
+            "compress": {"precision": "auto", "calibration": {"uri": "data:calibration"}, "keepFp32": 4},
+            "gate": {
+                "data": {"uri": "data:search-gate"},
+                "metrics": [{"name": "mrr@10", "min": "70%", "of": "teacher"}, {"name": "cosine", "min": "0.9"}],
+                "load": {"concurrency": 4, "requests": 1000},
+                "maxLatencyP50": "5ms",
+                "maxLatencyP99": "20ms",
+                "minThroughput": "100.5",
+                "maxSize": "12Mi",
+                "repeats": 3,
+            },
+            "index": {"data": {"uri": "data:documents"}},
+            "serve": {
+                "batching": {"maxBatchSize": 32, "maxQueueDelay": "500us"},
+                "queue": {"maxSize": 100, "timeout": "1s"},
+                "instances": 2,
+                "threads": 1,
+                "responseCache": True,
+                "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "requests": {"cpu": "500m", "memory": "0.5Gi"}},
+                "pin": "sha256:" + "0f" * 32,
+            },
+            "scale": {"minReplicas": 1, "maxReplicas": 8, "mode": "external", "replicas": 3},
+        }
+    ),
+    "class": _resource(
+        {
+            "source": {"uri": "file://teacher", "task": "text-classification", "labels": ["no", "yes"]},
+            "distill": {
+                "student": {"uri": "hf://owner/small"},
+                "data": {"uri": "file://train.csv", "columns": {"text": "t", "label": "l"}},
+                "stages": [{"losses": [{"kind": "logits", "temperature": "3", "alpha": "0.7"}, {"kind": "hard"}]}],
+            },
+            "gate": {
+                "data": {"uri": "file://gate.csv"},
+                "metrics": [{"name": "macro-f1", "min": "0.8"}, {"name": "log-loss", "max": "105%", "of": "teacher"}],
+            },
+        }
+    ),
+    "image": _resource(
+        {
+            "source": {
+                "uri": "file://net",
+                "task": "image-classification",
+                "image": {"height": 8, "width": 8, "channels": 1, "mean": ["0.5"], "std": ["0.25"]},
+                "factory": {"target": "nets:teacher", "arguments": {"width": 32, "activation": "relu"}},
+            },
+            "distill": {
+                "student": {"factory": {"target": "nets.small:student"}},
+                "data": {"uri": "file://train.parquet", "columns": {"image": "pixels"}},
+                "stages": [{"losses": [{"kind": "hard"}]}],
+            },
+        }
+    ),
+}
+
+RESERVED: dict[str, Any] = {
+    "spec.variants": [{"name": "gpu"}],
+    "spec.rollout": {"canary": "10%"},
+    "spec.pipeline": [{"name": "first"}],
+    "spec.edge": {"mode": "gateway"},
+    "spec.privacy": {"epsilon": "8"},
+    "spec.protect": {"watermark": {}},
+    "spec.sites": [{"name": "north"}],
+    "spec.packing": {"with": "other"},
+    "spec.build": {"queue": "gpu"},
+    "spec.credentials": {"secret": "token"},
+    "spec.serve.runtime": "triton-nvidia",
+    "spec.serve.podTemplate": {"spec": {}},
+    "spec.serve.revisionHistoryLimit": 3,
+    "spec.compress.goal": {"maxLoss": "1%"},
+    "spec.distill.teachers": [{"uri": "models:a"}],
+    "spec.distill.search": {"budget": 10},
+    "spec.gate.threshold": {"data": {"uri": "data:x"}},
+}
+"""A plausible use of every name that is kept free."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A complete object with some fields changed.
+
+    `field` is the path that a refusal must name, `None` where the object is valid; `says` is part of its message on both
+    sides, where both say the same.
+    """
+
+    name: str
+    base: str
+    edits: Mapping[str, Any] = field(default_factory=dict)
+    field: str | None = None
+    says: str = ""
+    minimal: bool = False
+
+    @property
+    def object(self) -> Object:
+        """The object itself, a new copy each time."""
+        return edited((MINIMAL if self.minimal else COMPLETE)[self.base], self.edits)
+
+
+def complete(base: str) -> Object:
+    """A copy of one of the complete objects."""
+    return copy.deepcopy(COMPLETE[base])
+
+
+def edited(base: Object, edits: Mapping[str, Any]) -> Object:
+    """A copy with fields changed, by path such as `spec.gate.metrics[0].min`; `GONE` removes one."""
+    result = copy.deepcopy(base)
+    for path, value in edits.items():
+        *way, last = _parts(path)
+        place: Any = result
+        for part in way:
+            place = place[part] if isinstance(part, int) else place.setdefault(part, {})
+        if value is GONE:
+            del place[last]
+        else:
+            place[last] = copy.deepcopy(value)
+    return result
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every path below a value, with what stands there: containers as well as what they hold."""
+    if path:
+        yield path, value
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from leaves(inner, f"{path}[{position}]")
+
+
+def _parts(path: str) -> list[str | int]:
+    return [int(index) if index else name for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path)]
+
+
+def _bad(name: str, base: str, field: str, value: Any, says: str = "", **more: Any) -> Case:
+    """One changed field, which is also the one to name."""
+    return Case(name, base, {field: value}, field, says, **more)
+
+
+_LOSS = "spec.distill.stages[0].losses[0]"
+_METRIC = "spec.gate.metrics[0]"
+LATER = "not available in this version"
+
+_VALID = [
+    *(Case(f"complete {base}", base) for base in COMPLETE),
+    *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
+    Case("null is left out", "text", {"spec.gate": None, "spec.distill.seed": None, "spec.edge": None}),
+    Case("a whole number with a point", "text", {"spec.distill.seed": 8.0}),
+    Case("no fraction of a second but a unit", "text", {"spec.gate.maxLatencyP99": "1.5s"}),
+    Case("bytes without a unit", "text", {"spec.gate.maxSize": "1048576"}),
+    Case("memory in other units, equal", "text", {"spec.serve.resources.requests.memory": "524288Ki"}),
+    Case("an argument that is null is left out", "image", {"spec.source.factory.arguments.width": None}),
+    Case("a name of 40 characters", "text", {"metadata.name": "a" + "b" * 39}),
+    Case("a name that ends with a digit", "text", {"metadata.name": "m-2"}),
+    Case("labels and annotations", "text", {"metadata.labels": {"team": "search"}, "metadata.annotations": {"a": "b"}}),
+    Case("layers at the teacher's width", "text", {"spec.distill.student": {"hiddenLayers": 2, "init": "layers"}}),
+    Case("external, one replica", "text", {"spec.scale": {"mode": "external", "replicas": 1}}),
+    Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
+    Case("no metrics", "text", {"spec.gate.metrics": []}),
+    Case("per class loss", "class", {"spec.gate.metrics": [{"name": "per-class-loss", "max": "2%"}]}),
+    Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
+]
+
+_INVALID = [
+    _bad("unknown field", "text", "spec.gates", {}),
+    _bad("unknown field further in", "text", "spec.serve.batching.maxBatch", 8),
+    _bad("unknown field in a list", "text", f"{_METRIC}.minimum", "1%"),
+    _bad("unknown field that is null", "text", "spec.gates", None),
+    _bad("snake case", "text", "spec.distill.student.hidden_layers", 2),
+    _bad("unknown field of the metadata", "text", "metadata.lables", {}),
+    Case("no source", "text", {"spec.source": GONE}, "spec.source"),
+    Case("a source that is null", "text", {"spec.source": None}, "spec.source"),
+    Case("no task", "text", {"spec.source.task": GONE}, "spec.source.task"),
+    Case("no losses", "text", {"spec.distill.stages[0].losses": GONE}, "spec.distill.stages[0].losses"),
+    _bad("an empty list of stages", "text", "spec.distill.stages", []),
+    _bad("unknown task", "text", "spec.source.task", "embedding"),
+    _bad("not a URI", "text", "spec.source.uri", "minilm"),
+    _bad("a URI that is a number", "text", "spec.source.uri", 7),
+    _bad("a URI that is too long", "text", "spec.source.uri", "file://" + "x" * 1020),
+    _bad("a name in capitals", "text", "metadata.name", "Docstrings", minimal=True),
+    _bad("a name with a dot", "text", "metadata.name", "a.b"),
+    _bad("a name of 41 characters", "text", "metadata.name", "a" * 41),
+    _bad("a name that begins with a digit", "text", "metadata.name", "2m"),
+    _bad("a wrong unit of time", "text", "spec.gate.maxLatencyP99", "20 millis"),
+    _bad("no unit of time", "text", "spec.gate.maxLatencyP99", "20"),
+    _bad("a wrong unit of size", "text", "spec.gate.maxSize", "12MB"),
+    _bad("a negative decimal", "text", f"{_LOSS}.weight", "-1"),
+    _bad("a decimal with an exponent", "text", f"{_LOSS}.weight", "1e-3"),
+    _bad("a percentage without its sign", "text", "spec.distill.stages[0].warmup", "5"),
+    _bad("a percentage above 100", "text", "spec.distill.stages[0].warmup", "101%"),
+    _bad("a float where a decimal string belongs", "text", f"{_LOSS}.weight", 0.5),
+    _bad("a whole number where a decimal string belongs", "text", "spec.distill.stages[0].learningRate", 1),
+    _bad("a number where a percentage belongs", "text", f"{_METRIC}.min", 70),
+    _bad("a number where a duration belongs", "text", "spec.serve.batching.maxQueueDelay", 1),
+    _bad("a number where a CPU quantity belongs", "text", "spec.serve.resources.limits.cpu", 2),
+    _bad("text where a number belongs", "text", "spec.distill.seed", "7"),
+    _bad("a fraction where a whole number belongs", "text", "spec.distill.seed", 7.5),
+    _bad("a boolean where a number belongs", "text", "spec.distill.seed", True),
+    _bad("text where a boolean belongs", "text", "spec.serve.responseCache", "yes"),
+    _bad("a number where a boolean belongs", "text", "spec.serve.responseCache", 1),
+    _bad("a list where a mapping belongs", "text", "spec.serve", []),
+    _bad("a mapping where a list belongs", "text", "spec.distill.stages", {"losses": []}),
+    _bad("null in a list", "text", "spec.distill.stages[1]", None),
+    _bad("too many replicas", "text", "spec.scale.maxReplicas", 1001),
+    _bad("batch of nothing", "text", "spec.serve.batching.maxBatchSize", 0),
+    _bad("not a digest", "text", "spec.serve.pin", "sha256:abc"),
+    _bad("unknown metric", "text", f"{_METRIC}.name", "f1"),
+    _bad("a metric of no rank", "text", f"{_METRIC}.name", "mrr@0"),
+    _bad("an argument that is a boolean", "image", "spec.source.factory.arguments.width", True),
+    _bad("an argument with a fraction", "image", "spec.source.factory.arguments.width", 0.5),
+    _bad("an argument that is a list", "image", "spec.source.factory.arguments.width", [1]),
+    _bad("a factory without its function", "image", "spec.source.factory.target", "nets"),
+    _bad("a factory with letters beyond ASCII", "image", "spec.source.factory.target", "netz:größe"),
+    _bad("a label that stands twice", "class", "spec.source.labels", ["no", "yes", "no"]),
+    # Contradictions: rules over several fields.
+    Case("limit missing", "text", {f"{_METRIC}.min": GONE}, _METRIC, "give min or max, one of them"),
+    Case("both limits", "text", {f"{_METRIC}.max": "90%"}, _METRIC, "give min or max, one of them"),
+    Case("a loss with a lower limit", "class", {"spec.gate.metrics": [{"name": "log-loss", "min": "1"}]}, _METRIC, "take max"),
+    Case("an upper limit on accuracy", "class", {"spec.gate.metrics": [{"name": "accuracy", "max": "1"}]}, _METRIC, "takes min"),
+    Case(
+        "agreement of the teacher",
+        "class",
+        {"spec.gate.metrics": [{"name": "agreement", "min": "1", "of": "teacher"}]},
+        f"{_METRIC}.of",
+        "against the teacher already",
+    ),
+    Case(
+        "a shape and a model",
+        "text",
+        {"spec.distill.student.uri": "file://small"},
+        "spec.distill.student",
+        "only one of them",
+    ),
+    Case(
+        "a model and a factory",
+        "image",
+        {"spec.distill.student.uri": "file://small"},
+        "spec.distill.student",
+        "only one of them",
+    ),
+    Case(
+        "heads that do not divide",
+        "text",
+        {"spec.distill.student.attentionHeads": 7},
+        "spec.distill.student.hiddenSize",
+        "multiple of attentionHeads",
+    ),
+    Case(
+        "layers at another width",
+        "text",
+        {"spec.distill.student.init": "layers"},
+        "spec.distill.student.hiddenSize",
+        "copies the teacher's layers",
+    ),
+    Case(
+        "a temperature of embedding",
+        "text",
+        {f"{_LOSS}.temperature": "2"},
+        f"{_LOSS}.temperature",
+        "belongs to losses logits and similarity",
+    ),
+    Case("a temperature of 0", "class", {f"{_LOSS}.temperature": "0.00"}, f"{_LOSS}.temperature", "more than 0"),
+    Case("alpha above 1", "class", {f"{_LOSS}.alpha": "1.1"}, f"{_LOSS}.alpha", "at most 1"),
+    Case("a layer of logits", "class", {f"{_LOSS}.layer": 2}, f"{_LOSS}.layer", "belongs to loss hidden"),
+    _bad("a learning rate of 0", "text", "spec.distill.stages[0].learningRate", "0", "more than 0"),
+    Case("stages of one name", "text", {"spec.distill.stages[1].name": "soft"}, "spec.distill.stages", "name of its own"),
+    Case("logits of an embedding", "text", {f"{_LOSS}.kind": "logits"}, "spec.distill.stages", "belong to task"),
+    Case("embeddings of a class", "class", {"spec.distill.stages[0].losses[1].kind": "embedding"}, "spec.distill.stages"),
+    Case("an index of classes", "class", {"spec.index": {"data": {"uri": "data:x"}}}, "spec.index", "belongs to task"),
+    Case("mrr of classes", "class", {f"{_METRIC}.name": "mrr@10"}, "spec.gate.metrics", "belong to task"),
+    Case("accuracy of embeddings", "text", {f"{_METRIC}.name": "accuracy"}, "spec.gate.metrics", "classification tasks"),
+    Case("an image of text", "class", {"spec.source.image": {"height": 8, "width": 8}}, "spec.source.image", "only"),
+    Case("no image of images", "image", {"spec.source.image": GONE}, "spec.source.image", "needs image"),
+    Case("one mean of three channels", "image", {"spec.source.image.channels": 3}, "spec.source.image", "one number per channel"),
+    _bad("a deviation of 0", "image", "spec.source.image.std", ["0.0"], "more than 0"),
+    _bad("no CPU", "text", "spec.serve.resources.limits", {"cpu": "0m"}),
+    _bad("no memory", "text", "spec.serve.resources.limits", {"memory": "0Gi"}),
+    _bad("more CPU asked than allowed", "text", "spec.serve.resources.requests.cpu", "1.5", "must not exceed"),
+    _bad("more memory asked than allowed", "text", "spec.serve.resources.requests.memory", "1Gi", "must not exceed"),
+    Case("fewest above most", "text", {"spec.scale.minReplicas": 9}, "spec.scale.minReplicas", "must not exceed maxReplicas"),
+    Case("replicas of our own scaling", "text", {"spec.scale.mode": "hpa"}, "spec.scale.replicas", "belongs to mode external"),
+    # What a later version brings.
+    _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
+    _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),
+    *(_bad(f"precision {later}", "text", "spec.compress.precision", later, LATER) for later in ("fp16", "int4", "mixed")),
+    *(_bad(f"reserved {path}", "text", path, value, LATER) for path, value in RESERVED.items()),
+]
+
+CASES = (*_VALID, *_INVALID)
