@@ -1,0 +1,6 @@
+"""The seam to where models and data lie: a URI becomes a digest and a local path."""
+
+from stillhouse.clients.sources.digest import DigestCache, digest_of
+from stillhouse.clients.sources.resolve import Resolved, resolve
+
+__all__ = ["DigestCache", "Resolved", "digest_of", "resolve"]

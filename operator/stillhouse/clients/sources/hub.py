@@ -1,0 +1,123 @@
+"""`hf://owner/model[@revision]`: a repository of the Hugging Face hub, pinned to a commit, data files only.
+
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean for huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.sources.selection import PATTERNS, is_used
+from stillhouse.errors import MissingPackages, SourceError, UnsafeSource
+
+__all__ = ["fetch_repository", "parse_hub_uri"]
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_REVISION = re.compile(r"[\w./-]{1,128}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def parse_hub_uri(rest: str, uri: str) -> tuple[str, str]:
+    """Return (owner/model, revision) of what follows `hf://`; the revision is `main` when left out.
+
+    Raises:
+        SourceError: it is not of this form.
+    """
+    repository, at, revision = rest.strip("/").partition("@")
+    if not _REPOSITORY.fullmatch(repository) or (at and not _REVISION.fullmatch(revision)) or ".." in rest:
+        raise SourceError(
+            "this is no repository of the hub",
+            field="uri",
+            found=uri,
+            allowed="hf://OWNER/MODEL, or hf://OWNER/MODEL@REVISION",
+            fix="copy the name from the model's page",
+        )
+    return repository, revision or "main"
+
+
+def fetch_repository(rest: str, folder: Path | None, uri: str) -> tuple[Path, str, str]:
+    """Pin the revision, download what is used, return (snapshot folder, commit, pinned URI).
+
+    `folder` is the download cache (None: huggingface_hub's own). A commit that is in the cache whole is not asked for.
+
+    Raises:
+        SourceError: the repository or revision is not there, access is denied, or the hub cannot be reached.
+        UnsafeSource: the weights are there as a pickle only.
+        MissingPackages: huggingface_hub is not installed.
+    """
+    repository, revision = parse_hub_uri(rest, uri)
+    try:
+        import huggingface_hub
+        from huggingface_hub import constants, snapshot_download
+        from huggingface_hub.utils import disable_progress_bars
+    except ImportError as error:
+        raise MissingPackages(
+            "hf:// sources need huggingface_hub", found=str(error), fix="pip install 'stillhouse[build]'"
+        ) from error
+    disable_progress_bars()
+    # Read at every call, not at the library's import: a long-lived process hears a changed environment.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    options: dict[str, Any] = {
+        "repo_id": repository,
+        "cache_dir": str(folder) if folder is not None else None,
+        "endpoint": endpoint,
+    }
+    patterns = list(PATTERNS)
+    try:
+        if constants.HF_HUB_OFFLINE:
+            path = Path(snapshot_download(**options, revision=revision, local_files_only=True, allow_patterns=patterns))
+        else:
+            info = huggingface_hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, timeout=30)
+            names = [item.rfilename for item in info.siblings or ()]
+            _refuse_pickle_only(names, uri)
+            if any(name.endswith(".safetensors") and "/" not in name for name in names):
+                # Many repositories add a dozen ONNX variants of the same weights.
+                patterns = [pattern for pattern in patterns if ".onnx" not in pattern]
+            path = Path(snapshot_download(**options, revision=info.sha, allow_patterns=patterns))
+    except UnsafeSource:
+        raise
+    except Exception as error:  # HTTP, cache and validation errors of several libraries
+        raise _explain(error, repository, revision, uri) from error
+    commit = path.name if _COMMIT.fullmatch(path.name) else ""
+    return path, commit, f"hf://{repository}@{commit or revision}"
+
+
+def _refuse_pickle_only(names: list[str], uri: str) -> None:
+    weights = [name for name in names if name.endswith((".safetensors", ".onnx"))]
+    pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
+    if pickles and not weights:
+        raise UnsafeSource(
+            "the repository has its weights as a pickle only, which can run code when it is read",
+            field="uri",
+            found=f"{uri}: {', '.join(pickles[:4])}",
+            allowed="model.safetensors, or a .onnx file",
+            fix="choose a revision with safetensors, or convert it where you trust it",
+        )
+    if not any(is_used(name) for name in names):
+        raise SourceError("the repository holds nothing that can be used", field="uri", found=uri, allowed=", ".join(PATTERNS))
+
+
+def _explain(error: Exception, repository: str, revision: str, uri: str) -> SourceError:
+    kind = type(error).__name__
+    if isinstance(error, SourceError):
+        return error
+    if kind in ("RepositoryNotFoundError", "GatedRepoError"):
+        message, fix = "the repository is not there, or is not open to you", "check the name; for a private one set HF_TOKEN"
+    elif kind == "RevisionNotFoundError":
+        message, fix = f"the repository has no revision {revision}", f"leave it out, or name a commit: hf://{repository}@COMMIT"
+    elif kind in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
+        message, fix = (
+            "the hub cannot be reached and the model is not in the cache",
+            "go online once, or name a local folder: file://",
+        )
+    else:
+        message, fix = (
+            "the hub cannot be asked",
+            "check the connection, HF_ENDPOINT and HF_TOKEN, or name a local folder: file://",
+        )
+    return SourceError(
+        message, field="uri", found=f"{uri}: {kind}: {error}".splitlines()[0][:300], allowed="hf://OWNER/MODEL@REVISION", fix=fix
+    )
