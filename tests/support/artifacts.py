@@ -13,10 +13,11 @@ from stillhouse.passes.base import Artifact, Context
 
 __all__ = ["WORDS", "Recorder", "artifact", "context", "dataset", "minilm", "sentences", "tiny_teacher", "tree_digest"]
 
-WORDS = (
-    "return the current working directory of a file open close read write socket list dict iterate parse number string "
-    "date time zone thread lock queue event loop path join split compile pattern match group encode decode bytes hash"
-).split()
+_TEXT = """
+return the current working directory of a file open close read write socket list dict iterate parse number string
+date time zone thread lock queue event loop path join split compile pattern match group encode decode bytes hash
+"""
+WORDS = tuple(_TEXT.split())
 
 
 @dataclass
@@ -87,7 +88,8 @@ def wordpiece() -> dict[str, Any]:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = sorted({letter for word in WORDS for letter in word})
     pieces = [*letters, *("##" + letter for letter in letters), "##ing", "##ed", "##s"]
-    vocab = {token: number for number, token in enumerate([*special, "[unused0]", *pieces, *dict.fromkeys(WORDS)])}
+    tokens = dict.fromkeys([*special, "[unused0]", *pieces, *WORDS])
+    vocab = {token: number for number, token in enumerate(tokens)}
     added = [
         {
             "id": vocab[token],

@@ -1,0 +1,73 @@
+"""Finding a user's factory: beside the file, by digest, never in place of the standard library."""
+
+import pytest
+from pydantic import ValidationError
+
+from stillhouse.errors import SourceError
+from stillhouse.passes.models import factory
+from stillhouse.passes.models.architecture import Architecture, FactoryCall
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    monkeypatch.setenv(factory.FACTORY_PATH_VARIABLE, str(tmp_path))
+    monkeypatch.syspath_prepend("")  # undoes what the call adds to sys.path
+    return tmp_path
+
+
+def test_a_function_beside_the_file_is_called_with_its_arguments(beside):
+    (beside / "shapes.py").write_text("def make(width, deep=False):\n    return (width, deep)\n")
+    assert factory.call(FactoryCall(target="shapes:make", arguments={"width": 3, "deep": True})) == (3, True)
+
+
+def test_a_changed_source_is_refused(beside):
+    file = beside / "shapes.py"
+    file.write_text("def make():\n    return 1\n")
+    call = FactoryCall(target="shapes:make", digest=factory.source_digest("shapes:make"))
+    assert factory.call(call) == 1
+    file.write_text("def make():\n    return 2\n")
+    with pytest.raises(SourceError, match="not the one"):
+        factory.call(call)
+
+
+def test_a_file_named_like_a_module_of_the_library_replaces_nothing(beside):
+    (beside / "json.py").write_text("def make():\n    return 'mine'\n")
+    assert factory.call(FactoryCall(target="json:make")) == "mine"
+    import json
+
+    assert json.loads("1") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "message"),
+    [
+        ("nowhere_at_all:make", None, "was not found"),
+        ("empty:make", "", "no such function"),
+        ("broken:make", "import nowhere_at_all", "cannot be imported"),
+        ("failing:make", "def make():\n    raise KeyError('width')", "failed: KeyError"),
+    ],
+)
+def test_what_is_wrong_is_said(beside, target, source, message):
+    if source is not None:
+        (beside / (target.partition(":")[0] + ".py")).write_text(source)
+    with pytest.raises(SourceError, match=message) as caught:
+        factory.call(FactoryCall(target=target))
+    assert caught.value.exit_code == 2
+
+
+def test_architecture_survives_its_file(tmp_path):
+    for architecture in (
+        Architecture(kind="hf-encoder", pooling="mean", projection=384, normalize=True),
+        Architecture(kind="hf-classifier"),
+        Architecture(kind="factory", factory=FactoryCall(target="a.b:c", arguments={"x": 1, "y": "z", "w": True})),
+    ):
+        architecture.write(tmp_path)
+        assert Architecture.read(tmp_path) == architecture
+
+
+def test_a_newer_or_damaged_architecture_is_refused(tmp_path):
+    (tmp_path / "architecture.json").write_text('{"kind": "hf-classifier", "version": 2}')
+    with pytest.raises(SourceError, match="not readable"):
+        Architecture.read(tmp_path)
+    with pytest.raises(ValidationError):
+        Architecture(kind="hf-encoder")
