@@ -164,15 +164,9 @@ class TritonClient:
         request.inputs.add(name=name, datatype=datatype, shape=shape)
         request.raw_input_contents.append(raw)
         if provenance:
-            # Outputs are named only where the optional one is wanted: without names the server sends the default ones.
-            for output in self._outputs(model):
-                request.outputs.add(name=output)
+            request.parameters["provenance"].bool_param = True
         reply = self._call(self._stub.ModelInfer, request)
         return _answer(reply)
-
-    def _outputs(self, model: str) -> list[str]:
-        reply = self._call(self._stub.ModelMetadata, self._pb.ModelMetadataRequest(name=model))
-        return [output.name for output in reply.outputs]
 
     def _call(self, method: Any, request: Any) -> Any:
         try:

@@ -129,10 +129,22 @@ class Engine:
         Raises:
             DataError: another shape, values that are not finite, or the model takes texts.
         """
+        return self.run_images(self.prepare_images(images))
+
+    def prepare_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Check and normalise: the part of `predict_images` that a single wrong request can fail; same shape.
+
+        Raises:
+            DataError: another shape, values that are not finite, or the model takes texts.
+        """
         spec = self.signature.image
         if spec is None or self._encoder is not None:
             raise DataError("this model takes texts, not images", field="IMAGE", allowed="TEXT")
-        return softmax(self._session.run({self.signature.inputs[0]: normalise(images, spec)}))
+        return normalise(images, spec)
+
+    def run_images(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return probabilities, float32 [n, labels], of what `prepare_images` returned."""
+        return softmax(self._session.run({self.signature.inputs[0]: prepared}))
 
     def warm_up(self, rows: int) -> None:
         """Answer a few made-up batches, short and long, up to `rows` rows: allocations are made and pages touched."""

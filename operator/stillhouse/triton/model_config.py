@@ -77,11 +77,13 @@ def _batching(config: Any, serve: ServeSettings) -> None:
     batching.SetInParent()  # present even when every field has its default: that is what turns batching on
     batching.preferred_batch_size.extend(serve.preferred_batch_sizes)
     batching.max_queue_delay_microseconds = serve.max_queue_delay_us
-    policy = batching.default_queue_policy
-    policy.timeout_action = type(policy).REJECT
-    policy.default_timeout_microseconds = serve.queue_timeout_us
-    policy.allow_timeout_override = True
-    policy.max_queue_size = serve.max_queue_size
+    if serve.max_queue_size or serve.queue_timeout_us:
+        # Without a policy the message must stay absent: its mere presence with a limit turns Triton's prefetching off.
+        policy = batching.default_queue_policy
+        policy.timeout_action = type(policy).REJECT
+        policy.default_timeout_microseconds = serve.queue_timeout_us
+        policy.allow_timeout_override = True
+        policy.max_queue_size = serve.max_queue_size
 
 
 def _warmup(config: Any, pb: Any) -> None:

@@ -19,13 +19,15 @@ class ServeSettings:
     `preferred_batch_sizes`: sizes that leave at once without waiting; empty: none.
     `max_queue_size`: requests waiting beyond this many are refused at once (UNAVAILABLE); 0: no limit.
     `queue_timeout_us`: requests waiting longer are refused; 0: no limit. Clients may set a shorter one per request.
+    Both are off unless asked for: any queue policy makes Triton 2.51 pause for half a second now and then
+    (docs/design/20261122-embedded-server.md). Deadlines of clients work without: what was given up is not run.
     `instances`, `threads`: None lets the profile choose from the CPUs.
     """
 
     max_batch_size: int = 32
     max_queue_delay_us: int = 0
     preferred_batch_sizes: tuple[int, ...] = ()
-    max_queue_size: int = 512
+    max_queue_size: int = 0
     queue_timeout_us: int = 0
     response_cache: bool = False
     response_cache_bytes: int = 64 << 20

@@ -25,6 +25,10 @@ from stillhouse.inference.engine import Engine  # noqa: E402
 from stillhouse.inference.postprocess import top_labels  # noqa: E402
 from stillhouse.inference.text import decode_utf8  # noqa: E402
 
+# Triton drops cancelled requests that wait in its queue. Asking it about one that has left the queue is a round trip to
+# the server's process (0.08 ms of CPU, half of the whole hop), so only requests with much work ahead are asked about.
+_ASK_FROM_ROWS = 16
+
 
 class TritonPythonModel:
     """What Triton calls."""
@@ -35,7 +39,7 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         self.engine = Engine(folder, int(parameters.get("stillhouse.threads", "1")))
-        self.task = self.engine.signature.task
+        self.labels = self.engine.signature.labels
         self.identity = {
             "contract": parameters.get("stillhouse.contract", ""),
             "digest": parameters.get("stillhouse.digest", ""),
@@ -47,45 +51,66 @@ class TritonPythonModel:
             self.engine.warm_up(rows)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests of one batch: one tokeniser call, one set of length buckets, one response each."""
+        """Answer all requests of one batch: one tokeniser call, one set of length buckets, one response each.
+
+        What is wrong with one request becomes that request's error; the others are answered.
+        """
         responses: list[Any] = [None] * len(requests)
-        texts: list[str] = []
+        rows: list[Any] = []
         spans: list[tuple[int, int, int]] = []
+        read = _strings if self.engine.is_text else self._images
         for position, request in enumerate(requests):
             try:
-                if request.is_cancelled():
-                    responses[position] = _failure("the client cancelled the request", pb_utils.TritonError.CANCELLED)
-                    continue
-                values = _strings(request)
-                spans.append((position, len(texts), len(values)))
-                texts += values
+                values = read(request)
             except StillhouseError as error:
                 responses[position] = _failure(str(error), pb_utils.TritonError.INVALID_ARG)
-        if texts:
-            result = self.engine.run_texts(texts)
-            for position, start, count in spans:
-                rows = result.values[start : start + count]
-                responses[position] = self._answer(requests[position], rows, result.cut[start : start + count])
+                continue
+            if len(values) >= _ASK_FROM_ROWS and request.is_cancelled():
+                responses[position] = _failure("the client cancelled the request", pb_utils.TritonError.CANCELLED)
+                continue
+            spans.append((position, len(rows), len(rows) + len(values)))
+            rows.extend(values)
+        if rows:
+            answers, cut = self._run(rows)
+            for position, start, end in spans:
+                responses[position] = self._answer(requests[position], answers[start:end], cut[start:end])
         return responses
 
+    def _run(self, rows: list[Any]) -> tuple[npt.NDArray[np.float32], list[int]]:
+        if self.engine.is_text:
+            result = self.engine.run_texts(rows)
+            return result.values, result.cut
+        return self.engine.run_images(np.stack(rows)), [0] * len(rows)
+
+    def _images(self, request: Any) -> npt.NDArray[np.float32]:
+        return self.engine.prepare_images(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy())
+
     def _answer(self, request: Any, values: npt.NDArray[np.float32], cut: list[int]) -> Any:
-        wanted = request.requested_output_names()
         tensors = []
-        for name in wanted:
+        for name in request.requested_output_names():
             if name in ("EMBEDDING", "PROBABILITIES"):
                 tensors.append(pb_utils.Tensor(name, values))
             elif name == "LABEL":
-                labels = top_labels(values, self.engine.signature.labels)
-                tensors.append(pb_utils.Tensor(name, np.array(labels, dtype=object)[:, np.newaxis]))
-            elif name == "PROVENANCE":
-                rows = [json.dumps({**self.identity, "truncated": tokens}) for tokens in cut]
-                tensors.append(pb_utils.Tensor(name, np.array(rows, dtype=object)[:, np.newaxis]))
+                tensors.append(_string_tensor(name, top_labels(values, self.labels)))
+            elif name == "PROVENANCE" and _asked_for_provenance(request):
+                rows = [json.dumps({**self.identity, "truncated": tokens}, sort_keys=True) for tokens in cut]
+                tensors.append(_string_tensor(name, rows))
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
 def _strings(request: Any) -> list[str]:
     array = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
     return decode_utf8(array.ravel().tolist(), "TEXT")
+
+
+def _asked_for_provenance(request: Any) -> bool:
+    """Tell whether the request carries the parameter: one that names no outputs is given the names of all of them."""
+    text = request.parameters()
+    return bool(text) and bool(json.loads(text).get("provenance"))
+
+
+def _string_tensor(name: str, rows: list[str]) -> Any:
+    return pb_utils.Tensor(name, np.array([row.encode("utf-8") for row in rows], dtype=object)[:, np.newaxis])
 
 
 def _failure(message: str, code: Any) -> Any:
