@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -264,6 +265,7 @@ def main() -> int:
     parser.add_argument("--name", default="serving", help="of the result file")
     options = parser.parse_args()
     settings = Settings(options.duration, options.warmup, options.rounds, options.repeats, tuple(options.phases.split(",")))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the servers are stopped then too
     try:
         own: list[Side] = [*map(attached, options.attach), *map(in_process, options.in_process)]
         return measure(own, settings, options.texts, options.name)
