@@ -30,7 +30,7 @@ def reciprocal_ranks(ranks_: Ranks, cutoff: int = 10) -> npt.NDArray[np.float64]
 
 
 def ranks(queries: npt.NDArray[np.float32], documents: npt.NDArray[np.float32], block: int = 1024) -> Ranks:
-    """The place of document i for query i by inner product; a tie counts against the right document.
+    """Find the place of document i for query i by inner product; a tie counts against the right document.
 
     Args:
         queries: float32 [rows, dimension], L2-normalised.
@@ -49,7 +49,7 @@ def ranks(queries: npt.NDArray[np.float32], documents: npt.NDArray[np.float32], 
 
 
 def bm25_ranks(queries: Sequence[str], documents: Sequence[str], block: int = 512) -> Ranks:
-    """The place of document i for query i by BM25 (k1 1.5, b 0.75, English stop words, no stemming).
+    """Find the place of document i for query i by BM25 (k1 1.5, b 0.75, English stop words, no stemming).
 
     Documents with equal scores (most often zero: no word in common) share the worst of their places.
 
