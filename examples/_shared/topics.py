@@ -34,7 +34,7 @@ def topics_of(docstrings: Iterable[Docstring]) -> list[Topic]:
     texts: dict[str, str] = {}
     for docstring in docstrings:
         masked = normalise(docstring.text)
-        for word in {docstring.package, docstring.package.strip("_")}:
+        for word in (docstring.package, docstring.package.strip("_")):  # in this order: the longer name first
             masked = mask_word(masked, word)
         masked = shorten(masked, LIMIT)
         if usable(masked, LEAST_TEXT):
