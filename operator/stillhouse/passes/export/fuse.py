@@ -17,7 +17,7 @@ def fuse(model: onnx.ModelProto, heads: int, hidden_size: int) -> onnx.ModelProt
     """Return `model` with what could be fused for `heads` attention heads of `hidden_size` / `heads` each.
 
     Only ONNX Runtime's own pattern rules are applied (`opt_level=0`): they do not depend on the machine. A graph in
-    which nothing is recognised comes back as it is; whether the result is right is for the caller's parity check.
+    which nothing is recognised comes back as it is. Whether the result is right is for the caller's parity check.
     """
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions

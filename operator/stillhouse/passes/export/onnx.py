@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.export.exporters import EXPORTERS
-from stillhouse.passes.export.fuse import FUSED, fuse
+from stillhouse.passes.export.candidates import candidates, choose, time_candidates
+from stillhouse.passes.export.fuse import FUSED
 from stillhouse.passes.export.macs import count_macs, count_parameters
-from stillhouse.passes.export.parity import MAX_ERROR, MIN_COSINE, Parity, measure_parity
-from stillhouse.passes.export.samples import Feed, feed, parity_feeds, timing_shapes
-from stillhouse.passes.export.tidy import MAX_BYTES, operator_counts, tidy, write_model
-from stillhouse.passes.export.timing import choose, interleaved, open_session
+from stillhouse.passes.export.samples import feed
+from stillhouse.passes.export.tidy import MAX_BYTES, operator_counts, write_model
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
 __all__ = ["MODEL_FILE", "ExportConfig", "ExportFacts", "ExportOnnx"]
 
 MODEL_FILE = "model.onnx"
-_PREFERRED = "legacy"
-"""Wins a tie: its fused graph is also the one that quantizes better."""
 _LENGTHS = (16, 32, 64, 128)
 
 
@@ -48,13 +41,14 @@ class ExportConfig(PassConfig):
 class ExportFacts:
     """What was exported.
 
-    `latency_ms` is exporter → `batch x tokens` → median milliseconds (FP32, `threads` threads); `refused` exporter → why
-    it gave no usable graph. `macs` is tokens → multiply-accumulates of one row (images: one entry, key "image").
+    `latency_ms` is graph → precision → `batch x tokens` → milliseconds with `threads` threads; INT8 is timed because most
+    models are served in it. `refused` is graph → why it is not usable. `macs` is tokens → multiply-accumulates of one
+    row (images: one entry, key "image"). `exporter` names the graph that was chosen.
     """
 
     exporter: str
     opset: int
-    latency_ms: dict[str, dict[str, float]]
+    latency_ms: dict[str, dict[str, dict[str, float]]]
     refused: dict[str, str]
     max_abs_error: float
     min_cosine: float
@@ -66,14 +60,6 @@ class ExportFacts:
     embedding_parameters: int
     size: int
     threads: int
-
-
-@dataclass(slots=True)
-class _Candidate:
-    model: onnx.ModelProto
-    session: Any
-    parity: Parity
-    latency_ms: dict[str, float] = field(default_factory=dict)
 
 
 class ExportOnnx(Pass[ExportConfig, ExportFacts]):
@@ -94,22 +80,24 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         signature = Signature.read(source)
         _refuse_too_large(source)
         vocabulary = vocabulary_rows(source)
-        candidates: dict[str, _Candidate] = {}
-        refused: dict[str, str] = {}
-        for step, name in enumerate(EXPORTERS):
-            ctx.progress.update(step, len(EXPORTERS) + 1, "steps", f"exporting with {name}")
-            try:
-                candidates[name] = _candidate(name, source, signature, vocabulary, config)
-            except _Refused as error:
-                refused[name] = str(error)
-                ctx.progress.note(f"exporter {name} gives no usable graph: {error}")
-        if not candidates:
+        steps = 0
+
+        def report(what: str) -> None:
+            nonlocal steps
+            steps += 1
+            ctx.progress.update(steps, None, "steps", f"exporting: {what}")
+
+        made, refused = candidates(
+            source, signature, vocabulary,
+            opset=config.opset, samples=config.samples, threads=config.threads, report=report,
+        )  # fmt: skip
+        if not made:
             raise _no_graph(refused)
-        _time(candidates, signature, vocabulary, ctx)
-        latencies = {name: candidate.latency_ms for name, candidate in candidates.items()}
-        best = choose(latencies, _PREFERRED)
-        chosen = candidates[best]
-        ctx.progress.note(f"exporter {best}: " + ", ".join(f"{key} {value:.2f} ms" for key, value in latencies[best].items()))
+        time_candidates(made, signature, vocabulary, config.threads, report)
+        latencies = {name: candidate.latency_ms for name, candidate in made.items()}
+        best = choose(latencies)
+        chosen = made[best]
+        ctx.progress.note(f"exporter {best}: {latencies[best]} ms")
         size = write_model(chosen.model, ctx.out / MODEL_FILE)
         if (source / "tokenizer.json").is_file():
             shutil.copyfile(source / "tokenizer.json", ctx.out / "tokenizer.json")
@@ -132,83 +120,6 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
             size=size,
             threads=config.threads,
         )
-
-
-class _Refused(Exception):
-    """An exporter gave no usable graph; the text says why."""
-
-
-def _candidate(name: str, source: Path, signature: Signature, vocabulary: int, config: ExportConfig) -> _Candidate:
-    from stillhouse.passes.models.artifact import load
-
-    # Written-out attention is what the fusions recognise; torch.export follows the fused operator as well.
-    network = load(source, attention="eager" if name == "legacy" else "sdpa")
-    example = feed(signature, 2, min(9, signature.max_length or 9), vocabulary)
-    try:
-        raw = EXPORTERS[name](network, signature, example, config.opset)
-    except Exception as error:  # exporters raise whatever their inside raises; the other one may still do
-        raise _Refused(f"{type(error).__name__}: {error}".splitlines()[0][:300]) from error
-    expected = _torch_runner(network)
-    heads, hidden = (int(getattr(network.config, key, 0) or 0) for key in ("num_attention_heads", "hidden_size"))
-    reasons: list[str] = []
-    # A fusion that goes wrong costs its gain, not the export: the same graph is tried without it.
-    for fused in (True, False) if heads and hidden else (False,):
-        try:
-            model = tidy(fuse(raw, heads, hidden) if fused else raw, signature.output)
-            return _checked(model, signature, vocabulary, expected, config)
-        except SourceError:
-            raise
-        except _Refused as error:
-            reasons.append(str(error))
-        except Exception as error:  # the checker, the fusions and ONNX Runtime have no common error
-            reasons.append(f"{type(error).__name__}: {error}".splitlines()[0][:300])
-    raise _Refused("; ".join(dict.fromkeys(reasons)))
-
-
-def _checked(
-    model: onnx.ModelProto,
-    signature: Signature,
-    vocabulary: int,
-    expected: Callable[[Feed], NDArray[np.float32]],
-    config: ExportConfig,
-) -> _Candidate:
-    onnx.checker.check_model(model)
-    session = open_session(model.SerializeToString(), config.threads)
-    names = [value.name for value in session.get_inputs()]
-    if sorted(names) != sorted(signature.inputs):
-        raise _Refused(f"the graph's inputs are {', '.join(names)}, the signature's {', '.join(signature.inputs)}")
-    parity = measure_parity(session, expected, parity_feeds(signature, config.samples, vocabulary))
-    if not parity.holds:
-        raise _Refused(
-            f"differs from the network by {parity.max_abs_error:.2g} (allowed {MAX_ERROR}), "
-            f"cosine {parity.min_cosine:.6f} (allowed {MIN_COSINE})"
-        )
-    return _Candidate(model, session, parity)
-
-
-def _torch_runner(network: Any) -> Callable[[Feed], NDArray[np.float32]]:
-    import torch
-
-    def run(feeds: Feed) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            output: NDArray[np.float32] = network(*(torch.from_numpy(value) for value in feeds.values())).numpy()
-        return output
-
-    return run
-
-
-def _time(candidates: Mapping[str, _Candidate], signature: Signature, vocabulary: int, ctx: Context) -> None:
-    for batch, length in timing_shapes(signature):
-        ctx.progress.update(len(EXPORTERS), len(EXPORTERS) + 1, "steps", f"timing batch {batch}")
-        tensors = feed(signature, batch, length, vocabulary, padded=False)
-        calls = {name: _call(candidate.session, tensors) for name, candidate in candidates.items()}
-        key = f"{batch}x{length}" if signature.image is None else f"{batch}"
-        for name, value in interleaved(calls).items():
-            candidates[name].latency_ms[key] = value
-
-
-def _call(session: Any, tensors: Feed) -> Callable[[], object]:
-    return lambda: session.run(None, tensors)
 
 
 def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict[str, int]:

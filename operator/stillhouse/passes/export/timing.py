@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["choose", "interleaved", "open_session"]
+__all__ = ["interleaved", "open_session"]
 
 
 def open_session(model: bytes | Path, threads: int) -> Any:
@@ -35,7 +34,9 @@ def interleaved(
     budget_s: float = 10.0,
     tick: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Return the median time of each call in milliseconds.
+    """Return the lower quartile of each call's times in milliseconds.
+
+    The quartile, not the median: on a shared machine up to half of the rounds are disturbed, always upwards.
 
     Every round runs all of them once, in turn, after two rounds that are thrown away. At least five rounds count; more
     are run until `repeats` or until `budget_s` seconds are over.
@@ -52,17 +53,4 @@ def interleaved(
             tick()
         if round_number >= 6 and time.perf_counter() - began > budget_s:
             break
-    return {name: round(statistics.median(values) * 1e3, 4) for name, values in times.items()}
-
-
-def choose(latencies: Mapping[str, Mapping[str, float]], prefer: str, tie: float = 0.05) -> str:
-    """Return the name with the lowest latency, geometric mean over the shapes.
-
-    `latencies` is name → shape → milliseconds. Within `tie` (a share) of the fastest, `prefer` wins: a difference that
-    small is noise, and the preferred graph has other merits.
-    """
-    means = {name: statistics.geometric_mean(shapes.values()) for name, shapes in latencies.items()}
-    fastest = min(means, key=lambda name: (means[name], name))
-    if prefer in means and means[prefer] <= means[fastest] * (1 + tie):
-        return prefer
-    return fastest
+    return {name: round(sorted(values)[len(values) // 4] * 1e3, 4) for name, values in times.items()}

@@ -25,10 +25,15 @@ _DEPTH = 4
 
 @dataclass(frozen=True, slots=True)
 class SourceFolder:
-    """A folder that was listed safely: relative POSIX path → real file."""
+    """A folder that was listed safely: relative POSIX path → real file.
+
+    `astray` are links that lead out of it and things that are neither file nor folder: no harm while nothing asks for
+    them, refused when something does.
+    """
 
     root: Path
     files: dict[str, Path]
+    astray: dict[str, str]
 
     @classmethod
     def open(cls, root: Path) -> SourceFolder:
@@ -36,7 +41,6 @@ class SourceFolder:
 
         Raises:
             SourceError: it is not a folder, or cannot be read.
-            UnsafeSource: a link leads out of it, or something is neither a file nor a folder.
         """
         if not root.is_dir():
             raise SourceError(
@@ -46,20 +50,29 @@ class SourceFolder:
                 allowed="a folder with config.json, model.safetensors and tokenizer.json",
                 fix="name the folder, not a file in it",
             )
-        files: dict[str, Path] = {}
-        _walk(root, _allowed_roots(root), files, "")
-        return cls(root, files)
+        folder = cls(root, {}, {})
+        _walk(root, _allowed_roots(root), folder, "")
+        return folder
 
     def has(self, name: str) -> bool:
-        """Say whether the folder holds this relative path."""
-        return name in self.files
+        """Say whether the folder holds this relative path, be it a link that must not be followed."""
+        return name in self.files or name in self.astray
 
     def path(self, name: str) -> Path:
         """Return the real file behind a relative path.
 
         Raises:
+            UnsafeSource: it is a link that leads out of the folder, or no regular file.
             SourceError: there is none; the message lists what there is.
         """
+        if name in self.astray:
+            raise UnsafeSource(
+                f"{name} leads out of the source folder, or is no regular file",
+                field="source.uri",
+                found=self.astray[name][:200],
+                allowed="regular files, and links that stay inside the folder",
+                fix=f'replace the link by a copy: cp --remove-destination "$(readlink -f {name})" {name}',
+            )
         if name not in self.files:
             raise SourceError(
                 f"{name} is missing",
@@ -72,7 +85,7 @@ class SourceFolder:
 
     def top(self, suffix: str) -> list[str]:
         """Return the names in the folder itself that end in `suffix`, sorted."""
-        return sorted(name for name in self.files if "/" not in name and name.endswith(suffix))
+        return sorted(name for name in (*self.files, *self.astray) if "/" not in name and name.endswith(suffix))
 
 
 def _allowed_roots(root: Path) -> tuple[Path, ...]:
@@ -84,7 +97,7 @@ def _allowed_roots(root: Path) -> tuple[Path, ...]:
     return tuple(roots)
 
 
-def _walk(folder: Path, allowed: tuple[Path, ...], into: dict[str, Path], prefix: str) -> None:
+def _walk(folder: Path, allowed: tuple[Path, ...], into: SourceFolder, prefix: str) -> None:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -95,31 +108,19 @@ def _walk(folder: Path, allowed: tuple[Path, ...], into: dict[str, Path], prefix
         name = prefix + entry.name
         real = Path(entry.path)
         if entry.is_symlink():
+            target = real.readlink()
             real = real.resolve()
-            if not any(real.is_relative_to(base) for base in allowed):
-                raise UnsafeSource(
-                    "a link leads out of the source folder",
-                    field="source.uri",
-                    found=f"{name} -> {Path(entry.path).readlink()}",
-                    allowed="regular files, and links that stay inside the folder",
-                    fix=f'replace the link by a copy: cp --remove-destination "$(readlink -f {name})" {name}',
-                )
-            if not real.exists():
-                raise SourceError("a link leads nowhere", field="source.uri", found=name, fix=f"remove or mend {name}")
+            if not any(real.is_relative_to(base) for base in allowed) or not real.exists():
+                into.astray[name] = f"{name} -> {target}"
+                continue
         if real.is_dir():
             # A linked folder could name its own parent; only files are followed.
             if name.count("/") < _DEPTH and not entry.is_symlink():
                 _walk(real, allowed, into, name + "/")
         elif real.is_file():
-            into[name] = real
+            into.files[name] = real
         else:
-            raise UnsafeSource(
-                "the source folder holds something that is neither a file nor a folder",
-                field="source.uri",
-                found=name,
-                allowed="regular files",
-                fix=f"remove {name}",
-            )
+            into.astray[name] = f"{name}, a device, a socket or a pipe"
 
 
 def copy_file(source: Path, target: Path) -> int:

@@ -6,47 +6,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from stillhouse.errors import SourceError
-from stillhouse.inference.signature import ImageSpec, Signature, Task
+from stillhouse.inference.signature import Signature, Task
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.models import factory as factories
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
-from stillhouse.passes.sources.architecture import check_tensors, own_max_length, pooling_of, read_config
+from stillhouse.passes.sources.architecture import check_tensors, pooling_of, read_config
 from stillhouse.passes.sources.folder import SourceFolder, copy_file
 from stillhouse.passes.sources.labels import label_order, licence_of
+from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
 from stillhouse.passes.sources.tokenizer import TOKENIZER_FILE, TokenizerInfo, inspect_tokenizer
 from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather
 
-__all__ = ["FactoryConfig", "ImageConfig", "ImportModel", "ImportModelConfig", "ModelFacts", "chosen_max_length", "image_spec"]
-
-LONGEST = 512
-"""Texts are cut here, in tokens, unless source.maxLength says more."""
+__all__ = ["FactoryConfig", "ImageConfig", "ImportModel", "ImportModelConfig", "ModelFacts"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageConfig(_Part):
-    """Shape and normalisation of image inputs."""
-
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
-    channels: int = Field(ge=1)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-
-class FactoryConfig(_Part):
+class FactoryConfig(Part):
     """A Python function that returns a `torch.nn.Module`: `module:function` and its keyword arguments."""
 
     target: str
-    arguments: dict[str, str | bool | int] = {}
+    arguments: dict[str, str | bool | int] = Field(default_factory=dict)
 
 
 class ImportModelConfig(PassConfig):
@@ -127,32 +110,6 @@ class ImportModel(Pass[ImportModelConfig, ModelFacts]):
         return _text(config, folder, ctx)
 
 
-def chosen_max_length(config: ImportModelConfig, folder: SourceFolder, model: Mapping[str, Any]) -> tuple[int, int]:
-    """Return (tokens after which texts are cut, the published length).
-
-    Raises:
-        SourceError: source.maxLength is longer than the model's positions.
-    """
-    published, hard = own_max_length(folder, model)
-    if config.max_length is not None and config.max_length > hard:
-        raise SourceError(
-            "the model has no positions for texts that long",
-            field="source.maxLength",
-            found=str(config.max_length),
-            allowed=f"at most {hard}",
-            fix=f"set source.maxLength to {hard} or less, or leave it out",
-        )
-    return config.max_length or min(published, LONGEST), published
-
-
-def image_spec(image: ImageConfig | None) -> ImageSpec | None:
-    """Return the signature's image part; missing means are 0, missing deviations 1."""
-    if image is None:
-        return None
-    mean = image.mean or (0.0,) * image.channels
-    return ImageSpec(image.height, image.width, image.channels, mean, image.std or (1.0,) * image.channels)
-
-
 def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
     model = read_config(folder)
     embedding = config.task == "sentence-embedding"
@@ -160,7 +117,7 @@ def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mode
     rows = model.get("vocab_size")
     tokenizer = inspect_tokenizer(folder, model, rows if isinstance(rows, int) else None)
     labels = () if embedding else label_order(model, config.labels)
-    length, published = chosen_max_length(config, folder, model)
+    length, published = chosen_max_length(config.max_length, folder, model)
     pooling = pooling_of(folder)
     signature = Signature(
         task=config.task,
@@ -206,7 +163,7 @@ def _factory(config: ImportModelConfig, factory: FactoryConfig, folder: SourceFo
         copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
         embedding = config.task == "sentence-embedding"
         labels = () if embedding else label_order({}, config.labels)
-        length, published = chosen_max_length(config, folder, {})
+        length, published = chosen_max_length(config.max_length, folder, {})
         signature = Signature(
             task=config.task,
             inputs=("input_ids", "attention_mask"),

@@ -1,0 +1,234 @@
+"""`sensitivity`: what quantizing one operator alone does to the outputs, for every operator that can be quantized."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from stillhouse.errors import DataError, SourceError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.compress.quantize import Operator, quantizable, quantize
+from stillhouse.passes.export.samples import Feed
+from stillhouse.passes.export.timing import open_session
+from stillhouse.passes.sources.dataset import read_columns, read_description
+
+__all__ = ["MEASUREMENT_FILE", "OperatorDamage", "Sensitivity", "SensitivityConfig", "SensitivityFacts", "damage"]
+
+MEASUREMENT_FILE = "measurement.json"
+_BUDGET_S = 600.0
+"""Time for all operators together; the heaviest come first, what is left is listed as not measured."""
+_BATCH = 8
+
+
+class SensitivityConfig(PassConfig):
+    """Configuration of `sensitivity`: rows of calibration data, how many operators the facts list, 7-bit weights, threads."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    samples: int = Field(default=64, ge=1, le=100_000)
+    top: int = Field(default=8, ge=1, le=4096)
+    reduce_range: bool = False
+    threads: int = Field(default=1, ge=1, le=256)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorDamage:
+    """One operator quantized alone: mean and largest damage over the rows (see `damage`), and its FP32 weights."""
+
+    name: str
+    type: str
+    weights: int
+    damage: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityFacts:
+    """The most sensitive operators first (`top` of them); `together` is the damage with all of them quantized.
+
+    `measure` names the damage's unit, `unmeasured` the operators that the time did not reach.
+    """
+
+    measure: str
+    rows: int
+    together: float
+    top: tuple[dict[str, Any], ...]
+    measured: int
+    unmeasured: tuple[str, ...]
+
+
+class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
+    """onnx-model FP32 and calibration data → `measurement`: operators ordered by the damage that INT8 does to each."""
+
+    name = "sensitivity"
+    version = 1
+    kind = "measurement"
+    config_type = SensitivityConfig
+
+    def run(self, config: SensitivityConfig, inputs: Mapping[str, Artifact], ctx: Context) -> SensitivityFacts:
+        """Measure every operator; what was measured is kept in `ctx.scratch` and not measured again.
+
+        Raises:
+            DataError: the calibration data has no column that the model takes.
+            SourceError: nothing in the graph can be quantized.
+        """
+        source = inputs["model"].path
+        signature = Signature.read(source)
+        model = onnx.load(source / "model.onnx", load_external_data=False)
+        operators = sorted(quantizable(model), key=lambda operator: (-operator.weights, operator.name))
+        if not operators:
+            raise SourceError(
+                "nothing in the model can be quantized",
+                field="compress.precision",
+                found="no linear layer, attention or embedding with float32 weights",
+                fix='set compress.precision to "fp32"',
+            )
+        feeds = _feeds(source, signature, inputs["data"], config.samples)
+        reference = _outputs(open_session(source / "model.onnx", config.threads), feeds)
+
+        def measure(only: Sequence[str]) -> tuple[float, float]:
+            quantized = quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only)
+            session = open_session(quantized.SerializeToString(), config.threads)
+            rows = damage(signature.task, reference, _outputs(session, feeds))
+            return float(rows.mean()), float(rows.max())
+
+        together = measure([operator.name for operator in operators])[0]
+        measured = _each(operators, measure, ctx)
+        order = sorted(measured, key=lambda item: (-item.damage, item.name))
+        facts = SensitivityFacts(
+            measure="1 - cosine" if signature.task == "sentence-embedding" else "KL divergence (nats)",
+            rows=len(reference),
+            together=together,
+            top=tuple(asdict(item) for item in order[: config.top]),
+            measured=len(order),
+            unmeasured=tuple(sorted({operator.name for operator in operators} - {item.name for item in order})),
+        )
+        data = {**asdict(facts), "version": 1, "operators": [asdict(item) for item in order]}
+        (ctx.out / MEASUREMENT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        return facts
+
+
+def damage(task: str, reference: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the damage of each row of two arrays [rows, n], 0 for equal rows.
+
+    Embeddings: 1 - cosine. Logits: KL(softmax(reference) ‖ softmax(found)) in nats. Numbers that are not finite: infinite.
+    """
+    wanted, given = reference.astype(np.float64), found.astype(np.float64)
+    if not np.isfinite(given).all():
+        return np.full(len(wanted), np.inf)
+    if task == "sentence-embedding":
+        norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(given, axis=-1)
+        cosines: NDArray[np.float64] = (wanted * given).sum(-1) / np.maximum(norms, 1e-12)
+        return 1.0 - cosines
+    log_p, log_q = (logits - _log_sum(logits) for logits in (wanted, given))
+    divergence: NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    return divergence
+
+
+def _log_sum(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    top = logits.max(-1, keepdims=True)
+    total: NDArray[np.float64] = np.log(np.exp(logits - top).sum(-1, keepdims=True)) + top
+    return total
+
+
+def _each(
+    operators: Sequence[Operator], measure: Callable[[Sequence[str]], tuple[float, float]], ctx: Context
+) -> list[OperatorDamage]:
+    path = ctx.scratch / "measured.json"
+    known = _read(path)
+    began = time.monotonic()
+    for number, operator in enumerate(operators):
+        if operator.name not in known:
+            if time.monotonic() - began > _BUDGET_S:
+                ctx.progress.note(f"sensitivity: stopped after {_BUDGET_S:.0f} s, {number} of {len(operators)} measured")
+                break
+            mean, worst = measure([operator.name])
+            known[operator.name] = [mean, worst]
+            aside = path.with_suffix(".tmp")
+            aside.write_text(json.dumps(known), encoding="utf-8")
+            aside.replace(path)
+        ctx.progress.update(number + 1, len(operators), "operators", operator.name)
+    return [
+        OperatorDamage(operator.name, operator.type, operator.weights, *known[operator.name])
+        for operator in operators
+        if operator.name in known
+    ]
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    try:
+        data = json.loads(path.read_bytes())
+        return {str(name): [float(values[0]), float(values[1])] for name, values in data.items()}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
+        return {}
+
+
+def _outputs(session: Any, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+    made: NDArray[np.float32] = np.concatenate([session.run(None, feed)[0] for feed in feeds])
+    return made
+
+
+def _feeds(source: Path, signature: Signature, data: Artifact, samples: int) -> list[Feed]:
+    if signature.image is not None:
+        return _image_feeds(signature, data, samples)
+    roles = read_description(data.path).columns
+    role = next((role for role in ("text", "query", "document") if role in roles), None)
+    if role is None:
+        raise DataError(
+            "the calibration data has no texts",
+            field="compress.calibration",
+            found=", ".join(roles),
+            allowed="a column text (or query, document)",
+            fix="name it: calibration: {columns: {text: COLUMN}}",
+        )
+    from tokenizers import Tokenizer
+
+    texts = read_columns(data.path, [role])[role]
+    chosen = texts[:: max(len(texts) // samples, 1)][:samples]  # spread over the data, which may be sorted
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=signature.max_length)
+    rows = sorted((encoding.ids for encoding in tokenizer.encode_batch(chosen)), key=len)
+    return [_batch(signature, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
+
+
+def _batch(signature: Signature, rows: Sequence[Sequence[int]]) -> Feed:
+    width = max(len(row) for row in rows)
+    ids = np.full((len(rows), width), signature.pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    made: Feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {name: made[name] for name in signature.inputs}
+
+
+def _image_feeds(signature: Signature, data: Artifact, samples: int) -> list[Feed]:
+    image = signature.image
+    assert image is not None
+    values = read_columns(data.path, ["image"])["image"][:samples]
+    shape = (image.channels, image.height, image.width)
+    try:
+        pixels = np.asarray(values, dtype=np.float32).reshape(-1, *shape)
+    except ValueError as error:
+        raise DataError(
+            "the images have another size than the model takes",
+            field="compress.calibration",
+            found=f"{len(values[0])} numbers an image",
+            allowed=f"{image.channels} × {image.height} × {image.width}",
+            fix="set source.image to the shape of the data",
+        ) from error
+    mean, std = (np.asarray(part, dtype=np.float32)[None, :, None, None] for part in (image.mean, image.std))
+    pixels = (pixels - mean) / std
+    return [{signature.inputs[0]: pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)]

@@ -1,0 +1,179 @@
+"""The graphs that one network can become: each exporter, fused here or left to the runtime, checked and timed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from stillhouse.errors import SourceError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.compress.quantize import quantizable, quantize
+from stillhouse.passes.export.exporters import EXPORTERS
+from stillhouse.passes.export.fuse import fuse
+from stillhouse.passes.export.parity import MAX_ERROR, MIN_COSINE, Parity, measure_parity
+from stillhouse.passes.export.samples import Feed, feed, parity_feeds, timing_shapes
+from stillhouse.passes.export.tidy import tidy
+from stillhouse.passes.export.timing import interleaved, open_session
+
+__all__ = ["PREFERRED", "Candidate", "candidates", "choose", "time_candidates"]
+
+PREFERRED = "legacy"
+"""Wins a tie: the fewest operators."""
+TIE = 0.05
+"""Share of the latency below which a difference is taken for noise."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A checked graph. `latency_ms` is precision → `batch x tokens` → milliseconds."""
+
+    model: onnx.ModelProto
+    session: Any
+    parity: Parity
+    latency_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+class _Unusable(Exception):
+    """A graph cannot be used; the text says why."""
+
+
+def candidates(
+    source: Path,
+    signature: Signature,
+    vocabulary: int,
+    *,
+    opset: int,
+    samples: int,
+    threads: int,
+    report: Callable[[str], None],
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """Export the torch-model in `source` in every way; return (name → candidate, name → why there is none).
+
+    Names: `legacy` (fused here), `legacy-plain` (left to the runtime to fuse), `dynamo`. `report` is told each name.
+    """
+    made: dict[str, Candidate] = {}
+    refused: dict[str, str] = {}
+    for exporter in EXPORTERS:
+        report(exporter)
+        try:
+            raw, expected, shape = _export(exporter, source, signature, vocabulary, opset)
+        except Exception as error:  # exporters raise whatever their inside raises; the other one may still do
+            refused[exporter] = _first_line(error)
+            continue
+        for name, build in _variants(exporter, raw, shape):
+            report(name)
+            try:
+                made[name] = _checked(tidy(build(), signature.output), signature, vocabulary, expected, samples, threads)
+            except SourceError:
+                raise
+            except Exception as error:  # the checker, the fusions and ONNX Runtime have no common error
+                refused[name] = _first_line(error)
+    return made, refused
+
+
+def time_candidates(
+    made: Mapping[str, Candidate], signature: Signature, vocabulary: int, threads: int, report: Callable[[str], None]
+) -> None:
+    """Fill `latency_ms` of every candidate, in FP32 and, where its graph can be quantized, in INT8."""
+    sessions: dict[tuple[str, str], Any] = {}
+    for name, candidate in made.items():
+        sessions[name, "fp32"] = candidate.session
+        if quantizable(candidate.model):
+            report(f"{name} in INT8")
+            try:
+                small = quantize(candidate.model, per_channel=True, reduce_range=False)
+                sessions[name, "int8"] = open_session(small.SerializeToString(), threads)
+            except Exception as error:  # a graph that cannot be quantized is timed in FP32 only
+                report(f"{name} cannot be quantized: {_first_line(error)}")
+    for batch, length in timing_shapes(signature):
+        key = f"{batch}x{length}" if signature.image is None else str(batch)
+        report(f"timing {key}")
+        tensors = feed(signature, batch, length, vocabulary, padded=False)
+        calls = {"/".join(names): _call(session, tensors) for names, session in sessions.items()}
+        times = interleaved(calls, tick=lambda: report(f"timing {key}"))  # noqa: B023 (called within this round only)
+        for name, precision in sessions:
+            made[name].latency_ms.setdefault(precision, {})[key] = times[f"{name}/{precision}"]
+
+
+def choose(latencies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Return the candidate that can become the fastest: geometric mean over shapes, in its better precision.
+
+    `latencies` is name → precision → shape → milliseconds. Within `TIE` of the fastest, `PREFERRED` wins.
+    """
+    means = {
+        name: min(statistics.geometric_mean(shapes.values()) for shapes in precisions.values())
+        for name, precisions in latencies.items()
+    }
+    fastest = min(means, key=lambda name: (means[name], name))
+    return PREFERRED if means.get(PREFERRED, float("inf")) <= means[fastest] * (1 + TIE) else fastest
+
+
+def _export(
+    exporter: str, source: Path, signature: Signature, vocabulary: int, opset: int
+) -> tuple[onnx.ModelProto, Callable[[Feed], NDArray[np.float32]], tuple[int, int]]:
+    import torch
+
+    from stillhouse.passes.models.artifact import load
+
+    # Written-out attention is what the fusions recognise; torch.export follows the fused operator as well.
+    network = load(source, attention="eager" if exporter == "legacy" else "sdpa")
+    example = feed(signature, 2, min(9, signature.max_length or 9), vocabulary)
+    raw = EXPORTERS[exporter](network, signature, example, opset)
+
+    def expected(tensors: Feed) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output: NDArray[np.float32] = network(*(torch.from_numpy(value) for value in tensors.values())).numpy()
+        return output
+
+    heads, hidden = (int(getattr(network.config, key, 0) or 0) for key in ("num_attention_heads", "hidden_size"))
+    return raw, expected, (heads, hidden)
+
+
+def _variants(exporter: str, raw: onnx.ModelProto, shape: tuple[int, int]) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:
+    heads, hidden = shape
+    if not heads or not hidden:
+        yield exporter, lambda: raw
+        return
+    yield exporter, lambda: fuse(raw, heads, hidden)
+    if exporter == "legacy":
+        # ONNX Runtime fuses at load time as well, other patterns, and more of them in INT8: which set is faster depends
+        # on its version and the CPU. Should a fusion go wrong, this graph is still there.
+        yield "legacy-plain", lambda: raw
+
+
+def _checked(
+    model: onnx.ModelProto,
+    signature: Signature,
+    vocabulary: int,
+    expected: Callable[[Feed], NDArray[np.float32]],
+    samples: int,
+    threads: int,
+) -> Candidate:
+    onnx.checker.check_model(model)
+    session = open_session(model.SerializeToString(), threads)
+    names = [value.name for value in session.get_inputs()]
+    if sorted(names) != sorted(signature.inputs):
+        raise _Unusable(f"the graph's inputs are {', '.join(names)}, the signature's {', '.join(signature.inputs)}")
+    parity = measure_parity(session, expected, parity_feeds(signature, samples, vocabulary))
+    if not parity.holds:
+        raise _Unusable(
+            f"differs from the network by {parity.max_abs_error:.2g} (allowed {MAX_ERROR}), "
+            f"cosine {parity.min_cosine:.6f} (allowed {MIN_COSINE})"
+        )
+    return Candidate(model, session, parity)
+
+
+def _call(session: Any, tensors: Feed) -> Callable[[], object]:
+    return lambda: session.run(None, tensors)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or repr(error)
+    return f"{type(error).__name__}: {text.splitlines()[0]}"[:300]

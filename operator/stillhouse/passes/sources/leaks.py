@@ -1,0 +1,76 @@
+"""Do two splits share texts? Training, calibration and gate data must not."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stillhouse.errors import DataError
+
+__all__ = ["Overlap", "leaks", "normalised", "refuse_leaks"]
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Rows of the second split whose text occurs in the first.
+
+    `rows` counts them, `of` all rows of the second; `examples` are (row in the first, row in the second, text), the
+    first ones, rows counted from 1, texts cut to 80 characters.
+    """
+
+    rows: int
+    of: int
+    examples: tuple[tuple[int, int, str], ...]
+
+
+def normalised(text: str) -> str:
+    """Return what makes two texts the same: Unicode NFKC, case folded, white space collapsed."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def leaks(a: Iterable[str], b: Iterable[str]) -> Overlap:
+    """Compare two splits by the hashes of their normalised texts.
+
+    Memory: 16 bytes of digest and an index for every distinct text of `a`.
+    """
+    seen: dict[bytes, int] = {}
+    for number, text in enumerate(a, 1):
+        seen.setdefault(_hash(text), number)
+    examples: list[tuple[int, int, str]] = []
+    rows = total = 0
+    for total, text in enumerate(b, 1):
+        first = seen.get(_hash(text))
+        if first is not None:
+            rows += 1
+            if len(examples) < _EXAMPLES:
+                examples.append((first, total, text[:80]))
+    return Overlap(rows, total, tuple(examples))
+
+
+def refuse_leaks(splits: Mapping[str, Sequence[str]], held_out: str) -> None:
+    """Refuse texts of the split `held_out` that occur in any other; `splits` is field of the resource → texts.
+
+    Raises:
+        DataError: they overlap; the message counts the rows and shows the first.
+    """
+    for name, texts in splits.items():
+        if name == held_out:
+            continue
+        found = leaks(texts, splits[held_out])
+        if found.rows:
+            shown = "; ".join(f"row {second} is row {first} of {name}: {text!r}" for first, second, text in found.examples)
+            raise DataError(
+                f"the data leaks: texts of {held_out} are also in {name}",
+                field=held_out,
+                found=f"{found.rows} of {found.of} rows; {shown}",
+                allowed="splits that share no text (case and white space do not count)",
+                fix=f"remove those rows from {name}",
+            )
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
