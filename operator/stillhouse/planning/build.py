@@ -29,8 +29,8 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         SpecError: a combination that only the sources' contents show, such as an ONNX teacher that is to be distilled.
     """
     spec = model.spec
-    drafts = list(_drafts(spec, env))
     targets = [GATE, *(["gate/index"] if spec.index else [])]
+    drafts = _needed(list(_drafts(spec, env)), targets)
     notes = []
     if spec.compress.precision == "auto" and not any(draft.id == "compress/sensitivity" for draft in drafts):
         notes.append("no calibration data: the ladder has no rung without the most sensitive operators")
@@ -43,6 +43,19 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         request_hash=request_hash(model, bound or {}, env.rebuild),
         notes=tuple(notes),
     )
+
+
+def _needed(drafts: list[StepDraft], targets: list[str]) -> list[StepDraft]:
+    """Return the steps that the targets depend on: calibration data, for one, is read by some precisions only."""
+    parents = {draft.id: draft.parents.values() for draft in drafts}
+    wanted: set[str] = set()
+    stack = list(targets)
+    while stack:
+        step_id = stack.pop()
+        if step_id not in wanted:
+            wanted.add(step_id)
+            stack.extend(parents[step_id])
+    return [draft for draft in drafts if draft.id in wanted]
 
 
 def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:

@@ -1,0 +1,111 @@
+"""Planning and the passes agree without knowing each other: names, versions, kinds, configurations, roles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from tests.support.api_objects import GONE
+from tests.support.plans import environment, models, plan_of
+
+from stillhouse.api.model import DistilledModel
+from stillhouse.passes.base import Pass, PassConfig
+from stillhouse.passes.runner import load_pass
+from stillhouse.planning.build import build_plan
+from stillhouse.planning.manifest import PASSES
+from stillhouse.planning.plan import Plan, Step
+
+KINDS = {"torch-model", "onnx-model", "dataset", "teacher-outputs", "measurement", "index", "revision"}
+
+
+def plans() -> Iterator[Plan]:
+    """Yield plans that between them hold every pass, with and without what may be left out."""
+    for base in ("text", "class", "image"):
+        yield plan_of(base)
+        yield plan_of(base, {"spec.source.maxLength": GONE} if base == "text" else {})
+    bare = {"spec.source.maxLength": GONE, "spec.distill.maxLength": GONE}
+    yield plan_of("text", {**bare, "spec.distill.student": {"hiddenLayers": 2}, "spec.distill.validation": GONE})
+    yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.serve": GONE})
+    yield plan_of("text", {"spec.source.factory": {"target": "nets:teacher", "arguments": {"width": 3, "name": "x"}}})
+
+
+STEPS: dict[str, list[Step]] = {}
+for _plan in plans():
+    for _step in _plan.steps:
+        STEPS.setdefault(_step.pass_name, []).append(_step)
+
+
+def test_the_plans_above_hold_every_pass() -> None:
+    assert set(STEPS) == set(PASSES)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_class_and_manifest_say_the_same(name: str) -> None:
+    found, entry = load_pass(name), PASSES[name]
+    assert isinstance(found, Pass)
+    assert (type(found).name, type(found).version, type(found).kind) == (entry.name, entry.version, entry.makes)
+    assert entry.makes in KINDS
+    assert issubclass(type(found).config_type, PassConfig)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_configurations_refuse_what_they_do_not_know(name: str) -> None:
+    config_type = load_pass(name).config_type
+    config = {**STEPS[name][0].config, "somethingElse": 1}
+    with pytest.raises(ValueError, match="somethingElse"):
+        config_type.model_validate(config)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_what_planning_writes_is_accepted(name: str) -> None:
+    config_type = load_pass(name).config_type
+    for step in STEPS[name]:
+        stored = json.loads(json.dumps(step.config))  # as receipts and remote runners see it
+        config_type.model_validate(stored)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(models())
+def test_what_planning_writes_for_any_model_is_accepted(model: DistilledModel) -> None:
+    for step in build_plan(model, environment(model)).steps:
+        load_pass(step.pass_name).config_type.model_validate(step.config)
+
+
+def values_of(config: PassConfig) -> dict[str, Any]:
+    """Return a configuration as planning wrote it."""
+    return config.model_dump(by_alias=True, mode="json")
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_nothing_that_planning_writes_is_lost(name: str) -> None:
+    """A value that the configuration would silently round, cut or drop would be in the key but not in the work."""
+    config_type = load_pass(name).config_type
+    for step in STEPS[name]:
+        read = values_of(config_type.model_validate(step.config))
+        assert {field: read[field] for field in step.config if not isinstance(step.config[field], dict)} == {
+            field: value for field, value in step.config.items() if not isinstance(value, dict)
+        }
+
+
+def test_planning_imports_no_pass() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, stillhouse.planning.build, stillhouse.passes.runner;"
+        "print([name for name in ('torch', 'numpy', 'onnxruntime', 'pyarrow', 'transformers') if name in sys.modules])"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={"PYTHONPATH": str(root / "operator"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

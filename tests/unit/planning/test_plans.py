@@ -1,0 +1,192 @@
+"""The shape of plans: what follows what, for the specs that are known and for any valid one."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from tests.support.api_objects import GONE, complete, edited
+from tests.support.plans import environment, keys, models, plan_of
+
+from stillhouse.api.load import parse
+from stillhouse.api.model import DistilledModel
+from stillhouse.errors import SpecError
+from stillhouse.planning.build import build_plan
+from stillhouse.planning.estimate import SECONDS_PER_UNIT, estimate
+from stillhouse.planning.manifest import PASSES
+from stillhouse.planning.plan import STAGES, Pin, Plan, content_hash
+
+
+def ids(plan: Plan) -> list[str]:
+    return [step.id for step in plan.steps]
+
+
+@settings(max_examples=60, deadline=None)
+@given(models())
+def test_every_plan_is_in_order_and_complete(model: DistilledModel) -> None:
+    env = environment(model)
+    plan = build_plan(model, env)
+
+    seen: set[str] = set()
+    for step in plan.steps:
+        assert step.id not in seen
+        assert set(step.parents.values()) <= seen, step
+        assert step.pass_name in PASSES
+        assert step.version == PASSES[step.pass_name].version
+        assert len(step.key) == 64
+        assert (step.uri != "") == step.pass_name.startswith("import-")
+        assert json.loads(json.dumps(step.config, allow_nan=False)) == step.config
+        seen.add(step.id)
+    assert set(plan.targets) <= seen
+    assert "gate/gate" in plan.targets
+    # Nothing is planned that no target needs, and stages cover all steps.
+    needed, stack = set(), list(plan.targets)
+    while stack:
+        step = plan.step(stack.pop())
+        if step.id not in needed:
+            needed.add(step.id)
+            stack.extend(step.parents.values())
+    assert needed == seen
+    assert [step.id for _, steps in plan.by_stage() for step in steps] == sorted(
+        ids(plan), key=lambda step_id: STAGES.index(plan.step(step_id).stage)
+    )
+    assert keys(plan) == keys(build_plan(model, env))
+    # Equal keys only where the work is equal.
+    work = {
+        step.key: content_hash([step.pass_name, step.config, sorted(keys(plan)[p] for p in step.parents.values())])
+        for step in plan.steps
+    }
+    assert len(set(work.values())) == len(work)
+
+
+@settings(max_examples=25, deadline=None)
+@given(models())
+def test_every_step_has_an_estimate(model: DistilledModel) -> None:
+    env = environment(model)
+    plan = build_plan(model, env)
+    for step in plan.steps:
+        found = estimate(step, plan, env)
+        assert found.seconds > 0
+        assert math.isfinite(found.seconds)
+        assert found.memory > 0
+        assert found.disk >= 0
+        assert estimate(step, plan, env, {step.pass_name: 2 * SECONDS_PER_UNIT[step.pass_name]}).seconds == pytest.approx(
+            2 * found.seconds
+        )
+
+
+def test_the_complete_text_plan() -> None:
+    plan = plan_of()
+    assert ids(plan) == [
+        "resolve/source",
+        "resolve/data",
+        "resolve/validation",
+        "train/teacher-outputs",
+        "train/student",
+        "train/soft",
+        "train/more",
+        "resolve/calibration",
+        "compress/fp32",
+        "compress/int8",
+        "compress/sensitivity",
+        "compress/int8-mixed",
+        "resolve/gate-data",
+        "gate/teacher-reference",
+        "gate/gate",
+        "resolve/index-data",
+        "gate/index",
+    ]
+    assert plan.targets == ("gate/gate", "gate/index")
+    gate = plan.step("gate/gate")
+    assert gate.config["candidates"] == ["int8", "int8-mixed", "fp32"]
+    assert gate.parents == {
+        "candidate-0": "compress/int8",
+        "candidate-1": "compress/int8-mixed",
+        "candidate-2": "compress/fp32",
+        "data": "resolve/gate-data",
+        "reference": "gate/teacher-reference",
+        "training": "resolve/data",
+        "calibration": "resolve/calibration",
+    }
+    assert plan.step("train/more").parents["student"] == "train/soft"
+    assert plan.step("compress/fp32").parents == {"model": "train/more"}
+    assert plan.notes == ()
+
+
+def test_hard_labels_alone_ask_the_teacher_nothing() -> None:
+    plan = plan_of("image")
+    assert "train/teacher-outputs" not in ids(plan)
+    assert "outputs" not in plan.step("train/stage-1").parents
+    assert "gate/teacher-reference" not in ids(plan)
+    assert any("no gate" in note for note in plan.notes)
+
+
+def test_a_student_by_uri_is_imported_as_it_is() -> None:
+    step = plan_of("class").step("train/student")
+    assert (step.pass_name, step.uri) == ("import-model", "hf://owner/small")
+    assert step.config["labels"] == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "ladder"), [("auto", ["int8", "int8-mixed", "fp32"]), ("int8", ["int8"]), ("fp32", ["fp32"])]
+)
+def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> None:
+    plan = plan_of(edits={"spec.compress.precision": precision})
+    assert plan.step("gate/gate").config["candidates"] == ladder
+    assert ("compress/sensitivity" in ids(plan)) == (precision == "auto")
+
+
+def test_without_calibration_data_the_middle_rung_is_left_out_and_said() -> None:
+    plan = plan_of(edits={"spec.distill": GONE, "spec.compress.calibration": GONE})
+    assert plan.step("gate/gate").config["candidates"] == ["int8", "fp32"]
+    assert any("calibration" in note for note in plan.notes)
+
+
+def _onnx(edits: dict[str, Any]) -> Plan:
+    model = parse(edited(complete("text"), edits))
+    env = environment(model)
+    pins = {**env.pins, "models:minilm": Pin("sha256:" + "1" * 64, 1, {"format": "onnx"})}
+    return build_plan(model, type(env)(pins=pins, cpus=1.0))
+
+
+def test_an_onnx_source_is_quantized_as_it_is() -> None:
+    plan = _onnx({"spec.distill": GONE, "spec.compress": {"precision": "int8"}})
+    assert "compress/fp32" not in ids(plan)
+    assert plan.step("compress/int8").parents == {"model": "resolve/source"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "field"),
+    [({}, "spec.source.uri"), ({"spec.distill": GONE}, "spec.compress.precision")],
+    ids=["as a teacher", "as every precision"],
+)
+def test_what_an_onnx_source_cannot_do_is_refused(edits: dict[str, Any], field: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        _onnx(edits)
+    assert refused.value.problem.field == field
+    assert refused.value.problem.fix
+
+
+@pytest.mark.parametrize("name", ["student", "teacher-outputs"])
+def test_a_stage_cannot_take_the_name_of_another_step(name: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        plan_of(edits={"spec.distill.stages[0].name": name})
+    assert refused.value.problem.field == "spec.distill.stages"
+
+
+def test_an_unnamed_stage_cannot_collide_with_a_named_one() -> None:
+    with pytest.raises(SpecError):
+        plan_of(edits={"spec.distill.stages[0].name": "stage-2", "spec.distill.stages[1].name": GONE})
+
+
+def test_units_reach_the_gate_as_plain_numbers() -> None:
+    config = plan_of().step("gate/gate").config
+    assert config["limits"] == {"latencyP50": 0.005, "latencyP99": 0.02, "throughput": 100.5, "size": 12 * 2**20}
+    assert config["metrics"][0] == {"name": "mrr@10", "min": 0.7, "max": None, "of": "teacher"}
+    assert config["serve"]["queueTimeout"] == 1.0
+    assert config["serve"]["maxQueueDelay"] == 0.0005
+    assert config["serve"]["cpus"] == 1.0
+    assert config["serve"]["memory"] == 512 * 2**20
