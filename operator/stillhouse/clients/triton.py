@@ -48,7 +48,8 @@ def channel_options(retries: int = RETRIES) -> list[tuple[str, Any]]:
         ("grpc.max_send_message_length", _MAX_MESSAGE),
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 50),
+        # This is also the shortest time that a connection attempt is given: a small one fails on a busy machine.
+        ("grpc.min_reconnect_backoff_ms", 5000),
         ("grpc.max_reconnect_backoff_ms", 1000),
         # Two clients of one process must not share a connection: a hand-over is seen on the first new connection.
         ("grpc.use_local_subchannel_pool", 1),

@@ -94,6 +94,7 @@ class ServerHandle:
         """
         if not self.alive():
             _reap(self.pid)
+            self.clean_up()
             return True
         children = _children(self.pid)
         _signal(self.pid, signal.SIGTERM)
@@ -104,7 +105,15 @@ class ServerHandle:
         for child in children:  # the backend's processes end with their server; a killed one may leave them
             if child.is_running():
                 child.kill()
+        self.clean_up()
         return gone
+
+    def clean_up(self) -> None:
+        """Remove the shared memory that a killed or crashed server of this id left behind. Harmless otherwise."""
+        if self.alive():
+            return
+        for region in Path("/dev/shm").glob(f"{self.server_id}.*"):  # noqa: S108 - named by us, not guessable
+            region.unlink(missing_ok=True)
 
     def _wait(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds

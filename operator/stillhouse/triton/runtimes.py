@@ -67,6 +67,9 @@ _TRITON_ORT_CPU = Runtime(
         "--allow-cpu-metrics=false",
         "--allow-sagemaker=false",
         "--allow-vertex-ai=false",
+        # Clients connect anew now and then, without losing a request: that is how a new version gets them (handover.py).
+        "--grpc-max-connection-age=10000",
+        "--grpc-max-connection-age-grace=30000",
     ),
     environment=MappingProxyType({"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}),
     restricted_grpc=_LOCKED,
