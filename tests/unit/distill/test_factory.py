@@ -1,5 +1,7 @@
 """Finding a user's factory: beside the file, by digest, never in place of the standard library."""
 
+import sys
+
 import pytest
 from pydantic import ValidationError
 
@@ -11,7 +13,7 @@ from stillhouse.passes.models.architecture import Architecture, FactoryCall
 @pytest.fixture
 def beside(tmp_path, monkeypatch):
     monkeypatch.setenv(factory.FACTORY_PATH_VARIABLE, str(tmp_path))
-    monkeypatch.syspath_prepend("")  # undoes what the call adds to sys.path
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a call adds to it
     return tmp_path
 
 

@@ -214,7 +214,7 @@ def _step(
         raise DataError(
             "training went astray: the objective is no longer a finite number",
             field="spec.distill.stages[].learningRate",
-            found=", ".join(f"{name} {float(value):g}" for (name, _, _), value in zip(losses, values, strict=True)),
+            found=", ".join(f"{name} {float(value.detach()):g}" for (name, _, _), value in zip(losses, values, strict=True)),
             fix="lower learningRate, or raise warmup",
         )
     accelerator.backward(total)

@@ -104,7 +104,8 @@ def save(network: Network, folder: Path, *, tokenizer: Path | None = None) -> No
     save_file(tensors, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
     if network.config is not None:
         data = network.config.to_dict()
-        data.pop("transformers_version", None)
+        for name in ("transformers_version", "_name_or_path"):  # neither the same everywhere, nor anybody's business
+            data.pop(name, None)
         data["architectures"] = [type(network.body).__name__]
         (folder / CONFIG_FILE).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     network.architecture.write(folder)
