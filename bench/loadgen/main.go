@@ -78,7 +78,7 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.expectDim, "expect-dim", 0, "length of a right answer (0: any)")
 	flags.IntVar(&o.offset, "offset", 0, "index of the first measured text")
 	flags.IntVar(&o.samples, "answers", 0, "keep the answers to the first N measured texts in the report")
-	flags.IntVar(&o.procs, "procs", 1, "GOMAXPROCS: threads that run Go code, so that the client leaves the cores to the server")
+	flags.IntVar(&o.procs, "procs", 2, "GOMAXPROCS: threads that run Go code, so that the client leaves the cores to the server")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
 	}

@@ -143,6 +143,11 @@ func (r *runner) closed() outcome {
 	defer stop()
 	var measuring atomic.Bool
 	var clients sync.WaitGroup
+	var opened time.Time
+	if r.plan.warmup == 0 { // before the first request, else it would be one of the warm-up's
+		opened = r.openWindow()
+		measuring.Store(true)
+	}
 	for range r.plan.clients {
 		clients.Add(1)
 		go func() {
@@ -170,9 +175,11 @@ func (r *runner) closed() outcome {
 			}
 		}()
 	}
-	time.Sleep(r.plan.warmup)
-	opened := r.openWindow()
-	measuring.Store(true)
+	if r.plan.warmup > 0 {
+		time.Sleep(r.plan.warmup)
+		opened = r.openWindow()
+		measuring.Store(true)
+	}
 	done := make(chan struct{}) // closed when every client has found the count used up
 	go func() {
 		clients.Wait()
