@@ -146,7 +146,7 @@ DAMAGE: Mapping[str, Callable[[Path], None]] = {
     "an empty manifest": _empty_manifest,
     "a manifest of another shape": _odd_manifest,
     "a manifest that fits the damage": _forged_manifest,
-    "nothing at all": lambda folder: shutil.rmtree(folder),
+    "nothing at all": shutil.rmtree,
 }
 """What can be wrong with an object → what does it, given the object's folder."""
 
