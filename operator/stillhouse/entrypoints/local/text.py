@@ -27,11 +27,12 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
-def interval(name: str, figure: dict[str, float]) -> str:
-    """Return an estimate with its 95 % interval in the figure's own unit."""
-    values = [figure["estimate"], figure["low"], figure["high"]]
-    if name.startswith("latency"):
-        return "{:.2f} ms [{:.2f}, {:.2f}]".format(*(value * 1000 for value in values))
+def interval(name: str, figure: dict[str, float | None]) -> str:
+    """Return an estimate with its 95 % interval in the figure's own unit; an end that could not be bounded is a `?`."""
+    scale, form, unit = (1000, ".2f", " ms") if name.startswith("latency") else (1, ".4f", "")
     if name == "throughput":
-        return "{:.0f}/s [{:.0f}, {:.0f}]".format(*values)
-    return "{:.4f} [{:.4f}, {:.4f}]".format(*values)
+        scale, form, unit = 1, ".0f", "/s"
+    estimate, low, high = (
+        "?" if value is None else format(value * scale, form) for value in (figure["estimate"], figure["low"], figure["high"])
+    )
+    return f"{estimate}{unit} [{low}, {high}]"

@@ -151,9 +151,10 @@ def _evaluate(
         return _ratio(per_row, None)
     if base == "neighbour-overlap" and teacher is not None:
         pairs = _embeddings(student, teacher)
-        if sum(len(mine) for mine, _ in pairs) < 2:
+        mine_all, theirs_all = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        if len(mine_all) < 2:
             raise DataError(f"metric {name} needs two rows or more", field="spec.gate.data", found="1 row")
-        return _ratio(overlap_at_k(np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]), k), None)
+        return _ratio(overlap_at_k(mine_all, theirs_all, k), None)
     guess = _guess(student, name)
     if base == "agreement":
         return _ratio((guess == _guess(teacher, name)).astype(np.float64), None)
@@ -205,7 +206,13 @@ def _embeddings(student: Outputs, teacher: Outputs) -> list[tuple[Floats, Floats
         )
         if mine is not None and theirs is not None
     ]
-    if pairs and pairs[0][0].shape[1] != pairs[0][1].shape[1]:
+    if not pairs:
+        raise DataError(
+            "the student and the teacher have no embeddings in common",
+            field="spec.gate.data.columns",
+            allowed="text, or query and document",
+        )
+    if pairs[0][0].shape[1] != pairs[0][1].shape[1]:
         raise DataError(
             "the student's embeddings have another dimension than the teacher's",
             field="spec.gate.metrics",
