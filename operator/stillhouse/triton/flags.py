@@ -57,7 +57,7 @@ def command(
         f"--cache-directory={installation.caches}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         # Shared memory of a killed server stays behind; under a name of its own it can be found and removed.
-        f"--backend-config={runtime.backend},shm-region-prefix-name={server_id}.",
+        f"--backend-config=python,shm-region-prefix-name={server_id}.",
         *runtime.flags,
         f"--grpc-address={endpoints.host}",
         f"--grpc-port={endpoints.grpc_port}",

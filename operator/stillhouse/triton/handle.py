@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from stillhouse.errors import ServerError
 __all__ = ["ServerHandle", "attach"]
 
 _LOG_LINES = 20
+# Triton 2.51 says this when every request under way is answered. What follows is the unloading of its instances, a
+# second each, in which it answers NOT_FOUND to living connections: there is nothing more to wait for.
+_NOTHING_UNDER_WAY = "All models are stopped, unloading models"
+_FLUSH_S = 0.1  # for the last answers to leave the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,39 +92,43 @@ class ServerHandle:
         return text.splitlines()[-lines:]
 
     def stop(self, grace_s: float = 15.0) -> bool:
-        """Stop the server: SIGTERM lets it finish what is under way, after `grace_s` seconds it is killed.
+        """Stop the server: SIGTERM lets it finish what is under way, after `grace_s` seconds it is killed (0: at once).
 
         Returns:
-            Whether it went by itself (True also when it was gone already).
+            Whether everything under way was answered (True also when the server was gone already).
         """
         if not self.alive():
             _reap(self.pid)
             self.clean_up()
             return True
-        children = _children(self.pid)
-        _signal(self.pid, signal.SIGTERM)
-        gone = self._wait(grace_s)
-        if not gone:
+        if grace_s > 0:
+            _signal(self.pid, signal.SIGTERM)
+        finished = self._wait(grace_s, lambda: not self.alive() or self._has_finished())
+        if finished:
+            time.sleep(_FLUSH_S)
+        if self.alive():
             _signal(self.pid, signal.SIGKILL)
-            self._wait(5.0)
-        for child in children:  # the backend's processes end with their server; a killed one may leave them
-            if child.is_running():
-                child.kill()
+            self._wait(5.0, lambda: not self.alive())
         self.clean_up()
-        return gone
+        return finished
 
     def clean_up(self) -> None:
-        """Remove the shared memory that a killed or crashed server of this id left behind. Harmless otherwise."""
+        """Remove what a killed or crashed server of this id left behind: backend processes and shared memory."""
         if self.alive():
             return
+        for process in _backends(self.server_id):
+            process.kill()
         for region in Path("/dev/shm").glob(f"{self.server_id}.*"):  # noqa: S108 - named by us, not guessable
             region.unlink(missing_ok=True)
 
-    def _wait(self, seconds: float) -> bool:
+    def _has_finished(self) -> bool:
+        return any(_NOTHING_UNDER_WAY in line for line in self.tail(5))
+
+    def _wait(self, seconds: float, until: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + seconds
         while True:
             _reap(self.pid)
-            if not self.alive():
+            if until():
                 return True
             if time.monotonic() >= deadline:
                 return False
@@ -139,14 +148,16 @@ def attach(record: dict[str, Any]) -> ServerHandle | None:
     return handle if handle.alive() else None
 
 
-def _children(pid: int) -> list[Any]:
+def _backends(server_id: str) -> list[Any]:
+    """Return the backend's processes of a server: the name of its shared memory is among their arguments."""
     import psutil
 
-    try:
-        children: list[Any] = psutil.Process(pid).children(recursive=True)
-        return children
-    except psutil.NoSuchProcess:
-        return []
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if words and words[0].endswith("triton_python_backend_stub") and any(server_id in word for word in words):
+            found.append(process)
+    return found
 
 
 def _signal(pid: int, number: int) -> None:
