@@ -124,7 +124,7 @@ def check_tensors(out: Path, architecture: Architecture, signature: Signature, t
     have |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): shape for name, shape in list(have.items())}
     missing = [name for name in expected if name.removeprefix(prefix) not in have]
     if missing:
-        headless = architecture.kind == "hf-classifier" and all(not name.startswith(prefix) for name in missing)
+        headless = architecture.kind == "hf-classifier" and any(not name.startswith(prefix) for name in missing)
         raise SourceError(
             "the weights have no classification head" if headless else "the weights lack tensors of the architecture",
             field="source.uri",
@@ -161,13 +161,14 @@ def _expected(out: Path, architecture: Architecture, signature: Signature) -> tu
     try:
         with torch.device("meta"):
             model = build(out, architecture, signature)
-    except SourceError:
-        raise
     except Exception as error:  # a foreign configuration can fail anywhere inside transformers
+        if architecture.kind == "factory" and isinstance(error, SourceError):
+            raise
+        reason = error.problem.found if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
         raise SourceError(
             "the network cannot be built from its configuration",
             field="source.uri: config.json",
-            found=f"{type(error).__name__}: {error}"[:300],
+            found=(reason.strip().splitlines() or ["nothing said"])[0][:300],
             allowed="an architecture of transformers that fits the task",
             fix="check source.task, or export the model to ONNX and name the .onnx file",
         ) from error

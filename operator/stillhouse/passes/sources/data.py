@@ -84,13 +84,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
         columns = _choose(config.columns, list(table.column_names))
         total = min(len(table), config.max_rows or len(table))
         if total == 0:
-            raise DataError(
-                "the data has no rows",
-                field="data.uri",
-                found=ctx.source.name,
-                allowed="at least one row",
-                fix="check how the file was made",
-            )
+            raise _no_rows(ctx.source.name)
         content = _write(table, columns, total, ctx)
         content.check()
         description = Description(
@@ -223,6 +217,8 @@ def _open(source: Path, cache: Path) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if "corresponds to no data" in str(error):  # how datasets says that a header stands alone
+            raise _no_rows(source.name) from error
         raise SourceError(
             "the data cannot be parsed",
             field="data.uri",
@@ -233,6 +229,12 @@ def _open(source: Path, cache: Path) -> Any:
     finally:
         if progress:
             datasets.utils.logging.enable_progress_bar()
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError(
+        "the data has no rows", field="data.uri", found=name, allowed="at least one row", fix="check how the file was made"
+    )
 
 
 def _choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:

@@ -44,7 +44,14 @@ def read_description(folder: Path) -> Description:
     """Read `dataset.json` of an artifact folder."""
     data = json.loads((folder / DATASET_FILE).read_bytes())
     image = tuple(data["image"]["shape"]) if data.get("image") else ()
-    return Description(tuple(data["columns"]), data["rows"], data["source"], data["content"], tuple(data["classes"]), image)
+    return Description(
+        tuple(data["columns"]),
+        data["rows"],
+        data.get("source", ""),
+        data.get("content", ""),
+        tuple(data.get("classes", ())),
+        image,
+    )
 
 
 def read_columns(folder: Path, roles: Sequence[str]) -> dict[str, list[Any]]:

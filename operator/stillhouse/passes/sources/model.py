@@ -26,10 +26,11 @@ __all__ = ["FactoryConfig", "ImageConfig", "ImportModel", "ImportModelConfig", "
 
 
 class FactoryConfig(Part):
-    """A Python function that returns a `torch.nn.Module`: `module:function` and its keyword arguments."""
+    """A Python function that returns a `torch.nn.Module`: `module:function`, keyword arguments, its file's digest as planned."""
 
     target: str
     arguments: dict[str, str | bool | int] = Field(default_factory=dict)
+    digest: str | None = None
 
 
 class ImportModelConfig(PassConfig):
@@ -174,7 +175,8 @@ def _factory(config: ImportModelConfig, factory: FactoryConfig, folder: SourceFo
             pad_id=tokenizer.pad_id,
             tokenizer_digest=tokenizer.digest,
         )
-    call = FactoryCall(target=factory.target, arguments=factory.arguments, digest=factories.source_digest(factory.target))
+    digest = factory.digest or factories.source_digest(factory.target)
+    call = FactoryCall(target=factory.target, arguments=factory.arguments, digest=digest)
     architecture = Architecture(kind="factory", factory=call, normalize=config.task == "sentence-embedding")
     _describe(ctx.out, architecture, signature, tensors)
     return _facts(config, folder, signature, factory.target, tensors, tokenizer=tokenizer, published=published)

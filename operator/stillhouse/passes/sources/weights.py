@@ -190,7 +190,7 @@ def _tensor(key: str, value: Any, name: str) -> Tensor:
     numbers = (*shape, start, end)
     if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
         raise _broken(name, f"{key}: {numbers}"[:200], "whole numbers that are not negative")
-    if dtype not in _BITS:
+    if not isinstance(dtype, str) or dtype not in _BITS:
         raise _broken(name, f"{key}: dtype {dtype}"[:200], ", ".join(_BITS))
     if end - start != math.prod(shape) * _BITS[dtype] // 8:
         raise _broken(name, f"{key}: {end - start} bytes for shape {list(shape)} {dtype}"[:200], "as many as the shape needs")

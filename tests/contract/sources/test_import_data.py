@@ -1,0 +1,214 @@
+"""Data files through the pass: three formats, one result, and every row that cannot be used is named."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from tests.support.artifacts import Recorder, context
+from tests.support.source_folders import raised
+
+from stillhouse.errors import DataError, SourceError, UserError
+from stillhouse.passes.sources.data import DataFacts, ImportData, ImportDataConfig
+from stillhouse.passes.sources.dataset import read_columns, read_description
+
+ROWS = [
+    {"body": "Read a file.", "kind": "io"},
+    {"body": "Sort a list, „fast“", "kind": "list"},
+    {"body": "read  a FILE.", "kind": "io"},
+]
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def run(source: Path, work: Path, progress: Recorder | None = None, **config: Any) -> tuple[DataFacts, Path]:
+    work.mkdir(exist_ok=True)
+    ctx = dataclasses.replace(context(work, progress), source=source)
+    return ImportData().run(ImportDataConfig.model_validate({"digest": "sha256:1", **config}), {}, ctx), ctx.out
+
+
+NAMED = {"text": "body", "label": "kind"}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_three_formats_give_the_same_rows(suffix: str, tmp_path: Path) -> None:
+    facts, out = run(write(tmp_path / f"rows{suffix}", ROWS), tmp_path / "work", columns=NAMED)
+    assert read_columns(out, ["text", "label"]) == {"text": [row["body"] for row in ROWS], "label": [row["kind"] for row in ROWS]}
+    assert (facts.rows, facts.columns, facts.classes, facts.duplicates) == (3, ("text", "label"), {"io": 2, "list": 1}, 1)
+    assert facts.text_length["0%"] == min(len(row["body"]) for row in ROWS)
+    jsonl, _ = run(write(tmp_path / "other.jsonl", ROWS), tmp_path / "again", columns=NAMED)
+    assert facts.content == jsonl.content
+    description = read_description(out)
+    assert (description.classes, description.content) == (("io", "list"), facts.content)
+
+
+def test_order_of_rows_is_part_of_the_content(tmp_path: Path) -> None:
+    first, _ = run(write(tmp_path / "a.jsonl", ROWS), tmp_path / "w1", columns=NAMED)
+    second, _ = run(write(tmp_path / "b.jsonl", ROWS[::-1]), tmp_path / "w2", columns=NAMED)
+    assert first.content != second.content
+
+
+def test_a_folder_of_files_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    write(tmp_path / "d" / "2.jsonl", ROWS[1:])
+    write(tmp_path / "d" / "1.jsonl", ROWS[:1])
+    _, out = run(tmp_path / "d", tmp_path / "work", columns=NAMED)
+    assert read_columns(out, ["text"])["text"] == [row["body"] for row in ROWS]
+    write(tmp_path / "d" / "3.csv", ROWS)
+    assert "mixes" in raised(SourceError, lambda: run(tmp_path / "d", tmp_path / "w2", columns=NAMED))
+
+
+def test_columns_called_as_their_role_need_no_naming(tmp_path: Path) -> None:
+    rows = [{"query": "q", "document": "d", "other": 1}]
+    facts, _ = run(write(tmp_path / "rows.jsonl", rows), tmp_path / "work")
+    assert facts.columns == ("query", "document")
+
+
+def test_only_the_first_rows_are_taken(tmp_path: Path) -> None:
+    facts, _ = run(write(tmp_path / "rows.jsonl", ROWS), tmp_path / "work", columns={"text": "body"}, maxRows=2)
+    assert facts.rows == 2
+
+
+def test_missing_column_suggests_the_near_one(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.csv", ROWS)
+    text = raised(DataError, lambda: run(source, tmp_path / "work", columns={"text": "boddy"}))
+    assert "did you mean body?" in text
+    assert "body, kind" in text
+    assert "columns: {text: body}" in raised(DataError, lambda: run(source, tmp_path / "work"))
+
+
+def test_one_class_only(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.csv", ROWS[::2])
+    assert "'io' in every row" in raised(DataError, lambda: run(source, tmp_path / "work", columns=NAMED))
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows.csv"])
+def test_empty_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    raised(DataError, lambda: run(tmp_path / name, tmp_path / "work", columns=NAMED))
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("body,kind\n")
+    raised(DataError, lambda: run(tmp_path / "rows.csv", tmp_path / "work", columns=NAMED))
+    table = pyarrow.table({"body": pyarrow.array([], pyarrow.string())})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    raised(DataError, lambda: run(tmp_path / "rows.parquet", tmp_path / "work", columns={"text": "body"}))
+
+
+@pytest.mark.parametrize("value", [None, "", "   ", "\n", 3, 2.5, True, ["a"]])
+def test_texts_that_are_none_are_named_by_row(value: Any, tmp_path: Path) -> None:
+    rows = [{"text": "good"}, {"text": value}] if value is None or isinstance(value, str) else [{"text": value}] * 2
+    number = 2 if value is None or isinstance(value, str) else 1
+    source = write(tmp_path / "rows.parquet", rows)
+    assert f"row {number}" in raised(DataError, lambda: run(source, tmp_path / "work"))
+
+
+def test_nan_is_no_text(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.parquet", [{"text": float("nan")}])
+    assert "nothing in row 1" in raised(DataError, lambda: run(source, tmp_path / "work"))
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", " io", "io\n", 1.5])
+def test_labels_that_are_none_are_named_by_row(value: Any, tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": value}, {"text": "b", "label": value}]
+    source = write(tmp_path / "rows.parquet", rows)
+    assert "row 1 has no usable label" in raised(DataError, lambda: run(source, tmp_path / "work"))
+
+
+def test_whole_numbers_are_labels(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.parquet", [{"text": "a", "label": 3}, {"text": "b", "label": 10}])
+    facts, _ = run(source, tmp_path / "work")
+    assert facts.classes == {"10": 1, "3": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", b'{"text": "a"}\n{"text": \n'),
+        ("rows.parquet", b"PAR1 no parquet"),
+        ("rows.csv", b'a,b\n"x,1\n'),
+        ("rows.jsonl", b"\xff\xfe"),
+    ],
+)
+def test_files_that_cannot_be_parsed(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError):
+        run(tmp_path / name, tmp_path / "work", columns={"text": "text"})
+
+
+def test_other_formats_are_not_guessed(tmp_path: Path) -> None:
+    (tmp_path / "rows.pkl").write_bytes(b"x")
+    assert ".parquet" in raised(SourceError, lambda: run(tmp_path / "rows.pkl", tmp_path / "work"))
+
+
+def images(folder: Path, values: Sequence[Any], labels: Sequence[str] = ("a", "b")) -> Path:
+    return write(folder / "rows.parquet", [{"image": value, "label": label} for value, label in zip(values, labels, strict=True)])
+
+
+def test_images_as_lists_of_numbers(tmp_path: Path) -> None:
+    pixels = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    facts, out = run(images(tmp_path, pixels.tolist()), tmp_path / "work")
+    assert facts.image_shape == (1, 3, 4)
+    np.testing.assert_array_equal(np.array(read_columns(out, ["image"])["image"]).reshape(2, 3, 4), pixels)
+    flat, _ = run(images(tmp_path, pixels.reshape(2, -1).tolist()), tmp_path / "flat")
+    assert flat.image_shape == (12,)
+
+
+def test_images_as_png(tmp_path: Path) -> None:
+    from PIL import Image
+
+    colours = np.zeros((5, 4, 3), np.uint8)
+    colours[1, 2] = (255, 0, 51)
+    buffer = io.BytesIO()
+    Image.fromarray(colours).save(buffer, "PNG")
+    facts, out = run(images(tmp_path, [buffer.getvalue()] * 2), tmp_path / "work")
+    assert facts.image_shape == (3, 5, 4)
+    first = np.array(read_columns(out, ["image"])["image"][0]).reshape(3, 5, 4)
+    np.testing.assert_allclose(first[:, 1, 2], [1.0, 0.0, 0.2], atol=1e-6)
+    raised(DataError, lambda: run(images(tmp_path, [buffer.getvalue(), buffer.getvalue()[:40]]), tmp_path / "cut"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]],
+        [[1.0, float("nan")], [1.0, 2.0]],
+        [[1.0, float("inf")], [1.0, 2.0]],
+        [None, [1.0]],
+        [[], [1.0]],
+        [b"no picture", b"x"],
+    ],
+)
+def test_images_that_cannot_be_used(values: list[Any], tmp_path: Path) -> None:
+    assert "no usable image" in raised(DataError, lambda: run(images(tmp_path, values), tmp_path / "work"))
+
+
+def test_progress_reaches_the_end(tmp_path: Path) -> None:
+    progress = Recorder()
+    rows = [{"text": f"text {number}"} for number in range(10_000)]
+    run(write(tmp_path / "rows.jsonl", rows), tmp_path / "work", progress)
+    done = [update[0] for update in progress.updates if update[2] == "rows"]
+    assert done == sorted(done)
+    assert len(done) >= 3
+    assert done[-1] == 10_000

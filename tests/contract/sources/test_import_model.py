@@ -1,0 +1,163 @@
+"""Model folders as they come, and as nobody should trust them, through the pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tests.support.artifacts import context
+from tests.support.source_folders import WORDS, raised, write_bert_folder
+
+from stillhouse.errors import SourceError, UnsafeSource
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.sources.model import ImportModel, ImportModelConfig, ModelFacts
+
+
+def run(source: Path, work: Path, **config: Any) -> tuple[ModelFacts, Path]:
+    work.mkdir(exist_ok=True)
+    ctx = dataclasses.replace(context(work), source=source)
+    data = {"digest": "sha256:1", "task": "sentence-embedding", "maxLength": None, "labels": None, "image": None, "factory": None}
+    facts = ImportModel().run(ImportModelConfig.model_validate({**data, **config}), {}, ctx)
+    return facts, ctx.out
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_bert_folder(tmp_path / "model")
+
+
+def test_encoder_becomes_an_artifact_that_loads_and_gives_unit_vectors(folder: Path, tmp_path: Path) -> None:
+    facts, out = run(folder, tmp_path / "work")
+    assert (facts.kind, facts.pooling, facts.normalized_at_source, facts.licence) == ("torch-model", "mean", True, "apache-2.0")
+    assert (facts.dimension, facts.max_length, facts.vocabulary) == (32, 48, len(WORDS))
+    assert sorted(path.name for path in out.iterdir()) == [
+        "architecture.json", "config.json", "model.safetensors", "signature.json", "tokenizer.json",
+    ]  # fmt: skip
+    assert not any(path.is_symlink() for path in out.iterdir())
+    signature = Signature.read(out)
+    assert (signature.inputs, signature.output, signature.dimension) == (
+        ("input_ids", "attention_mask"),
+        "sentence_embedding",
+        32,
+    )
+    import torch
+
+    from stillhouse.passes.models.artifact import load
+
+    with torch.inference_mode():
+        output = load(out)(torch.tensor([[2, 5, 6, 3]]), torch.ones(1, 4, dtype=torch.long)).numpy()
+    assert output.shape == (1, 32)
+    assert np.linalg.norm(output) == pytest.approx(1, abs=1e-5)
+
+
+def test_same_source_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    first, second = run(folder, tmp_path / "a")[1], run(folder, tmp_path / "b")[1]
+    assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
+def test_classifier_keeps_its_labels_in_order(tmp_path: Path) -> None:
+    folder = write_bert_folder(tmp_path / "model", labels=("zebra", "ant", "cat"))
+    facts, out = run(folder, tmp_path / "work", task="text-classification")
+    assert facts.labels == Signature.read(out).labels == ("zebra", "ant", "cat")
+    facts, _ = run(folder, tmp_path / "again", task="text-classification", labels=("z", "a", "c"))
+    assert facts.labels == ("z", "a", "c")
+
+
+def test_encoder_asked_to_classify_says_that_the_head_is_missing(tmp_path: Path) -> None:
+    folder = write_bert_folder(tmp_path / "model", id2label={"0": "a", "1": "b"})
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work", task="text-classification"))
+    assert "no classification head" in text
+
+
+def test_shards_are_joined(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for name, part in shards.items():
+        save_file({key: tensors[key] for key in part}, folder / name)
+    index = {"metadata": {}, "weight_map": {key: name for name, part in shards.items() for key in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    _, out = run(folder, tmp_path / "work")
+    again = load_file(out / "model.safetensors")
+    assert all(np.array_equal(again[key], tensors[key]) for key in tensors)
+
+
+def test_missing_tensor_is_named(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layer.1.output.dense.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    assert "encoder.layer.1.output.dense.weight" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_tensor_of_another_shape_is_named(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["encoder.layer.0.output.dense.bias"] = np.zeros(31, np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    assert "[31]" in text
+    assert "[32]" in text
+
+
+def test_truncated_weights(folder: Path, tmp_path: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "truncated" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+class Touch:
+    """Unpickling this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_pickle_is_refused_and_never_run(name: str, folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Touch(tmp_path / "ran"), protocol=4))
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_of_the_model_is_refused_and_never_run(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "modeling.Evil"}}))
+    (folder / "modeling.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    (folder / "model.safetensors").symlink_to("../elsewhere.safetensors")
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+
+
+def test_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = write_bert_folder(tmp_path / "model", rows=len(WORDS) - 3)
+    assert "does not fit" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_pooling_that_is_not_supported(tmp_path: Path) -> None:
+    folder = write_bert_folder(tmp_path / "model", pooling="max")
+    assert "max_tokens" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_architecture_that_transformers_does_not_know(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "never-heard-of"}))
+    raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_length_beyond_the_models_positions(folder: Path, tmp_path: Path) -> None:
+    assert "at most 48" in raised(SourceError, lambda: run(folder, tmp_path / "work", maxLength=49))

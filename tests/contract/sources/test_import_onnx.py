@@ -1,0 +1,234 @@
+"""ONNX files from outside: what may come in, and every known way to reach out of the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.support.artifacts import context
+from tests.support.source_folders import raised
+from tests.support.tiny_model import write_tiny_model
+
+from stillhouse.errors import SourceError, UnsafeSource
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.sources.model import ImportModel, ImportModelConfig, ModelFacts
+
+
+def run(source: Path, work: Path, **config: Any) -> tuple[ModelFacts, Path]:
+    work.mkdir(exist_ok=True)
+    ctx = dataclasses.replace(context(work), source=source)
+    data = {"digest": "sha256:1", "task": "sentence-embedding", **config}
+    return ImportModel().run(ImportModelConfig.model_validate(data), {}, ctx), ctx.out
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_tiny_model(tmp_path / "model")
+    (tmp_path / "model" / "signature.json").unlink()
+    return tmp_path / "model"
+
+
+def change(folder: Path, edit: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(folder / "model.onnx")
+    edit(model)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def external(folder: Path, **record: str) -> None:
+    """Move the embedding table's bytes to `table.bin` and let the record say what the test wants."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        tensor = next(item for item in model.graph.initializer if item.name == "table")
+        (folder / "table.bin").write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in record.items():
+            tensor.external_data.add(key=key, value=value)
+
+    change(folder, edit)
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_onnx_becomes_an_artifact_with_the_same_outputs(as_file: bool, folder: Path, tmp_path: Path) -> None:
+    facts, out = run(folder / "model.onnx" if as_file else folder, tmp_path / "work", maxLength=16)
+    assert (facts.kind, facts.dimension, facts.max_length) == ("onnx-model", 16, 16)
+    assert sorted(path.name for path in out.iterdir()) == ["model.onnx", "signature.json", "tokenizer.json"]
+    feed = {"input_ids": np.array([[2, 5, 3]]), "attention_mask": np.ones((1, 3), np.int64)}
+    before, after = (onnxruntime.InferenceSession(path / "model.onnx").run(None, feed)[0] for path in (folder, out))
+    np.testing.assert_array_equal(before, after)
+    assert Signature.read(out).dimension == 16
+
+
+def test_classifier_takes_its_labels_from_the_configuration(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", task="text-classification", labels=("x", "y"))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"id2label": {"0": "no", "1": "yes"}}))
+    facts, _ = run(tmp_path / "model" / "model.onnx", tmp_path / "work", task="text-classification")
+    assert facts.labels == ("no", "yes")
+    text = raised(
+        SourceError, lambda: run(tmp_path / "model", tmp_path / "w2", task="text-classification", labels=("a", "b", "c"))
+    )
+    assert "3 labels" in text
+
+
+def test_image_model_with_its_own_input_name(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", task="image-classification", labels=("x", "y"))
+    image = {"height": 8, "width": 8, "channels": 3}
+    _, out = run(tmp_path / "model", tmp_path / "work", task="image-classification", labels=("x", "y"), image=image)
+    signature = Signature.read(out)
+    assert signature.inputs == ("pixels",)
+    assert signature.image is not None
+    assert signature.image.std == (1.0, 1.0, 1.0)
+
+
+def test_output_gets_its_name_and_paths_of_the_machine_go(folder: Path, tmp_path: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        model.graph.output[0].name = "pooled"
+        model.graph.node[-1].output[0] = "pooled"
+        model.graph.node[0].doc_string = "/home/someone/train.py(3)"
+        model.graph.node[0].metadata_props.add(key="trace", value="/home/someone/train.py")
+        model.doc_string = "/home/someone"
+
+    change(folder, edit)
+    _, out = run(folder, tmp_path / "work")
+    assert Signature.read(out).output == "sentence_embedding"
+    assert b"/home" not in (out / "model.onnx").read_bytes()
+
+
+def test_external_data_beside_the_model_is_taken_in(folder: Path, tmp_path: Path) -> None:
+    external(folder, location="table.bin", offset="0")
+    _, out = run(folder, tmp_path / "work")
+    assert not any(tensor.external_data for tensor in onnx.load(out / "model.onnx", load_external_data=False).graph.initializer)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"location": "../table.bin"},
+        {"location": "./table.bin"},
+        {"location": "sub/../../table.bin"},
+        {"location": "sub\\..\\table.bin"},
+        {"location": "/etc/hostname"},
+        {"location": "C:table.bin"},
+        {"location": "linked.bin"},
+        {"location": "missing.bin"},
+        {"location": ""},
+        {"location": ".."},
+        {"offset": "0"},
+        {"location": "table.bin", "basepath": "/etc"},
+        {"location": "table.bin", "model_path": "x"},
+    ],
+)
+def test_external_data_that_reaches_out(record: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    external(folder, **record)
+    (tmp_path / "table.bin").write_bytes((folder / "table.bin").read_bytes())
+    (folder / "linked.bin").symlink_to("../table.bin")
+    raised(UnsafeSource, lambda: run(folder / "model.onnx", tmp_path / "work"))
+
+
+def test_external_data_in_a_linked_folder(folder: Path, tmp_path: Path) -> None:
+    external(folder, location="table.bin")
+    (folder / "table.bin").rename(tmp_path / "table.bin")
+    (folder / "table.bin").symlink_to(tmp_path / "table.bin")
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+
+
+def test_a_key_given_twice(folder: Path, tmp_path: Path) -> None:
+    external(folder, location="table.bin")
+    change(folder, lambda model: model.graph.initializer[0].external_data.add(key="location", value="../x") and None)
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"offset": "4"},
+        {"offset": "-4"},
+        {"offset": "999999999999999999999"},
+        {"length": "4"},
+        {"length": "99999999"},
+        {"offset": "0x0"},
+        {"length": "٣"},
+    ],
+)
+def test_external_data_beyond_its_file(record: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    external(folder, location="table.bin", **record)
+    raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_external_data_hidden_in_a_subgraphs_constant(folder: Path, tmp_path: Path) -> None:
+    inner = numpy_helper.from_array(np.ones(3, np.float32), "inner")
+    inner.ClearField("raw_data")
+    inner.data_location = TensorProto.EXTERNAL
+    inner.external_data.add(key="location", value="../secret")
+    constant = helper.make_node("Constant", [], ["c"])
+    constant.attribute.append(helper.make_attribute("value", inner))
+    out = helper.make_tensor_value_info("c", TensorProto.FLOAT, [3])
+    branch = helper.make_graph([constant], "branch", [], [out])
+    change(
+        folder,
+        lambda model: model.graph.node.append(
+            helper.make_node("If", ["condition"], ["unused"], then_branch=branch, else_branch=branch)
+        ),
+    )
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+
+
+def test_operators_of_unknown_domains(folder: Path, tmp_path: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        model.graph.node[-1].domain = "com.example"
+        model.opset_import.append(helper.make_opsetid("com.example", 1))
+
+    change(folder, edit)
+    assert "com.example::LpNormalization" in raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+
+
+def test_operators_of_unknown_domains_inside_functions(folder: Path, tmp_path: Path) -> None:
+    inner = helper.make_node("Evil", ["x"], ["y"], domain="com.example")
+    function = helper.make_function("", "Wrap", ["x"], ["y"], [inner], [helper.make_opsetid("com.example", 1)])
+    change(folder, lambda model: model.functions.append(function))
+    raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
+
+
+def test_operator_that_onnx_does_not_know(folder: Path, tmp_path: Path) -> None:
+    change(folder, lambda model: setattr(model.graph.node[-1], "op_type", "LpNormalisation"))
+    assert "LpNormalisation" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_opset_of_the_future(folder: Path, tmp_path: Path) -> None:
+    change(folder, lambda model: setattr(model.opset_import[0], "version", 99))
+    assert "opset 99" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04."])
+def test_files_that_are_no_onnx(content: bytes, folder: Path, tmp_path: Path) -> None:
+    (folder / "model.onnx").write_bytes(content)
+    raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_truncated_file(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "model.onnx").read_bytes()
+    for share in (0.3, 0.6, 0.95):
+        (folder / "model.onnx").write_bytes(whole[: int(len(whole) * share)])
+        raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_graph_whose_inputs_are_no_texts(folder: Path, tmp_path: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        model.graph.input[0].name = model.graph.node[0].input[1] = "tokens"
+
+    change(folder, edit)
+    assert "tokens" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_several_graphs_need_a_choice(folder: Path, tmp_path: Path) -> None:
+    (folder / "other.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    assert "other.onnx" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    run(folder / "other.onnx", tmp_path / "work")
