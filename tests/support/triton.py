@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.tiny_model import write_tiny_model
+
 from stillhouse.inference.signature import Signature
 from stillhouse.triton.platform import check_platform
 from stillhouse.triton.repository import render
@@ -14,7 +16,6 @@ from stillhouse.triton.runtimes import Runtime, runtime
 from stillhouse.triton.server import ServerHandle, ServerOptions, start
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 from stillhouse.triton.writer import write
-from tests.support.tiny_model import write_tiny_model
 
 __all__ = ["Site", "build", "missing", "running"]
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.tiers import require
+from tests.support.triton import Site, build, missing, running
+
 from stillhouse.clients.triton import TritonClient
 from stillhouse.inference.engine import Engine
 from stillhouse.triton.server import ServerHandle
-from tests.support.tiers import require
-from tests.support.triton import Site, build, missing, running
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,15 +11,16 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from tests.support.tiny_model import IMAGE
+from tests.support.triton import build, running
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.utils import InferenceServerException
+
 from stillhouse.clients.triton import TritonClient, pack_strings
 from stillhouse.errors import DataError, ServerError
 from stillhouse.inference.engine import Engine
 from stillhouse.triton.server import ServerHandle
 from stillhouse.triton.settings import ServeSettings
-from tests.support.triton import Site, build, running
-from tests.support.tiny_model import IMAGE
-from tritonclient.grpc import service_pb2 as pb
-from tritonclient.utils import InferenceServerException
 
 TEXTS = ["open the file", "a", "return the list of path name value", "", "unseen Wörter", "read write " * 40]
 
@@ -174,9 +175,7 @@ def test_http_is_closed(server: ServerHandle) -> None:
 
 
 def test_classifier_and_response_cache(tmp_path: Path, cache: Path) -> None:
-    site = build(
-        tmp_path, cache, serve=ServeSettings(response_cache=True), model={"task": "text-classification"}, metrics=True
-    )
+    site = build(tmp_path, cache, serve=ServeSettings(response_cache=True), model={"task": "text-classification"}, metrics=True)
     engine = Engine(site.artifact)
     with running(site) as server, TritonClient(server.address) as client:
         for _ in range(3):

@@ -16,6 +16,7 @@ from stillhouse.errors import ServerError
 __all__ = ["ServerHandle", "attach"]
 
 _LOG_LINES = 20
+_LINE_WIDTH = 400
 # Triton 2.51 says this when every request under way is answered. What follows is the unloading of its instances, a
 # second each, in which it answers NOT_FOUND to living connections: there is nothing more to wait for.
 _NOTHING_UNDER_WAY = "All models are stopped, unloading models"
@@ -26,7 +27,8 @@ _FLUSH_S = 0.1  # for the last answers to leave the process
 class ServerHandle:
     """One Triton process. `create_time` (seconds since the epoch, by the kernel) tells it from a later one of that pid.
 
-    `server_id` is what the server answers to a metadata request. Ports of None are turned off.
+    `server_id` is what the server answers to a metadata request. Ports of None are turned off. `backends` is how many
+    processes of the backend ran when the server was ready.
     """
 
     pid: int
@@ -39,6 +41,7 @@ class ServerHandle:
     model: str
     digest: str
     server_id: str
+    backends: int = 0
 
     @property
     def address(self) -> str:
@@ -57,28 +60,55 @@ class ServerHandle:
             process = psutil.Process(self.pid)
             # create_time is rounded to the clock tick by the kernel, hence the tolerance.
             same = abs(process.create_time() - self.create_time) < 1.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
         except psutil.NoSuchProcess:
             return False
 
     def check(self) -> None:
-        """Raise if the server has died.
+        """Raise if the server, or a process of its backend, has died.
+
+        Triton 2.51 does not start a backend's process again: the requests dealt to it fail, a second each, while the
+        server goes on saying that it is ready.
 
         Raises:
             ServerError: with the exit status, where it is known, and the last lines of the log.
         """
         if not self.alive():
             raise self.death(_reap(self.pid))
+        running = self.count_backends()
+        if running < self.backends:
+            raise ServerError(
+                f"{self.backends - running} of {self.backends} backend processes of {self.model} died",
+                field=self.address,
+                found=self._last_words(),
+                fix=f"start it again: still down {self.model}; still up FILE (out of memory? fewer serve.instances)",
+            )
+
+    def count_backends(self) -> int:
+        """Return how many processes of the backend are running now."""
+        import psutil
+
+        try:
+            children = psutil.Process(self.pid).children()
+            return sum(1 for child in children if child.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return 0
 
     def death(self, status: str) -> ServerError:
         """Return the error that says how the server ended and what it said last."""
-        lines = self.tail()
         return ServerError(
             f"the server of {self.model} is not running any more ({status})",
             field=self.address,
-            found="the last lines of its log:\n" + "\n".join(f"    {line}" for line in lines) if lines else "no log",
+            found=self._last_words(),
             fix=f"still logs {self.model}; start it again: still up FILE",
         )
+
+    def _last_words(self) -> str:
+        """Return the log's last lines without the tables of options, in which the reason would drown."""
+        lines = [line for line in self.tail(200) if not line.startswith("+")]
+        lines = [line for line in lines if not line.startswith("|") or "UNAVAILABLE" in line]
+        shown = [f"    {line[:_LINE_WIDTH].rstrip()}" for line in lines if line.strip()][-_LOG_LINES:]
+        return "\n".join(["the last lines of its log:", *shown]) if shown else "nothing in its log"
 
     def tail(self, lines: int = _LOG_LINES) -> list[str]:
         """Return the log's last lines, at most 64 KiB of them."""

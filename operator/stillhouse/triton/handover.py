@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import StillhouseError, UsageError
@@ -64,7 +64,7 @@ def take_over(old: ServerHandle, options: ServerOptions) -> HandOver:
     except BaseException:
         new.stop(2.0)
         raise
-    return HandOver(new, old, steered)
+    return HandOver(replace(new, backends=new.count_backends()), old, steered)
 
 
 def drain(done: HandOver, timeout_s: float = 60.0, progress: Callable[[int], None] | None = None) -> bool:

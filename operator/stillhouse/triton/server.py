@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillhouse.clients.inference import InferenceClient
@@ -61,10 +61,10 @@ def start(options: ServerOptions) -> ServerHandle:
     try:
         wait_until_ready(handle, options.start_timeout_s)
         _require_alone(handle)
+        return replace(handle, backends=handle.count_backends())
     except BaseException:  # also Ctrl-C: no server is left behind that nobody knows of
         handle.stop(2.0)
         raise
-    return handle
 
 
 def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
@@ -126,7 +126,7 @@ def wait_until_ready(handle: ServerHandle, timeout_s: float) -> None:
     raise ServerError(
         f"the server did not get ready within {timeout_s:g} s",
         field=handle.address,
-        found="the last lines of its log:\n" + "\n".join(f"    {line}" for line in handle.tail()),
+        found="\n".join(handle.tail()),
         fix=f"still logs {handle.model}",
     )
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from stillhouse.inference.buckets import BucketPolicy, padded_tokens, split
 
 LENGTHS = st.lists(st.integers(1, 512), max_size=40)
@@ -39,7 +40,7 @@ def test_no_contiguous_split_is_cheaper(lengths: list[int], policy: BucketPolicy
     for count in range(len(order)):
         for cuts in combinations(range(1, len(order)), count):
             edges = [0, *cuts, len(order)]
-            parts = [order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+            parts = [order[a:b] for a, b in pairwise(edges)]
             if all(len(part) <= policy.max_rows for part in parts):
                 cheapest = min(cheapest, total(lengths, parts, policy))
     assert total(lengths, split(lengths, policy), policy) == pytest.approx(cheapest)

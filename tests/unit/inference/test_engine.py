@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.tiny_model import IMAGE, WORDS, write_tiny_model
+
 from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.buckets import BucketPolicy
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.image import decode_image, normalise
 from stillhouse.inference.postprocess import softmax, top_labels
 from stillhouse.inference.text import decode_utf8
-from tests.support.tiny_model import IMAGE, WORDS, write_tiny_model
 
 TEXTS = ["open the file", "a", "return the list of path name value", "", "unseen words here", "read write read write read"]
 
@@ -116,7 +117,7 @@ def test_files_are_decoded_to_unit_range(kind: str) -> None:
     Image.new("RGB", (16, 12), (255, 0, 128)).save(file, kind)
     pixels = decode_image(file.getvalue(), IMAGE)
     assert pixels.shape == (3, 8, 8)
-    np.testing.assert_allclose(pixels.mean(axis=(1, 2)), [1, 0, 128 / 255], atol=0.02)
+    np.testing.assert_allclose(pixels.mean(axis=(1, 2)), np.array([1, 0, 128 / 255]), atol=0.02)
 
 
 def test_damaged_artifacts_are_user_errors(tmp_path: Path) -> None:

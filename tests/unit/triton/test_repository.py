@@ -8,6 +8,8 @@ import pytest
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
+from tritonclient.grpc import model_config_pb2 as pb
+
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.triton.profile import Profile, choose
@@ -15,14 +17,11 @@ from stillhouse.triton.repository import LinkTo, Repository, render
 from stillhouse.triton.runtimes import RUNTIMES, runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 from stillhouse.triton.writer import write
-from tritonclient.grpc import model_config_pb2 as pb
 
 RUNTIME = runtime("triton-ort-cpu")
 EMBEDDING = Signature("sentence-embedding", ("input_ids", "attention_mask"), "sentence_embedding", 384, max_length=64)
 CLASSIFIER = replace(EMBEDDING, task="text-classification", output="logits", dimension=2, labels=("no", "jä"))
-IMAGES = Signature(
-    "image-classification", ("pixels",), "logits", 2, labels=("0", "1"), image=ImageSpec(8, 9, 1, (0.5,), (0.5,))
-)
+IMAGES = Signature("image-classification", ("pixels",), "logits", 2, labels=("0", "1"), image=ImageSpec(8, 9, 1, (0.5,), (0.5,)))
 
 
 def view(signature: Signature, folder: Path = Path("artifact")) -> ArtifactView:
@@ -167,9 +166,7 @@ def test_profiles(cpus: float, model_bytes: int, expected: Profile) -> None:
     assert choose(cpus, model_bytes) == expected
 
 
-@given(
-    st.floats(0.05, 256), st.integers(0, 1 << 34), st.none() | st.integers(1, 8), st.none() | st.integers(1, 8)
-)
+@given(st.floats(0.05, 256), st.integers(0, 1 << 34), st.none() | st.integers(1, 8), st.none() | st.integers(1, 8))
 def test_a_profile_never_takes_more_threads_than_cpus_unless_told_to(
     cpus: float, model_bytes: int, instances: int | None, threads: int | None
 ) -> None:

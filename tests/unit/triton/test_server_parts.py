@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stillhouse.clients.inference import Answer, FakeInferenceClient
 from stillhouse.clients.triton import pack_strings, unpack_strings
 from stillhouse.errors import ServerError, UsageError
@@ -23,7 +24,9 @@ from stillhouse.triton.process import spawn
 from stillhouse.triton.runtimes import runtime
 
 RUNTIME = runtime("triton-ort-cpu")
-PLACES = Installation(*(Path("/opt") / name for name in "binary backends stub caches libs libpython packages source".split()))
+PLACES = Installation(
+    *(Path("/opt") / name for name in ["binary", "backends", "stub", "caches", "libs", "libpython", "packages", "source"])
+)
 
 
 def line(**changes: object) -> list[str]:
@@ -237,7 +240,10 @@ def test_the_fake_counts_like_a_server() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("stillhouse.triton.repository", ["kopf", "kubernetes", "torch", "onnxruntime", "grpc", "numpy", "stillhouse.clients.triton"]),
+        (
+            "stillhouse.triton.repository",
+            ["kopf", "kubernetes", "torch", "onnxruntime", "grpc", "numpy", "stillhouse.clients.triton"],
+        ),
         ("stillhouse.triton", ["numpy", "grpc", "tritonclient"]),
         ("stillhouse.inference", ["numpy", "onnxruntime", "tokenizers"]),
         ("stillhouse.inference.engine", ["onnxruntime", "tokenizers", "torch", "numpy"]),

@@ -1,0 +1,244 @@
+"""The gate with the real server: which candidate is taken, what is said when none is, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import save_file
+from tests.support.artifacts import Recorder, context
+from tests.support.plans import plan_of
+from tests.support.tiny_model import WORDS, write_tiny_model
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.errors import DataError, GateFailed, GateInconclusive, ServerError
+from stillhouse.inference.engine import Engine
+from stillhouse.passes.base import Artifact, Context
+from stillhouse.passes.evaluate.gate import Gate, GateConfig, GateFacts
+from stillhouse.passes.sources.dataset import Description
+
+ROWS = 60
+SAME, OTHER = 0, 1
+
+
+def texts(seed: int, rows: int = ROWS) -> list[str]:
+    """Return sentences of the tiny vocabulary, no two alike."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS[4:], 6)) + f" {seed}x{n}" for n in range(rows)]
+
+
+QUERIES = texts(1)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate lays out its backend in the user's cache: give it one that the tests of this file share."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "gate-cache"))
+
+
+def model(folder: Path, seed: int, **more: Any) -> Artifact:
+    """Write a tiny model; equal seeds give equal answers."""
+    write_tiny_model(folder, seed=seed, **more)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return Artifact(f"sha256:{seed:064d}", "onnx-model", folder, size, {"exporter": "tiny"})
+
+
+def dataset(folder: Path, **columns: list[Any]) -> Artifact:
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "data.parquet")
+    Description(tuple(columns), ROWS, "sha256:0", "sha256:1").write(folder)
+    return Artifact("sha256:" + "d" * 64, "dataset", folder, 1)
+
+
+def reference(folder: Path, teacher: Artifact) -> Artifact:
+    """Return what the teacher says: the tiny model with seed SAME is the teacher."""
+    folder.mkdir()
+    save_file({"text": Engine(teacher.path).embed(QUERIES)}, str(folder / "outputs.safetensors"))
+    return Artifact("sha256:" + "e" * 64, "measurement", folder, 1)
+
+
+def config(*precisions: str, **changes: Any) -> GateConfig:
+    """Return a gate's configuration as planning writes it, with another ladder and other limits."""
+    planned = dict(plan_of("text", {"spec.serve": {"resources": {"limits": {"cpu": "1"}}}}).step("gate/gate").config)
+    base = {"metrics": [], "limits": {}, "repeats": 1, "load": {"concurrency": 2, "requests": 60}}
+    return GateConfig.model_validate({**planned, **base, "candidates": list(precisions), **changes})
+
+
+def cosine(limit: float) -> list[dict[str, Any]]:
+    return [{"name": "cosine", "min": limit, "max": None, "of": "absolute"}]
+
+
+def inputs(tmp_path: Path, *seeds: int, **more: Artifact) -> dict[str, Artifact]:
+    """Return candidates with these seeds, the gate's data and the teacher's reference."""
+    teacher = model(tmp_path / "teacher", SAME)
+    return {
+        **{f"candidate-{n}": model(tmp_path / f"candidate-{n}", seed) for n, seed in enumerate(seeds)},
+        "data": dataset(tmp_path / "data", text=QUERIES),
+        "reference": reference(tmp_path / "reference", teacher),
+        **more,
+    }
+
+
+def run(tmp_path: Path, settings: GateConfig, given: Mapping[str, Artifact]) -> tuple[GateFacts, Context, Recorder]:
+    progress = Recorder()
+    ctx = context(tmp_path / "run", progress)
+    return Gate().run(settings, given, ctx), ctx, progress
+
+
+def servers() -> list[int]:
+    """Return the servers that this process has started and that are still there."""
+    return [child.pid for child in psutil.Process(os.getpid()).children(recursive=True) if "tritonserver" in child.name()]
+
+
+def test_the_first_candidate_that_meets_every_limit_is_taken(tmp_path: Path) -> None:
+    given = inputs(tmp_path, SAME, OTHER)
+    facts, ctx, progress = run(tmp_path, config("int8", "fp32", metrics=cosine(0.99), limits={"size": 2**20}), given)
+
+    assert (facts.precision, facts.model, facts.rows) == ("int8", given["candidate-0"].digest, ROWS)
+    assert [each["precision"] for each in facts.candidates] == ["int8"]  # the second one was not even started
+    figures = facts.candidates[0]["figures"]
+    assert figures["cosine"]["estimate"] == pytest.approx(1.0, abs=1e-3)
+    assert figures["throughput"]["estimate"] > 0
+    assert figures["latencyP50"]["low"] <= figures["latencyP50"]["estimate"] <= figures["latencyP50"]["high"]
+    assert any("cosine" in note for note in progress.notes)
+    assert {path.name for path in ctx.out.iterdir()} == {"model.onnx", "signature.json", "tokenizer.json", "receipt.json"}
+    assert (ctx.out / "model.onnx").read_bytes() == (given["candidate-0"].path / "model.onnx").read_bytes()
+    receipt = json.loads((ctx.out / "receipt.json").read_text())
+    assert receipt["model"] == facts.model
+    assert receipt["facts"] == {"exporter": "tiny"}
+    assert receipt["parents"] == {role: artifact.digest for role, artifact in given.items()}
+    assert servers() == []
+
+
+def test_a_candidate_that_fails_gives_way_to_the_next_and_its_figures_are_kept(tmp_path: Path) -> None:
+    given = inputs(tmp_path, OTHER, SAME)
+    facts, ctx, _ = run(tmp_path, config("int8", "fp32", metrics=cosine(0.99)), given)
+
+    assert facts.precision == "fp32"
+    assert [(each["precision"], each["outcome"]) for each in facts.candidates] == [("int8", "failed"), ("fp32", "passed")]
+    assert "missed by" in facts.candidates[0]["checks"][0]["text"]
+    assert (ctx.out / "model.onnx").read_bytes() == (given["candidate-1"].path / "model.onnx").read_bytes()
+    assert len(json.loads((ctx.out / "receipt.json").read_text())["gate"]) == 2
+
+
+LIMITS: list[tuple[str, dict[str, Any], str]] = [
+    ("quality", {"metrics": cosine(0.999)}, "cosine"),
+    ("latency", {"limits": {"latencyP50": 1e-6}}, "latencyP50"),
+    ("throughput", {"limits": {"throughput": 1e8}}, "throughput"),
+    ("size", {"limits": {"size": 100.0}}, "size"),
+]
+
+
+@pytest.mark.parametrize(("changes", "name"), [each[1:] for each in LIMITS], ids=[each[0] for each in LIMITS])
+def test_a_limit_that_is_missed_is_named_with_how_much(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
+    given = inputs(tmp_path, OTHER)
+    with pytest.raises(GateFailed) as refused:
+        run(tmp_path, config("int8", **changes), given)
+
+    problem = refused.value.problem
+    assert refused.value.exit_code == 3
+    assert problem.found.startswith(f"int8: {name} ")
+    assert "missed by" in problem.found
+    assert "of the limit" in problem.found
+    assert [check["name"] for check in refused.value.report[0]["checks"] if check["outcome"] == "failed"] == [name]
+    assert {"latencyP50", "throughput"} <= set(refused.value.report[0]["figures"])
+    assert list((tmp_path / "run" / "out").iterdir()) == []
+    assert servers() == []
+
+
+def test_a_limit_inside_the_interval_is_too_noisy_to_tell(tmp_path: Path) -> None:
+    given = inputs(tmp_path, OTHER)
+    student, teacher = Engine(given["candidate-0"].path), Engine(tmp_path / "teacher")
+    mean = float((student.embed(QUERIES) * teacher.embed(QUERIES)).sum(axis=1).mean())
+
+    with pytest.raises(GateInconclusive) as refused:
+        run(tmp_path, config("int8", metrics=cosine(mean)), given)
+    assert refused.value.exit_code == 4
+    assert "too noisy to tell" in refused.value.problem.found
+    assert "spec.gate.data" in refused.value.problem.fix
+    assert refused.value.report[0]["outcome"] == "inconclusive"
+    assert list((tmp_path / "run" / "out").iterdir()) == []
+
+
+def test_a_clear_pass_after_a_noisy_candidate_is_taken(tmp_path: Path) -> None:
+    given = inputs(tmp_path, OTHER, SAME)
+    student, teacher = Engine(given["candidate-0"].path), Engine(tmp_path / "teacher")
+    mean = float((student.embed(QUERIES) * teacher.embed(QUERIES)).sum(axis=1).mean())
+    facts, _, _ = run(tmp_path, config("int8", "fp32", metrics=cosine(mean)), given)
+    assert facts.precision == "fp32"
+    assert facts.candidates[0]["outcome"] == "inconclusive"
+
+
+def test_without_a_gate_the_first_candidate_that_starts_is_taken(tmp_path: Path) -> None:
+    given = {"candidate-0": model(tmp_path / "candidate-0", OTHER), "candidate-1": model(tmp_path / "candidate-1", SAME)}
+    planned = plan_of("text", {"spec.gate": None}).step("gate/gate").config
+    settings = GateConfig.model_validate({**planned, "candidates": ["int8", "fp32"]})
+    facts, _, _ = run(tmp_path, settings, given)
+    assert (facts.precision, facts.rows) == ("int8", 0)
+    assert facts.candidates[0]["figures"] == {}
+
+
+def test_a_classifier_is_held_against_labels(tmp_path: Path) -> None:
+    candidate = model(tmp_path / "candidate-0", SAME, task="text-classification")
+    engine = Engine(candidate.path)
+    guessed = [engine.signature.labels[int(row.argmax())] for row in engine.predict(QUERIES)]
+    given = {"candidate-0": candidate, "data": dataset(tmp_path / "data", text=QUERIES, label=guessed)}
+    metrics = [
+        {"name": "accuracy", "min": 0.99, "max": None, "of": "absolute"},
+        {"name": "log-loss", "min": None, "max": 5.0, "of": "absolute"},
+    ]
+    facts, _, _ = run(tmp_path, config("fp32", task="text-classification", metrics=metrics), given)
+    assert facts.candidates[0]["figures"]["accuracy"]["estimate"] == 1.0
+
+
+def test_a_response_cache_does_not_answer_for_the_model(tmp_path: Path) -> None:
+    """The load repeats the gate's rows; with the cache, all but the first round would come from memory."""
+    serve = {**config("int8").serve, "responseCache": True}
+    run(tmp_path, config("int8", serve=serve), inputs(tmp_path, SAME))
+    text = (tmp_path / "run" / "scratch" / "int8" / "repository" / "candidate" / "config.pbtxt").read_text()
+    assert "response_cache" not in text
+
+
+def test_rows_that_the_model_was_trained_on_are_refused_before_a_server_starts(tmp_path: Path) -> None:
+    given = inputs(tmp_path, SAME, training=dataset(tmp_path / "training", text=["other", QUERIES[7].upper()]))
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, config("int8", metrics=cosine(0.5)), given)
+    assert refused.value.problem.field == "spec.gate.data"
+    assert not (tmp_path / "run" / "scratch" / "int8").exists()
+
+
+def test_a_model_that_cannot_be_loaded_says_what_the_server_said(tmp_path: Path) -> None:
+    given = inputs(tmp_path, SAME)
+    (given["candidate-0"].path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ServerError) as refused:
+        run(tmp_path, config("int8", metrics=cosine(0.5)), given)
+    assert str(refused.value)
+    assert list((tmp_path / "run" / "out").iterdir()) == []
+    assert servers() == []
+
+
+def test_a_revision_is_an_artifact_of_the_store(tmp_path: Path) -> None:
+    """Hard links to a read-only object become a read-only object; neither harms the other."""
+    store = LocalStore(tmp_path / "store")
+    folder = store.objects.new_dir()
+    write_tiny_model(folder, seed=SAME)
+    digest, size = store.objects.put(folder, "onnx-model")
+    given = {"candidate-0": Artifact(digest, "onnx-model", store.objects.path(digest), size)}
+    ctx = Context(store.objects.new_dir(), store.scratch("0" * 64), 1, 0, Recorder())
+    settings = GateConfig.model_validate(
+        {**plan_of("text", {"spec.gate": None}).step("gate/gate").config, "candidates": ["fp32"]}
+    )
+    Gate().run(settings, given, ctx)
+    revision, _ = store.objects.put(ctx.out, "revision")
+    assert store.objects.check(revision, full=True) == ""
+    assert store.objects.check(digest, full=True) == ""
+    store.objects.drop(digest)
+    assert LocalStore(store.root).objects.check(revision, full=True) == ""
