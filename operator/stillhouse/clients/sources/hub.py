@@ -68,14 +68,14 @@ def fetch_repository(rest: str, folder: Path | None, uri: str) -> tuple[Path, st
     patterns = list(PATTERNS)
     try:
         if constants.HF_HUB_OFFLINE:
-            path = Path(snapshot_download(**options, revision=revision, local_files_only=True, allow_patterns=patterns))
+            path = _from_cache({**options, "revision": revision}, patterns)
         else:
             info = huggingface_hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, timeout=30)
             names = [item.rfilename for item in info.siblings or ()]
             _refuse_pickle_only(names, uri)
             if any(name.endswith(".safetensors") and "/" not in name for name in names):
                 # Many repositories add a dozen ONNX variants of the same weights.
-                patterns = [pattern for pattern in patterns if ".onnx" not in pattern]
+                patterns = _without_graphs(patterns)
             path = Path(snapshot_download(**options, revision=info.sha, allow_patterns=patterns))
     except UnsafeSource:
         raise
@@ -83,6 +83,22 @@ def fetch_repository(rest: str, folder: Path | None, uri: str) -> tuple[Path, st
         raise _explain(error, repository, revision, uri) from error
     commit = path.name if _COMMIT.fullmatch(path.name) else ""
     return path, commit, f"hf://{repository}@{commit or revision}"
+
+
+def _without_graphs(patterns: list[str]) -> list[str]:
+    return [pattern for pattern in patterns if ".onnx" not in pattern]
+
+
+def _from_cache(options: dict[str, Any], patterns: list[str]) -> Path:
+    """Return the cached snapshot; it lacks the ONNX variants when the repository has safetensors as well."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(**options, local_files_only=True, allow_patterns=patterns))
+    except Exception as error:
+        if type(error).__name__ != "IncompleteSnapshotError":
+            raise
+        return Path(snapshot_download(**options, local_files_only=True, allow_patterns=_without_graphs(patterns)))
 
 
 def _refuse_pickle_only(names: list[str], uri: str) -> None:
@@ -108,7 +124,7 @@ def _explain(error: Exception, repository: str, revision: str, uri: str) -> Sour
         message, fix = "the repository is not there, or is not open to you", "check the name; for a private one set HF_TOKEN"
     elif kind == "RevisionNotFoundError":
         message, fix = f"the repository has no revision {revision}", f"leave it out, or name a commit: hf://{repository}@COMMIT"
-    elif kind in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
+    elif kind in ("IncompleteSnapshotError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"):
         message, fix = (
             "the hub cannot be reached and the model is not in the cache",
             "go online once, or name a local folder: file://",
