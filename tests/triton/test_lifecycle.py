@@ -185,7 +185,7 @@ def test_a_request_waiting_too_long_is_refused(tmp_path: Path, cache: Path) -> N
 def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path) -> None:
     """Cancelled and expired requests leave the queue: the model runs fewer rows than were asked for."""
     serve = ServeSettings(max_batch_size=1, instances=1, warmup=False)
-    site = build(tmp_path, cache, serve=serve, model={"work": 1500})
+    site = build(tmp_path, cache, serve=serve, model={"work": 300})
     with running(site) as server, TritonClient(server.address) as client, grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -195,13 +195,13 @@ def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path) -> None:
         request = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[b"\x01\0\0\0a"])
         request.inputs.add(name="TEXT", datatype="BYTES", shape=[1, 1])
         before = client.statistics("tiny").inferences
-        futures = [call.future(request, timeout=60) for _ in range(100)]
+        futures = [call.future(request, timeout=60) for _ in range(60)]
         futures[0].result()
         for future in futures[1:]:
             future.cancel()
         client.infer_texts("tiny", ["a"])
         ran = client.statistics("tiny").inferences - before
-    assert 2 <= ran < 60
+    assert 2 <= ran < 40
 
 
 class Load:
@@ -244,7 +244,7 @@ class Load:
             digest = str(answer.provenance[0]["digest"])
             self.answered[digest] = self.answered.get(digest, 0) + 1
         except Exception as error:
-            self.failures.append(repr(error))
+            self.failures.append(str(error))
 
 
 def test_a_new_version_takes_the_port_over_without_a_failed_request(tmp_path: Path, cache: Path) -> None:

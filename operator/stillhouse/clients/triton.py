@@ -44,7 +44,8 @@ def channel_options(retries: int = RETRIES) -> list[tuple[str, Any]]:
         ]
     return [
         ("grpc.service_config", json.dumps(config)),
-        ("grpc.enable_retries", 1 if retries else 0),
+        # Also without a policy: a request that never reached a server which is closing its connection is sent again.
+        ("grpc.enable_retries", 1),
         ("grpc.max_send_message_length", _MAX_MESSAGE),
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.initial_reconnect_backoff_ms", 50),

@@ -142,7 +142,7 @@ def test_damaged_artifacts_are_user_errors(tmp_path: Path) -> None:
 
 def test_softmax_survives_large_logits() -> None:
     values = softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]], np.float32))
-    np.testing.assert_allclose(values, [[0.5, 0.5], [0, 1]], atol=1e-6)
+    np.testing.assert_allclose(values, np.array([[0.5, 0.5], [0, 1]]), atol=1e-6)
     assert top_labels(values, ("a", "b")) == ["a", "b"]
 
 

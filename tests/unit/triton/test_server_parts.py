@@ -160,7 +160,8 @@ def test_a_server_can_die_with_its_parent(tmp_path: Path) -> None:
     source = Path(steering.__file__).parents[2]
     code = (
         f"import sys;sys.path.insert(0,{str(source)!r});from pathlib import Path;from stillhouse.triton.process import spawn;"
-        f"print(*spawn([sys.executable,'-c','print(1,flush=True);import time;time.sleep(60)'],{{}},Path({str(log)!r}),die_with_parent=True),flush=True);"
+        "child=[sys.executable,'-c','print(1,flush=True);import time;time.sleep(60)'];"
+        f"print(*spawn(child,{{}},Path({str(log)!r}),die_with_parent=True),flush=True);"
         "import time;time.sleep(60)"
     )
     with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as parent:
@@ -186,7 +187,7 @@ def test_the_filter_is_four_instructions() -> None:
 
 def test_connections_are_steered_to_the_later_listeners() -> None:
     """The kernel does it between sockets of this process, without a server."""
-    sockets = []
+    sockets: list[socket.socket] = []
     for _ in range(4):
         item = socket.socket()
         item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -222,7 +223,7 @@ def test_steering_says_so_when_it_cannot() -> None:
 
 
 def test_doctor_names_the_way_out_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform.platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.31"))
     with pytest.raises(ServerError) as caught:
         platform.require_platform()
     assert "2.31" in caught.value.problem.found
