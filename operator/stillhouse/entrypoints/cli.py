@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `still` and return its exit code (documented in `still --help`)."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal was closed; `nohup` has set SIG_IGN
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         result: Any = app.main(args=None if arguments is None else list(arguments), standalone_mode=False)
         return int(result) if isinstance(result, int) else 0

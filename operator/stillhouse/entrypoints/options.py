@@ -71,7 +71,7 @@ def parse_sources(values: tuple[str, ...]) -> dict[str, str]:
 def emit(data: Any, output: str, text: Callable[[], None]) -> None:
     """Print `data` as JSON or YAML, or call `text` to print it for people."""
     if output == "json":
-        click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
     elif output == "yaml":
         import yaml
 

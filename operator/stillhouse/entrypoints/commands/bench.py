@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,9 +35,8 @@ def command(name: str, concurrency: int, requests: int, texts: Path | None, outp
     from stillhouse.entrypoints.local.benching import bench
     from stillhouse.entrypoints.local.text import interval
 
-    with click.progressbar(
-        length=requests + requests // 4, label="requests", hidden=output != "text", file=click.get_text_stream("stderr")
-    ) as bar:
+    bar: Any = click.progressbar(length=requests + requests // 4, label="requests", hidden=output != "text", file=sys.stderr)
+    with bar:
         data = bench(name, concurrency=concurrency, requests=requests, texts=texts, advance=bar.update)
 
     def text() -> None:

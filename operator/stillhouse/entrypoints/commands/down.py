@@ -19,6 +19,7 @@ def command(name: str) -> None:
       still down docstring-search
     """
     from stillhouse.clients.store.local import LocalStore
+    from stillhouse.clients.store.locks import Busy
     from stillhouse.entrypoints.local import servers
     from stillhouse.errors import UsageError
     from stillhouse.settings import load_settings
@@ -32,5 +33,10 @@ def command(name: str) -> None:
             allowed=", ".join(store.model_names()) or "none yet",
             fix="still status",
         )
-    stopped = servers.stop(store, name)
+    try:
+        with store.model(name, wait=False):
+            stopped = servers.stop(store, name)
+    except Busy as busy:
+        stopped = servers.stop(store, name, orphans=False)
+        click.echo(f"process {busy.holder} is building or starting {name}; Ctrl-C there stops that", err=True)
     click.echo(f"{name}: stopped" if stopped else f"{name}: was not being served")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 from stillhouse.entrypoints.options import emit, output_option
@@ -25,6 +27,7 @@ def command(dry_run: bool, names: tuple[str, ...], output: str) -> None:
 
     from stillhouse.clients.store.gc import collect
     from stillhouse.clients.store.local import LocalStore
+    from stillhouse.clients.store.locks import Busy
     from stillhouse.entrypoints.local import servers
     from stillhouse.entrypoints.local.state import kept
     from stillhouse.entrypoints.local.text import size
@@ -34,12 +37,20 @@ def command(dry_run: bool, names: tuple[str, ...], output: str) -> None:
     store = LocalStore(load_settings().home)
     for name in names:
         if name not in store.model_names():
-            raise UsageError("there is no such model", field="--forget", found=name, allowed=", ".join(store.model_names()))
-        if servers.find(store, name) is not None:
-            raise UsageError("the model is being served", field="--forget", found=name, fix=f"still down {name}")
-        if not dry_run:
-            store.forget_model(name)
-    keys, digests = kept(store)
+            known = ", ".join(store.model_names()) or "none yet"
+            raise UsageError("there is no such model", field="--forget", found=name, allowed=known, fix="still status")
+        try:
+            with store.model(name, wait=False):
+                if servers.find(store, name) is not None:
+                    raise UsageError("the model is being served", field="--forget", found=name, fix=f"still down {name}")
+                if not dry_run:
+                    store.forget_model(name)
+                    shutil.rmtree(store.run_dir(name), ignore_errors=True)
+        except Busy as busy:
+            raise UsageError(
+                "the model is being built", field="--forget", found=name, fix=f"wait for process {busy.holder}, or stop it"
+            ) from None
+    keys, digests = kept(store, without=names)
     for name in store.model_names():
         running = servers.find(store, name)
         if running is not None:

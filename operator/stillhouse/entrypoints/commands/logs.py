@@ -35,9 +35,12 @@ def command(name: str, follow: bool, lines: int) -> None:
     with path.open(encoding="utf-8", errors="replace") as stream:
         for line in deque(stream, maxlen=lines):
             click.echo(line, nl=False)
-        while follow:
-            line = stream.readline()
-            if line:
-                click.echo(line, nl=False)
-            else:
-                time.sleep(0.2)
+        try:
+            while follow:
+                line = stream.readline()
+                if line:
+                    click.echo(line, nl=False)
+                else:
+                    time.sleep(0.2)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None

@@ -40,6 +40,16 @@ def command(name: str, sources: tuple[str, ...]) -> None:
             fix="still up FILE",
         )
     with showing() as listener, store.model(name, on_wait=lambda pid: listener.note(f"waiting for process {pid}")):
+        path, bound = Path(state["file"]), parse_sources(sources)
+        found = open_file(path, bound).name  # a mistake in the file is found before anything counts as old
+        if found != name:
+            raise UsageError(
+                "the file describes another model now",
+                field=f"{path}: metadata.name",
+                found=found,
+                allowed=name,
+                fix=f"still up {path}",
+            )
         store.write_state(name, {**store.state(name), "rebuild": secrets.token_hex(8)})
-        revision = build(open_file(Path(state["file"]), parse_sources(sources)), listener)
+        revision = build(open_file(path, bound), listener)
     click.echo(f"{name}: {revision['digest']} ({revision['precision']}); serve it with: still up {state['file']}")

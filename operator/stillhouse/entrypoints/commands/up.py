@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stillhouse.entrypoints.options import file_argument, parse_sources, source_option
+
+if TYPE_CHECKING:
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.local.servers import Running
+    from stillhouse.entrypoints.local.workspace import Workspace
 
 __all__ = ["command"]
 
@@ -37,48 +41,85 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
       still up examples/docstring-search/distilledmodel.yaml
       still up --detach --port 9000 distilledmodel.yaml
     """
+    from stillhouse.entrypoints.local import servers
+    from stillhouse.entrypoints.local.workspace import open_file
+
+    work = open_file(file, parse_sources(sources))
+    pinned = work.model.spec.serve.pin
+    own = 0 if detach else os.getpid()
+    try:
+        running, revision, new = _serve(work, pinned, port, own)
+        if not new:
+            running = _adopt(work.store, work.name, running, own)
+        _say(work.name, running, revision, new=new)
+        if pinned:
+            click.echo("note: spec.serve.pin holds this revision; nothing was built", err=True)
+        if detach and not running.supervised:
+            click.echo(f"Stop it with: still down {work.name}", err=True)
+            return
+        if running.supervisor != own:
+            click.echo(
+                f"It belongs to process {running.supervisor}; stop it there with Ctrl-C, or: still down {work.name}", err=True
+            )
+            return
+        click.echo("Ctrl-C stops it.", err=True)
+        _stay(work.store, work.name, running)
+    except KeyboardInterrupt:
+        mine = servers.find(work.store, work.name)
+        if mine is None or not own or mine.supervisor != own:
+            raise  # while it was being built: what served before goes on
+        click.echo(f"\nstopping {work.name} ...", err=True)
+        if not mine.handle.stop():
+            click.echo("it did not stop in time and was killed", err=True)
+        raise click.exceptions.Exit(130) from None
+
+
+def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> tuple[Running, dict[str, Any], bool]:
+    """Build (or take the pinned revision) and serve; return the server, its revision, and whether it was started now."""
     from stillhouse.entrypoints.local import servers, state
     from stillhouse.entrypoints.local.building import build
     from stillhouse.entrypoints.local.display import showing
-    from stillhouse.entrypoints.local.workspace import open_file
     from stillhouse.errors import StillhouseError
 
-    work = open_file(file, parse_sources(sources))
+    store, name = work.store, work.name
     with showing() as listener:
 
         def waiting(holder: str) -> None:
-            listener.note(f"another `still` (pid {holder or 'unknown'}) is building {work.name}; waiting for it")
+            listener.note(f"another `still` (process {holder or 'unknown'}) is building or starting {name}; waiting for it")
 
-        with work.store.model(work.name, on_wait=waiting):
+        with store.model(name, on_wait=waiting):
+            servers.require_port(store, name, port)
             try:
-                revision = build(work, listener)
-            except StillhouseError:
-                running = servers.find(work.store, work.name)
+                revision = state.held(store, name, pinned) if pinned else build(work, listener)
+            except (StillhouseError, KeyboardInterrupt):
+                running = servers.find(store, name)
                 if running is not None:
                     listener.note(f"{running.revision[7:19]} ({running.precision}) goes on serving at {running.handle.address}")
                 raise
-            with work.store.using():
+            with store.using():
                 running, new = servers.serve(
-                    work.store,
+                    store,
                     work.settings,
-                    work.name,
+                    name,
                     revision,
-                    port=port or None if port != 0 else 0,
-                    supervisor=0 if detach else os.getpid(),
+                    port=port,
+                    supervisor=own,
                     time=state.now(),
+                    note=listener.note,
                 )
-    _say(work.name, running, revision, new=new)
-    if not new and running.supervisor not in (0, os.getpid()):
-        click.echo(f"It belongs to process {running.supervisor}; stop it there with Ctrl-C, or: still down {work.name}", err=True)
-        return
-    if detach:
-        click.echo(f"Stop it with: still down {work.name}", err=True)
-        return
-    click.echo("Ctrl-C stops it.", err=True)
-    _stay(work.store, work.name, running)
+    return running, revision, new
 
 
-def _say(name: str, running: Any, revision: dict[str, Any], *, new: bool) -> None:
+def _adopt(store: LocalStore, name: str, running: Running, own: int) -> Running:
+    """Take on a server that runs already and whose own `still up` has gone, or was never there."""
+    from stillhouse.entrypoints.local import servers
+
+    if running.supervised or running.supervisor == own:
+        return running
+    return servers.supervise(store, name, running, own)
+
+
+def _say(name: str, running: Running, revision: dict[str, Any], *, new: bool) -> None:
     from stillhouse.entrypoints.local.text import interval, size
 
     how = "serving" if new else "already serving"
@@ -91,18 +132,12 @@ def _say(name: str, running: Any, revision: dict[str, Any], *, new: bool) -> Non
     click.echo(f'Ask it: still infer {name} "…"', err=True)
 
 
-def _stay(store: Any, name: str, running: Any) -> None:
-    """Wait for Ctrl-C, a successor, or the server's death."""
+def _stay(store: LocalStore, name: str, running: Running) -> None:
+    """Wait for a successor, `still down`, or the server's death."""
     from stillhouse.entrypoints.local import servers
 
-    try:
-        while running.handle.alive():
-            time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        click.echo(f"\nstopping {name} ...", err=True)
-        if not running.handle.stop():
-            click.echo("it did not stop in time and was killed", err=True)
-        sys.exit(130)
+    while running.handle.alive():
+        time.sleep(POLL_SECONDS)
     current = servers.find(store, name)
     if current is not None:
         click.echo(f"{name}: another process now serves {current.revision[7:19]} at {current.handle.address}", err=True)

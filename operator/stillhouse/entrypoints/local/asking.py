@@ -54,7 +54,9 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
     """
     store = LocalStore(load_settings().home)
     running = servers.require(store, name)
-    revision = store.state(name).get("revision") or {}
+    state = store.state(name)
+    kept: list[dict[str, Any]] = [each for each in (state.get("revision"), *state.get("history", [])) if each]
+    revision = next((each for each in kept if each["digest"] == running.revision), {})
     with TritonClient(running.handle.address) as client:
         answer = client.infer_texts(name, texts, provenance=True)
     provenance = answer.provenance or [{} for _ in texts]
@@ -66,11 +68,11 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
             entry["label"] = answer.labels[row]
             entry["probabilities"] = {known[i]: round(float(answer.probabilities[row][i]), 5) for i in order}
     elif answer.embeddings is not None:
-        index = revision.get("index") if revision.get("digest") == running.revision else None
+        index = revision.get("index")
         if index and not vector:
             problem = store.objects.check(index)
             if problem:
-                raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {store.state(name).get('file')}")
+                raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
             found = Index(store.objects.path(index))
             for row, entry in enumerate(answers):
                 entry["results"] = found.search(answer.embeddings[row], top)

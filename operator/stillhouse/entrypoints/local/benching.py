@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +83,9 @@ def bench(name: str, *, concurrency: int, requests: int, texts: Path | None, adv
                     "concurrency": clients,
                     "requests": count,
                     "distinct": min(count, len(payloads)),
-                    "latencyP50": asdict(quantile_interval(result.latencies, 0.5)),
-                    "latencyP99": asdict(quantile_interval(result.latencies, 0.99)),
-                    "throughput": asdict(block_interval(result.blocks)),
+                    "latencyP50": quantile_interval(result.latencies, 0.5).to_json(),
+                    "latencyP99": quantile_interval(result.latencies, 0.99).to_json(),
+                    "throughput": block_interval(result.blocks).to_json(),
                     "mean": float(np.mean(result.latencies)),
                 }
             )

@@ -40,4 +40,7 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
         report = error.report if isinstance(error, GateError) else []
         state.refused(work.store, work.name, error.reason, str(error), report)
         raise
+    except BaseException:
+        state.interrupted(work.store, work.name)
+        raise
     return state.accepted(work.store, work.plan, receipts)

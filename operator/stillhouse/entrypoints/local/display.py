@@ -66,7 +66,7 @@ def _figures(started: float, done: float, total: float | None, unit: str, messag
 
 
 def _summary(receipt: Receipt, cached: bool) -> str:
-    how = "cached" if cached else duration(receipt.seconds)
+    how = "" if cached else duration(receipt.seconds)
     return f"{receipt.step:<28} {how:>8}  {size(receipt.size):>9}  {receipt.artifact[7:19]}"
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.hardware import hardware
+from stillhouse.clients.hardware import hardware, reduce_range
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StillhouseError
 from stillhouse.settings import load_settings
@@ -40,7 +40,7 @@ def examine() -> list[dict[str, Any]]:
         detail = "installed" if not missing else "missing: " + ", ".join(missing)
         findings.append(_finding(state, f"packages to {extra}", detail, f"pip install 'stillhouse[{extra}]'"))
     here = hardware()
-    slow = here.reduce_range
+    slow = reduce_range(here.isa)
     findings.append(
         _finding(
             "warning" if slow else "ok",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["data_info", "model_info"]
+__all__ = ["data_info", "model_info", "size_of"]
 
 SHAPE = {
     "hiddenSize": ("hidden_size", "d_model", "dim", "n_embd"),
@@ -49,3 +49,10 @@ def data_info(path: Path | None) -> dict[str, Any]:
     except (OSError, ValueError, ImportError):
         return {}
     return {}
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of the files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())

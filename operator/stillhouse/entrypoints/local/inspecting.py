@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.locks import Busy
 from stillhouse.entrypoints.local import servers
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StillhouseError, UsageError
@@ -48,27 +49,39 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
     revision = state.get("revision")
     server = _server(running, name) if running else None
     verdict = state.get("verdict")
+    builder = _builder(store, name)
     return {
         "name": name,
         "file": state.get("file", ""),
-        "summary": _summary(revision, server, verdict),
+        "summary": _summary(revision, server, verdict, builder),
         "requestHash": state.get("requestHash", ""),
         "planHash": state.get("planHash", ""),
         "server": server,
         "revision": revision and {key: revision[key] for key in ("digest", "precision", "size", "index", "figures", "time")},
         "verdict": verdict,
         "steps": steps,
-        "conditions": _conditions(state, server, revision),
+        "conditions": _conditions(state, server, revision, builder),
         "history": [each["digest"] for each in state.get("history", [])],
     }
 
 
-def _summary(revision: Any, server: Any, verdict: Any) -> str:
+def _builder(store: LocalStore, name: str) -> str:
+    """Return the process id of whoever builds or starts the model at this moment, "" when nobody does."""
+    try:
+        with store.model(name, wait=False):
+            return ""
+    except Busy as busy:
+        return busy.holder or "unknown"
+
+
+def _summary(revision: Any, server: Any, verdict: Any, builder: str) -> str:
     parts = []
     if revision:
         parts.append(f"{revision['precision']} {size(revision['size'])}")
     parts.append("serving" if server and server["health"] == "ready" else "not serving")
-    if verdict and verdict["outcome"] not in ("passed",):
+    if builder:
+        parts.append(f"process {builder} builds or starts it")
+    elif verdict and verdict["outcome"] != "passed":
         parts.append(f"last build: {verdict['outcome']}")
     return ", ".join(parts)
 
@@ -89,6 +102,10 @@ def _server(running: servers.Running, name: str) -> dict[str, Any]:
             health = "does not answer"
         details.append(str(error.problem.message))
     details.append(f"serves {running.revision[7:19]} ({running.precision})")
+    if running.supervised:
+        details.append(f"stops with process {running.supervisor} (`still up`)")
+    elif running.supervisor:
+        details.append(f"its `still up` (process {running.supervisor}) has gone; stop it with: still down {name}")
     return {
         "address": handle.address,
         "pid": handle.pid,
@@ -102,9 +119,12 @@ def _server(running: servers.Running, name: str) -> dict[str, Any]:
     }
 
 
-def _conditions(state: dict[str, Any], server: Any, revision: Any) -> list[dict[str, Any]]:
+def _conditions(state: dict[str, Any], server: Any, revision: Any, builder: str) -> list[dict[str, Any]]:
     """Return the kept conditions with Available and Ready derived from what is observed now."""
     found = [entry for entry in state.get("conditions", []) if entry["type"] in ("Built", "GatePassed")]
+    for entry in found:
+        if entry["reason"] == "Building" and not builder:  # killed: it could not write that it ended
+            entry |= {"reason": "BuildFailed", "message": "interrupted; the same command goes on from there"}
     serves = bool(server and server["health"] == "ready")
     generation = int(state.get("generation", 0))
     current = bool(revision and revision["planHash"] == state.get("planHash"))

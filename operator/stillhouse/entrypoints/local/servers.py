@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.files import read_json, write_json
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.locks import hold
+from stillhouse.entrypoints.local.orphans import alive, stop_orphans
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.passes.evaluate.candidate import serve_settings, view
 from stillhouse.settings import Settings
 from stillhouse.triton import ports
-from stillhouse.triton.handover import hand_over
+from stillhouse.triton.handover import HandOver, hand_over
 from stillhouse.triton.placement import place
 from stillhouse.triton.repository import render
 from stillhouse.triton.runtimes import runtime
 from stillhouse.triton.server import ServerHandle, ServerOptions, attach, start
 from stillhouse.triton.writer import write
 
-__all__ = ["Running", "find", "last_log", "require", "serve", "stop", "stopped_on_purpose"]
+__all__ = ["Running", "find", "last_log", "require", "require_port", "serve", "stop", "stopped_on_purpose", "supervise"]
 
 FIRST_PORT = 8001
 PORTS = 100
+CACHE_BYTES = 64 << 20
+"""Memory for answers, where `serve.responseCache` asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that runs: its handle, the revision that it serves, and who waits for it (0: detached)."""
+    """A server that runs: its handle, the revision and settings that it serves, and who waits for it (0: detached)."""
 
     handle: ServerHandle
     revision: str
     precision: str
     started: str
     supervisor: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def supervised(self) -> bool:
+        """Return whether the `still up` that waits for it still does (it may have been killed)."""
+        return bool(self.supervisor) and alive(self.supervisor)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record, plain JSON data."""
@@ -45,6 +56,7 @@ class Running:
             "precision": self.precision,
             "started": self.started,
             "supervisor": self.supervisor,
+            "settings": dict(self.settings),
         }
 
 
@@ -58,7 +70,9 @@ def find(store: LocalStore, name: str) -> Running | None:
     if not isinstance(data, dict):
         return None
     handle = attach(data["handle"])
-    return Running(handle, data["revision"], data["precision"], data["started"], data["supervisor"]) if handle else None
+    if handle is None:
+        return None
+    return Running(handle, data["revision"], data["precision"], data["started"], data["supervisor"], data.get("settings", {}))
 
 
 def last_log(store: LocalStore, name: str) -> Path | None:
@@ -95,24 +109,29 @@ def serve(
     port: int | None,
     supervisor: int,
     time: str,
+    note: Callable[[str], None],
 ) -> tuple[Running, bool]:
     """Serve a revision; return (the server, whether it was started now).
 
-    A server of the same revision is left alone; one of another revision hands its port over once the new one is warm.
+    `port` None: the model's last one, else a free one; 0: any. `time` is RFC 3339; `note` is told what takes a while.
+    A server of the same revision and settings is left alone; any other hands its port over once the new one is warm.
+    The caller holds the model's lock.
 
     Raises:
         UsageError: the port is in use.
         ServerError: the server does not start; a former one goes on.
     """
     running = find(store, name)
-    if running and running.revision == revision["digest"] and port in (None, running.handle.grpc_port):
+    stop_orphans(store.run_dir(name), running.handle.pid if running else 0)
+    serving = dict(revision["serve"])
+    same = running is not None and running.revision == revision["digest"] and dict(running.settings) == serving
+    if running and same and port in (None, running.handle.grpc_port):
         return running, False
     problem = store.objects.check(revision["digest"])
     if problem:
         raise StoreError(
             f"the revision is damaged: {problem}", field=name, fix=f"build it again: still up {store.state(name).get('file')}"
         )
-    serving = dict(revision["serve"])
     placement = place(serving["cpus"])
     folder = store.run_dir(name)
     repository = folder / ("repository-" + revision["digest"][7:19])
@@ -132,15 +151,37 @@ def serve(
         repository=repository,
         run_folder=folder,
         cache_folder=settings.cache,
-        grpc_port=0 if moving else port or _free_port(store, name),
+        grpc_port=0 if moving else port or 0,
         digest=revision["digest"],
         cpus=placement.server,
+        response_cache_bytes=CACHE_BYTES if serving["responseCache"] else 0,
     )
-    handle = hand_over(running.handle, options) if running and moving else start(options)
-    found = Running(handle, revision["digest"], revision["precision"], time, supervisor)
-    write_json(_record(store, name), found.to_json(), tmp=store.tmp)
-    if running and not moving:
-        running.handle.stop()
+
+    def record(handle: ServerHandle) -> Running:
+        found = Running(handle, revision["digest"], revision["precision"], time, supervisor, serving)
+        write_json(_record(store, name), found.to_json(), tmp=store.tmp)
+        return found
+
+    def switched(done: HandOver) -> None:
+        record(done.new)
+
+    if running and moving:
+        note(f"starting the server beside {running.revision[7:19]}, which then hands {running.handle.address} over ...")
+        try:
+            found = record(hand_over(running.handle, options, on_switch=switched))
+        except BaseException:
+            current = find(store, name)
+            if current and current.handle.pid != running.handle.pid:
+                running.handle.stop(2.0)  # interrupted while its last connections ended: nobody would stop it later
+            raise
+    else:
+        note("starting the server ...")
+        # One start at a time: of two models that both find a port free, the second sees the first's server.
+        with hold(store.root / "locks" / "ports.lock"):
+            free = options if port is not None else dataclasses.replace(options, grpc_port=_free_port(store, name))
+            found = record(start(free))
+        if running:
+            running.handle.stop()
     for old in folder.glob("repository-*"):
         if old != repository:
             shutil.rmtree(old, ignore_errors=True)
@@ -149,11 +190,23 @@ def serve(
     return found, True
 
 
+def require_port(store: LocalStore, name: str, port: int | None) -> None:
+    """Check, before anything is built, that the port that was asked for is free or the model's own.
+
+    Raises:
+        UsageError: somebody else holds it.
+    """
+    running = find(store, name)
+    if port and not (running and running.handle.grpc_port == port):
+        ports.require_free("127.0.0.1", port)
+
+
 def _free_port(store: LocalStore, name: str) -> int:
     """Return the port that the model had last, else the first free one from 8001 up."""
     last = read_json(_record(store, name))
     wanted = [int(last["handle"]["grpc_port"])] if isinstance(last, dict) else []
-    for port in [*wanted, *range(FIRST_PORT, FIRST_PORT + PORTS)]:
+    choices: list[int] = [*wanted, *range(FIRST_PORT, FIRST_PORT + PORTS)]
+    for port in choices:
         try:
             ports.require_free("127.0.0.1", port)
         except UsageError:
@@ -162,13 +215,22 @@ def _free_port(store: LocalStore, name: str) -> int:
     raise UsageError("no port is free", field="--port", allowed=f"{FIRST_PORT} to {FIRST_PORT + PORTS - 1}", fix="--port 0")
 
 
-def stop(store: LocalStore, name: str) -> Running | None:
-    """Stop the model's server; return what was stopped."""
+def stop(store: LocalStore, name: str, *, orphans: bool = True) -> Running | None:
+    """Stop the model's server and (for whoever holds the model's lock) those that nobody knows of; return the former."""
     running = find(store, name)
     if running is not None:
         write_json(_record(store, name), {**running.to_json(), "stopped": True}, tmp=store.tmp)
         running.handle.stop()
+    if orphans:
+        stop_orphans(store.run_dir(name), 0)
     return running
+
+
+def supervise(store: LocalStore, name: str, running: Running, supervisor: int) -> Running:
+    """Record who waits for a server from now on."""
+    found = dataclasses.replace(running, supervisor=supervisor)
+    write_json(_record(store, name), found.to_json(), tmp=store.tmp)
+    return found
 
 
 def stopped_on_purpose(store: LocalStore, name: str) -> bool:

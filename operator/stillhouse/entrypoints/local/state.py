@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.errors import SpecError
 from stillhouse.planning.plan import Plan
 
-__all__ = ["HISTORY", "accepted", "kept", "planned", "refused", "revision_of"]
+__all__ = ["HISTORY", "accepted", "held", "interrupted", "kept", "now", "planned", "refused", "revision_of"]
 
 HISTORY = 3
 """Former revisions that are kept, with everything that they were made from."""
@@ -61,7 +62,8 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
     revision = revision_of(plan, receipts)
     former = state.get("revision")
     if former and former["digest"] != revision["digest"]:
-        state["history"] = [former, *state.get("history", [])][:HISTORY]
+        others = [each for each in state.get("history", []) if each["digest"] != revision["digest"]]
+        state["history"] = [former, *others][:HISTORY]
     state["revision"] = revision
     has_gate = bool(receipts["gate/gate"].config["metrics"] or receipts["gate/gate"].config["limits"])
     state["verdict"] = {"outcome": "passed", "message": "", "candidates": revision["candidates"], "time": now()}
@@ -69,6 +71,33 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
     condition(state, "GatePassed", "True", "GatePassed" if has_gate else "NoGate")
     store.write_state(plan.name, state)
     return revision
+
+
+def held(store: LocalStore, name: str, digest: str) -> dict[str, Any]:
+    """Return the revision that `spec.serve.pin` holds.
+
+    Raises:
+        SpecError: it is not one of the model's that are kept.
+    """
+    state = store.state(name)
+    known = [each for each in (state.get("revision"), *state.get("history", [])) if each]
+    for revision in known:
+        if revision["digest"] == digest:
+            return dict(revision)
+    raise SpecError(
+        "this revision is not kept here",
+        field="spec.serve.pin",
+        found=digest,
+        allowed=", ".join(each["digest"] for each in known) or f"none: {name} has not been built yet",
+        fix=f"still status {name} -o json lists them; or leave pin out",
+    )
+
+
+def interrupted(store: LocalStore, name: str) -> None:
+    """Record that the build was stopped; the same command goes on from there."""
+    state = store.state(name)
+    condition(state, "Built", "False", "BuildFailed", "interrupted; the same command goes on from there")
+    store.write_state(name, state)
 
 
 def refused(store: LocalStore, name: str, reason: str, message: str, candidates: list[dict[str, Any]]) -> None:
@@ -86,8 +115,9 @@ def refused(store: LocalStore, name: str, reason: str, message: str, candidates:
 
 def condition(state: dict[str, Any], kind: str, status: str, reason: str, message: str = "") -> None:
     """Set one condition; the transition time changes only with the status."""
-    found = next((each for each in state.setdefault("conditions", []) if each["type"] == kind), None)
-    changed = found is None or found["status"] != status
+    conditions: list[dict[str, Any]] = state.setdefault("conditions", [])
+    found = next((each for each in conditions if each["type"] == kind), {})
+    changed = found.get("status") != status
     entry = {
         "type": kind,
         "status": status,
@@ -96,17 +126,17 @@ def condition(state: dict[str, Any], kind: str, status: str, reason: str, messag
         "observedGeneration": int(state.get("generation", 0)),
         "lastTransitionTime": now() if changed else found["lastTransitionTime"],
     }
-    if found is None:
-        state["conditions"].append(entry)
-    else:
+    if found:
         found.update(entry)
+    else:
+        conditions.append(entry)
 
 
-def kept(store: LocalStore) -> tuple[set[str], set[str]]:
-    """Return (step keys, object digests) that some model's plan, revision or history refers to."""
+def kept(store: LocalStore, without: Collection[str] = ()) -> tuple[set[str], set[str]]:
+    """Return (step keys, object digests) that some model's plan, revision or history refers to, but for some models."""
     keys: set[str] = set()
     digests: set[str] = set()
-    for name in store.model_names():
+    for name in set(store.model_names()) - set(without):
         state = store.state(name)
         keys.update(step["key"] for step in state.get("steps", []))
         for revision in (state.get("revision"), *state.get("history", [])):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stillhouse.api.load import load_file
 from stillhouse.api.model import DistilledModel
-from stillhouse.clients.hardware import hardware
+from stillhouse.clients.hardware import hardware, reduce_range
 from stillhouse.clients.sources import Resolved, resolve
-from stillhouse.clients.sources.facts import data_info, factory_pin, model_info
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
+from stillhouse.errors import StillhouseError
+from stillhouse.passes.models.factory import FACTORY_PATH_VARIABLE, source_digest
 from stillhouse.passes.runner import Machine
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.manifest import PASSES
@@ -80,24 +85,44 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None) -> Workspace
     for field, uri in uris(model.spec).items():
         if uri in resolved:
             continue
-        found = resolve(uri, base=base, bindings=bindings, cache=settings.cache, field=field)
+        with _named(field):
+            found = resolve(uri, base=base, bindings=bindings, cache=settings.cache)
         is_model = field in {"spec.source.uri", "spec.distill.student.uri"}
-        info = model_info(found) if is_model else data_info(found)
+        info = model_info(found.path) if is_model else data_info(found.path)
         resolved[uri] = found
-        pins[uri] = Pin(found.digest, found.size, info)
+        pins[uri] = Pin(found.digest, size_of(found.path), info)
+    os.environ[FACTORY_PATH_VARIABLE] = os.pathsep.join([str(base), os.environ.get(FACTORY_PATH_VARIABLE, "")])
     for field, target in _factories(model):
-        pins[f"factory:{target}"] = Pin(factory_pin(target, base, field))
-    here = hardware()
+        with _named(field):
+            pins[f"factory:{target}"] = Pin(source_digest(target, (base,)))
     env = Environment(
         pins=pins,
         toolchain=toolchain(),
-        hardware=here.to_json(),
+        hardware=_measured_on(),
         cpus=float(len(os.sched_getaffinity(0))),
         rebuild=str(store.state(model.metadata.name).get("rebuild", "")),
-        reduce_range=here.reduce_range,
+        reduce_range=reduce_range(hardware().isa),
     )
     plan = build_plan(model, env, {uri: each.uri for uri, each in resolved.items()})
     return Workspace(path.resolve(), model, settings, store, env, plan, resolved)
+
+
+@contextlib.contextmanager
+def _named(field: str) -> Iterator[None]:
+    """Name the field of the resource in an error about what it points to."""
+    try:
+        yield
+    except StillhouseError as error:
+        first = error.problem
+        error.problem = dataclasses.replace(first, field=f"{field} ({first.field})" if "/" in first.field else field)
+        raise
+
+
+def _measured_on() -> dict[str, Any]:
+    """Return what a measurement depends on. Not the memory: it differs by pages from boot to boot."""
+    facts = hardware().to_json()
+    facts.pop("memory")
+    return facts
 
 
 def _absolute(uri: str, start: Path) -> str:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
-from safetensors.torch import save_file
-from torch import Tensor
 
 from stillhouse.errors import DataError
-from stillhouse.passes.base import Artifact, Context, Pass
+from stillhouse.inference.engine import Engine
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact, Context, Pass, Progress
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Images, Rows, Texts, encode_texts, read_inputs
-from stillhouse.passes.distill.validation import outputs_of
-from stillhouse.passes.models.artifact import load
 
 __all__ = ["REFERENCE_FILE", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]
 
 REFERENCE_FILE: Final = "outputs.safetensors"
+_ONNX_ROWS: Final = 64
+Array = npt.NDArray[np.float32]
 
 
 class ReferenceConfig(CamelConfig):
@@ -62,14 +65,13 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         Raises:
             DataError: the rows are not what the teacher reads.
         """
-        import time
+        from safetensors.numpy import save_file
 
         began = time.monotonic()
-        torch.set_num_threads(config.threads or ctx.threads)
+        threads = config.threads or ctx.threads
         ctx.progress.update(0, None, "rows", "loading the teacher")
         folder = inputs["teacher"].path
-        teacher = load(folder)
-        signature = teacher.signature
+        signature = Signature.read(folder)
         limit = config.max_length or signature.max_length
         rows = Rows(inputs["data"].path)
         parts: dict[str, Texts | Images] = {}
@@ -78,10 +80,12 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         else:
             name = "text" if signature.task == "sentence-embedding" else "logits"
             parts = {name: read_inputs(rows, folder, signature, limit)}
-        outputs: dict[str, Tensor] = {}
-        for name, data in parts.items():
-            outputs[name] = outputs_of(teacher, data, ctx, f"asking the teacher: {name}").contiguous()
-            if not torch.isfinite(outputs[name]).all():
+        if (folder / "model.onnx").is_file():
+            outputs = _ask_graph(folder, rows, parts, threads, ctx.progress)
+        else:
+            outputs = _ask_network(folder, parts, threads, ctx.progress)
+        for name, values in outputs.items():
+            if not np.isfinite(values).all():
                 raise DataError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")
         save_file(outputs, str(ctx.out / REFERENCE_FILE), metadata={"format": "pt"})
         texts = [data for data in parts.values() if isinstance(data, Texts)]
@@ -97,10 +101,51 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
             "task": signature.task,
             "labels": list(signature.labels),
             "max_length": limit,
-            "outputs": {name: list(tensor.shape) for name, tensor in outputs.items()},
+            "outputs": {name: list(values.shape) for name, values in outputs.items()},
             "teacher": inputs["teacher"].digest,
             "data": inputs["data"].digest,
             **counts,
         }
         (ctx.out / "measurement.json").write_text(json.dumps(measurement, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return ReferenceFacts(**counts, seconds=round(time.monotonic() - began, 3))
+
+
+def _ask_network(folder: Path, parts: Mapping[str, Texts | Images], threads: int, progress: Progress) -> dict[str, Array]:
+    """Return what a torch teacher says: part → float32 [rows, dimension or labels]."""
+    import torch
+
+    from stillhouse.passes.distill.validation import outputs_of
+    from stillhouse.passes.models.artifact import load
+
+    torch.set_num_threads(threads)
+    teacher = load(folder)
+    return {
+        name: np.ascontiguousarray(outputs_of(teacher, data, progress, f"asking the teacher: {name}").numpy())
+        for name, data in parts.items()
+    }
+
+
+def _ask_graph(
+    folder: Path, rows: Rows, parts: Mapping[str, Texts | Images], threads: int, progress: Progress
+) -> dict[str, Array]:
+    """Return what an ONNX teacher says: part → float32 [rows, dimension or labels]; torch stays unloaded.
+
+    The engine answers with probabilities; their logarithms are the logits up to a constant per row, which a softmax
+    does not see. Its longest text is the signature's, which was made from the same field as this pass's `maxLength`.
+    """
+    engine = Engine(folder, threads)
+    outputs: dict[str, Array] = {}
+    for name, data in parts.items():
+        answers = []
+        column = None if isinstance(data, Images) else rows.texts("text" if name == "logits" else name)
+        for first in range(0, data.count, _ONNX_ROWS):
+            last = min(first + _ONNX_ROWS, data.count)
+            if column is None:
+                pixels = data.batch(np.arange(first, last, dtype=np.int64))[0]
+                values = engine.run_images(pixels.astype(np.float32, copy=False))
+            else:
+                values = engine.run_texts(column[first:last]).values
+            answers.append(np.log(np.maximum(values, np.finfo(np.float32).tiny)) if name == "logits" else values)
+            progress.update(last, data.count, "rows", f"asking the teacher: {name}")
+        outputs[name] = np.ascontiguousarray(np.concatenate(answers), dtype=np.float32)
+    return outputs
