@@ -12,9 +12,10 @@ import numpy as np
 from safetensors.numpy import save_file
 from tests.support.tiny_model import WORDS
 
-from stillhouse.errors import StillhouseError
+from stillhouse.clients.sources import digest_of
+from stillhouse.errors import SourceError, StillhouseError
 
-__all__ = ["WORDS", "bert_config", "bert_tensors", "raised", "raw_safetensors", "tokenizer_data", "write_bert_folder"]
+__all__ = ["WORDS", "bert_config", "bert_tensors", "pinned", "raised", "raw_safetensors", "tokenizer_data", "write_bert_folder"]
 
 
 def tokenizer_data() -> dict[str, Any]:
@@ -96,6 +97,14 @@ def raw_safetensors(header: Any, data: bytes = b"", *, length: int | None = None
     """Return the bytes of a safetensors file with any header, right or wrong."""
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(raw) if length is None else length) + raw + data
+
+
+def pinned(source: Path) -> str:
+    """Return the digest that a plan pins the source to; any, where there is nothing to hash."""
+    try:
+        return digest_of(source)
+    except (SourceError, OSError):
+        return "sha256:0"
 
 
 def raised(kind: type[StillhouseError], call: Callable[[], object]) -> str:

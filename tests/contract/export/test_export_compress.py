@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.artifacts import Recorder, artifact, context, dataset
-from tests.support.source_folders import WORDS, raised, write_bert_folder
+from tests.support.source_folders import WORDS, pinned, raised, write_bert_folder
 
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.inference.signature import Signature
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("model")
     source = write_bert_folder(folder / "source", layers=LAYERS, hidden=HIDDEN)
     ctx = dataclasses.replace(context(folder), source=source)
-    ImportModel().run(ImportModelConfig(digest="sha256:1", task="sentence-embedding"), {}, ctx)
+    ImportModel().run(ImportModelConfig(digest=pinned(source), task="sentence-embedding"), {}, ctx)
     return artifact(ctx.out, "torch-model")
 
 

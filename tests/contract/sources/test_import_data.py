@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from tests.support.artifacts import Recorder, context
-from tests.support.source_folders import raised
+from tests.support.source_folders import pinned, raised
 
 from stillhouse.errors import DataError, SourceError, UserError
 from stillhouse.passes.sources.data import DataFacts, ImportData, ImportDataConfig
@@ -44,7 +44,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 def run(source: Path, work: Path, progress: Recorder | None = None, **config: Any) -> tuple[DataFacts, Path]:
     work.mkdir(exist_ok=True)
     ctx = dataclasses.replace(context(work, progress), source=source)
-    return ImportData().run(ImportDataConfig.model_validate({"digest": "sha256:1", **config}), {}, ctx), ctx.out
+    return ImportData().run(ImportDataConfig.model_validate({"digest": pinned(source), **config}), {}, ctx), ctx.out
 
 
 NAMED = {"text": "body", "label": "kind"}
@@ -82,6 +82,11 @@ def test_columns_called_as_their_role_need_no_naming(tmp_path: Path) -> None:
     rows = [{"query": "q", "document": "d", "other": 1}]
     facts, _ = run(write(tmp_path / "rows.jsonl", rows), tmp_path / "work")
     assert facts.columns == ("query", "document")
+
+
+def test_source_that_changed_since_the_plan(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    assert "changed" in raised(SourceError, lambda: run(source, tmp_path / "work", columns=NAMED, digest="sha256:another"))
 
 
 def test_only_the_first_rows_are_taken(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tests.support.artifacts import context
-from tests.support.source_folders import WORDS, raised, write_bert_folder
+from tests.support.source_folders import WORDS, pinned, raised, write_bert_folder
 
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.inference.signature import Signature
@@ -22,7 +22,14 @@ from stillhouse.passes.sources.model import ImportModel, ImportModelConfig, Mode
 def run(source: Path, work: Path, **config: Any) -> tuple[ModelFacts, Path]:
     work.mkdir(exist_ok=True)
     ctx = dataclasses.replace(context(work), source=source)
-    data = {"digest": "sha256:1", "task": "sentence-embedding", "maxLength": None, "labels": None, "image": None, "factory": None}
+    data = {
+        "digest": pinned(source),
+        "task": "sentence-embedding",
+        "maxLength": None,
+        "labels": None,
+        "image": None,
+        "factory": None,
+    }
     facts = ImportModel().run(ImportModelConfig.model_validate({**data, **config}), {}, ctx)
     return facts, ctx.out
 
@@ -161,3 +168,8 @@ def test_architecture_that_transformers_does_not_know(folder: Path, tmp_path: Pa
 
 def test_length_beyond_the_models_positions(folder: Path, tmp_path: Path) -> None:
     assert "at most 48" in raised(SourceError, lambda: run(folder, tmp_path / "work", maxLength=49))
+
+
+def test_source_that_changed_since_the_plan(folder: Path, tmp_path: Path) -> None:
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work", digest="sha256:another"))
+    assert "changed" in text

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.artifacts import context
-from tests.support.source_folders import raised
+from tests.support.source_folders import pinned, raised
 from tests.support.tiny_model import write_tiny_model
 
 from stillhouse.errors import SourceError, UnsafeSource
@@ -25,7 +25,7 @@ from stillhouse.passes.sources.model import ImportModel, ImportModelConfig, Mode
 def run(source: Path, work: Path, **config: Any) -> tuple[ModelFacts, Path]:
     work.mkdir(exist_ok=True)
     ctx = dataclasses.replace(context(work), source=source)
-    data = {"digest": "sha256:1", "task": "sentence-embedding", **config}
+    data = {"digest": pinned(source), "task": "sentence-embedding", **config}
     return ImportModel().run(ImportModelConfig.model_validate(data), {}, ctx), ctx.out
 
 

@@ -19,6 +19,7 @@ from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.sources.dataset import DATA_FILE, Description
 from stillhouse.passes.sources.images import ImageColumn
 from stillhouse.passes.sources.leaks import normalised
+from stillhouse.passes.sources.pinned import refuse_changed
 
 __all__ = ["DataFacts", "ImportData", "ImportDataConfig"]
 
@@ -87,6 +88,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
             raise _no_rows(ctx.source.name)
         content = _write(table, columns, total, ctx)
         content.check()
+        refuse_changed(ctx.source, config.digest, "data.uri")
         description = Description(
             tuple(columns), total, config.digest, content.digest, tuple(sorted(content.labels)), content.images.shape
         )
@@ -201,7 +203,8 @@ def _open(source: Path, cache: Path) -> Any:
         import datasets
     except ImportError as error:
         raise MissingPackages("reading data needs datasets", found=str(error), fix="pip install 'stillhouse[build]'") from error
-    options: dict[str, Any] = {"keep_default_na": False} if formats[0] == ".csv" else {}
+    # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
+    options: dict[str, Any] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": _BATCH}}.get(formats[0], {})
     progress = datasets.utils.logging.is_progress_bar_enabled()
     datasets.utils.logging.disable_progress_bar()
     try:

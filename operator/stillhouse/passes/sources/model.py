@@ -19,6 +19,7 @@ from stillhouse.passes.sources.architecture import check_tensors, pooling_of, re
 from stillhouse.passes.sources.folder import SourceFolder, copy_file
 from stillhouse.passes.sources.labels import label_order, licence_of
 from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
+from stillhouse.passes.sources.pinned import refuse_changed
 from stillhouse.passes.sources.tokenizer import TOKENIZER_FILE, TokenizerInfo, inspect_tokenizer
 from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather
 
@@ -90,25 +91,31 @@ class ImportModel(Pass[ImportModelConfig, ModelFacts]):
         """
         if ctx.source is None or not ctx.source.exists():
             raise SourceError("the source is gone", field="source.uri", found=str(ctx.source), fix="run the command again")
-        if ctx.source.is_file() and ctx.source.suffix == ".onnx":
-            return _onnx(config, SourceFolder.open(ctx.source.parent), ctx.source.name, ctx)
-        folder = SourceFolder.open(ctx.source)
-        graphs = [name for name in sorted(folder.files) if name.endswith(".onnx")]
-        if not folder.top(".safetensors") and not folder.has(f"{WEIGHTS_FILE}.index.json") and graphs:
-            if len(graphs) > 1:
-                raise SourceError(
-                    "there are several ONNX files",
-                    field="source.uri",
-                    found=", ".join(graphs[:8]),
-                    allowed="one",
-                    fix=f"name one of them: …/{graphs[0]}",
-                )
-            return _onnx(config, folder, graphs[0], ctx)
-        if config.factory is not None:
-            return _factory(config, config.factory, folder, ctx)
-        if config.task == "image-classification":
-            return _image(config, folder, ctx)
-        return _text(config, folder, ctx)
+        facts = _import(config, ctx.source, ctx)
+        refuse_changed(ctx.source, config.digest, "source.uri")
+        return facts
+
+
+def _import(config: ImportModelConfig, source: Path, ctx: Context) -> ModelFacts:
+    if source.is_file() and source.suffix == ".onnx":
+        return _onnx(config, SourceFolder.open(source.parent), source.name, ctx)
+    folder = SourceFolder.open(source)
+    graphs = [name for name in sorted(folder.files) if name.endswith(".onnx")]
+    if not folder.top(".safetensors") and not folder.has(f"{WEIGHTS_FILE}.index.json") and graphs:
+        if len(graphs) > 1:
+            raise SourceError(
+                "there are several ONNX files",
+                field="source.uri",
+                found=", ".join(graphs[:8]),
+                allowed="one",
+                fix=f"name one of them: …/{graphs[0]}",
+            )
+        return _onnx(config, folder, graphs[0], ctx)
+    if config.factory is not None:
+        return _factory(config, config.factory, folder, ctx)
+    if config.task == "image-classification":
+        return _image(config, folder, ctx)
+    return _text(config, folder, ctx)
 
 
 def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
