@@ -44,9 +44,13 @@ class Batching(ApiModel):
 
 
 class Queue(ApiModel):
-    """What happens when more is asked than can be answered."""
+    """What happens when more is asked than can be answered.
 
-    max_size: Annotated[int, Field(ge=0, le=1_000_000)] = 1024
+    Off by default: on `triton-ort-cpu` (Triton 2.51) any queue policy makes requests wait for half a second now and then
+    (docs/design/20261122-queue-policy.md). The gate measures what you set.
+    """
+
+    max_size: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Requests that may wait; more are refused at once with UNAVAILABLE. 0: no limit."""
     timeout: Duration | None = None
     """Longest wait in the queue; older requests are refused."""

@@ -36,6 +36,8 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         notes.append("no calibration data: the ladder has no rung without the most sensitive operators")
     if spec.gate is None:
         notes.append("no gate: the first candidate that starts will serve, unmeasured")
+    if spec.serve.queue.max_size or spec.serve.queue.timeout:
+        notes.append("serve.queue: on Triton 2.51 a queue policy holds requests back for half a second now and then")
     return Plan(
         name=model.metadata.name,
         steps=seal(drafts, env),
