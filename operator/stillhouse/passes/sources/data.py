@@ -204,7 +204,8 @@ def _open(source: Path, cache: Path) -> Any:
     except ImportError as error:
         raise MissingPackages("reading data needs datasets", found=str(error), fix="pip install 'stillhouse[build]'") from error
     # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
-    options: dict[str, Any] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": _BATCH}}.get(formats[0], {})
+    choices: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": _BATCH}}
+    options = choices.get(formats[0], {})
     progress = datasets.utils.logging.is_progress_bar_enabled()
     datasets.utils.logging.disable_progress_bar()
     try:
