@@ -180,10 +180,10 @@ class Images:
 
 
 def encode_texts(
-    texts: Sequence[str], model: Path, signature: Signature, max_length: int, progress: Progress | None = None
+    texts: Sequence[str], model: Path, signature: Signature, max_length: int | None, progress: Progress | None = None
 ) -> Texts:
-    """Tokenise texts for the model in folder `model`, cut to `max_length` tokens (never more than its own limit)."""
-    limit = min(max_length, signature.max_length) if signature.max_length else max_length
+    """Tokenise texts for the model in folder `model`, cut to `max_length` tokens (None, or more: its own limit)."""
+    limit = min((each for each in (max_length, signature.max_length) if each), default=0)
     encoder = TextEncoder(model / TOKENIZER_FILE, limit)
     parts: list[npt.NDArray[np.int32]] = []
     lengths: list[int] = []
@@ -205,7 +205,7 @@ def encode_texts(
 
 
 def read_inputs(
-    rows: Rows, model: Path, signature: Signature, max_length: int, progress: Progress | None = None
+    rows: Rows, model: Path, signature: Signature, max_length: int | None, progress: Progress | None = None
 ) -> Texts | Images:
     """Return what the model is called with: tokenised training texts, or normalised images."""
     if signature.task == "image-classification":

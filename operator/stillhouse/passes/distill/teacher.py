@@ -37,7 +37,7 @@ class TeacherOutputsConfig(CamelConfig):
     """What of the teacher is kept. `layers` count from 1; 0 is the embeddings below the first layer."""
 
     outputs: tuple[Literal["embedding", "logits", "hidden"], ...] = Field(min_length=1)
-    max_length: int = Field(ge=1)
+    max_length: int | None = Field(default=None, ge=1)
     layers: tuple[int, ...] = ()
     shard_rows: int = Field(default=4096, ge=1)
 

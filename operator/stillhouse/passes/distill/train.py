@@ -39,7 +39,7 @@ class DistillConfig(CamelConfig):
     learning_rate: float = Field(gt=0)
     warmup: float = Field(default=0.05, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
-    max_length: int = Field(ge=1)
+    max_length: int | None = Field(default=None, ge=1)
     checkpoint_steps: int = Field(default=500, ge=1)
     seed: int = 0
 
