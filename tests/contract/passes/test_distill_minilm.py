@@ -52,4 +52,4 @@ def test_a_static_student_of_minilm_learns(tmp_path):
         if role == "distilled":
             assert facts.validation_metric == "cosine"
             assert np.diff(facts.validation).min() > 0
-            assert facts.validation[-1] > 0.3
+            assert facts.validation[-1] > 0.5

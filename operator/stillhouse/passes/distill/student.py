@@ -22,6 +22,7 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.fit import fit_projection, sample_rows
 from stillhouse.passes.distill.rows import Rows, Texts, encode_texts
 from stillhouse.passes.distill.shrink import INTERMEDIATE_NAMES, chosen_layers, shape_of, shrink
 from stillhouse.passes.distill.static import reduce, token_vectors
@@ -54,7 +55,10 @@ class StudentConfig(CamelConfig):
 
 @dataclass(frozen=True, slots=True)
 class StudentFacts:
-    """What the student is. `init_kept`: share of variance (static) or energy (svd) that the narrower width keeps.
+    """What the student is.
+
+    `init_kept`: share of variance (static) or energy (svd) that the narrower width keeps. `init_cosine`: mean cosine of its
+    embeddings to the teacher's before training, on texts that its projection was not fitted to.
 
     `unknown_before`, `unknown_after`: share of the data's tokens that the vocabulary does not know; `tokens_before`,
     `tokens_after`: how many tokens the data has (a trimmed vocabulary cuts rare words into more pieces).
@@ -63,6 +67,7 @@ class StudentFacts:
     init: str
     layers: tuple[int, ...]
     init_kept: float
+    init_cosine: float
     hidden_layers: int
     hidden_size: int
     intermediate_size: int
@@ -113,6 +118,9 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
             network.signature, pad_id=vocabulary.new_id(teacher.signature.pad_id), tokenizer_digest=file_digest(tokenizer)
         )
         network.signature = signature
+        closeness = 0.0
+        if network.projection is not None and init != "random":
+            closeness = vocabulary.fit(network, teacher, tokenizer.parent)
         save(network, ctx.out, tokenizer=tokenizer)
         shape = shape_of(network.config)
         total, without = count_parameters(network)
@@ -121,6 +129,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
             init=init,
             layers=layers,
             init_kept=round(kept, 6),
+            init_cosine=round(closeness, 6),
             hidden_layers=shape.layers,
             hidden_size=shape.hidden,
             intermediate_size=shape.intermediate,
@@ -135,6 +144,9 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
             unknown_after=unknown,
             seed=config.seed,
         )
+
+
+_FIT_TOKENS = 64  # a bag of words is settled by a text's beginning; longer ones cost the teacher time
 
 
 class _Vocabulary:
@@ -158,6 +170,9 @@ class _Vocabulary:
         self.kept = torch.tensor(self._trimmed.kept if self._trimmed else range(self.before), dtype=torch.int64)
         self.counts = torch.from_numpy(self._all_counts)[self.kept]
         self.around = _special_tokens(folder, encoded)
+        special = {int(token["id"]) for token in self._tokenizer.get("added_tokens", []) if token.get("special")}
+        self.special = torch.tensor([number in special for number in self.kept.tolist()])
+        self._folder = folder
 
     def new_id(self, old: int) -> int:
         """Return where an id of the teacher's went; 0 when it is gone."""
@@ -169,6 +184,14 @@ class _Vocabulary:
             return self._source
         path.write_text(json.dumps(self._trimmed.tokenizer, ensure_ascii=False), encoding="utf-8")
         return path
+
+    def fit(self, network: Network, teacher: Network, own: Path) -> float:
+        """Fit the student's projection to the teacher's answers about a sample of the texts (see `fit.py`)."""
+        sample = [self._texts[row] for row in sample_rows(len(self._texts))]
+        limit = min(self._limit, _FIT_TOKENS)
+        mine = encode_texts(sample, own, network.signature, limit)
+        theirs = encode_texts(sample, self._folder, teacher.signature, limit)
+        return fit_projection(network, teacher, mine, theirs, self._progress)
 
     def after(self, folder: Path, signature: Signature) -> tuple[int, float]:
         """Tokenise the data again: tokens, and the share of them that is unknown."""
@@ -232,17 +255,11 @@ def _initialised(
         state: dict[str, Tensor] = body.state_dict()
         made, kept = shrink(teacher.body.state_dict(), state, (large, small), layers, vocabulary.kept, name)
         body.load_state_dict({**state, **made})
-        if projection is not None:
-            _project_like(teacher, projection, made[name], vocabulary, name)
     elif init == "static":
-        assert projection is not None
         vectors = token_vectors(teacher, vocabulary.kept, vocabulary.around, ctx.progress)
-        static = reduce(vectors, vocabulary.counts, small.hidden, config.seed)
+        static = reduce(vectors, vocabulary.counts, vocabulary.special, small.hidden, config.seed)
         kept = static.kept
-        with torch.no_grad():
-            body.get_input_embeddings().weight.copy_(static.tokens * _STATIC_SCALE)
-            projection.weight.copy_(static.weight)
-            projection.bias.copy_(static.bias)
+        _set_tables(body, static.tokens)
     return network, layers, kept, init
 
 
@@ -251,18 +268,14 @@ def _initialised(
 _STATIC_SCALE = 0.1
 
 
-def _project_like(teacher: Network, projection: nn.Linear, words: Tensor, vocabulary: _Vocabulary, name: str) -> None:
-    """Let the projection undo the narrower width: least squares from the student's word embeddings to the teacher's."""
-    target = teacher.body.state_dict()[name][vocabulary.kept]
-    solution = torch.linalg.lstsq(words.double(), target.double()).solution.float()  # [hidden, teacher's hidden]
+def _set_tables(body: nn.Module, tokens: Tensor) -> None:
+    """Put in the token vectors; what else is added to them (positions, token types) starts at nothing."""
+    words = body.get_input_embeddings()
     with torch.no_grad():
-        projection.bias.zero_()
-        weight = solution.T
-        if teacher.projection is not None:
-            weight = teacher.projection.weight @ weight
-            if teacher.projection.bias is not None:
-                projection.bias.copy_(teacher.projection.bias)
-        projection.weight.copy_(weight)
+        for module in body.modules():
+            if isinstance(module, nn.Embedding):
+                module.weight.zero_()
+        words.weight.copy_(tokens * _STATIC_SCALE)
 
 
 def _student_config(config: StudentConfig, teacher: Network, vocabulary: _Vocabulary) -> Any:
@@ -358,6 +371,7 @@ def _from_factory(config: StudentConfig, teacher: Network, folder: Path, ctx: Co
         init="factory",
         layers=(),
         init_kept=1.0,
+        init_cosine=0.0,
         hidden_layers=0,
         hidden_size=0,
         intermediate_size=0,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stillhouse.errors import DataError
-from stillhouse.passes.base import Context
+from stillhouse.passes.base import Context, Progress
 from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network
@@ -29,7 +29,7 @@ class Validation:
     closeness to the teacher: `cosine` of embeddings, `agreement` of the most probable label.
     """
 
-    def __init__(self, rows: Rows, model: Path, student: Network, teacher: Path, max_length: int, ctx: Context) -> None:
+    def __init__(self, rows: Rows, model: Path, student: Network, teacher: Path, max_length: int | None, ctx: Context) -> None:
         self._ctx = ctx
         signature = student.signature
         self._parts: list[Texts | Images]
@@ -50,11 +50,11 @@ class Validation:
         self.metric = "cosine" if signature.task == "sentence-embedding" else "agreement"
         other = load(teacher)
         data = read_inputs(rows, teacher, other.signature, max_length)
-        self._teacher = outputs_of(other, data, ctx, "asking the teacher about the validation rows", _ROWS)
+        self._teacher = outputs_of(other, data, ctx.progress, "asking the teacher about the validation rows", _ROWS)
 
     def __call__(self, network: Network) -> float:
         """Return the figure."""
-        found = [outputs_of(network, part, self._ctx, "validating", _ROWS) for part in self._parts]
+        found = [outputs_of(network, part, self._ctx.progress, "validating", _ROWS) for part in self._parts]
         if self.metric == "mrr@10":
             return reciprocal_rank(found[0], found[1])
         if self._teacher is not None:
@@ -69,7 +69,7 @@ class Validation:
         return float((found[0].argmax(1) == labels)[known].float().mean())
 
 
-def outputs_of(network: Network, data: Texts | Images, ctx: Context, message: str, most: int | None = None) -> Tensor:
+def outputs_of(network: Network, data: Texts | Images, progress: Progress, message: str, most: int | None = None) -> Tensor:
     """Return the network's output for the first `most` rows, float32 [rows, dimension or labels] on the CPU."""
     count = data.count if most is None else min(most, data.count)
     device = next(network.parameters()).device
@@ -82,7 +82,7 @@ def outputs_of(network: Network, data: Texts | Images, ctx: Context, message: st
             out = torch.empty(count, result.shape[1])
         out[torch.from_numpy(batch)] = result
         done += len(batch)
-        ctx.progress.update(done, count, "rows", message)
+        progress.update(done, count, "rows", message)
     if out is None:
         raise DataError("the data has no rows", found="0 rows", allowed="at least one")
     return out
