@@ -134,7 +134,7 @@ def look(root: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Try the points. A killed process loses nothing that the kernel has, so that nothing needs to reach the disk here."""
-    os.fsync = lambda handle: None
+    os.fsync = lambda handle: None  # type: ignore[assignment, unused-ignore]
     what, folder, seed, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     work = {"build": build, "clean": clean, "mend": mend}[what]
     root = folder / "store"

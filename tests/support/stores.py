@@ -130,7 +130,7 @@ def _directory_instead(folder: Path) -> None:
     (folder / "model.onnx").mkdir()
 
 
-DAMAGE: Mapping[str, Callable[[Path], None]] = {
+DAMAGE: Mapping[str, Callable[[Path], object]] = {
     "a truncated file": _truncate,
     "a grown file": _grow,
     "a flipped bit": _flip,

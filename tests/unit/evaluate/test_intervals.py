@@ -90,7 +90,7 @@ def test_a_quantile_lies_in_its_interval(values: list[float], q: float) -> None:
 
 
 @pytest.mark.parametrize(("n", "ranks"), [(6, (1, 6)), (12, (3, 10)), (18, (5, 14)), (24, (7, 18))], ids=["6", "12", "18", "24"])
-def test_the_ends_of_a_median_are_those_of_the_sign_test(n: int, ranks: tuple[int, int]) -> None:
+def test_the_ends_of_a_median_are_those_of_the_sign_test(n: int, ranks: tuple[float, float]) -> None:
     """Ranks from tables of the sign test at 95 % (two-sided)."""
     blocks = list(np.random.default_rng(n).permutation(n) + 1.0)
     found = block_interval(blocks)

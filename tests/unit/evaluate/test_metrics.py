@@ -19,7 +19,8 @@ from stillhouse.passes.evaluate.verdict import compare
 
 def unit(rng: np.random.Generator, rows: int, dimension: int = 8) -> Floats:
     values = rng.normal(size=(rows, dimension))
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    found: Floats = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return found
 
 
 def shares(rng: np.random.Generator, rows: int, classes: int) -> Floats:

@@ -102,7 +102,7 @@ def test_the_references_logits_become_probabilities(tmp_path: Path) -> None:
     save_file({"logits": np.array([[0, 0], [1000, 0], [-1000, 0]], dtype=np.float32)}, str(tmp_path / "outputs.safetensors"))
     outputs = read_reference(Artifact("", "measurement", tmp_path, 1))
     assert outputs.probabilities is not None
-    np.testing.assert_allclose(outputs.probabilities, [[0.5, 0.5], [1, 0], [0, 1]])
+    np.testing.assert_allclose(outputs.probabilities, np.array([[0.5, 0.5], [1, 0], [0, 1]]))
 
 
 # answers ----------------------------------------------------------------------------------------------------------------

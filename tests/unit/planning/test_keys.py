@@ -202,9 +202,9 @@ def test_the_order_of_pins_and_tools_is_irrelevant() -> None:
     env = environment(model)
     turned = dataclasses.replace(
         env,
-        pins=dict(reversed(env.pins.items())),
-        toolchain=dict(reversed(env.toolchain.items())),
-        hardware=dict(reversed(env.hardware.items())),
+        pins=dict(reversed(list(env.pins.items()))),
+        toolchain=dict(reversed(list(env.toolchain.items()))),
+        hardware=dict(reversed(list(env.hardware.items()))),
     )
     assert keys(build_plan(model, turned)) == keys(BASE)
 

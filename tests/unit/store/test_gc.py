@@ -11,7 +11,7 @@ from tests.support.stores import DAMAGE, key, put, receipt_of, state_of
 
 from stillhouse.clients.store.gc import collect
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.errors import UsageError
+from stillhouse.errors import StoreError, UsageError
 
 
 @pytest.fixture
@@ -123,6 +123,21 @@ def test_it_needs_no_room_on_a_full_disk(store: LocalStore, monkeypatch: pytest.
         collect(store, keep_steps=[key("kept")], keep_objects=[])
     assert store.objects.digests() == objects(store, b"1")
     assert store.receipt_keys() == [key("kept")]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0\0\0"])
+def test_nothing_is_freed_while_it_is_unknown_what_a_model_needs(store: LocalStore, text: str) -> None:
+    """A damaged state says that nothing is referred to: hours of work would go."""
+    store.write_state("model", {"steps": []})
+    store.write_state("sound", {"steps": []})
+    (store.root / "models" / "model" / "state.json").write_text(text)
+    before = state_of(store)
+    with pytest.raises(StoreError) as refused:
+        collect(store, keep_steps=[], keep_objects=[])
+    assert "still gc --forget model" in refused.value.problem.fix
+    assert state_of(store) == before
+    store.forget_model("model")
+    assert collect(store, keep_steps=[], keep_objects=[]).objects
 
 
 def test_lock_files_of_steps_go(store: LocalStore) -> None:

@@ -169,6 +169,31 @@ def test_a_store_that_cannot_be_written_says_the_way_out(store: LocalStore, monk
     assert refused.value.exit_code == 5
 
 
+def test_a_receipt_is_on_disk_before_it_has_its_name(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a receipt is whole or not there; and its folder knows it once `finish` has returned."""
+    events: list[tuple[str, int]] = []
+    real_fsync, real_replace = os.fsync, os.replace
+
+    def fsync(handle: int) -> None:
+        real_fsync(handle)
+        events.append(("fsync", os.fstat(handle).st_ino))
+
+    def replace(source: Path, target: Path) -> None:
+        real_replace(source, target)
+        events.append(("rename", os.stat(target).st_ino))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    receipt = receipt_of("train/a", digest("a"))
+    store.finish(receipt)
+    path = store.receipt_path(receipt.key)
+    file, folder, root = (place.stat().st_ino for place in (path, path.parent, store.root))
+    named = events.index(("rename", file))
+    assert ("fsync", file) in events[:named]
+    assert ("fsync", folder) in events[named:]
+    assert ("fsync", root) in events  # the folder `steps` was new
+
+
 def test_other_errors_of_the_disk_are_not_dressed_up(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(handle: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

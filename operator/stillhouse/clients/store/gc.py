@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import Busy
-from stillhouse.errors import UsageError
+from stillhouse.errors import StoreError, UsageError
 
 __all__ = ["Freed", "collect"]
 
@@ -33,9 +33,11 @@ def collect(store: LocalStore, *, keep_steps: Collection[str], keep_objects: Col
 
     Raises:
         UsageError: a build is going on.
+        StoreError: what a model refers to is not readable, so that nobody can say what it needs.
     """
     try:
         with store.alone():
+            _refuse_unknown(store)
             return _collect(store, set(keep_steps), set(keep_objects), dry_run)
     except Busy:
         raise UsageError(
@@ -43,6 +45,16 @@ def collect(store: LocalStore, *, keep_steps: Collection[str], keep_objects: Col
             field=str(store.root),
             fix="wait until it has ended, or stop it, then run `still gc` again",
         ) from None
+
+
+def _refuse_unknown(store: LocalStore) -> None:
+    for name in store.model_names():
+        if store.state_damaged(name):
+            raise StoreError(
+                "what is known of a model is damaged, so nothing is freed",
+                field=str(store.root / "models" / name / "state.json"),
+                fix=f"run `still build FILE` for it again (finished steps are found again), or `still gc --forget {name}`",
+            )
 
 
 def _collect(store: LocalStore, keep_steps: set[str], keep_objects: set[str], dry_run: bool) -> Freed:

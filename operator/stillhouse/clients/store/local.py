@@ -120,6 +120,11 @@ class LocalStore:
         data = read_json(self._model_dir(name) / "state.json")
         return data if isinstance(data, dict) else {}
 
+    def state_damaged(self, name: str) -> bool:
+        """Return whether something is written of a model that cannot be read."""
+        path = self._model_dir(name) / "state.json"
+        return path.exists() and not isinstance(read_json(path), dict)
+
     def write_state(self, name: str, state: dict[str, Any]) -> None:
         """Replace what is known of a model."""
         write_json(self._model_dir(name) / "state.json", state, tmp=self.tmp)

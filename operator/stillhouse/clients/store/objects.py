@@ -67,8 +67,7 @@ class ObjectStore:
                     path.chmod(0o444)
                 else:
                     fsync_dir(path)
-            fsync_dir(folder)
-            folder.chmod(0o755)
+            folder.chmod(0o755)  # made durable already, with the manifest's name
             make_dirs(self.root)
             self._place(folder, name)
             self._verified.add(name)
