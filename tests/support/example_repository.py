@@ -1,4 +1,4 @@
-"""Writes the committed example in `model_repository/`: run from the project's root as `python -m tests.support.example_repository`.
+"""Writes the example in `model_repository/`: run from the project's root as `python -m tests.support.example_repository`.
 
 It lies here because Triton takes every folder of a model repository for a model, also a `__pycache__`.
 """
