@@ -225,6 +225,15 @@ def test_a_model_that_cannot_be_loaded_says_what_the_server_said(tmp_path: Path)
     assert servers() == []
 
 
+@pytest.mark.parametrize("unit", ["rows", "requests"])
+def test_an_interruption_leaves_no_server(tmp_path: Path, unit: str) -> None:
+    ctx = context(tmp_path / "run", Recorder(stop_at=1, unit=unit))
+    with pytest.raises(KeyboardInterrupt):
+        Gate().run(config("int8", metrics=cosine(0.5)), inputs(tmp_path, SAME), ctx)
+    assert servers() == []
+    assert list((tmp_path / "run" / "out").iterdir()) == []
+
+
 def test_a_revision_is_an_artifact_of_the_store(tmp_path: Path) -> None:
     """Hard links to a read-only object become a read-only object; neither harms the other."""
     store = LocalStore(tmp_path / "store")

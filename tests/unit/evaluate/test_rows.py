@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,26 @@ def test_an_error_of_the_server_is_raised_and_connections_are_closed() -> None:
     rows = GateRows({"text": ["t1"] * 10}, None, None)
     with pytest.raises(ServerError):
         answer_rows(server.connect, "m", rows, batch=2, workers=2, progress=lambda *_: None)
+    assert all(client.closed for client in server.clients)
+
+
+@pytest.mark.parametrize("error", [ServerError("died"), KeyboardInterrupt()], ids=["error", "interruption"])
+def test_an_error_of_one_connection_stops_the_others(error: BaseException) -> None:
+    """Else Ctrl-C would take effect only after the last row."""
+    server = Server()
+    seen = iter(range(10**6))
+
+    def answer(model: str, texts: Sequence[str]) -> Answer:
+        if next(seen) == 5:
+            raise error
+        time.sleep(0.001)
+        return Answer(embeddings=np.zeros((len(texts), 1), dtype=np.float32))
+
+    server.answer = answer  # type: ignore[method-assign]
+    rows = GateRows({"text": ["t1"] * 20_000}, None, None)
+    with pytest.raises(type(error)):
+        answer_rows(server.connect, "m", rows, batch=1, workers=2, progress=lambda *_: None)
+    assert sum(len(client.requests) for client in server.clients) < 1000
     assert all(client.closed for client in server.clients)
 
 

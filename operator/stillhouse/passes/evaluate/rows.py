@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,23 +162,36 @@ def _asked(
     ask: Callable[[InferenceClient, Any], Answer],
     progress: Callable[[int, int], None],
 ) -> list[Answer]:
-    """Send slices of the payload over several connections; answers come back in order."""
+    """Send slices of the payload over several connections; answers come back in order.
+
+    An error, or Ctrl-C, ends it after the requests that are under way.
+    """
     slices = list(_slices(len(payload), batch))
     answers: list[Answer | None] = [None] * len(slices)
     count = iter(range(1, len(slices) + 1))
+    stop = threading.Event()
 
     def work(mine: list[int]) -> None:
         connection = client()
         try:
             for position in mine:
+                if stop.is_set():
+                    return
                 answers[position] = ask(connection, payload[slices[position]])
                 progress(min(next(count) * batch, len(payload)), len(payload))
+        except BaseException:
+            stop.set()
+            raise
         finally:
             connection.close()
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for future in [pool.submit(work, list(range(first, len(slices), workers))) for first in range(workers)]:
-            future.result()
+        futures = [pool.submit(work, list(range(first, len(slices), workers))) for first in range(workers)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        finally:
+            stop.set()
     return [answer for answer in answers if answer is not None]
 
 
