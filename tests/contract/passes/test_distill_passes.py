@@ -169,7 +169,9 @@ def test_outputs_are_the_teachers_in_the_datas_order(teacher, data, texts, outpu
         if len(tokenizer.encode(texts[row]).ids) <= 32:
             ids = torch.tensor([tokenizer.encode(texts[row]).ids])
         alone = network(ids, torch.ones_like(ids), torch.zeros_like(ids))[0]
-        assert torch.allclose(alone, tensors["embedding"][row].float(), atol=2e-3)
+        near = torch.nn.functional.cosine_similarity(tensors["embedding"].float(), alone.unsqueeze(0), dim=1)
+        assert near.argmax().item() == row
+        assert near[row] > 0.999  # bfloat16 where the processor has it, float16 in the file
 
 
 def test_outputs_count_what_was_cut(teacher, data, texts, tmp_path):
@@ -542,7 +544,7 @@ def test_images_go_from_a_factory_teacher_to_a_factory_student(painter, tmp_path
     )
     found = read_outputs(outputs.path)[0]["logits"]
     normalised = torch.from_numpy((images.reshape(40, 1, 8, 8) - 0.5) / 0.25)
-    assert torch.allclose(found, load(teacher.path)(normalised), atol=1e-5)
+    assert torch.allclose(found, load(teacher.path)(normalised), atol=0.02)
     shape = {"factory": {"target": "networks:make", "arguments": {"width": 8}}, "seed": 1}
     student, facts = go(InitStudent(), shape, {"teacher": teacher, "data": data}, tmp_path / "s")
     assert facts["init"] == "factory"

@@ -12,6 +12,7 @@ from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.rows import Texts
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.precision import reading_precision
 
 __all__ = ["fit_projection", "ridge", "sample_rows"]
 
@@ -31,7 +32,8 @@ def fit_projection(network: Network, teacher: Network, own: Texts, theirs: Texts
     `own` and `theirs` are the same texts, tokenised for student and teacher.
     """
     assert network.projection is not None
-    wanted = outputs_of(teacher, theirs, progress, "asking the teacher about a sample")
+    with reading_precision(teacher):
+        wanted = outputs_of(teacher, theirs, progress, "asking the teacher about a sample")
     projection, network.projection = network.projection, None
     architecture, network.architecture = network.architecture, network.architecture.model_copy(update={"normalize": False})
     try:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stillhouse.passes.base import Progress
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.precision import reading_precision
 
 __all__ = ["StaticVectors", "reduce", "token_vectors"]
 
@@ -48,8 +49,8 @@ def token_vectors(teacher: Network, tokens: Tensor, around: tuple[list[int], lis
         rows = len(chosen)
         ids = torch.cat([before.expand(rows, -1), chosen, after.expand(rows, -1)], dim=1)
         made = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        with torch.inference_mode():
-            parts.append(teacher(*(made.get(name, torch.zeros_like(ids)) for name in teacher.signature.inputs)))
+        with torch.inference_mode(), reading_precision(teacher):
+            parts.append(teacher(*(made.get(name, torch.zeros_like(ids)) for name in teacher.signature.inputs)).float())
         progress.update(first + rows, len(tokens), "tokens", "asking the teacher about each token")
     return torch.cat(parts).clone()
 

@@ -231,14 +231,14 @@ def _initialised(
     shape_config = _student_config(config, teacher, vocabulary)
     large, small = shape_of(teacher.config), shape_of(shape_config)
     same = small.hidden == large.hidden
-    embeds = teacher.signature.task == "sentence-embedding"
-    init: Init = config.init or ("layers" if same else "static" if embeds else "svd")
-    _check(init, large.hidden, small.hidden, small.layers, large.layers, embeds)
+    pools = teacher.architecture.pooling is not None
+    init: Init = config.init or ("layers" if same else "static" if pools else "svd")
+    _check(init, large.hidden, small.hidden, small.layers, large.layers, pools)
     body = type(teacher.body)._from_config(shape_config, attn_implementation="sdpa")
-    if teacher.architecture.kind == "hf-encoder" and getattr(body, "pooler", None) is not None:
+    if pools and getattr(body, "pooler", None) is not None:
         body.pooler = None
     architecture, projection = teacher.architecture, None
-    if embeds and (not same or architecture.projection is not None or init == "static"):
+    if pools and (not same or architecture.projection is not None or init == "static"):
         projection = nn.Linear(small.hidden, teacher.signature.dimension)
         architecture = architecture.model_copy(update={"projection": teacher.signature.dimension})
     if init == "static":
@@ -256,11 +256,19 @@ def _initialised(
         made, kept = shrink(teacher.body.state_dict(), state, (large, small), layers, vocabulary.kept, name)
         body.load_state_dict({**state, **made})
     elif init == "static":
-        vectors = token_vectors(teacher, vocabulary.kept, vocabulary.around, ctx.progress)
+        vectors = token_vectors(_without_head(teacher), vocabulary.kept, vocabulary.around, ctx.progress)
         static = reduce(vectors, vocabulary.counts, vocabulary.special, small.hidden, config.seed)
         kept = static.kept
         _set_tables(body, static.tokens)
     return network, layers, kept, init
+
+
+def _without_head(teacher: Network) -> Network:
+    """Return the encoder inside a pooled classifier (one of embeddings is its own): as many numbers as it has, not as labels."""
+    if teacher.architecture.kind == "hf-encoder":
+        return teacher
+    bare = Architecture(kind="hf-encoder", pooling=teacher.architecture.pooling, normalize=True)
+    return Network(teacher.body, bare, teacher.signature).eval()
 
 
 # Root mean square of static token vectors. Layer normalisation undoes any scale; what is left of it is how fast they
@@ -301,15 +309,15 @@ def _student_config(config: StudentConfig, teacher: Network, vocabulary: _Vocabu
     for name in _ID_FIELDS:
         if isinstance(getattr(made, name, None), int):
             setattr(made, name, vocabulary.new_id(getattr(made, name)))
-    if teacher.signature.task == "sentence-embedding":
-        # The teacher's embeddings are dense and without noise: a small student under-fits them, and dropout only slows it.
+    if teacher.architecture.pooling is not None:
+        # The teacher's outputs are dense and without noise: a small student under-fits them, and dropout only slows it.
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
             if hasattr(made, name):
                 setattr(made, name, 0.0)
     return made
 
 
-def _check(init: str, large: int, small: int, small_layers: int, large_layers: int, embeds: bool) -> None:
+def _check(init: str, large: int, small: int, small_layers: int, large_layers: int, pools: bool) -> None:
     if init == "layers" and small != large:
         raise SpecError(
             "init 'layers' keeps whole layers, which needs the teacher's width",
@@ -318,11 +326,11 @@ def _check(init: str, large: int, small: int, small_layers: int, large_layers: i
             allowed="svd, static, random at another width",
             fix=f"init: svd, or hiddenSize: {large}",
         )
-    if init == "static" and not embeds:
+    if init == "static" and not pools:
         raise SpecError(
-            "init 'static' needs a teacher of sentence embeddings",
+            "init 'static' needs a teacher that pools its tokens' states",
             field="spec.distill.student.init",
-            found="a classifier",
+            found="a classifier with a head of its own kind",
             allowed="svd, layers, random",
             fix="init: svd",
         )

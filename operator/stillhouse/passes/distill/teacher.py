@@ -27,6 +27,7 @@ from stillhouse.passes.distill.rows import Images, Rows, Texts, length_batches, 
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.precision import reading_precision, reading_precision_name
 
 __all__ = ["OUTPUTS_FILE", "TeacherOutputs", "TeacherOutputsConfig", "TeacherOutputsFacts", "read_outputs", "tensors_of"]
 
@@ -44,7 +45,11 @@ class TeacherOutputsConfig(CamelConfig):
 
 @dataclass(frozen=True, slots=True)
 class TeacherOutputsFacts:
-    """What came of it. `tokens` were read, `truncated_tokens` of `truncated_rows` lay behind the limit and were not."""
+    """What came of it.
+
+    `precision` is the arithmetic of the forward (`bfloat16` where the processor has AMX). `tokens` were read,
+    `truncated_tokens` of `truncated_rows` lay behind the limit and were not.
+    """
 
     rows: int
     tokens: int
@@ -52,6 +57,7 @@ class TeacherOutputsFacts:
     truncated_tokens: int
     dimension: int
     shards: int
+    precision: str
     seconds: float
 
 
@@ -108,6 +114,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
             truncated_tokens=int(data.cut.sum()) if isinstance(data, Texts) else 0,
             dimension=teacher.signature.dimension,
             shards=len(names),
+            precision=reading_precision_name(teacher),
             seconds=round(seconds.total, 3),
         )
         description = dataclasses.asdict(facts)
@@ -174,15 +181,15 @@ def _shard(
     out: dict[str, npt.NDArray[np.generic]] = {}
     first = int(rows[0])
     for batch in length_batches(data.lengths, rows, *forward_size(teacher)):
-        with torch.inference_mode():
+        with torch.inference_mode(), reading_precision(teacher):
             result = teacher.run(*tensors_of(data.batch(batch)), hidden=hidden)
         found: dict[str, npt.NDArray[np.generic]] = {}
         if "embedding" in config.outputs:
-            found["embedding"] = result.output.numpy().astype(np.float16)
+            found["embedding"] = result.output.float().numpy().astype(np.float16)
         if "logits" in config.outputs:
-            found["logits"] = result.output.numpy().astype(np.float32)
+            found["logits"] = result.output.float().numpy().astype(np.float32)
         if hidden:
-            found |= {f"hidden-{layer}": result.hidden[layer].numpy().astype(np.float16) for layer in config.layers}
+            found |= {f"hidden-{layer}": result.hidden[layer].float().numpy().astype(np.float16) for layer in config.layers}
         for name, values in found.items():
             if not np.isfinite(values).all():
                 raise SourceError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")

@@ -36,7 +36,8 @@ class Architecture(BaseModel):
 
     `hf-encoder`: a Hugging Face encoder, its last hidden states pooled to [batch, hidden] (`mean` over the tokens that
     are not padding, or the first token), a linear `projection` to that many numbers or none, L2-normalised or not.
-    `hf-classifier`: a Hugging Face model with a classification head, logits [batch, labels].
+    `hf-classifier`: a Hugging Face model with its own classification head, logits [batch, labels]; with `pooling`, an
+    encoder whose pooled states the linear layer `classifier` turns into as many logits as `projection` says.
     `factory`: a Python function's network; for texts it is called with (input_ids, attention_mask), for images with the
     normalised pixels; it returns the embeddings (normalised here when `normalize` is set) or the logits.
     """
@@ -52,13 +53,24 @@ class Architecture(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Architecture:
-        if (self.kind == "hf-encoder") != (self.pooling is not None):
-            raise ValueError("pooling belongs to hf-encoder, which needs it")
+        if self.kind == "hf-encoder" and self.pooling is None:
+            raise ValueError("hf-encoder needs pooling")
+        if self.kind == "factory" and self.pooling is not None:
+            raise ValueError("pooling does not belong to factory")
         if (self.kind == "factory") != (self.factory is not None):
             raise ValueError("factory belongs to kind factory, which needs it")
-        if self.kind != "hf-encoder" and self.projection is not None:
-            raise ValueError("projection belongs to hf-encoder")
+        if self.pooling is None and self.projection is not None:
+            raise ValueError("projection needs pooling")
+        if self.kind == "hf-classifier" and (self.pooling is None) != (self.projection is None):
+            raise ValueError("a pooled hf-classifier needs projection, its number of labels")
+        if self.kind == "hf-classifier" and self.normalize:
+            raise ValueError("logits are not normalised")
         return self
+
+    @property
+    def head(self) -> str:
+        """Return what the tensors of the linear layer behind the pooling are called: `classifier` or `projection`."""
+        return "classifier" if self.kind == "hf-classifier" else "projection"
 
     def write(self, folder: Path) -> None:
         """Write `architecture.json` into `folder`."""

@@ -40,12 +40,13 @@ def load(path: Path, attention: Literal["sdpa", "eager"] = "sdpa") -> Network:
     body = build(path, architecture, signature, attention)
     tensors = _read_tensors(path / WEIGHTS_FILE)
     projection = None
-    if architecture.kind == "hf-encoder" and architecture.projection is not None:
-        weight = tensors.get("projection.weight")
+    if architecture.projection is not None:
+        head = architecture.head
+        weight = tensors.get(f"{head}.weight")
         if weight is None or weight.shape[0] != architecture.projection:
-            raise _unfit(path, "projection.weight is missing or has another size")
-        projection = nn.Linear(weight.shape[1], weight.shape[0], bias="projection.bias" in tensors)
-        projection.load_state_dict({name: tensors.pop(f"projection.{name}") for name in dict(projection.named_parameters())})
+            raise _unfit(path, f"{head}.weight is missing or has another size")
+        projection = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{head}.bias" in tensors)
+        projection.load_state_dict({name: tensors.pop(f"{head}.{name}") for name in dict(projection.named_parameters())})
     _fill(body, tensors, path, exact=architecture.kind == "factory")
     network = Network(body, architecture, signature, projection)
     network.float()
@@ -85,11 +86,11 @@ def build(path: Path, architecture: Architecture, signature: Signature, attentio
             "text-classification": AutoModelForSequenceClassification,
             "image-classification": AutoModelForImageClassification,
         }
-        auto = AutoModel if architecture.kind == "hf-encoder" else kinds[signature.task]
+        auto = AutoModel if architecture.pooling is not None else kinds[signature.task]
         body = auto.from_config(config, attn_implementation=attention, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise SourceError("the model's configuration cannot be used", field=str(path / CONFIG_FILE), found=str(error)) from error
-    if architecture.kind == "hf-encoder" and getattr(body, "pooler", None) is not None:
+    if architecture.pooling is not None and getattr(body, "pooler", None) is not None:
         body.pooler = None  # BERT's next-sentence head: untouched by any embedding, and dead weight in the artifact
     return body
 
@@ -98,7 +99,8 @@ def save(network: Network, folder: Path, *, tokenizer: Path | None = None) -> No
     """Write a torch-model artifact into `folder`: weights, configuration, architecture, signature, tokenizer.
 
     The tensors are written in the names of Hugging Face's encoder or of the factory's network, a projection as
-    `projection.*`. `tokenizer` is the tokenizer.json to copy. The same weights give the same bytes.
+    `projection.*`, the head of a pooled classifier as `classifier.*`. `tokenizer` is the tokenizer.json to copy. The
+    same weights give the same bytes.
     """
     tensors = _tensors_of(network)
     save_file(tensors, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})
@@ -133,7 +135,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _tensors_of(network: Network) -> dict[str, Tensor]:
     state: dict[str, Tensor] = dict(network.body.state_dict())
     if network.projection is not None:
-        state |= {f"projection.{name}": tensor for name, tensor in network.projection.state_dict().items()}
+        state |= {f"{network.architecture.head}.{name}": tensor for name, tensor in network.projection.state_dict().items()}
     seen: set[int] = set()
     out: dict[str, Tensor] = {}
     for name in sorted(state):

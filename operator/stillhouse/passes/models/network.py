@@ -78,7 +78,7 @@ class Network(nn.Module):  # type: ignore[misc]
         result = self.body(**named, output_hidden_states=hidden)
         mask = named["attention_mask"]
         states = tuple(pool_mean(state, mask) for state in result.hidden_states) if hidden else ()
-        if self.architecture.kind == "hf-classifier":
+        if self.architecture.pooling is None:
             return NetworkOutput(result.logits, states)
         last = result.last_hidden_state
         pooled = last[:, 0] if self.architecture.pooling == "cls" else pool_mean(last, mask)
