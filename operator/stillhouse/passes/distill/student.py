@@ -268,7 +268,9 @@ def _without_head(teacher: Network) -> Network:
     if teacher.architecture.kind == "hf-encoder":
         return teacher
     bare = Architecture(kind="hf-encoder", pooling=teacher.architecture.pooling, normalize=True)
-    return Network(teacher.body, bare, teacher.signature).eval()
+    encoder = Network(teacher.body, bare, teacher.signature)
+    encoder.eval()
+    return encoder
 
 
 # Root mean square of static token vectors. Layer normalisation undoes any scale; what is left of it is how fast they
