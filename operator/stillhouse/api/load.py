@@ -97,9 +97,12 @@ def load_text(text: str, name: str = "") -> DistilledModel:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise SpecError(f"not readable as YAML: {error.problem}", field=where) from error
+        fix = "indent with spaces" if "\\t" in str(error.problem) else "mend this line; a text with : or # in it needs quotes"
+        raise SpecError(f"not readable as YAML: {error.problem}", field=where, fix=fix) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError("not readable as YAML", field=name, found=str(error)[:200]) from error
+    if not isinstance(data, dict):
+        raise _no_mapping(data, name)
     return parse(data, lines)
 
 
@@ -110,9 +113,7 @@ def parse(data: Any, lines: Mapping[str, int] | None = None) -> DistilledModel:
         SpecError, NotAvailable: as `load_file`.
     """
     if not isinstance(data, dict):
-        raise SpecError(
-            "a DistilledModel is a mapping", found=type(data).__name__, fix="start with: apiVersion: stillhouse.io/v1alpha1"
-        )
+        raise _no_mapping(data, "")
     try:
         return DistilledModel.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -123,6 +124,15 @@ def parse(data: Any, lines: Mapping[str, int] | None = None) -> DistilledModel:
         raise kind(
             first.message, field=first.field, found=first.found, allowed=first.allowed, fix=first.fix, others=tuple(others)
         ) from None
+
+
+def _no_mapping(data: Any, name: str) -> SpecError:
+    return SpecError(
+        "a DistilledModel is a mapping",
+        field=name,
+        found=type(data).__name__,
+        fix="start with: apiVersion: stillhouse.io/v1alpha1",
+    )
 
 
 def _refuse_huge(size: int, name: str) -> None:

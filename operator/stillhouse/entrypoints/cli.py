@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -47,8 +48,31 @@ Exit codes:
 """
 
 
+class ReaderGone(Exception):
+    """Nobody reads our output any more (`still status | head`)."""
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    """Tell a broken pipe from other errors before click does, which would end with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is called."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse the command line."""
+        with _output():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _output():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which a user meets them."""
@@ -117,8 +141,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: what is finished is kept; the same command goes on from there", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader has gone (`still status | head`): not an error. Python would complain when it flushes at exit.
+    except ReaderGone:
+        # Not an error; but Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # a bug: the user gets a line and a file, not a traceback

@@ -49,6 +49,8 @@ def _shape(step: Step, plan: Plan, env: Environment) -> dict[str, Any]:
     """Return the teacher's shape: hiddenSize, layers, vocabularySize, rows of the data that the step reads."""
     source = plan.find("resolve/source")
     info: dict[str, Any] = dict(env.pins[source.uri].info) if source and source.uri in env.pins else {}
+    if source and info.get("format") == "onnx":  # its shape is not known before it is read, its size is
+        info["bytes"] = env.pins[source.uri].size
     for role in ("data", "outputs"):
         parent = plan.find(step.parents.get(role, ""))
         if parent is not None and parent.uri in env.pins:
@@ -71,7 +73,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
     rows = float(info.get("rows") or 1000)
     hidden, layers = int(info.get("hiddenSize") or 768), int(info.get("layers") or 12)
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
-    teacher = _macs_per_token(hidden, layers, 4 * hidden)
+    teacher = info["bytes"] // 4 if "bytes" in info else _macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:
         case "import-model":
             return float(env.pins[step.uri].size if step.uri in env.pins else 1e8), info
@@ -103,7 +105,8 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
     rate = (rates or {}).get(step.pass_name, SECONDS_PER_UNIT[step.pass_name])
     hidden, vocabulary = int(info.get("hiddenSize") or 768), int(info.get("vocabularySize") or 30_000)
     layers = int(info.get("layers") or 12)
-    teacher_bytes = 4 * (vocabulary * hidden + layers * 12 * hidden * hidden)
+    teacher_bytes = int(info.get("bytes") or 4 * (vocabulary * hidden + layers * 12 * hidden * hidden))
+    loaded = TORCH_BYTES // 4 if "bytes" in info else TORCH_BYTES  # an ONNX model needs no torch
     rows = int(info.get("rows") or 0)
     memory, disk = 256 * 2**20, 64 * 2**10
     match step.pass_name:
@@ -113,11 +116,11 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
             pin = env.pins.get(step.uri)
             disk = pin.size if pin else 0
         case "teacher-outputs" | "teacher-reference":
-            memory, disk = TORCH_BYTES + 3 * teacher_bytes, rows * hidden * 2
+            memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
         case "student" | "distill":
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
         case "export" | "quantize-dynamic" | "sensitivity":
-            memory, disk = TORCH_BYTES + 3 * teacher_bytes, teacher_bytes // 3
+            memory, disk = loaded + 3 * teacher_bytes, teacher_bytes // 3
         case "gate":
             memory, disk = 512 * 2**20, teacher_bytes // 3
         case "index":

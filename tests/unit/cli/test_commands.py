@@ -1,0 +1,158 @@
+"""Commands that need no server: what they print, for people and for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.cli import Project
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local.text import duration, size
+
+from .conftest import Still
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_an_empty_home(still: Still) -> None:
+    result = still("status")
+    assert (result.code, result.out) == (0, "No models yet. Start with: still up FILE\n")
+    assert json.loads(still("status", "-o", "json").out) == []
+    assert yaml.safe_load(still("status", "-o", "yaml").out) == []
+    assert still("gc").code == 0
+    assert json.loads(still("gc", "-o", "json").out)["bytes"] == 0
+
+
+def test_the_crd_is_the_committed_one(still: Still) -> None:
+    committed = next((ROOT / "crds").glob("*.yaml")).read_text()
+    assert still("crd").out == committed
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project", tmp_path / "store", tmp_path / "cache").create()
+
+
+def plan(still: Still, project: Project) -> dict[str, Any]:
+    result = still("plan", "-o", "json", str(project.file))
+    assert result.code == 0, result.err
+    data: dict[str, Any] = json.loads(result.out)
+    return data
+
+
+def test_a_new_plan(still: Still, project: Project) -> None:
+    data = plan(still, project)
+    ids = [step["id"] for step in data["steps"]]
+    assert ids == [
+        "resolve/source", "compress/int8", "resolve/gate-data", "gate/teacher-reference", "gate/gate", "resolve/index-data",
+        "gate/index",
+    ]  # fmt: skip
+    assert {(step["state"], step["why"]) for step in data["steps"]} == {("run", "new")}
+    assert data["total"]["steps"] == len(ids)
+    assert data["total"]["seconds"] == pytest.approx(sum(step["seconds"] for step in data["steps"]))
+    text = still("plan", str(project.file)).out
+    for step in data["steps"]:
+        assert step["id"] in text
+    assert f"{len(ids)} to run" in text
+    assert data["planHash"][:12] in text
+    assert yaml.safe_load(still("plan", "-o", "yaml", str(project.file)).out) == data
+    assert not (project.home / "models").exists(), "planning leaves nothing behind"
+
+
+def test_estimates_follow_the_sizes(still: Still, project: Project) -> None:
+    """A model of 4 MB and 100 short rows is a matter of seconds and megabytes."""
+    total = plan(still, project)["total"]
+    model = (project.folder / "teacher/model.onnx").stat().st_size
+    assert model < total["disk"] < 10 * model
+    assert 1 < total["seconds"] < 120
+    assert total["memory"] < 4 * 2**30
+
+
+def test_an_interrupted_step_is_told_from_a_new_one(still: Still, project: Project) -> None:
+    step = plan(still, project)["steps"][1]
+    scratch = LocalStore(project.home).scratch(step["key"])
+    (scratch / "part").write_text("half")
+    found = plan(still, project)["steps"][1]
+    assert (found["state"], found["why"]) == ("run", "was interrupted; goes on where it was")
+
+
+def test_what_an_unknown_onnx_precision_says(still: Still, project: Project) -> None:
+    project.edit(compress={"precision": "auto"})
+    result = still("plan", str(project.file))
+    assert result.code == 2
+    assert "spec.compress.precision" in result.err
+    assert "allowed: int8" in result.err
+
+
+def test_a_state_of_a_killed_build(still: Still, project: Project) -> None:
+    """Nobody holds the model, so nobody builds it, whatever was written last."""
+    steps = [{key: step[key] for key in ("id", "stage", "pass", "key")} for step in plan(still, project)["steps"]]
+    entry = {"type": "Built", "status": "False", "reason": "Building", "message": "", "observedGeneration": 1}
+    store = LocalStore(project.home)
+    store.write_state("tiny", {"name": "tiny", "file": str(project.file), "steps": steps, "conditions": [entry]})
+    built = json.loads(still("status", "tiny", "-o", "json").out)[0]["conditions"][0]
+    assert (built["status"], built["reason"]) == ("False", "BuildFailed")
+    assert "goes on from there" in built["message"]
+    with store.model("tiny"):
+        busy = json.loads(still("status", "-o", "json").out)[0]
+    assert busy["conditions"][0]["reason"] == "Building"
+    assert "builds or starts it" in busy["summary"]
+    assert "not there" in still("status").out
+    assert "steps" not in still("status", "--no-steps").out
+
+
+def test_forgetting_a_model_that_is_being_built(still: Still, project: Project) -> None:
+    store = LocalStore(project.home)
+    store.write_state("tiny", {"name": "tiny"})
+    with store.model("tiny"):
+        result = still("gc", "--forget", "tiny")
+    assert result.code == 2
+    assert "is being built" in result.err
+    assert store.model_names() == ["tiny"]
+    assert still("gc", "--dry-run", "--forget", "tiny").code == 0
+    assert store.model_names() == ["tiny"], "a dry run forgets nothing"
+    assert still("gc", "--forget", "tiny").code == 0
+    assert store.model_names() == []
+
+
+def test_rebuild_looks_at_the_file_before_anything_counts_as_old(still: Still, project: Project) -> None:
+    store = LocalStore(project.home)
+    store.write_state("tiny", {"name": "tiny", "file": str(project.file)})
+    data = project.read()
+    data["metadata"]["name"] = "other"
+    project.write(data)
+    renamed = still("rebuild", "tiny")
+    assert renamed.code == 2
+    assert "describes another model now" in renamed.err
+    project.file.unlink()
+    assert still("rebuild", "tiny").code == 2
+    assert "rebuild" not in store.state("tiny")
+
+
+def test_nothing_to_ask(still: Still, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
+    result = still("infer", "tiny")
+    assert result.code == 2
+    assert "TEXTS: there is nothing to ask" in result.err
+    assert 'fix:     still infer tiny "…"' in result.err
+
+
+@given(st.floats(0, 1e9))
+def test_durations_are_short_and_never_more_than_a_unit_off(seconds: float) -> None:
+    text = duration(seconds)
+    assert len(text) < 20
+    assert "60 s" not in text
+    assert "60 min" not in text
+
+
+@given(st.integers(0, 2**50))
+def test_sizes_have_at_most_four_figures_below_a_tebibyte(count: int) -> None:
+    number, unit = size(count).split()
+    assert float(number) < 1024 or unit == "GiB"
