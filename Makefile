@@ -83,10 +83,10 @@ generate: setup ## Write what is generated from the models: the CRD and the refe
 
 .PHONY: bench-serving bench-distill
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
-	$(BIN)/python bench/serving.py
+	$(BIN)/python -m bench.serving
 
 bench-distill: setup ## Quality of the examples' students against the teacher and the simple rivals
-	$(BIN)/python bench/distill.py
+	$(BIN)/python -m bench.distill
 
 .PHONY: clean
 clean: ## Remove what make has made here (not the store)

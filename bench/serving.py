@@ -27,6 +27,7 @@ from bench.harness.results import quoted, table, write_results
 from bench.harness.rounds import REPEATS, ROUNDS, Metric, Run, Spread, rounds, series
 from bench.harness.sides import InProcessSide, ServerSide, Side
 from bench.harness.texts import Texts, prepare
+from bench.ours import everything
 from bench.peers.model import DIMENSION, MAX_LENGTH, minilm_folder
 from bench.peers.sides import FASTAPI, FASTAPI_ONNX, FASTAPI_TUNED, INFINITY, fastapi_side, infinity_side, tuned
 
@@ -256,6 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attach", action="append", default=[], metavar="NAME=HOST:PORT,MODEL,PID")
     parser.add_argument("--in-process", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--peers-only", action="store_true", help="leave our own models out")
     parser.add_argument("--duration", type=float, default=20.0, help="seconds of one measurement")
     parser.add_argument("--warmup", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -268,6 +270,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the servers are stopped then too
     try:
         own: list[Side] = [*map(attached, options.attach), *map(in_process, options.in_process)]
+        if not own and not options.peers_only:
+            own = everything()
         return measure(own, settings, options.texts, options.name)
     except BenchError as error:
         print(f"bench-serving: {error}", file=sys.stderr)

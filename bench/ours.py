@@ -1,0 +1,101 @@
+"""Our sides of `bench-serving`: models built by `still build`, served by the embedded Triton as `still up` serves them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.harness.errors import BenchError
+from bench.harness.process import tree_cpu_seconds
+from bench.harness.sides import InProcessSide, ServerSide, Side
+from bench.peers.model import DIMENSION
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.passes.evaluate.candidate import view
+from stillhouse.settings import load_settings
+from stillhouse.triton.placement import place
+from stillhouse.triton.repository import render
+from stillhouse.triton.runtimes import runtime
+from stillhouse.triton.server import ServerHandle, ServerOptions, start
+from stillhouse.triton.settings import ServeSettings
+from stillhouse.triton.writer import write
+
+MODELS = Path(__file__).parent / "models"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+REQUEST = ("--protocol", "grpc", "--input", "TEXT", "--output", "EMBEDDING")
+
+
+@dataclass
+class Embedded:
+    """A running embedded server, as the harness sees one."""
+
+    handle: ServerHandle
+    folder: tempfile.TemporaryDirectory[str] = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        """Give host and port."""
+        return self.handle.address
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of the server and its backends so far."""
+        return tree_cpu_seconds(self.handle.pid)
+
+    def stop(self) -> None:
+        """Stop it and remove its repository."""
+        self.handle.stop(5.0)
+        self.folder.cleanup()
+
+
+def build(file: Path) -> tuple[Path, str, str]:
+    """Run `still build` and give (artifact folder, digest, precision).
+
+    Raises:
+        BenchError: it does not build; what it said is in the message.
+    """
+    command = [sys.executable, "-m", "stillhouse.entrypoints.cli", "build", str(file), "-o", "json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"still build {file} ended with {done.returncode}")
+    revision = json.loads(done.stdout)
+    folder = LocalStore(load_settings().home).objects.path(revision["digest"])
+    return folder, revision["digest"], revision["precision"]
+
+
+def sides(name: str, file: Path) -> list[Side]:
+    """Build a model and give its two sides: through Triton, and the same engine without a server."""
+    artifact, digest, precision = build(file)
+
+    def begin() -> Embedded:
+        folder = tempfile.TemporaryDirectory(prefix="still-bench-")
+        place_ = place(None)
+        repository = Path(folder.name) / "repository"
+        write(
+            render(view(artifact, name, digest, precision), runtime("triton-ort-cpu"), ServeSettings(), place_.cpus), repository
+        )
+        options = ServerOptions(
+            model=name,
+            repository=repository,
+            run_folder=Path(folder.name) / "run",
+            cache_folder=load_settings().cache,
+            digest=digest,
+            cpus=place_.server,
+            die_with_parent=True,
+        )
+        return Embedded(start(options), folder)
+
+    return [
+        ServerSide(name, begin, (*REQUEST, "--model", name), DIMENSION),
+        InProcessSide(f"{name}-inprocess", artifact, DIMENSION),
+    ]
+
+
+def everything() -> list[Side]:
+    """Give the sides of both models."""
+    return [
+        *sides("compressed", MODELS / "minilm-int8.yaml"),
+        *sides("student", EXAMPLES / "docstring-search" / "distilledmodel.yaml"),
+    ]
