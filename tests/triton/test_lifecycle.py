@@ -44,7 +44,11 @@ def other_site(tmp_path: Path, cache: Path) -> Site:
 
 
 def test_a_record_finds_the_server_again_and_stops_it(other_site: Site) -> None:
+    other_site.options.run_folder.mkdir()
+    for number in range(9):
+        (other_site.options.run_folder / f"triton-{number}.log").touch()
     handle = start(other_site.options)
+    assert len(list(other_site.options.run_folder.glob("*.log"))) == 5
     found = attach(handle.to_json())
     assert found == handle
     assert found.stop()
@@ -182,11 +186,16 @@ def test_a_request_waiting_too_long_is_refused(tmp_path: Path, cache: Path) -> N
     assert any("timeout" in result.lower() for result in results)
 
 
-def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("way", ["deadline", "cancel"])
+def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path, way: str) -> None:
     """Cancelled and expired requests leave the queue: the model runs fewer rows than were asked for."""
     serve = ServeSettings(max_batch_size=1, instances=1, warmup=False)
     site = build(tmp_path, cache, serve=serve, model={"work": 300})
-    with running(site) as server, TritonClient(server.address) as client, grpc.insecure_channel(server.address) as channel:
+    with (
+        running(site) as server,
+        TritonClient(server.address, timeout_s=120) as client,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         call = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             request_serializer=pb.ModelInferRequest.SerializeToString,
@@ -194,14 +203,20 @@ def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path) -> None:
         )
         request = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[b"\x01\0\0\0a"])
         request.inputs.add(name="TEXT", datatype="BYTES", shape=[1, 1])
-        before = client.statistics("tiny").inferences
-        futures = [call.future(request, timeout=60) for _ in range(60)]
-        futures[0].result()
-        for future in futures[1:]:
-            future.cancel()
+        before = client.statistics("tiny")
+        futures = [call.future(request, timeout=0.5 if way == "deadline" else 120) for _ in range(200)]
+        if way == "cancel":
+            # Sent, but surely not all answered: 200 rows are many seconds of work.
+            time.sleep(0.5)
+            for future in futures:
+                future.cancel()
+        else:
+            for future in futures:
+                future.exception()
         client.infer_texts("tiny", ["a"])
-        ran = client.statistics("tiny").inferences - before
-    assert 2 <= ran < 40
+        after = client.statistics("tiny")
+    assert after.inferences - before.inferences < 150
+    assert after.requests_failed > before.requests_failed
 
 
 class Load:

@@ -39,8 +39,6 @@ class ModelStatistics:
 
     requests_ok: int = 0
     requests_failed: int = 0
-    requests_cancelled: int = 0
-    requests_rejected: int = 0
     inferences: int = 0
     executions: int = 0
     queue_ns: int = 0

@@ -7,9 +7,9 @@ Padding is wasted work, and so is a run of the model for a few tokens only. What
 in units of "one token's work". `overhead` is what a run costs before its first token (the Python call, the graph's
 operators); beyond `knee` tokens the activations leave the core's own cache and every further token costs more. Both
 are nearly the same for small and large encoders when counted in tokens, because a run's overhead grows with the number of
-operators just as a token's work does, so the defaults serve both; they can be set per model (docs/wire-contract.md).
+operators just as a token's work does, so the defaults serve both (figures: docs/design/20261122-embedded-server.md).
 
-The policy is a constant of the artifact and not measured when the model is loaded: dynamic INT8 scales activations per
+The policy is a constant and not measured when the model is loaded: dynamic INT8 scales activations per
 run, so that buckets which change from start to start would change the last digits of the answers.
 """
 

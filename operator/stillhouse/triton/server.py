@@ -21,6 +21,7 @@ from stillhouse.triton.runtimes import RUNTIMES, Runtime
 __all__ = ["ServerHandle", "ServerOptions", "attach", "start"]
 
 _POLL_S = 0.05
+_LOGS_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
     installation = find()
     backends = prepare_backends(installation, options.cache_folder)
     options.run_folder.mkdir(parents=True, exist_ok=True)
+    _drop_old_logs(options.run_folder)
     token = secrets.token_hex(4)
     endpoints = flags.Endpoints(
         options.host,
@@ -106,6 +108,13 @@ def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
         digest=options.digest,
         server_id=server_id,
     )
+
+
+def _drop_old_logs(folder: Path) -> None:
+    """Keep the logs of the last few starts; at most two of them are of servers that run (during a hand-over)."""
+    logs = sorted(folder.glob("triton-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for log in logs[_LOGS_KEPT:]:
+        log.unlink(missing_ok=True)
 
 
 def wait_until_ready(handle: ServerHandle, timeout_s: float) -> None:
