@@ -420,8 +420,8 @@ def test_rebuild_and_gc(built: Project) -> None:
     assert plan["total"]["steps"] == 0
     assert "nothing to run" in built.still("plan", str(built.file)).stdout
 
-    for size in (1, 2, 3, 4):  # a history of three is kept; with this, five revisions have been there
-        built.edit(serve={"queue": {"maxSize": size}})
+    for size in (16, 17, 18, 19):  # a history of three is kept; with this, five revisions have been there
+        built.edit(serve={"batching": {"maxBatchSize": size}})
         built.still("build", str(built.file))
     before = set(LocalStore(built.home).objects.digests())
     would = built.data("gc", "--dry-run")

@@ -120,7 +120,15 @@ def app() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `still` and exit with its code."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if code == 130:
+        # A Ctrl-C that C code ran into while it imported Python code (pyarrow, pandas) stays marked as unhandled: CPython
+        # would kill itself by SIGINT at the end instead of returning our code.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -32,9 +32,13 @@ def command(name: str, concurrency: int, requests: int, texts: Path | None, outp
       still bench docstring-search
       still bench docstring-search -c 4 -n 5000 -o json
     """
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.local import servers
     from stillhouse.entrypoints.local.benching import bench
     from stillhouse.entrypoints.local.text import interval
+    from stillhouse.settings import load_settings
 
+    servers.require(LocalStore(load_settings().home), name)  # before a bar is drawn
     bar: Any = click.progressbar(length=requests + requests // 4, label="requests", hidden=output != "text", file=sys.stderr)
     with bar:
         data = bench(name, concurrency=concurrency, requests=requests, texts=texts, advance=bar.update)

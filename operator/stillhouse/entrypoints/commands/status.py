@@ -81,5 +81,6 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
             )
             branch.add(f"{step['id']:<26} {made}")
     for entry in model["conditions"]:
-        tree.add(escape(f"{entry['type']}={entry['status']}  {entry['reason']}"))
+        why = f": {entry['message'].splitlines()[0]}" if entry["status"] == "False" and entry.get("message") else ""
+        tree.add(escape(f"{entry['type']}={entry['status']}  {entry['reason']}{why}"))
     return tree
