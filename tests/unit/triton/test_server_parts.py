@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stillhouse.clients.inference import Answer, FakeInferenceClient
 from stillhouse.clients.triton import pack_strings, unpack_strings
 from stillhouse.errors import ServerError, UsageError
-from stillhouse.triton import flags, platform, ports, steering
+from stillhouse.triton import flags, locate, platform, ports, steering
 from stillhouse.triton.handle import ServerHandle, attach
 from stillhouse.triton.locate import Installation
 from stillhouse.triton.process import spawn
@@ -257,3 +257,22 @@ def test_imports_stay_light(module: str, forbidden: list[str]) -> None:
     code = f"import sys;sys.path.insert(0,{str(source)!r});import {module};print([m for m in {forbidden!r} if m in sys.modules])"
     done = subprocess.run(python(code), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_python_without_shared_library_gets_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (locate.libpython_folder() / f"libpython3.{sys.version_info.minor}.so.1.0").is_file()
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    monkeypatch.setattr(Path, "exists", lambda self: str(self) == "/etc/debian_version")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    with pytest.raises(ServerError) as caught:
+        locate.libpython_folder()
+    assert caught.value.problem.fix == f"sudo apt-get install libpython3.{sys.version_info.minor}"
+
+
+def test_the_backend_directory_is_laid_out_once(tmp_path: Path) -> None:
+    places = locate.find()
+    first = locate.prepare_backends(places, tmp_path)
+    assert locate.prepare_backends(places, tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert os.access(first / "python" / "triton_python_backend_stub", os.X_OK)
+    assert (first / "stillhouse" / "model.py").is_file()
