@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import yaml
+from tests.support.source_folders import write_bert_folder
 from tests.support.tiny_model import WORDS, write_tiny_model
 
 __all__ = ["LABELS", "Project", "Started", "servers_below", "write_model", "write_rows"]
@@ -142,6 +143,25 @@ class Project:
         if index and embedding:
             spec["index"] = {"data": {"uri": "file://./corpus.jsonl"}}
         self.write({"apiVersion": "stillhouse.io/v1alpha1", "kind": "DistilledModel", "metadata": {"name": NAME}, "spec": spec})
+        return self
+
+    def create_distilling(self) -> Project:
+        """Write everything for a student of one layer, taught by a BERT of two with random weights."""
+        self.create(index=False)
+        write_bert_folder(self.folder / "bert")
+        write_rows(self.folder / "train.jsonl", {"text": "text"}, 400, seed=3)
+        data = self.read()
+        spec = data["spec"]
+        spec["source"]["uri"] = "file://./bert"
+        spec["compress"] = {"precision": "auto"}
+        loss = {"kind": "embedding", "weight": "1"}
+        spec["distill"] = {
+            "student": {"hiddenLayers": 1, "init": "layers"},
+            "data": {"uri": "file://./train.jsonl"},
+            "stages": [{"name": "soft", "losses": [loss], "epochs": 2, "batchSize": 16, "learningRate": "0.001"}],
+        }
+        spec["gate"]["metrics"] = [{"name": "cosine", "min": "0.1"}]
+        self.write(data)
         return self
 
     def read(self) -> dict[str, Any]:

@@ -330,6 +330,34 @@ def test_a_server_that_dies_ends_its_command_with_the_log(plain: Project) -> Non
     assert server(plain)["health"] == "ready"
 
 
+def test_a_successor_ends_the_command_before_it(plain: Project) -> None:
+    first = plain.start("up", "--port", "0", str(plain.file))
+    first.wait_for("Ctrl-C stops it")
+    plain.edit(serve={"batching": {"maxBatchSize": 4}})
+    second = plain.start("up", str(plain.file))
+    second.wait_for("Ctrl-C stops it")
+    assert first.end() == 0
+    assert "another process now serves" in first.text
+    assert server(plain)["supervisor"] == second.process.pid
+    second.send(signal.SIGINT)
+    assert second.end() == 130
+    gone(plain)
+
+
+def test_a_hand_over_that_is_interrupted_leaves_the_former_server(plain: Project) -> None:
+    up(plain)
+    before = servers(plain)
+    plain.edit(serve={"batching": {"maxBatchSize": 4}})
+    second = plain.start("up", str(plain.file))
+    second.wait_for("starting the server beside")
+    second.send(signal.SIGINT)
+    assert second.end() == 130
+    assert servers(plain) == before
+    assert plain.data("infer", "tiny", "--vector", "read")
+    plain.still("down", "tiny")
+    gone(plain)
+
+
 def test_down_ends_a_foreground_command(plain: Project) -> None:
     started = plain.start("up", "--port", "0", str(plain.file))
     started.wait_for("Ctrl-C stops it")
@@ -368,6 +396,30 @@ def test_a_build_that_is_ended_at_every_step_goes_on(template: Project, tmp_path
                 assert done[step] == wanted[step], step
         assert all(done.values())
         assert built_without_leftovers(project)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_distillation_that_is_ended_at_every_step_goes_on(tmp_path: Path, cache: Path, number: signal.Signals) -> None:
+    """The whole ladder of stages, with torch: the same weights come out, whether or not it was interrupted."""
+
+    def project(name: str) -> Project:
+        return Project(tmp_path / name, tmp_path / f"{name}-home", cache).create_distilling()
+
+    with project("whole").cleaned() as whole, project("parts").cleaned() as parts:
+        whole.still("build", str(whole.file))
+        interrupt_at_every_step(parts, number)
+        parts.still("build", str(parts.file))
+        done, wanted = digests(parts), digests(whole)
+        assert {"train/student", "train/soft", "compress/fp32", "compress/int8"} <= set(done)
+        trained = [step for step in done if step.partition("/")[0] in ("resolve", "train")]
+        assert {step: done[step] for step in trained} == {step: wanted[step] for step in trained}
+        assert all(done.values())
+        up(parts)
+        assert parts.data("infer", "tiny", "read the file")[0]["embedding"]
+        assert built_without_leftovers(parts)
+        parts.still("down", "tiny")
 
 
 def built_without_leftovers(project: Project) -> bool:

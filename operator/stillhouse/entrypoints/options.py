@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stillhouse.errors import UsageError
 
-__all__ = ["emit", "file_argument", "name_argument", "output_option", "parse_sources", "source_option"]
+__all__ = ["console", "emit", "file_argument", "name_argument", "output_option", "parse_sources", "source_option"]
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 160
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -66,6 +72,14 @@ def parse_sources(values: tuple[str, ...]) -> dict[str, str]:
             )
         found[name] = uri
     return found
+
+
+def console() -> Console:
+    """Return a console as wide as the terminal; pipes and files have no width to fit into."""
+    from rich.console import Console
+
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if known else PIPE_WIDTH)
 
 
 def emit(data: Any, output: str, text: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stillhouse.entrypoints.options import emit, output_option
+from stillhouse.entrypoints.options import console, emit, output_option
 
 __all__ = ["command"]
 
@@ -30,7 +30,6 @@ def command(a: str, b: str, output: str) -> None:
     data = compare(a, b)
 
     def text() -> None:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -39,7 +38,7 @@ def command(a: str, b: str, output: str) -> None:
         for row in data["rows"]:
             ratio = f"{row['ratio']:.3f}" if row["ratio"] is not None else ""
             table.add_row(row["name"], _cell(row["name"], row["a"]), _cell(row["name"], row["b"]), ratio)
-        Console(highlight=False).print(table)
+        console().print(table)
 
     emit(data, output, text)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stillhouse.entrypoints.options import emit, file_argument, output_option, parse_sources, source_option
+from stillhouse.entrypoints.options import console, emit, file_argument, output_option, parse_sources, source_option
 
 __all__ = ["command"]
 
@@ -33,7 +33,6 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
     data = describe(work)
 
     def text() -> None:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -45,14 +44,14 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
             ("MEMORY", True),
             ("DISK", True),
         ):
-            table.add_column(column, justify="right" if right else "left", overflow="fold")
+            table.add_column(column, justify="right" if right else "left", no_wrap=column == "STEP", overflow="fold")
         for step in data["steps"]:
             cached = step["state"] == "cached"
             cost: list[Any] = (
                 ["", "", ""] if step["state"] != "run" else [duration(step["seconds"]), size(step["memory"]), size(step["disk"])]
             )
             table.add_row(step["id"], step["state"], step["why"], *cost, style="dim" if cached else None)
-        Console(width=None).print(table)
+        console().print(table)
         total = data["total"]
         click.echo()
         click.echo(f"request {data['requestHash'][:12]}  plan {data['planHash'][:12]}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stillhouse.entrypoints.options import emit, output_option
+from stillhouse.entrypoints.options import console, emit, output_option
 
 __all__ = ["command"]
 
@@ -31,11 +31,9 @@ def command(name: str | None, steps: bool, output: str) -> None:
         if not models:
             click.echo("No models yet. Start with: still up FILE")
             return
-        from rich.console import Console
-
-        console = Console(highlight=False)
+        screen = console()
         for model in models:
-            console.print(_tree(model, steps=steps))
+            screen.print(_tree(model, steps=steps))
 
     emit(models, output, text)
 

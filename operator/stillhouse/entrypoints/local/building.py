@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 from stillhouse.api.scalars import parse_cpu
@@ -35,7 +37,9 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
     if work.model.spec.scale.max_replicas > 1:
         listener.note("spec.scale is for clusters: on one machine there is one server")
     try:
-        receipts: dict[str, Receipt] = runner(work, listener).run(work.plan)
+        # Libraries print now and then; standard output belongs to what was asked for (`-o json`).
+        with contextlib.redirect_stdout(sys.stderr):
+            receipts: dict[str, Receipt] = runner(work, listener).run(work.plan)
     except StillhouseError as error:
         report = error.report if isinstance(error, GateError) else []
         state.refused(work.store, work.name, error.reason, str(error), report)

@@ -90,7 +90,7 @@ def describe(work: Workspace) -> dict[str, Any]:
                 "guessed": total["guessed"] or cost.guessed,
             }
         elif states[step.id] == "cached":
-            entry |= {"why": f"made {whole[step.id].started}", "artifact": whole[step.id].artifact}
+            entry |= {"why": f"made {whole[step.id].started[:16].replace('T', ' ')}", "artifact": whole[step.id].artifact}
         steps.append(entry)
     return {
         "name": work.name,
