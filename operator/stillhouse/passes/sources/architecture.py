@@ -174,7 +174,11 @@ def _expected(out: Path, architecture: Architecture, signature: Signature) -> tu
         ) from error
     base = str(getattr(model, "base_model_prefix", "") or "")
     parameters = dict(model.named_parameters(remove_duplicate=architecture.kind != "factory"))
-    return {name: tuple(value.shape) for name, value in parameters.items()}, f"{base}." if base else ""
+    shapes = {name: tuple(value.shape) for name, value in parameters.items()}
+    if architecture.projection is not None:
+        width = getattr(model.config, "hidden_size", None) or model.config.dim
+        shapes[f"{architecture.head}.weight"] = (architecture.projection, int(width))
+    return shapes, f"{base}." if base else ""
 
 
 def _pooling_mode(config: dict[str, Any], path: str) -> Literal["mean", "cls"]:

@@ -47,7 +47,7 @@ class ImportDataConfig(PassConfig):
 class DataFacts:
     """What the data is.
 
-    `classes` label → rows (the 50 largest), `duplicates` rows whose text (or query) occurred before after normalisation,
+    `classes` label → rows (the 50 largest), `unlabelled` rows whose label is null (kept as ""), `duplicates` rows whose text (or query) occurred before after normalisation,
     `text_length` quantiles of the text's (or query's) characters at 0, 5, 25, 50, 75, 95 and 100 %, `content` digest of
     the rows in their order.
     """
@@ -56,6 +56,7 @@ class DataFacts:
     columns: tuple[str, ...]
     classes: dict[str, int]
     class_count: int
+    unlabelled: int
     duplicates: int
     text_length: dict[str, int]
     image_shape: tuple[int, ...]
@@ -98,6 +99,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
             columns=tuple(columns),
             classes=dict(sorted(content.labels.most_common(_HISTOGRAM), key=lambda item: (-item[1], item[0]))),
             class_count=len(content.labels),
+            unlabelled=content.unlabelled,
             duplicates=content.duplicates,
             text_length=_quantiles(content.lengths),
             image_shape=content.images.shape,
@@ -112,6 +114,7 @@ class _Content:
 
     columns: tuple[Role, ...]
     labels: Counter[str] = field(default_factory=Counter)
+    unlabelled: int = 0
     lengths: list[int] = field(default_factory=list)
     duplicates: int = 0
     images: ImageColumn = field(default_factory=ImageColumn)
@@ -130,8 +133,10 @@ class _Content:
             self._update(image.tobytes() for image in images)
             return list(images)
         if role == "label":
-            texts = [_label(value, row, column) for row, value in enumerate(values, first_row)]
-            self.labels.update(texts)
+            # Few labels and much text is a task of its own: null says that nobody knows, and only null does.
+            texts = ["" if value is None else _label(value, row, column) for row, value in enumerate(values, first_row)]
+            self.labels.update(text for text in texts if text)
+            self.unlabelled += sum(not text for text in texts)
         else:
             texts = [_text(value, row, column, role) for row, value in enumerate(values, first_row)]
             if role == ("text" if "text" in self.columns else "query"):
@@ -143,8 +148,10 @@ class _Content:
         """Judge what only all rows together can say.
 
         Raises:
-            DataError: there are labels, but one class only.
+            DataError: there is a column of labels, but nothing in it, or one class only.
         """
+        if self.unlabelled and not self.labels:
+            _label(None, 1, "label")
         if "label" in self.columns and len(self.labels) < 2:
             raise DataError(
                 "all rows have the same label",

@@ -138,6 +138,13 @@ def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mode
         tokenizer_digest=tokenizer.digest,
     )
     architecture = Architecture(kind="hf-classifier")
+    pooled = embedding
+    if not embedding and folder.has("modules.json"):
+        # A sentence encoder with a linear head, fitted on its pooled states: few labels are enough for that.
+        pooled = True
+        architecture = Architecture(
+            kind="hf-classifier", pooling=pooling.mode, projection=len(labels), normalize=pooling.normalize
+        )
     if embedding:
         # The wire contract promises unit vectors, so those are normalised as well that the source leaves as they are.
         architecture = Architecture(kind="hf-encoder", pooling=pooling.mode, normalize=True)
@@ -147,7 +154,7 @@ def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mode
     return _facts(
         config, folder, signature, str(model["model_type"]), tensors,
         tokenizer=tokenizer, published=published,
-        pooling=pooling.mode if embedding else "", normalized=embedding and pooling.normalize,
+        pooling=pooling.mode if pooled else "", normalized=pooled and pooling.normalize,
     )  # fmt: skip
 
 
