@@ -225,6 +225,11 @@ _VALID = [
     Case("a name of 40 characters", "text", {"metadata.name": "a" + "b" * 39}),
     Case("a name that ends with a digit", "text", {"metadata.name": "m-2"}),
     Case("labels and annotations", "text", {"metadata.labels": {"team": "search"}, "metadata.annotations": {"a": "b"}}),
+    Case(
+        "a residual student", "text", {"spec.distill.student": {"architecture": "residual", "hiddenSize": 192, "init": "static"}}
+    ),
+    Case("a residual student of the teacher's width", "text", {"spec.distill.student": {"architecture": "residual"}}),
+    Case("an encoder, said explicitly", "text", {"spec.distill.student.architecture": "encoder"}),
     Case("layers at the teacher's width", "text", {"spec.distill.student": {"hiddenLayers": 2, "init": "layers"}}),
     Case("external, one replica", "text", {"spec.scale": {"mode": "external", "replicas": 1}}),
     Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
@@ -323,6 +328,27 @@ _INVALID = [
         {"spec.distill.student.init": "layers"},
         "spec.distill.student.hiddenSize",
         "copies the teacher's layers",
+    ),
+    Case(
+        "a residual student with the teacher's singular directions",
+        "text",
+        {"spec.distill.student.architecture": "residual"},
+        "spec.distill.student.init",
+        "starts from static token vectors",
+    ),
+    Case(
+        "a residual student that classifies",
+        "class",
+        {"spec.distill.student": {"architecture": "residual", "hiddenSize": 64}},
+        "spec.distill.student.architecture",
+        "belongs to task sentence-embedding",
+    ),
+    Case(
+        "an architecture of a model of its own",
+        "class",
+        {"spec.distill.student.architecture": "encoder"},
+        "spec.distill.student",
+        "only one of them",
     ),
     Case(
         "a temperature of embedding",

@@ -15,7 +15,8 @@ __all__ = ["Distill", "Loss", "Stage", "Student", "Vocabulary"]
 
 _ONE_WAY = CelRule(
     "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
-    " || has(self.intermediateSize) || has(self.attentionHeads) || has(self.init)].filter(x, x).size() <= 1",
+    " || has(self.intermediateSize) || has(self.attentionHeads) || has(self.init)"
+    " || has(self.architecture)].filter(x, x).size() <= 1",
     "give a shape (hiddenLayers, hiddenSize, …), or uri, or factory: only one of them",
 )
 _WHOLE_HEADS = CelRule(
@@ -27,6 +28,11 @@ _LAYERS_KEEP_WIDTH = CelRule(
     "!has(self.init) || self.init != 'layers' || !has(self.hiddenSize)",
     "init: layers copies the teacher's layers, so leave hiddenSize out or use init: svd",
     "hiddenSize",
+)
+_RESIDUAL_STARTS_STATIC = CelRule(
+    "!has(self.architecture) || self.architecture != 'residual' || !has(self.init) || self.init == 'static'",
+    "architecture: residual starts from static token vectors, so leave init out or use init: static",
+    "init",
 )
 _TEMPERATURE_BELONGS = CelRule(
     "!has(self.temperature) || self.kind in ['logits', 'similarity']",
@@ -56,6 +62,10 @@ class Vocabulary(ApiModel):
 class Student(ApiModel):
     """The small model. Give a shape, or a model of its own (`uri`), or a Python factory."""
 
+    architecture: Literal["encoder", "residual"] | None = None
+    """What the shape is a shape of: `encoder` (a Hugging Face network of the teacher's family), `residual` (a weighted bag of
+    token vectors plus a small encoder that corrects it, for sentence embeddings; it begins as a fair student and learns
+    with little data). Left out: `residual` for sentence embeddings with init `static`, else `encoder`."""
     hidden_layers: Annotated[int | None, Field(ge=1, le=96)] = None
     """Transformer layers; the teacher's when left out."""
     hidden_size: Annotated[int | None, Field(ge=8, le=8192)] = None
@@ -76,11 +86,18 @@ class Student(ApiModel):
     factory: Factory | None = None
     """A Python function that builds the student, instead of a shape."""
 
-    cel_rules = (_ONE_WAY, _WHOLE_HEADS, _LAYERS_KEEP_WIDTH)
+    cel_rules = (_ONE_WAY, _WHOLE_HEADS, _LAYERS_KEEP_WIDTH, _RESIDUAL_STARTS_STATIC)
 
     @model_validator(mode="after")
     def _one_way(self) -> Student:
-        shape = (self.hidden_layers, self.hidden_size, self.intermediate_size, self.attention_heads, self.init)
+        shape = (
+            self.architecture,
+            self.hidden_layers,
+            self.hidden_size,
+            self.intermediate_size,
+            self.attention_heads,
+            self.init,
+        )
         ways = (self.uri is not None, self.factory is not None, any(value is not None for value in shape))
         if sum(ways) > 1:
             raise _ONE_WAY.broken()
@@ -88,6 +105,8 @@ class Student(ApiModel):
             raise _WHOLE_HEADS.broken()
         if self.init == "layers" and self.hidden_size is not None:
             raise _LAYERS_KEEP_WIDTH.broken()
+        if self.architecture == "residual" and self.init not in {None, "static"}:
+            raise _RESIDUAL_STARTS_STATIC.broken()
         return self
 
 

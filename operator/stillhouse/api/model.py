@@ -45,6 +45,12 @@ _LOSSES_FIT_TASK = CelRule(
     "losses embedding and similarity belong to task sentence-embedding, logits and hard to classification",
     "distill.stages",
 )
+_RESIDUAL_EMBEDS = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'residual'"
+    " || self.source.task == 'sentence-embedding'",
+    "architecture: residual belongs to task sentence-embedding only",
+    "distill.student.architecture",
+)
 _NAME = CelRule(
     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
     "metadata.name must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 40 characters",
@@ -96,7 +102,7 @@ class Spec(ApiModel):
     credentials: Annotated[Any, Reserved, ReservedField("credentials of sources")] = None
     """Credentials of sources."""
 
-    cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK)
+    cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Spec:
@@ -112,6 +118,8 @@ class Spec(ApiModel):
             wrong = {"logits", "hard"} if embedding else {"embedding", "similarity"}
             if any(loss.kind in wrong for stage in self.distill.stages for loss in stage.losses):
                 raise _LOSSES_FIT_TASK.broken()
+            if not embedding and self.distill.student.architecture == "residual":
+                raise _RESIDUAL_EMBEDS.broken()
         return self
 
 

@@ -180,7 +180,9 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
     if student.uri:
         yield _import_model("train/student", student.uri, source.model_copy(update={"factory": None}), env)
     else:
+        architecture = _architecture(distill, source)
         config = {
+            "architecture": architecture,
             "hiddenLayers": student.hidden_layers,
             "hiddenSize": student.hidden_size,
             "intermediateSize": student.intermediate_size,
@@ -191,7 +193,10 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
             "factory": _factory(student.factory, env),
             "seed": distill.seed,
         }
-        yield StepDraft("train/student", "train", "student", config, {"teacher": TEACHER, "data": DATA})
+        parents = {"teacher": TEACHER, "data": DATA}
+        if architecture == "residual" and any(loss.kind in {"embedding", "similarity"} for loss in soft):
+            parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
+        yield StepDraft("train/student", "train", "student", config, parents)
     previous = "train/student"
     for position, stage in enumerate(distill.stages):
         config = {
@@ -218,9 +223,20 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
 def _default_init(distill: Distill, source: ModelSource) -> str:
     if distill.student.factory:
         return "random"
+    if distill.student.architecture == "residual":
+        return "static"
     if distill.student.hidden_size is None:
         return "layers"
     return "static" if source.task == "sentence-embedding" else "svd"
+
+
+def _architecture(distill: Distill, source: ModelSource) -> str:
+    """Return the student's architecture: where static token vectors are its beginning, the one that keeps their weights."""
+    student = distill.student
+    if student.architecture or student.factory:
+        return student.architecture or "encoder"
+    static = (student.init or _default_init(distill, source)) == "static"
+    return "residual" if static and source.task == "sentence-embedding" else "encoder"
 
 
 def _compress(spec: Spec, model_id: str, calibration: str | None, env: Environment) -> Iterator[tuple[StepDraft, bool]]:

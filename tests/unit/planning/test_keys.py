@@ -60,6 +60,7 @@ SPEC: list[tuple[str, Any, set[str]]] = [
     ("spec.distill.student.intermediateSize", 384, AFTER_STUDENT),
     ("spec.distill.student.attentionHeads", 3, AFTER_STUDENT),
     ("spec.distill.student.init", "random", AFTER_STUDENT),
+    ("spec.distill.student.init", "static", AFTER_STUDENT),
     ("spec.distill.student.vocabulary.maxSize", 8000, AFTER_STUDENT),
     ("spec.distill.seed", 8, AFTER_STUDENT),
     ("spec.distill.stages[0].epochs", 5, AFTER_STUDENT - {"train/student"}),

@@ -125,6 +125,30 @@ def test_hard_labels_alone_ask_the_teacher_nothing() -> None:
     assert any("no gate" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize(
+    ("student", "architecture", "init"),
+    [
+        ({"hiddenSize": 64}, "residual", "static"),
+        ({"init": "static", "hiddenLayers": 2}, "residual", "static"),
+        ({"architecture": "residual"}, "residual", "static"),
+        ({"architecture": "encoder", "hiddenSize": 64}, "encoder", "static"),
+        ({"hiddenSize": 64, "init": "svd"}, "encoder", "svd"),
+        ({"hiddenLayers": 2}, "encoder", "layers"),
+    ],
+)
+def test_a_student_of_static_vectors_is_a_residual_one(student: dict[str, Any], architecture: str, init: str) -> None:
+    step = plan_of(edits={"spec.distill.student": student}).step("train/student")
+    assert (step.config["architecture"], step.config["init"]) == (architecture, init)
+    # Only it reads what the teacher says of whole texts: its token vectors are fitted to that.
+    assert ("outputs" in step.parents) == (architecture == "residual")
+
+
+def test_a_residual_student_of_hidden_states_alone_asks_the_teacher_itself() -> None:
+    stages = [{"losses": [{"kind": "hidden", "layer": 2}]}]
+    plan = plan_of(edits={"spec.distill.student": {"hiddenSize": 64}, "spec.distill.stages": stages})
+    assert plan.step("train/student").parents == {"teacher": "resolve/source", "data": "resolve/data"}
+
+
 def test_a_student_by_uri_is_imported_as_it_is() -> None:
     step = plan_of("class").step("train/student")
     assert (step.pass_name, step.uri) == ("import-model", "hf://owner/small")

@@ -38,14 +38,17 @@ class Operator:
 
 def quantizable(model: onnx.ModelProto) -> list[Operator]:
     """Return the operators of an FP32 graph that `quantize` would touch, in graph order."""
-    sizes = {tensor.name: _count(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    sizes = {tensor.name: _count(tensor.dims) for tensor in floats}
+    # Tables of one number a row weigh rows against each other, small ones against large ones: one scale is not enough.
+    scales = {tensor.name for tensor in floats if tensor.dims and tensor.dims[-1] == 1}
     found: list[Operator] = []
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", "Attention"):
             weights = sizes.get(node.input[1], 0) if len(node.input) > 1 else 0
         elif node.op_type == "Gather":
             weights = sizes.get(node.input[0], 0)
-            weights = weights if weights >= _SMALL else 0
+            weights = weights if weights >= _SMALL and node.input[0] not in scales else 0
         elif node.op_type == "EmbedLayerNormalization":
             weights = sum(sizes.get(name, 0) for name in node.input[2:5])
         else:

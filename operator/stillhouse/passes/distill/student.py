@@ -20,9 +20,11 @@ from stillhouse.errors import SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
+from stillhouse.passes.distill.bag import RARE
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.fit import fit_projection, sample_rows
+from stillhouse.passes.distill.residual import ResidualPlan, check_teacher, make_residual, wanted_of
 from stillhouse.passes.distill.rows import Rows, Texts, encode_texts
 from stillhouse.passes.distill.shrink import INTERMEDIATE_NAMES, chosen_layers, shape_of, shrink
 from stillhouse.passes.distill.static import reduce, token_vectors
@@ -31,6 +33,7 @@ from stillhouse.passes.models import factory as factories
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
 from stillhouse.passes.models.artifact import file_digest, load, save
 from stillhouse.passes.models.network import Network, count_parameters
+from stillhouse.passes.models.shapes import ResidualShape
 
 __all__ = ["InitStudent", "StudentConfig", "StudentFacts"]
 
@@ -42,6 +45,7 @@ _ID_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "s
 class StudentConfig(CamelConfig):
     """The student's shape; what is left out is the teacher's, or follows from the width."""
 
+    architecture: Literal["encoder", "residual"] = "encoder"
     hidden_layers: int | None = Field(default=None, ge=1)
     hidden_size: int | None = Field(default=None, ge=1)
     intermediate_size: int | None = Field(default=None, ge=1)
@@ -59,6 +63,8 @@ class StudentFacts:
 
     `init_kept`: share of variance (static) or energy (svd) that the narrower width keeps. `init_cosine`: mean cosine of its
     embeddings to the teacher's before training, on texts that its projection was not fitted to.
+    `rarity`: a of the weights a / (a + p) that a residual student's tokens have, p being their share of `tokens_after`
+    (0 for other students).
 
     `unknown_before`, `unknown_after`: share of the data's tokens that the vocabulary does not know; `tokens_before`,
     `tokens_after`: how many tokens the data has (a trimmed vocabulary cuts rare words into more pieces).
@@ -81,13 +87,15 @@ class StudentFacts:
     unknown_before: float
     unknown_after: float
     seed: int
+    architecture: str = "encoder"
+    rarity: float = 0.0
 
 
 class InitStudent(Pass[StudentConfig, StudentFacts]):
     """Make the student of a teacher: a smaller network of the same family, or a Python function's."""
 
     name: ClassVar[str] = "student"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[str] = "torch-model"
     config_type = StudentConfig
 
@@ -96,6 +104,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
 
         Raises:
             SpecError: the shape does not fit itself or the teacher.
+            DataError: the data has no rows, or the teacher's outputs belong to other rows.
         """
         torch.set_num_threads(ctx.threads)
         seed_everything(config.seed)
@@ -111,7 +120,11 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
                 found=f"a teacher of kind {teacher.architecture.kind} for {teacher.signature.task}",
                 fix="give the student as a factory (module:function) or as a model of its own (uri)",
             )
+        if config.architecture == "residual":
+            check_teacher(teacher)
         vocabulary = _Vocabulary(teacher, teacher_folder, Rows(inputs["data"].path), config, ctx)
+        if config.architecture == "residual":
+            return _residual(config, teacher, vocabulary, inputs.get("outputs"), ctx)
         network, layers, kept, init = _initialised(config, teacher, vocabulary, ctx)
         tokenizer = vocabulary.write(ctx.scratch / TOKENIZER_FILE)
         signature = dataclasses.replace(
@@ -169,6 +182,9 @@ class _Vocabulary:
         # Whole vocabularies keep every row of the table: some models pad it beyond the last token.
         self.kept = torch.tensor(self._trimmed.kept if self._trimmed else range(self.before), dtype=torch.int64)
         self.counts = torch.from_numpy(self._all_counts)[self.kept]
+        self.folder = folder
+        self.texts = self._texts
+        self.limit = self._limit
         self.around = _special_tokens(folder, encoded)
         special = {int(token["id"]) for token in self._tokenizer.get("added_tokens", []) if token.get("special")}
         self.special = torch.tensor([number in special for number in self.kept.tolist()])
@@ -240,7 +256,9 @@ def _initialised(
     architecture, projection = teacher.architecture, None
     if pools and (not same or architecture.projection is not None or init == "static"):
         projection = nn.Linear(small.hidden, teacher.signature.dimension)
-        architecture = architecture.model_copy(update={"projection": teacher.signature.dimension})
+        # A head that is fitted to the student's own states needs none of unit length.
+        normalize = teacher.signature.task == "sentence-embedding"
+        architecture = architecture.model_copy(update={"projection": teacher.signature.dimension, "normalize": normalize})
     if init == "static":
         architecture = architecture.model_copy(update={"pooling": "mean"})
     limit = min(filter(None, (config.max_length, teacher.signature.max_length)), default=0)
@@ -294,14 +312,7 @@ def _student_config(config: StudentConfig, teacher: Network, vocabulary: _Vocabu
     hidden = config.hidden_size or large.hidden
     same = hidden == large.hidden
     heads = config.attention_heads or (large.heads if same else max(1, hidden // 32))
-    if hidden % heads:
-        raise SpecError(
-            "the width is not a multiple of the attention heads",
-            field="spec.distill.student.attentionHeads",
-            found=f"{hidden} / {heads}",
-            allowed="a divisor of hiddenSize",
-            fix=f"attentionHeads: {max(n for n in range(1, heads + 1) if hidden % n == 0)}",
-        )
+    _check_heads(hidden, heads)
     made.hidden_size = hidden
     made.num_hidden_layers = config.hidden_layers or large.layers
     made.num_attention_heads = heads
@@ -317,6 +328,17 @@ def _student_config(config: StudentConfig, teacher: Network, vocabulary: _Vocabu
             if hasattr(made, name):
                 setattr(made, name, 0.0)
     return made
+
+
+def _check_heads(hidden: int, heads: int) -> None:
+    if hidden % heads:
+        raise SpecError(
+            "the width is not a multiple of the attention heads",
+            field="spec.distill.student.attentionHeads",
+            found=f"{hidden} / {heads}",
+            allowed="a divisor of hiddenSize",
+            fix=f"attentionHeads: {max(n for n in range(1, heads + 1) if hidden % n == 0)}",
+        )
 
 
 def _check(init: str, large: int, small: int, small_layers: int, large_layers: int, pools: bool) -> None:
@@ -349,6 +371,63 @@ def _check(init: str, large: int, small: int, small_layers: int, large_layers: i
 def _embeddings_name(body: nn.Module) -> str:
     table = body.get_input_embeddings().weight
     return str(next(name for name, value in body.named_parameters() if value is table))
+
+
+def _residual(
+    config: StudentConfig, teacher: Network, vocabulary: _Vocabulary, outputs: Artifact | None, ctx: Context
+) -> StudentFacts:
+    large = shape_of(teacher.config)
+    hidden = config.hidden_size or large.hidden
+    heads = config.attention_heads or max(1, hidden // 32)
+    _check_heads(hidden, heads)
+    limit = min(filter(None, (config.max_length, teacher.signature.max_length)), default=512)
+    shape = ResidualShape(
+        vocabulary=len(vocabulary.kept),
+        dimension=teacher.signature.dimension,
+        hidden_size=hidden,
+        layers=config.hidden_layers or large.layers,
+        heads=heads,
+        intermediate_size=config.intermediate_size or 4 * hidden,
+        max_length=limit,
+    )
+    tokenizer = vocabulary.write(ctx.scratch / TOKENIZER_FILE)
+    signature = dataclasses.replace(
+        teacher.signature,
+        max_length=limit,
+        pad_id=vocabulary.new_id(teacher.signature.pad_id),
+        tokenizer_digest=file_digest(tokenizer),
+    )
+    plan = ResidualPlan(
+        shape, signature, tokenizer.parent, vocabulary.kept, vocabulary.special, vocabulary.around, vocabulary.texts
+    )
+    answers = wanted_of(
+        teacher, vocabulary.folder, vocabulary.texts, limit, None if outputs is None else outputs.path, ctx.progress
+    )
+    network, closeness = make_residual(plan, teacher, answers, ctx.progress)
+    save(network, ctx.out, tokenizer=tokenizer)
+    total, without = count_parameters(network)
+    tokens, unknown = vocabulary.after(ctx.out, network.signature)
+    return StudentFacts(
+        init="static",
+        layers=(),
+        init_kept=1.0,
+        init_cosine=round(closeness, 6),
+        hidden_layers=shape.layers,
+        hidden_size=hidden,
+        intermediate_size=shape.intermediate_size,
+        attention_heads=heads,
+        parameters=total,
+        parameters_without_embeddings=without,
+        vocabulary_before=vocabulary.before,
+        vocabulary_after=len(vocabulary.kept),
+        tokens_before=vocabulary.tokens,
+        tokens_after=tokens,
+        unknown_before=vocabulary.unknown,
+        unknown_after=unknown,
+        seed=config.seed,
+        architecture="residual",
+        rarity=RARE,
+    )
 
 
 def _from_factory(config: StudentConfig, teacher: Network, folder: Path, ctx: Context) -> StudentFacts:

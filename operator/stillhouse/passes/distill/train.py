@@ -177,8 +177,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
 
 def _sizes(student: Network, teacher: Mapping[str, Tensor], depth: int) -> Sizes:
     widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
-    hidden = int(getattr(student.config, "hidden_size", 0) or 0)
-    return Sizes(student.layers, hidden, depth, widths)
+    return Sizes(student.layers, student.hidden_size, depth, widths)
 
 
 def _names(losses: Sequence[LossConfig]) -> list[str]:

@@ -14,7 +14,7 @@ from stillhouse.errors import DataError
 from stillhouse.passes.base import Context, Progress
 from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.models.artifact import load
-from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.network import Network, count_parameters
 
 __all__ = ["Validation", "outputs_of", "reciprocal_rank"]
 
@@ -90,7 +90,7 @@ def outputs_of(network: Network, data: Texts | Images, progress: Progress, messa
 
 def forward_size(network: Network) -> tuple[int, int]:
     """Return (padded tokens, rows) of one forward that takes well under a second on two cores."""
-    parameters = sum(p.numel() for name, p in network.named_parameters() if "embeddings" not in name)
+    parameters = count_parameters(network)[1]
     return max(512, min(8192, int(4e10 / max(1, parameters)))), 256
 
 

@@ -132,8 +132,7 @@ def _export(
             output: NDArray[np.float32] = network(*(torch.from_numpy(value) for value in tensors.values())).numpy()
         return output
 
-    heads, hidden = (int(getattr(network.config, key, 0) or 0) for key in ("num_attention_heads", "hidden_size"))
-    return raw, expected, (heads, hidden)
+    return raw, expected, (network.heads, network.hidden_size)
 
 
 def _variants(exporter: str, raw: onnx.ModelProto, shape: tuple[int, int]) -> Iterator[tuple[str, Callable[[], onnx.ModelProto]]]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillhouse.errors import SourceError
+from stillhouse.passes.models.shapes import ResidualShape
 
 __all__ = ["ARCHITECTURE_FILE", "WEIGHTS_FILE", "Architecture", "FactoryCall"]
 
@@ -37,17 +38,21 @@ class Architecture(BaseModel):
     `hf-encoder`: a Hugging Face encoder, its last hidden states pooled to [batch, hidden] (`mean` over the tokens that
     are not padding, or the first token), a linear `projection` to that many numbers or none, L2-normalised or not.
     `hf-classifier`: a Hugging Face model with its own classification head, logits [batch, labels]; with `pooling`, an
-    encoder whose pooled states the linear layer `classifier` turns into as many logits as `projection` says.
+    encoder whose pooled states (L2-normalised with `normalize`) the linear layer `classifier` turns into as many logits as
+    `projection` says.
+    `residual-encoder`: a weighted bag of token vectors and a small encoder that corrects it, of the sizes in `residual`
+    (see `residual.py`), L2-normalised or not.
     `factory`: a Python function's network; for texts it is called with (input_ids, attention_mask), for images with the
     normalised pixels; it returns the embeddings (normalised here when `normalize` is set) or the logits.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["hf-encoder", "hf-classifier", "factory"]
+    kind: Literal["hf-encoder", "hf-classifier", "residual-encoder", "factory"]
     pooling: Literal["mean", "cls"] | None = None
     projection: int | None = Field(default=None, ge=1)
     normalize: bool = False
+    residual: ResidualShape | None = None
     factory: FactoryCall | None = None
     version: Literal[1] = 1
 
@@ -55,16 +60,18 @@ class Architecture(BaseModel):
     def _whole(self) -> Architecture:
         if self.kind == "hf-encoder" and self.pooling is None:
             raise ValueError("hf-encoder needs pooling")
-        if self.kind == "factory" and self.pooling is not None:
-            raise ValueError("pooling does not belong to factory")
+        if self.kind in {"factory", "residual-encoder"} and self.pooling is not None:
+            raise ValueError(f"pooling does not belong to {self.kind}")
+        if (self.kind == "residual-encoder") != (self.residual is not None):
+            raise ValueError("residual belongs to kind residual-encoder, which needs it")
         if (self.kind == "factory") != (self.factory is not None):
             raise ValueError("factory belongs to kind factory, which needs it")
         if self.pooling is None and self.projection is not None:
             raise ValueError("projection needs pooling")
         if self.kind == "hf-classifier" and (self.pooling is None) != (self.projection is None):
             raise ValueError("a pooled hf-classifier needs projection, its number of labels")
-        if self.kind == "hf-classifier" and self.normalize:
-            raise ValueError("logits are not normalised")
+        if self.kind == "hf-classifier" and self.pooling is None and self.normalize:
+            raise ValueError("normalize needs pooling")
         return self
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,7 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.models import factory
 from stillhouse.passes.models.architecture import WEIGHTS_FILE, Architecture
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.residual import Attention, ResidualEncoder
 
 __all__ = ["CONFIG_FILE", "build", "file_digest", "load", "save"]
 
@@ -27,10 +28,10 @@ CONFIG_FILE = "config.json"
 _UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
 
 
-def load(path: Path, attention: Literal["sdpa", "eager"] = "sdpa") -> Network:
+def load(path: Path, attention: Attention = "sdpa") -> Network:
     """Load a torch-model artifact, in evaluation mode, float32, on the CPU.
 
-    `attention` chooses Hugging Face's implementation: `sdpa` is the fast one; `eager` writes the products out, which
+    `attention` chooses the implementation: `sdpa` is the fast one; `eager` writes the products out, which
     some exporters and graph optimisers need to see.
 
     Raises:
@@ -47,14 +48,14 @@ def load(path: Path, attention: Literal["sdpa", "eager"] = "sdpa") -> Network:
             raise _unfit(path, f"{head}.weight is missing or has another size")
         projection = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{head}.bias" in tensors)
         projection.load_state_dict({name: tensors.pop(f"{head}.{name}") for name in dict(projection.named_parameters())})
-    _fill(body, tensors, path, exact=architecture.kind == "factory")
+    _fill(body, tensors, path, exact=not architecture.kind.startswith("hf-"))
     network = Network(body, architecture, signature, projection)
     network.float()
     network.eval()
     return network
 
 
-def build(path: Path, architecture: Architecture, signature: Signature, attention: str = "sdpa") -> nn.Module:
+def build(path: Path, architecture: Architecture, signature: Signature, attention: Attention = "sdpa") -> nn.Module:
     """Build the network without its weights (they are whatever its initialisation gives).
 
     Raises:
@@ -71,6 +72,8 @@ def build(path: Path, architecture: Architecture, signature: Signature, attentio
                 allowed="torch.nn.Module",
             )
         return made
+    if architecture.residual is not None:
+        return ResidualEncoder(architecture.residual, attention)
     from transformers import (
         AutoConfig,
         AutoModel,
@@ -98,9 +101,9 @@ def build(path: Path, architecture: Architecture, signature: Signature, attentio
 def save(network: Network, folder: Path, *, tokenizer: Path | None = None) -> None:
     """Write a torch-model artifact into `folder`: weights, configuration, architecture, signature, tokenizer.
 
-    The tensors are written in the names of Hugging Face's encoder or of the factory's network, a projection as
-    `projection.*`, the head of a pooled classifier as `classifier.*`. `tokenizer` is the tokenizer.json to copy. The
-    same weights give the same bytes.
+    The tensors are written in the names of Hugging Face's encoder, of `ResidualEncoder` or of the factory's network, a
+    projection as `projection.*`, the head of a pooled classifier as `classifier.*`. `tokenizer` is the tokenizer.json to
+    copy. The same weights give the same bytes.
     """
     tensors = _tensors_of(network)
     save_file(tensors, str(folder / WEIGHTS_FILE), metadata={"format": "pt"})

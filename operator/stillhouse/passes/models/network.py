@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture
+from stillhouse.passes.models.residual import ResidualEncoder
 
 __all__ = ["Network", "NetworkOutput", "count_parameters", "pool_mean"]
 
@@ -48,13 +49,26 @@ class Network(nn.Module):  # type: ignore[misc]
 
     @property
     def config(self) -> Any:
-        """Return the Hugging Face configuration, or None for a factory's network."""
-        return getattr(self.body, "config", None) if self.architecture.kind != "factory" else None
+        """Return the Hugging Face configuration, or None for a network that is none of theirs."""
+        return getattr(self.body, "config", None) if self.architecture.kind.startswith("hf-") else None
 
     @property
     def layers(self) -> int:
         """Return the number of layers whose hidden states can be had (0 for a factory's network)."""
-        return int(getattr(self.config, "num_hidden_layers", 0) or 0)
+        residual = self.architecture.residual
+        return residual.layers if residual else int(getattr(self.config, "num_hidden_layers", 0) or 0)
+
+    @property
+    def hidden_size(self) -> int:
+        """Return the width of the hidden states (0 for a factory's network)."""
+        residual = self.architecture.residual
+        return residual.hidden_size if residual else int(getattr(self.config, "hidden_size", 0) or 0)
+
+    @property
+    def heads(self) -> int:
+        """Return the number of attention heads (0 where there is no telling)."""
+        residual = self.architecture.residual
+        return residual.heads if residual else int(getattr(self.config, "num_attention_heads", 0) or 0)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return embeddings or logits, float32 [batch, dimension or labels]."""
@@ -68,6 +82,9 @@ class Network(nn.Module):  # type: ignore[misc]
         if self.architecture.kind == "factory":
             output = self.body(*inputs)
             return NetworkOutput(self._normalised(output))
+        if isinstance(self.body, ResidualEncoder):
+            output, states = self.body.states(*inputs) if hidden else (self.body(*inputs), ())
+            return NetworkOutput(self._normalised(output), states)
         if self.signature.task == "image-classification":
             result = self.body(pixel_values=inputs[0], output_hidden_states=hidden)
             states = tuple(
@@ -82,6 +99,9 @@ class Network(nn.Module):  # type: ignore[misc]
             return NetworkOutput(result.logits, states)
         last = result.last_hidden_state
         pooled = last[:, 0] if self.architecture.pooling == "cls" else pool_mean(last, mask)
+        if self.architecture.kind == "hf-classifier":
+            pooled = self._normalised(pooled)  # the head's input; logits are what they are
+            return NetworkOutput(pooled if self.projection is None else self.projection(pooled), states)
         if self.projection is not None:
             pooled = self.projection(pooled)
         return NetworkOutput(self._normalised(pooled), states)
