@@ -233,6 +233,44 @@ def test_a_gate_that_is_not_met_leaves_the_former_version_serving(built: Project
     assert built.data("infer", "tiny", "read the file")[0]["provenance"]["digest"] == first["revision"]
 
 
+def truncated(project: Project) -> str:
+    model = project.folder / "teacher/model.onnx"
+    model.write_bytes(model.read_bytes()[:-1000])
+    return "model.onnx"
+
+
+def no_tokenizer(project: Project) -> str:
+    (project.folder / "teacher/tokenizer.json").unlink()
+    return "tokenizer.json"
+
+
+def other_columns(project: Project) -> str:
+    (project.folder / "gate.jsonl").write_text('{"question": "read"}\n{"question": "write"}\n')
+    return "question"
+
+
+def no_rows(project: Project) -> str:
+    (project.folder / "gate.jsonl").write_text("")
+    return "gate.jsonl"
+
+
+def no_data(project: Project) -> str:
+    (project.folder / "gate.jsonl").unlink()
+    return "spec.gate.data.uri"
+
+
+@pytest.mark.parametrize("spoil", [truncated, no_tokenizer, other_columns, no_rows, no_data])
+def test_a_bad_source_is_told_and_nothing_is_lost(built: Project, spoil: Callable[[Project], str]) -> None:
+    """What was accepted before stays, and the old version would go on serving."""
+    revision = built.status()["revision"]
+    word = spoil(built)
+    said = built.still("build", str(built.file), code=2).stderr
+    assert "error: " in said
+    assert word in said
+    assert "allowed:" in said or "fix:" in said
+    assert built.status()["revision"] == revision
+
+
 def test_a_port_in_use_is_named_before_anything_is_built(plain: Project) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
