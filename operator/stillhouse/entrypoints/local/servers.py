@@ -14,15 +14,9 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import hold
 from stillhouse.entrypoints.local.orphans import alive, stop_orphans
 from stillhouse.errors import StoreError, UsageError
-from stillhouse.passes.evaluate.candidate import serve_settings, view
 from stillhouse.settings import Settings
 from stillhouse.triton import ports
-from stillhouse.triton.handover import HandOver, hand_over
-from stillhouse.triton.placement import place
-from stillhouse.triton.repository import render
-from stillhouse.triton.runtimes import runtime
-from stillhouse.triton.server import ServerHandle, ServerOptions, attach, start
-from stillhouse.triton.writer import write
+from stillhouse.triton.handle import ServerHandle, attach
 
 __all__ = ["Running", "find", "last_log", "require", "require_port", "serve", "stop", "stopped_on_purpose", "supervise"]
 
@@ -121,6 +115,15 @@ def serve(
         UsageError: the port is in use.
         ServerError: the server does not start; a former one goes on.
     """
+    # Here and not above: `still status` of what does not run needs neither numpy nor grpc, and starts at once.
+    from stillhouse.passes.evaluate.candidate import serve_settings, view
+    from stillhouse.triton.handover import HandOver, hand_over
+    from stillhouse.triton.placement import place
+    from stillhouse.triton.repository import render
+    from stillhouse.triton.runtimes import runtime
+    from stillhouse.triton.server import ServerOptions, start
+    from stillhouse.triton.writer import write
+
     running = find(store, name)
     stop_orphans(store.run_dir(name), running.handle.pid if running else 0)
     serving = dict(revision["serve"])
