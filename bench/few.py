@@ -45,10 +45,11 @@ from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.evaluate.intervals import Interval
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.runner import Listener
+from stillhouse.planning.plan import Plan, StepDraft, seal
 
 TOPICS = EXAMPLES / "docstring-topics-few"
 Labels = npt.NDArray[np.str_]
-RATES = ("0.0003", "0.001", "0.003", "0.006")
+RATES = (0.0003, 0.001, 0.003, 0.006)
 HARD = [{"epochs": epochs, "learningRate": rate, "batchSize": 32} for epochs in (15, 40) for rate in RATES]
 """The eight configurations of the control without a teacher."""
 ROUNDS = 2000
@@ -89,28 +90,42 @@ def prepare(fold: int, shots: int, rows: int) -> Draw:
     return Draw(fold, shots, rows, folder)
 
 
-def resource(draw: Draw, data: str, stages: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """Give the resource of one student: the example's own, with other data, stages and seed, and no gate."""
-    spec = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))["spec"]
+def workspace(draw: Draw, seed: int, epochs: int, other: str = "") -> Workspace:
+    """Open the example's own resource with this draw's files, one stage of soft targets, and no gate.
+
+    `other` names a further file of the fold; its step is `resolve/validation`.
+    """
+    document = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))
+    spec, distill = document["spec"], document["spec"]["distill"]
     spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
-    distill = spec["distill"]
-    distill["data"] = {"uri": f"file://{draw.folder}/data/{data}.parquet"}
-    if data.startswith("training"):
-        distill["data"]["maxRows"] = draw.rows
-    distill["stages"], distill["seed"] = list(stages), seed
+    distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
+    distill["stages"], distill["seed"] = [{**distill["stages"][0], "name": "soft", "epochs": epochs}], seed
     del distill["validation"], spec["gate"]
-    return {"apiVersion": "stillhouse.io/v1alpha1", "kind": "DistilledModel", "metadata": {"name": "few"}, "spec": spec}
-
-
-def trained(draw: Draw, data: str, stages: Sequence[Mapping[str, Any]], seed: int, listener: Listener) -> tuple[Workspace, Path]:
-    """Train a student as `still build` does and give its artifact's folder."""
+    if other:
+        distill["validation"] = {"uri": f"file://{draw.folder}/data/{other}.parquet"}
     path = draw.folder / "few.yaml"
-    path.write_text(yaml.safe_dump(resource(draw, data, stages, seed)), "utf-8")
-    work = open_file(path)
-    last = f"train/{stages[-1]['name']}"
-    run = runner(work, listener)
-    run.run(dataclasses.replace(work.plan, targets=(last,)))
-    return work, run.artifact(work.plan.step(last)).path
+    path.write_text(yaml.safe_dump(document), "utf-8")
+    return open_file(path)
+
+
+def run(work: Workspace, plan: Plan, target: str, listener: Listener) -> Path:
+    """Carry out what the step `target` needs and give its artifact's folder."""
+    worker = runner(work, listener)
+    worker.run(dataclasses.replace(plan, targets=(target,)))
+    return worker.artifact(plan.step(target)).path
+
+
+def on_hard_labels(draw: Draw, other: str, config: Mapping[str, Any], seed: int, epochs: int, listener: Listener) -> Path:
+    """Train the student from the same start on the labels of another file alone; gives its artifact's folder."""
+    work = workspace(draw, seed, epochs, other)
+    kept = [step for step in work.plan.steps if step.stage in {"resolve", "train"} and step.id != "train/soft"]
+    drafts = [StepDraft(step.id, step.stage, step.pass_name, step.config, step.parents, step.uri) for step in kept]
+    soft = work.plan.step("train/soft").config
+    loss = {**soft["losses"][0], "kind": "hard"}
+    parents = {"teacher": "resolve/source", "student": "train/student", "data": "resolve/validation"}
+    hard = {**soft, "stage": "hard", "losses": [loss], **config}
+    drafts.append(StepDraft("train/hard", "train", "distill", hard, parents))
+    return run(work, dataclasses.replace(work.plan, steps=seal(drafts, work.env)), "train/hard", listener)
 
 
 def predict(folder: Path, texts: list[str]) -> Labels:
@@ -118,13 +133,8 @@ def predict(folder: Path, texts: list[str]) -> Labels:
     network = load(folder)
     data = encode_texts(texts, folder, network.signature, None)
     logits = outputs_of(network, data, SilentProgress(), "asking").numpy()
-    return np.array(network.signature.labels)[logits.argmax(1)]
-
-
-def teacher_artifact(work: Workspace, listener: Listener) -> Path:
-    """Give the imported teacher's folder."""
-    run = runner(work, listener)
-    return run.artifact(work.plan.step("resolve/source")).path
+    found: Labels = np.array(network.signature.labels)[logits.argmax(1)]
+    return found
 
 
 def pseudo_labelled(draw: Draw, teacher: Path) -> str:
@@ -143,11 +153,6 @@ def pseudo_labelled(draw: Draw, teacher: Path) -> str:
     return name
 
 
-def hard_stage(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a stage on hard labels alone."""
-    return {"name": "hard", "losses": [{"kind": "hard"}], **config}
-
-
 def measure(draw: Draw, split: str, seeds: Sequence[int], epochs: int, configurations: int) -> dict[str, Any]:
     """Train and ask everything of one draw.
 
@@ -155,25 +160,26 @@ def measure(draw: Draw, split: str, seeds: Sequence[int], epochs: int, configura
         `truth` [items]; `answers`: row of the table → labels [seeds, items]; `chosen`: the control's configuration; `ceiling`.
     """
     asked, validation, few = draw.table(split), draw.table("validation"), draw.table(f"train-{draw.shots}")
-    texts, answers = asked["text"], {}
-    soft = {"name": "soft", "losses": [{"kind": "logits", "temperature": "3", "alpha": "0.9"}]}
-    soft |= {"epochs": epochs, "batchSize": 64, "learningRate": "0.001"}
-    same = {"epochs": epochs, "batchSize": 64, "learningRate": "0.001"}
+    texts, known = asked["text"], np.array(validation["label"])
+    answers: dict[str, Labels] = {}
     with showing() as listener:
-        students = [trained(draw, f"training-{draw.shots}", [soft], seed, listener) for seed in seeds]
-        answers["student"] = np.stack([predict(folder, texts) for _, folder in students])
-        teacher = teacher_artifact(students[0][0], listener)
+        works = {seed: workspace(draw, seed, epochs) for seed in seeds}
+        teacher = run(works[seeds[0]], works[seeds[0]].plan, "resolve/source", listener)
         answers["teacher"] = np.stack([predict(teacher, texts)] * len(seeds))
-        scored = []
+        answers["student"] = np.stack([predict(run(work, work.plan, "train/soft", listener), texts) for work in works.values()])
+
+        def taught(other: str, config: Mapping[str, Any], seed: int) -> Path:
+            return on_hard_labels(draw, other, config, seed, epochs, listener)
+
+        scored: list[tuple[float, Mapping[str, Any]]] = []
         for config in HARD[:configurations]:
-            _, folder = trained(draw, f"train-{draw.shots}", [hard_stage(config)], seeds[0], listener)
-            scored.append((float((predict(folder, validation["text"]) == np.array(validation["label"])).mean()), config))
+            found = predict(taught(f"train-{draw.shots}", config, seeds[0]), validation["text"])
+            scored.append((float((found == known).mean()), config))
         chosen = max(scored, key=lambda pair: pair[0])
-        hard = [trained(draw, f"train-{draw.shots}", [hard_stage(chosen[1])], seed, listener)[1] for seed in seeds]
-        answers["hard labels alone"] = np.stack([predict(folder, texts) for folder in hard])
+        hard = [predict(taught(f"train-{draw.shots}", chosen[1], seed), texts) for seed in seeds]
+        answers["hard labels alone"] = np.stack(hard)
         pseudo = pseudo_labelled(draw, teacher)
-        control = [trained(draw, pseudo, [hard_stage(same)], seed, listener)[1] for seed in seeds]
-        answers["hard pseudo-labels"] = np.stack([predict(folder, texts) for folder in control])
+        answers["hard pseudo-labels"] = np.stack([predict(taught(pseudo, {}, seed), texts) for seed in seeds])
     once = {"TF-IDF + LinearSVC": linear_svc(few["text"], few["label"], texts)}
     guessed = draw.table(pseudo)
     once["bag of words, pseudo-labels"] = bag_of_words(guessed["text"], guessed["label"], texts)
