@@ -63,6 +63,18 @@ def _shape(step: Step, plan: Plan, env: Environment) -> dict[str, Any]:
     return info
 
 
+def _from_factory(plan: Plan) -> bool:
+    source = plan.find("resolve/source")
+    return bool(source and source.config.get("factory"))
+
+
+def _factory_shape(plan: Plan, env: Environment) -> tuple[int, int]:
+    """Guess a factory's network by its weights: one layer as wide as they make it (12 hidden² weights a layer)."""
+    source = plan.find("resolve/source")
+    size = env.pins[source.uri].size if source and source.uri in env.pins else 4_000_000
+    return max(8, int((size / 4 / 12) ** 0.5)), 1
+
+
 def _macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
     return layers * (4 * hidden * hidden + 2 * hidden * intermediate)
 
@@ -72,6 +84,8 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
     info = _shape(step, plan, env)
     rows = float(info.get("rows") or 1000)
     hidden, layers = int(info.get("hiddenSize") or 768), int(info.get("layers") or 12)
+    if step.config.get("factory") or _from_factory(plan):
+        hidden, layers = _factory_shape(plan, env)
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
     teacher = info["bytes"] // 4 if "bytes" in info else _macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
-from stillhouse.errors import StoreError
+from stillhouse.errors import StoreError, UsageError
+from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.settings import load_settings
 
 __all__ = ["Index", "ask"]
@@ -57,12 +58,16 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
     state = store.state(name)
     kept: list[dict[str, Any]] = [each for each in (state.get("revision"), *state.get("history", [])) if each]
     revision = next((each for each in kept if each["digest"] == running.revision), {})
+    signature = Signature.read(store.objects.path(running.revision))
     with TritonClient(running.handle.address) as client:
-        answer = client.infer_texts(name, texts, provenance=True)
+        if signature.image is not None:
+            answer = client.infer_images(name, _images(texts, signature.image), provenance=True)
+        else:
+            answer = client.infer_texts(name, texts, provenance=True)
     provenance = answer.provenance or [{} for _ in texts]
     answers: list[dict[str, Any]] = [{"text": text, "provenance": about} for text, about in zip(texts, provenance, strict=True)]
     if answer.labels is not None and answer.probabilities is not None:
-        known = _labels(store, running.revision)
+        known = signature.labels
         for row, entry in enumerate(answers):
             order = np.argsort(-answer.probabilities[row])
             entry["label"] = answer.labels[row]
@@ -82,7 +87,19 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
     return answers
 
 
-def _labels(store: LocalStore, digest: str) -> list[str]:
-    from stillhouse.inference.signature import Signature
+def _images(paths: list[str], spec: ImageSpec) -> npt.NDArray[np.float32]:
+    """Read image files (PNG, JPEG) to float32 [images, channels, height, width] in [0, 1].
 
-    return list(Signature.read(store.objects.path(digest)).labels)
+    Raises:
+        UsageError: a file is not there; DataError: it is not an image of the model's shape.
+    """
+    from stillhouse.inference.image import decode_image
+
+    found = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UsageError(
+                "there is no such image", field="INPUTS", found=str(path), allowed="PNG or JPEG files: this model takes images"
+            )
+        found.append(decode_image(path.read_bytes(), spec))
+    return np.stack(found)

@@ -75,6 +75,10 @@ class Gate(Pass[GateConfig, GateFacts]):
         placement = place(config.serve["cpus"])
         measured: list[Measured] = []
         for candidate in candidates:
+            same = next((each.precision for each in measured if each.digest == candidate.artifact.digest), None)
+            if same is not None:  # for example nothing to exclude: the rung below would measure the same bytes again
+                ctx.progress.note(f"{candidate.precision}: the same model as {same}, which did not pass")
+                continue
             ctx.progress.update(0, None, "", f"{candidate.precision}: starting the server")
             scratch = ctx.scratch / candidate.precision
             shutil.rmtree(scratch, ignore_errors=True)
