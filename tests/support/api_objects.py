@@ -57,7 +57,7 @@ COMPLETE = {
                         "name": "soft",
                         "losses": [
                             {"kind": "embedding", "weight": "1", "distance": "mse"},
-                            {"kind": "similarity", "weight": "0.5", "temperature": "0.05"},
+                            {"kind": "similarity", "weight": "0.5", "temperature": "0.05", "keys": 2048},
                             {"kind": "hidden", "layer": 3},
                         ],
                         "epochs": 4,
@@ -356,6 +356,14 @@ _INVALID = [
         {f"{_LOSS}.temperature": "2"},
         f"{_LOSS}.temperature",
         "belongs to losses logits and similarity",
+    ),
+    Case("keys of embedding", "text", {f"{_LOSS}.keys": 64}, f"{_LOSS}.keys", "belongs to loss similarity"),
+    Case(
+        "keys of squared differences",
+        "text",
+        {"spec.distill.stages[0].losses[1].distance": "mse"},
+        "spec.distill.stages[0].losses[1].keys",
+        "with distance cosine",
     ),
     Case("a temperature of 0", "class", {f"{_LOSS}.temperature": "0.00"}, f"{_LOSS}.temperature", "more than 0"),
     Case("alpha above 1", "class", {f"{_LOSS}.alpha": "1.1"}, f"{_LOSS}.alpha", "at most 1"),

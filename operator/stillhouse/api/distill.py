@@ -44,6 +44,11 @@ _TEMPERATURE_POSITIVE = CelRule(
 )
 _ALPHA_IS_A_SHARE = CelRule("double(self.alpha) <= 1.0", "alpha is a share: at most 1", "alpha")
 _LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer belongs to loss hidden only", "layer")
+_KEYS_BELONG = CelRule(
+    "!has(self.keys) || self.kind == 'similarity' && (!has(self.distance) || self.distance == 'cosine')",
+    "keys belongs to loss similarity with distance cosine",
+    "keys",
+)
 _RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
 _STAGE_NAMES = CelRule(
     "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
@@ -127,8 +132,11 @@ class Loss(ApiModel):
     """Share of the soft targets in `logits`; the rest goes to the labels."""
     layer: Annotated[int | None, Field(ge=1, le=96)] = None
     """Teacher layer of `hidden`; the last one when left out."""
+    keys: Annotated[int | None, Field(ge=16, le=65536)] = None
+    """Rows of the data, drawn anew for every step, with whose teacher embeddings `similarity` compares the batch; left out:
+    only with the batch's own rows, which are of like lengths."""
 
-    cel_rules = (_TEMPERATURE_BELONGS, _TEMPERATURE_POSITIVE, _ALPHA_IS_A_SHARE, _LAYER_BELONGS)
+    cel_rules = (_TEMPERATURE_BELONGS, _TEMPERATURE_POSITIVE, _ALPHA_IS_A_SHARE, _LAYER_BELONGS, _KEYS_BELONG)
 
     @model_validator(mode="after")
     def _parts_fit_kind(self) -> Loss:
@@ -140,6 +148,8 @@ class Loss(ApiModel):
             raise _ALPHA_IS_A_SHARE.broken()
         if self.layer is not None and self.kind != "hidden":
             raise _LAYER_BELONGS.broken()
+        if self.keys is not None and (self.kind != "similarity" or self.distance != "cosine"):
+            raise _KEYS_BELONG.broken()
         return self
 
 

@@ -152,6 +152,7 @@ def _loss(loss: Loss) -> dict[str, Any]:
         "temperature": float(temperature),
         "alpha": float(loss.alpha),
         "layer": loss.layer,
+        "keys": loss.keys or 0,
     }
 
 

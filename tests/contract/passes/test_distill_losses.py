@@ -16,9 +16,9 @@ from stillhouse.passes.models.network import NetworkOutput
 NONE = Sizes(0, 0, 0, {})
 
 
-def value(loss, output, teacher=None, labels=None, sizes=NONE, hidden=()):
+def value(loss, output, teacher=None, labels=None, sizes=NONE, hidden=(), keys=None):
     (term,) = build_losses([LossConfig(**loss)], sizes)
-    targets = Targets(teacher or {}, None if labels is None else torch.tensor(labels))
+    targets = Targets(teacher or {}, None if labels is None else torch.tensor(labels), keys)
     return term(NetworkOutput(torch.tensor(output) if isinstance(output, list) else output, hidden), targets)
 
 
@@ -45,6 +45,22 @@ def test_similarity_as_distributions_by_hand():
     row1 = high * math.log(high / 0.5) + low * math.log(low / 0.5)  # row 1: even, asked for as (1, 0)
     row2 = 0.5 * math.log(0.5 / high) + 0.5 * math.log(0.5 / low)  # row 2: (1, 0), asked for as even
     assert found.item() == pytest.approx((swapped + row1 + row2) / 3, rel=1e-5)
+
+
+def test_similarity_with_keys_compares_with_the_teachers_vectors():
+    student, teacher = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    keys = torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+    config = {"kind": "similarity", "temperature": 0.5, "keys": 2}
+    found = value(config, student, {"embedding": teacher}, keys=keys)
+    # Row 0: the other row's vector, then the keys; row 1 likewise.
+    mine = torch.tensor([[1.0, 0.8, 0.0], [0.8, 0.6 * 0.8 + 0.8 * 0.6, 0.8]]) / 0.5
+    theirs = torch.tensor([[0.0, 0.6, 1.0], [0.0, 0.8, 0.0]]) / 0.5
+    wanted = (theirs.softmax(1) * (theirs.log_softmax(1) - mine.log_softmax(1))).sum(1).mean()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+    # The teacher's own vectors are the best there is; keys beyond the number asked for are not looked at.
+    assert value(config, teacher, {"embedding": teacher}, keys=keys).item() == pytest.approx(0.0, abs=1e-6)
+    more = torch.cat([keys, torch.tensor([[-1.0, 0.0]])])
+    assert value(config, student, {"embedding": teacher}, keys=more).item() == pytest.approx(found.item())
 
 
 def test_similarity_of_a_single_row_is_nothing_and_still_has_a_gradient():

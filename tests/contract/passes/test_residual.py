@@ -39,7 +39,11 @@ SHAPE = {
 }
 STAGE = {
     "stage": "soft",
-    "losses": [{"kind": "embedding", "weight": 1}, {"kind": "similarity", "weight": 0.5}, {"kind": "hidden", "layer": 3}],
+    "losses": [
+        {"kind": "embedding", "weight": 1},
+        {"kind": "similarity", "weight": 0.5, "keys": 64},
+        {"kind": "hidden", "layer": 3},
+    ],
     "epochs": 3,
     "batchSize": 16,
     "learningRate": 0.003,

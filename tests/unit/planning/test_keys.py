@@ -71,6 +71,7 @@ SPEC: list[tuple[str, Any, set[str]]] = [
     ("spec.distill.stages[0].losses[0].weight", "2", AFTER_STUDENT - {"train/student"}),
     ("spec.distill.stages[0].losses[0].distance", "cosine", AFTER_STUDENT - {"train/student"}),
     ("spec.distill.stages[0].losses[1].temperature", "0.1", AFTER_STUDENT - {"train/student"}),
+    ("spec.distill.stages[0].losses[1].keys", 1024, AFTER_STUDENT - {"train/student"}),
     ("spec.distill.stages[0].losses[2].layer", 2, {"train/teacher-outputs", *AFTER_STUDENT} - {"train/student"}),
     ("spec.distill.stages[1].epochs", 9, {"train/more", *COMPRESS, *GATE}),
     ("spec.distill.maxLength", 32, {"train/teacher-outputs", *AFTER_STUDENT}),

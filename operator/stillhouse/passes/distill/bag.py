@@ -14,12 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.fit import ridge
 from stillhouse.passes.distill.rows import Texts
-from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.residual import ResidualEncoder
 
@@ -74,13 +73,8 @@ def fit(network: Network, texts: Texts, wanted: Tensor, progress: Progress) -> f
         progress: is told.
     """
     body = _body(network)
-    architecture, network.architecture = network.architecture, network.architecture.model_copy(update={"normalize": False})
-    try:
-        states = outputs_of(network, texts, progress, "reading the texts as bags of words")
-    finally:
-        network.architecture = architecture
     progress.update(0, None, "", "fitting the token vectors to the teacher")
-    weight, bias, closeness = ridge(states, wanted)
+    weight, bias, closeness = ridge(_bags(body, texts), wanted)
     with torch.no_grad():
         tokens = body.tokens.weight @ weight.T
         scale = tokens.pow(2).mean().sqrt().clamp(min=1e-12)
@@ -88,6 +82,16 @@ def fit(network: Network, texts: Texts, wanted: Tensor, progress: Progress) -> f
         body.token_weights.weight.mul_(scale)
         body.project.bias.copy_(bias)
     return closeness
+
+
+def _bags(body: ResidualEncoder, texts: Texts) -> Tensor:
+    """Return the weighted means of the texts' token vectors, float32 [rows, dimension], without the encoder's work."""
+    ids = torch.from_numpy(texts.ids).long()
+    lengths = torch.from_numpy(texts.lengths).clamp(min=1)
+    with torch.no_grad():
+        weights = body.token_weights.weight[ids, 0] / lengths.repeat_interleave(lengths)[: len(ids)]
+        starts = torch.from_numpy(texts.starts[:-1])
+        return nn.functional.embedding_bag(ids, body.tokens.weight, starts, mode="sum", per_sample_weights=weights)
 
 
 def _body(network: Network) -> ResidualEncoder:

@@ -129,6 +129,7 @@ def train(
         progress.note(f"going on from step {step} of {steps}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     hidden = any(term.wants_hidden for term in modules["losses"])
+    keys = max((term.config.keys for term in modules["losses"]), default=0)
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
@@ -162,7 +163,8 @@ def train(
                     group["lr"] = rate
                 rows = order[at]
                 whole = False
-                values = _step(accelerator, network, losses, data, teacher, labels, rows, optimizer, parameters, hidden)
+                drawn = _draw(data.count, rows, keys, (settings.seed, step))
+                values = _step(accelerator, network, losses, data, teacher, labels, rows, optimizer, parameters, hidden, drawn)
                 step += 1
                 state.rows += len(rows)
                 _record(state, values, [name for name, _, _ in losses], step, last=step % point_every == 0 or step == steps)
@@ -198,6 +200,7 @@ def _step(
     optimizer: Any,
     parameters: list[nn.Parameter],
     hidden: bool,
+    drawn: npt.NDArray[np.int64],
 ) -> list[float]:
     """Do one step; return the objective and each term."""
     device = accelerator.device
@@ -206,6 +209,7 @@ def _step(
     targets = Targets(
         {name: tensor[index].to(device, torch.float32) for name, tensor in teacher.items()},
         None if labels is None else torch.from_numpy(labels[rows]).to(device),
+        teacher["embedding"][torch.from_numpy(drawn)].to(device, torch.float32) if len(drawn) else None,
     )
     output = accelerator.unwrap_model(network).run(*inputs, hidden=hidden)
     values = [term(output, targets) for _, _, term in losses]
@@ -222,6 +226,15 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     return [float(total.detach()), *(float(value.detach()) for value in values)]
+
+
+def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return at most `most` rows that are not in the batch; they follow from seed and step, so that a run can go on."""
+    if not most:
+        return np.zeros(0, dtype=np.int64)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn = generator.choice(count, min(most, count), replace=False, shuffle=False)
+    return drawn[~np.isin(drawn, batch)].astype(np.int64)
 
 
 def _groups(network: nn.Module, terms: nn.Module, settings: LoopSettings) -> list[dict[str, Any]]:

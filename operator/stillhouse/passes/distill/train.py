@@ -81,7 +81,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
     """
 
     name: ClassVar[str] = "distill"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[str] = "torch-model"
     config_type = DistillConfig
 

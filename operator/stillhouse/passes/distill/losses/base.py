@@ -15,7 +15,10 @@ SIMILARITY_TEMPERATURE: Final = 0.05
 
 
 class LossConfig(CamelConfig):
-    """One term. `temperature` left out: 3 for `logits`, 0.05 for `similarity`."""
+    """One term. `temperature` left out: 3 for `logits`, 0.05 for `similarity`.
+
+    `keys`: how many of the data's rows, drawn anew for every step, `similarity` compares the batch with; 0: none.
+    """
 
     kind: Literal["embedding", "similarity", "logits", "hard", "hidden"]
     weight: float = Field(default=1.0, ge=0)
@@ -23,3 +26,4 @@ class LossConfig(CamelConfig):
     temperature: float | None = Field(default=None, gt=0)
     alpha: float = Field(default=0.7, ge=0, le=1)
     layer: int | None = Field(default=None, ge=0)
+    keys: int = Field(default=0, ge=0)

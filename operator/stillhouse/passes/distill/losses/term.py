@@ -26,10 +26,14 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What the batch is to learn: the teacher's outputs float32 by name, labels int64 [batch] (-100: none) or None."""
+    """What the batch is to learn: the teacher's outputs float32 by name, labels int64 [batch] (-100: none) or None.
+
+    `keys` float32 [rows, dimension]: the teacher's embeddings of other rows, drawn for this step, where a term wants them.
+    """
 
     teacher: Mapping[str, Tensor]
     labels: Tensor | None
+    keys: Tensor | None = None
 
 
 class LossTerm(nn.Module):  # type: ignore[misc]
