@@ -21,8 +21,8 @@ __all__ = ["command"]
 def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: str) -> None:
     """Ask a running model.
 
-    Texts are arguments, or lines of standard input; for a model of images they are image files. A classifier answers with labels and probabilities; a sentence
-    embedding with the nearest rows of its index, or with the vector where it has none.
+    Texts are arguments, or lines of standard input; for a model of images they are image files. A classifier answers with
+    labels and probabilities; a sentence embedding with the nearest rows of its index, or with the vector where it has none.
 
     \b
     Example:
