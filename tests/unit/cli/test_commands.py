@@ -91,6 +91,19 @@ def test_what_an_unknown_onnx_precision_says(still: Still, project: Project) -> 
     assert "allowed: int8" in result.err
 
 
+def test_status_reads_only_its_own_models_receipts(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many receipts a store has: that is what keeps `status` quick."""
+    steps = [{key: step[key] for key in ("id", "stage", "pass", "key")} for step in plan(still, project)["steps"]]
+    store = LocalStore(project.home)
+    store.write_state("tiny", {"name": "tiny", "file": str(project.file), "steps": steps})
+    read: list[str] = []
+    receipt = LocalStore.receipt
+    monkeypatch.setattr(LocalStore, "receipt", lambda self, key: (read.append(key), receipt(self, key))[1])
+    monkeypatch.setattr(LocalStore, "receipt_keys", lambda self: pytest.fail("it listed the whole store"))
+    assert still("status").code == 0
+    assert sorted(read) == sorted(step["key"] for step in steps)
+
+
 def test_a_state_of_a_killed_build(still: Still, project: Project) -> None:
     """Nobody holds the model, so nobody builds it, whatever was written last."""
     steps = [{key: step[key] for key in ("id", "stage", "pass", "key")} for step in plan(still, project)["steps"]]
