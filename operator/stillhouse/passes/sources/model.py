@@ -81,6 +81,10 @@ class ImportModel(Pass[ImportModelConfig, ModelFacts]):
     kind = "torch-model"
     config_type = ImportModelConfig
 
+    def kind_of(self, out: Path) -> str:
+        """Tell by the files: an ONNX source stays ONNX."""
+        return "onnx-model" if (out / "model.onnx").is_file() else self.kind
+
     def run(self, config: ImportModelConfig, inputs: Mapping[str, Artifact], ctx: Context) -> ModelFacts:
         """Check `ctx.source` and write the artifact; `facts.kind` says which kind it became.
 
