@@ -126,7 +126,7 @@ def test_training_brings_it_nearer_and_word_order_in(inputs, tmp_path):
     assert closeness(trained, inputs, tmp_path / "after") > before + 0.01
     ids = torch.tensor([[2, 40, 41, 42, 3], [2, 42, 40, 41, 3]])
     found = load(trained.path)(ids, torch.ones_like(ids))
-    assert not torch.allclose(found[0], found[1], atol=1e-4)
+    assert not torch.allclose(found[0], found[1], atol=1e-5)
     # What tokens count for stays: the vectors are what is trained.
     first, last = (load(one.path).body.token_weights.weight for one in (inputs["student"], trained))
     assert torch.equal(first, last)

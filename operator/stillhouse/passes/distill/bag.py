@@ -1,13 +1,17 @@
 """The residual student before training: token vectors of the teacher's, weighted by rarity and fitted to its answers.
 
 What the teacher says of every token alone is centred and averaged with the weights a / (a + p) of Arora, Liang & Ma
-2017, "A simple but tough-to-beat baseline for sentence embeddings", section 3 (p: the token's share of the data). Such a
-bag of words finds texts well, but lies askew to the teacher's space: a linear map, found by ridge regression onto
-what the teacher says of whole texts, is multiplied into the token vectors, its constant goes into the output's bias.
+2017, "A simple but tough-to-beat baseline for sentence embeddings", section 3 (p: the token's share of the data). From
+there the vectors X are moved to where the bags come nearest to what the teacher says of whole texts, first all of them
+by one affine map, then each by itself: with A [texts, vocabulary] the weighted means and T the teacher's embeddings less
+the map's constant, X minimises |A·X − T|² + λ·|X − X₀|² (ridge regression about X₀, Hoerl & Kennard 1970). Conjugate
+gradients on the normal equations (Hestenes & Stiefel 1952) need products with the sparse A alone. A token that the data
+lacks is moved by the map only.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,9 +29,13 @@ from stillhouse.passes.models.residual import ResidualEncoder
 __all__ = ["MOST_ROWS", "RARE", "Bag", "fill", "fit", "weighted"]
 
 RARE: Final = 1e-3
-"""a of a / (a + p). On docstring search 1e-3 finds more than 3e-4 and 1e-4."""
+"""a of a / (a + p). Docstring search, 16,384 texts, fitted, validation: mrr@10 0.503, cosine 0.83 (3e-4: 0.501, 0.81)."""
 MOST_ROWS: Final = 32_768
-"""Rows of the regression: some hundred unknowns per output are settled by then."""
+"""Rows of the regression: a minute of work at most."""
+_PENALTY: Final = 0.1
+_STEPS: Final = 20
+_HELD: Final = 16
+"""One text in so many, at most 1,024, is left out to tell how near the bag is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +72,73 @@ def fill(network: Network, bag: Bag) -> None:
 
 
 def fit(network: Network, texts: Texts, wanted: Tensor, progress: Progress) -> float:
-    """Fit the bag to the teacher; return the mean cosine to it on every fifth text, fitted to the others.
+    """Fit the token vectors to the teacher; return the mean cosine to it on texts that were left out.
 
     Args:
         network: of kind `residual-encoder`, filled, its encoder silent (`project` is 0).
         texts: tokenised for the student.
         wanted: the teacher's embeddings of the same texts, float32 [rows, dimension].
-        progress: is told.
+        progress: is told after each step.
     """
     body = _body(network)
-    progress.update(0, None, "", "fitting the token vectors to the teacher")
-    weight, bias, closeness = ridge(_bags(body, texts), wanted)
+    held = np.zeros(texts.count, dtype=bool)
+    held[::_HELD] = texts.count >= 2 * _HELD
+    held[1024 * _HELD :] = False
     with torch.no_grad():
-        tokens = body.tokens.weight @ weight.T
-        scale = tokens.pow(2).mean().sqrt().clamp(min=1e-12)
-        body.tokens.weight.copy_(tokens / scale)
-        body.token_weights.weight.mul_(scale)
+        largest = body.token_weights.weight.max().clamp(min=1e-12)
+        weights = body.token_weights.weight[:, 0] / largest
+        start = body.tokens.weight * largest
+        matrix = _bags(texts, ~held, weights)
+        target = wanted[torch.from_numpy(~held)]
+        turn, bias, _ = ridge(matrix @ start, target)
+        found = _ridge(matrix, target - bias, start @ turn.T, progress)
         body.project.bias.copy_(bias)
-    return closeness
+        scale = found[weights > 0].pow(2).mean().sqrt().clamp(min=1e-12)
+        body.tokens.weight.copy_(found / scale)
+        body.token_weights.weight.copy_((weights * scale).unsqueeze(1))
+        judged = held if held.any() else ~held
+        made = _bags(texts, judged, weights) @ found + bias
+        near = nn.functional.cosine_similarity(made, wanted[torch.from_numpy(judged)], dim=1)
+    return float(near.mean())
 
 
-def _bags(body: ResidualEncoder, texts: Texts) -> Tensor:
-    """Return the weighted means of the texts' token vectors, float32 [rows, dimension], without the encoder's work."""
-    ids = torch.from_numpy(texts.ids).long()
-    lengths = torch.from_numpy(texts.lengths).clamp(min=1)
-    with torch.no_grad():
-        weights = body.token_weights.weight[ids, 0] / lengths.repeat_interleave(lengths)[: len(ids)]
-        starts = torch.from_numpy(texts.starts[:-1])
-        return nn.functional.embedding_bag(ids, body.tokens.weight, starts, mode="sum", per_sample_weights=weights)
+def _ridge(matrix: Tensor, wanted: Tensor, start: Tensor, progress: Progress) -> Tensor:
+    """Return X that minimises |matrix·X − wanted|² + λ·|X − start|², all columns at once."""
+    turned = _by_rows(matrix.to_sparse_coo().t().coalesce())
+    found = start.clone()
+    residual = turned @ (wanted - matrix @ found)
+    direction = residual.clone()
+    size = residual.pow(2).sum(0)
+    for step in range(_STEPS):
+        image = turned @ (matrix @ direction) + _PENALTY * direction
+        length = size / (direction * image).sum(0).clamp(min=1e-30)
+        found += length * direction
+        residual -= length * image
+        after = residual.pow(2).sum(0)
+        direction = residual + after / size.clamp(min=1e-30) * direction
+        size = after
+        progress.update(step + 1, _STEPS, "steps", "fitting the token vectors to the teacher")
+    return found
+
+
+def _bags(texts: Texts, chosen: npt.NDArray[np.bool_], weights: Tensor) -> Tensor:
+    """Return the chosen texts' weighted means as a sparse float32 [rows, vocabulary]."""
+    lengths = texts.lengths
+    rows = np.repeat(np.cumsum(chosen) - 1, lengths)
+    there = np.repeat(chosen, lengths)
+    ids = torch.from_numpy(texts.ids[there]).long()
+    shares = torch.from_numpy(np.repeat(1.0 / np.maximum(lengths, 1), lengths)[there]).float()
+    places = torch.stack([torch.from_numpy(rows[there]), ids])
+    size = (int(chosen.sum()), len(weights))
+    made = torch.sparse_coo_tensor(places, weights[ids] * shares, size, check_invariants=True)
+    return _by_rows(made.coalesce())
+
+
+def _by_rows(matrix: Tensor) -> Tensor:
+    """Return a sparse matrix in compressed rows, which multiply several times faster."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls this form of tensors young
+        return matrix.to_sparse_csr()
 
 
 def _body(network: Network) -> ResidualEncoder:
