@@ -66,9 +66,7 @@ def main() -> int:
     quality = ", ".join(
         f"{name} {value:.3f}" for name, value in figures.items() if not name.startswith(("latency", "throughput"))
     )
-    print(
-        f"  {'teacher':<10}{teacher.size / 2**20:>6.1f} MiB{single * 1000:>11.1f} ms   the measure (torch, one client)"
-    )
+    print(f"  {'teacher':<10}{teacher.size / 2**20:>6.1f} MiB{single * 1000:>11.1f} ms   the measure (torch, one client)")
     p50 = figures.get("latencyP50", float("nan")) * 1000
     print(f"  {'student':<10}{status['revision']['size'] / 2**20:>6.1f} MiB{p50:>11.1f} ms   {quality}")
     print("  (the student's latency is the gate's median under load, through Triton, on the CPU limit of the file)")

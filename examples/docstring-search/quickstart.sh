@@ -10,7 +10,7 @@ start=$(date +%s)
 step() { printf '\n== %s\n' "$1"; }
 
 step "1. Texts: docstrings of the standard library and of the installed packages"
-python $here/build_data.py
+python $here/build_data.py --max-unlabelled 16000
 
 step "2. The plan"
 still plan $model

@@ -47,7 +47,8 @@ class ImportDataConfig(PassConfig):
 class DataFacts:
     """What the data is.
 
-    `classes` label → rows (the 50 largest), `unlabelled` rows whose label is null (kept as ""), `duplicates` rows whose text (or query) occurred before after normalisation,
+    `classes` label → rows (the 50 largest), `unlabelled` rows whose label is null (kept as ""), `duplicates` rows whose
+    text (or query) occurred before after normalisation,
     `text_length` quantiles of the text's (or query's) characters at 0, 5, 25, 50, 75, 95 and 100 %, `content` digest of
     the rows in their order.
     """
