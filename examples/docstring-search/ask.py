@@ -18,12 +18,12 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 QUESTIONS = (
-    "Which directory am I in?",
+    "Return the current working directory.",
+    "Choose a random element from a sequence.",
     "Split a path into directory and file name.",
-    "Wait until a thread ends.",
-    "Turn a JSON document into a Python object.",
-    "Pick a random element from a list.",
-    "Compress bytes with gzip.",
+    "Parse a JSON document into Python objects.",
+    "Compress data with gzip.",
+    "Wait until a thread has ended.",
 )
 BATCH = 32
 

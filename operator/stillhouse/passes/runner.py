@@ -26,6 +26,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
+from stillhouse.passes.memory import keep_freed_memory
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Plan, Step
 
@@ -125,6 +126,7 @@ class Runner:
             StepFailed: a step failed with an error that is not ours.
             KeyboardInterrupt: the run was interrupted; unfinished work is kept in the step's scratch.
         """
+        keep_freed_memory()
         with self._store.using():
             todo = self.todo(plan)
             running = {step.id for step in todo}

@@ -24,7 +24,7 @@ from stillhouse.passes.models.precision import reading_precision
 
 __all__ = ["StaticVectors", "reduce", "token_vectors"]
 
-_AT_ONCE: Final = 1024
+_AT_ONCE: Final = 256  # larger blocks leave the cache: three tokens a row, but the hidden layers are wide
 _RARE: Final = 1e-3  # a of a / (a + p); the paper finds 1e-3 to 1e-4 equally good
 _LONGEST: Final = 0.98  # quantile of the lengths that just fits; the few longer tokens are cut to it
 
