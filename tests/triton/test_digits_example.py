@@ -49,7 +49,7 @@ def test_the_example_builds_a_revision_that_meets_its_gate_and_builds_it_once(fo
     assert json.loads(again.stdout)["digest"] == revision["digest"]
     assert "cached" in again.stderr
     receipts = [json.loads(path.read_text("utf-8")) for path in (folder / "home" / "steps").glob("*.json")]
-    stages = {receipt["facts"]["stage"]: receipt["facts"] for receipt in receipts if receipt["pass"] == "distill"}
+    stages = {receipt["facts"]["stage"]: receipt["facts"] for receipt in receipts if receipt["pass_name"] == "distill"}
     assert set(stages) == {"soft", "hard"}
     assert stages["soft"]["validation"][-1] > stages["soft"]["validation"][0]
 

@@ -133,6 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `still` and return its exit code (documented in `still --help`)."""
+    interrupted.clear()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # the shell ignores it for what runs in the background
+        signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal was closed; `nohup` has set SIG_IGN
         signal.signal(signal.SIGHUP, _interrupt)
@@ -140,6 +143,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         result: Any = app.main(args=None if arguments is None else list(arguments), standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except StillhouseError as error:
+        if interrupted:  # an import that Ctrl-C broke looks like a missing package
+            return _say_interrupted()
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
         return error.exit_code
@@ -147,18 +152,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: what is finished is kept; the same command goes on from there", err=True)
-        return 130
+        return _say_interrupted()
     except ReaderGone:
         # Not an error; but Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # a bug: the user gets a line and a file, not a traceback
-        return _bug(error)
+        return _say_interrupted() if interrupted else _bug(error)
+
+
+interrupted: list[int] = []
+"""Signals that asked this process to stop: C code may turn the KeyboardInterrupt into an error of its own."""
 
 
 def _interrupt(number: int, frame: object) -> None:
+    interrupted.append(number)
     raise KeyboardInterrupt
+
+
+def _say_interrupted() -> int:
+    click.echo("interrupted: what is finished is kept; the same command goes on from there", err=True)
+    return 130
 
 
 def _bug(error: Exception) -> int:

@@ -16,6 +16,7 @@ from stillhouse.errors import ServerError
 __all__ = ["ServerHandle", "attach"]
 
 _LOG_LINES = 20
+_RUNNING = "it is running"
 _LINE_WIDTH = 400
 # Triton 2.51 says this when every request under way is answered. What follows is the unloading of its instances, a
 # second each, in which it answers NOT_FOUND to living connections: there is nothing more to wait for.
@@ -74,7 +75,7 @@ class ServerHandle:
             ServerError: with the exit status, where it is known, and the last lines of the log.
         """
         if not self.alive():
-            raise self.death(_reap(self.pid))
+            raise self.death(self._status())
         running = self.count_backends()
         if running < self.backends:
             raise ServerError(
@@ -83,6 +84,15 @@ class ServerHandle:
                 found=self._last_words(),
                 fix=f"start it again: still down {self.model}; still up FILE (out of memory? fewer serve.instances)",
             )
+
+    def _status(self) -> str:
+        """Return how it ended. A process whose last threads are still going cannot be collected yet: wait a moment for it."""
+        status = _reap(self.pid)
+        deadline = time.monotonic() + 2.0
+        while status == _RUNNING and time.monotonic() < deadline:
+            time.sleep(0.01)
+            status = _reap(self.pid)
+        return status
 
     def count_backends(self) -> int:
         """Return how many processes of the backend are running now."""
@@ -202,7 +212,7 @@ def _reap(pid: int) -> str:
     except ChildProcessError:
         return "exit status not known: another process started it"
     if not done:
-        return "it is running"
+        return _RUNNING
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         return f"killed by signal {signal.Signals(-code).name}"
