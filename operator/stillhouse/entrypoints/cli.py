@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from stillhouse import __version__
+from stillhouse.entrypoints import interrupts
 from stillhouse.errors import StillhouseError
 
 __all__ = ["app", "main"]
@@ -133,17 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run `still` and return its exit code (documented in `still --help`)."""
-    interrupted.clear()
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # the shell ignores it for what runs in the background
-        signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal was closed; `nohup` has set SIG_IGN
-        signal.signal(signal.SIGHUP, _interrupt)
+    interrupts.listen()
     try:
         result: Any = app.main(args=None if arguments is None else list(arguments), standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except StillhouseError as error:
-        if interrupted:  # an import that Ctrl-C broke looks like a missing package
+        if interrupts.requested():  # an import that Ctrl-C broke looks like a missing package
             return _say_interrupted()
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)
@@ -158,16 +153,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # a bug: the user gets a line and a file, not a traceback
-        return _say_interrupted() if interrupted else _bug(error)
-
-
-interrupted: list[int] = []
-"""Signals that asked this process to stop: C code may turn the KeyboardInterrupt into an error of its own."""
-
-
-def _interrupt(number: int, frame: object) -> None:
-    interrupted.append(number)
-    raise KeyboardInterrupt
+        return _say_interrupted() if interrupts.requested() else _bug(error)
 
 
 def _say_interrupted() -> int:

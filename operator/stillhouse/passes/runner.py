@@ -84,7 +84,8 @@ def load_pass(name: str, passes: Mapping[str, PassEntry] = PASSES) -> Pass[Any, 
 class Runner:
     """Runs plans against one store.
 
-    `source_path` returns the local file or folder of a step's URI; `passes` are those that exist.
+    `source_path` returns the local file or folder of a step's URI; `passes` are those that exist; `stopping` says whether
+    somebody asked the process to stop (a KeyboardInterrupt inside a C extension can get lost).
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class Runner:
         source_path: Callable[[str], Path],
         listener: Listener,
         passes: Mapping[str, PassEntry] = PASSES,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._stopping = stopping
         self._store = store
         self._machine = machine
         self._source_path = source_path
@@ -136,6 +139,8 @@ class Runner:
                     self._listener.finished(step, receipt, cached=True)
             for position, step in enumerate(todo, start=1):
                 self._one(plan, step, position, len(todo))
+                if self._stopping():
+                    raise KeyboardInterrupt
         found = {step.id: self._store.receipt(step.key) for step in plan.steps}
         return {step_id: receipt for step_id, receipt in found.items() if receipt is not None}
 

@@ -344,3 +344,14 @@ def test_a_runner_mends_nothing_that_another_one_has_just_mended(tmp_path: Path)
     assert first.ran == ["train/c"]
     assert late.run(plan)["train/c"].artifact
     assert events.ran == []
+
+
+def test_a_lost_interrupt_stops_the_run_after_the_step(tmp_path: Path) -> None:
+    """C extensions can drop a KeyboardInterrupt: the runner asks again, and what was finished stays."""
+    plan, events = chain(), Events()
+    machine, store = Machine(threads=1), LocalStore(tmp_path)
+    runner = Runner(store, machine, Path, events, PASSES, stopping=lambda: ("finished", "train/b") in events.seen)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(plan)
+    assert [step for step in ALL if store.receipt(plan.step(step).key)] == ["train/a", "train/b"]
+    assert list(run(tmp_path, plan)) == ALL

@@ -8,6 +8,7 @@ from typing import Any
 
 from stillhouse.api.scalars import parse_cpu
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.workspace import Workspace, machine
 from stillhouse.errors import GateError, StillhouseError
@@ -18,7 +19,7 @@ __all__ = ["build", "runner"]
 
 def runner(work: Workspace, listener: Listener) -> Runner:
     """Return a runner on the workspace's store."""
-    return Runner(work.store, machine(), work.source_path, listener)
+    return Runner(work.store, machine(), work.source_path, listener, stopping=interrupts.requested)
 
 
 def build(work: Workspace, listener: Listener) -> dict[str, Any]:
