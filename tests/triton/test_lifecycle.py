@@ -148,20 +148,25 @@ def test_a_model_that_does_not_load_says_why(other_site: Site) -> None:
     assert "model.onnx" in log.read_text(encoding="utf-8")
 
 
+def refusals(client: TritonClient, *, threads: int, requests: int) -> list[str]:
+    """Ask from many threads at once; what each request was refused with, "" where it was answered."""
+
+    def ask(_: int) -> str:
+        try:
+            client.infer_texts("tiny", ["a file"])
+        except ServerError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(ask, range(requests)))
+
+
 def test_a_full_queue_refuses_at_once(tmp_path: Path, cache: Path) -> None:
     serve = ServeSettings(max_batch_size=1, max_queue_size=2, instances=1, warmup=False)
     site = build(tmp_path, cache, serve=serve, model={"work": 400})
     with running(site) as server, TritonClient(server.address, retries=0) as client:
-
-        def ask(_: int) -> str:
-            try:
-                client.infer_texts("tiny", ["a file"])
-            except ServerError as error:
-                return str(error)
-            return ""
-
-        with ThreadPoolExecutor(24) as pool:
-            results = list(pool.map(ask, range(48)))
+        results = refusals(client, threads=24, requests=48)
     refused = [result for result in results if result]
     assert "" in results
     assert refused
@@ -172,16 +177,7 @@ def test_a_request_waiting_too_long_is_refused(tmp_path: Path, cache: Path) -> N
     serve = ServeSettings(max_batch_size=1, queue_timeout_us=1000, instances=1, warmup=False)
     site = build(tmp_path, cache, serve=serve, model={"work": 400})
     with running(site) as server, TritonClient(server.address, retries=0) as client:
-
-        def ask(_: int) -> str:
-            try:
-                client.infer_texts("tiny", ["a file"])
-            except ServerError as error:
-                return str(error)
-            return ""
-
-        with ThreadPoolExecutor(16) as pool:
-            results = list(pool.map(ask, range(32)))
+        results = refusals(client, threads=16, requests=32)
     assert "" in results
     assert any("timeout" in result.lower() for result in results)
 

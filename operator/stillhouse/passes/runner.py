@@ -111,15 +111,7 @@ class Runner:
 
     def todo(self, plan: Plan) -> list[Step]:
         """Return the steps that must run, parents first: what the targets lack, and what that needs in turn."""
-        wanted: dict[str, Step] = {}
-        stack = list(plan.targets)
-        while stack:
-            step = plan.step(stack.pop())
-            if step.id in wanted or self.done(step) is not None:
-                continue
-            wanted[step.id] = step
-            stack.extend(step.parents.values())
-        return [step for step in plan.steps if step.id in wanted]
+        return list(plan.missing(lambda step: self.done(step) is not None))
 
     def run(self, plan: Plan) -> dict[str, Receipt]:
         """Run what is missing and return the receipts by step id (of the steps that have one).

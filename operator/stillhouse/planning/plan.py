@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +105,17 @@ class Plan:
     def find(self, step_id: str) -> Step | None:
         """Return a step by its id, or None."""
         return next((step for step in self.steps if step.id == step_id), None)
+
+    def missing(self, done: Callable[[Step], bool]) -> tuple[Step, ...]:
+        """Return the steps that must run, parents first: what the targets lack, and what that needs in turn."""
+        wanted: set[str] = set()
+        stack = list(self.targets)
+        while stack:
+            step = self.step(stack.pop())
+            if step.id not in wanted and not done(step):
+                wanted.add(step.id)
+                stack.extend(step.parents.values())
+        return tuple(step for step in self.steps if step.id in wanted)
 
     def by_stage(self) -> Iterator[tuple[Stage, tuple[Step, ...]]]:
         """Yield the stages that have steps, in order."""

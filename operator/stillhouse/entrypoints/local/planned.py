@@ -59,13 +59,7 @@ def describe(work: Workspace) -> dict[str, Any]:
         for step in work.plan.steps
         if (receipt := work.store.receipt(step.key)) is not None and not work.store.objects.check(receipt.artifact)
     }
-    wanted: set[str] = set()
-    stack = list(work.plan.targets)
-    while stack:
-        step = work.plan.step(stack.pop())
-        if step.id not in wanted and step.id not in whole:
-            wanted.add(step.id)
-            stack.extend(step.parents.values())
+    wanted = {step.id for step in work.plan.missing(lambda step: step.id in whole)}
     states = {step.id: "run" if step.id in wanted else "cached" if step.id in whole else "not needed" for step in work.plan.steps}
     rates = _rates(work, former)
     steps, total = [], {"steps": 0, "seconds": 0.0, "memory": 0, "disk": 0, "guessed": False}

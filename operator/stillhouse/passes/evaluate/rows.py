@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,8 +196,3 @@ def _asked(
 def _slices(n: int, batch: int) -> Iterator[slice]:
     for start in range(0, n, batch):
         yield slice(start, min(start + batch, n))
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON data of an artifact."""
-    return json.loads(path.read_text(encoding="utf-8"))
