@@ -269,9 +269,13 @@ def test_graph_with_nothing_to_quantize(tmp_path: Path) -> None:
     from tests.support.tiny_model import write_tiny_model
 
     write_tiny_model(tmp_path / "tiny")  # its table is too small to be worth it
-    assert 'compress.precision to "fp32"' in raised(
-        SourceError, lambda: int8(artifact(tmp_path / "tiny", "onnx-model"), tmp_path / "x")
-    )
+    made = artifact(tmp_path / "tiny", "onnx-model", {"exporter": "legacy"})
+    assert 'set spec.compress.precision to "fp32"' in raised(SourceError, lambda: int8(made, tmp_path / "x"))
+    given = artifact(tmp_path / "tiny", "onnx-model", {"kind": "onnx-model"})
+    message = raised(SourceError, lambda: int8(given, tmp_path / "y"))
+    assert "spec.compress.precision" in message
+    assert "fix:     give the model as safetensors" in message
+    assert '"fp32"' not in message, "planning refuses fp32 for ONNX sources"
 
 
 def test_damage_is_zero_for_equal_rows_and_infinite_for_nan() -> None:

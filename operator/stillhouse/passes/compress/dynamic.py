@@ -97,10 +97,10 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
         except Exception as error:  # the quantizer, the checker and ONNX Runtime have no common error
             raise SourceError(
                 "the model cannot be quantized to INT8",
-                field="compress.precision",
+                field="spec.compress.precision",
                 found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
                 allowed="a graph with linear layers, attention or embeddings in float32",
-                fix='set compress.precision to "fp32"',
+                fix=_instead(inputs["model"]),
             ) from error
         ctx.progress.update(2, 3, "steps", "checking")
         vocabulary = vocabulary_rows(source)
@@ -114,10 +114,10 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
         if parity.min_cosine < 0:
             raise SourceError(
                 "the INT8 model gives numbers that are not finite, or have nothing to do with FP32's",
-                field="compress.precision",
+                field="spec.compress.precision",
                 found=f"lowest cosine {parity.min_cosine:.3f} on random tokens",
                 allowed="finite outputs near FP32's",
-                fix='set compress.precision to "fp32", or to "auto" to keep the sensitive operators in FP32',
+                fix=_instead(inputs["model"], ', or to "auto" to keep the sensitive operators in FP32'),
             )
         if (source / "tokenizer.json").is_file():
             shutil.copyfile(source / "tokenizer.json", ctx.out / "tokenizer.json")
@@ -138,16 +138,23 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
         )
 
 
+def _instead(model: Artifact, more: str = "") -> str:
+    """Return what to do instead of INT8. An ONNX source can become nothing else (planning refuses it), an exported model can."""
+    if model.facts.get("kind") == "onnx-model":
+        return "give the model as safetensors under spec.source.uri: of that fp32 can be made as well"
+    return f'set spec.compress.precision to "fp32"{more}'
+
+
 def _most_sensitive(count: int, measurement: Artifact | None, known: set[str]) -> list[str]:
     if count == 0:
         return []
     if measurement is None:
         raise SpecError(
             "operators can be left in FP32 only after their sensitivity was measured",
-            field="compress.keepFp32",
+            field="spec.compress.keepFp32",
             found=str(count),
             allowed="0, or calibration data",
-            fix="name data under compress.calibration or distill.data",
+            fix="name data under spec.compress.calibration or spec.distill.data",
         )
     data = json.loads((measurement.path / "measurement.json").read_bytes())
     names = [str(entry["name"]) for entry in data["operators"] if entry["name"] in known]

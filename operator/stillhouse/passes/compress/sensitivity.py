@@ -90,9 +90,9 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         if not operators:
             raise SourceError(
                 "nothing in the model can be quantized",
-                field="compress.precision",
+                field="spec.compress.precision",
                 found="no linear layer, attention or embedding with float32 weights",
-                fix='set compress.precision to "fp32"',
+                fix='set spec.compress.precision to "fp32"',
             )
         feeds = _feeds(source, signature, inputs["data"], config.samples)
         reference = _outputs(open_session(source / "model.onnx", config.threads), feeds)
