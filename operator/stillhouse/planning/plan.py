@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillhouse.digests import content_hash
 from stillhouse.planning.manifest import PASSES, PassEntry, Stage
 
-__all__ = ["STAGES", "Environment", "Pin", "Plan", "Step", "StepDraft", "content_hash", "seal"]
+__all__ = ["STAGES", "Environment", "Pin", "Plan", "Step", "StepDraft", "seal"]
 
 STAGES: tuple[Stage, ...] = ("resolve", "train", "compress", "gate")
-
-
-def content_hash(data: Any) -> str:
-    """Return the SHA-256, in hex, of the canonical JSON form of `data`."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
-from stillhouse.planning.plan import content_hash
+from stillhouse.digests import content_hash
 
 __all__ = ["RUNTIME", "gate_config", "request_hash", "serve_config", "uris"]
 

@@ -328,7 +328,7 @@ def test_a_trimmed_vocabulary_reads_every_text(teacher, data, texts, tmp_path):
     assert facts["tokens_after"] > facts["tokens_before"]
     network = load(made.path)
     assert network.config.vocab_size == 76
-    from stillhouse.passes.models.artifact import file_digest
+    from stillhouse.digests import file_digest
 
     assert network.signature.tokenizer_digest == file_digest(made.path / "tokenizer.json")
     go(TeacherReference(), {"maxLength": 32, "threads": 1}, {"teacher": made, "data": data}, tmp_path / "run")

@@ -13,11 +13,12 @@ from tests.support.plans import environment, keys, models, plan_of
 
 from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
+from stillhouse.digests import content_hash
 from stillhouse.errors import SpecError
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.estimate import SECONDS_PER_UNIT, estimate
 from stillhouse.planning.manifest import PASSES
-from stillhouse.planning.plan import STAGES, Pin, Plan, content_hash
+from stillhouse.planning.plan import STAGES, Pin, Plan
 
 
 def ids(plan: Plan) -> list[str]:

@@ -110,8 +110,8 @@ def test_folder_without_anything_usable_says_what_is_there(tmp_path: Path) -> No
 
 def test_unchanged_files_are_not_read_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    real = digest_module.file_digest
-    monkeypatch.setattr(digest_module, "file_digest", lambda path: (reads.append(path), real(path))[1])
+    real = digest_module.hash_file
+    monkeypatch.setattr(digest_module, "hash_file", lambda path: (reads.append(path), real(path))[1])
     cache = tmp_path / "cache"
     first = digest_of(model, DigestCache(cache))
     assert len(reads) == 2

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.stores import digest, key, receipt_of
 
-from stillhouse.clients.store.files import canonical_json, disk_full, read_json, write_json
+from stillhouse.clients.store.files import disk_full, read_json, write_json
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.digests import canonical_json
 from stillhouse.errors import StoreError, UsageError
 
 

@@ -7,7 +7,6 @@ believes a file unchanged while its path, size, modification time (ns) and inode
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.sources.selection import used_files
+from stillhouse.digests import content_digest, hash_file
 
-__all__ = ["DigestCache", "digest_of", "file_digest"]
+__all__ = ["DigestCache", "digest_of"]
 
 _LIMIT = 20_000
 """Entries kept; the oldest go first."""
@@ -51,7 +51,7 @@ class DigestCache:
         known = self._known.get(key)
         if isinstance(known, list) and known[:3] == stamp and len(known) == 4 and isinstance(known[3], str):
             return before.st_size, known[3]
-        digest = file_digest(real)
+        digest = hash_file(real)[1]
         after = real.stat()
         # A file written to while it was read is not remembered: its time stamp may not change again.
         if [after.st_size, after.st_mtime_ns, after.st_ino] == stamp:
@@ -98,12 +98,4 @@ def digest_of(path: Path, cache: DigestCache | None = None, report: Callable[[in
 
 def listing_digest(files: Mapping[str, tuple[int, str]]) -> str:
     """Return the digest of a listing: relative path → (size, hex sha256)."""
-    rows = [[name, size, digest] for name, (size, digest) in sorted(files.items())]
-    text = json.dumps(rows, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return content_digest([[name, size, digest] for name, (size, digest) in sorted(files.items())])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import tempfile
@@ -14,27 +13,7 @@ from typing import Any
 
 from stillhouse.errors import StoreError
 
-__all__ = ["canonical_json", "disk_errors", "disk_full", "fsync_dir", "full", "hash_file", "make_dirs", "read_json", "write_json"]
-
-CHUNK = 1 << 20
-
-
-def canonical_json(data: Any) -> bytes:
-    """Return the one JSON form of `data` that hashes are taken over: sorted keys, no spaces, UTF-8."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def hash_file(path: Path, *, sync: bool = False) -> tuple[int, str]:
-    """Return (bytes, SHA-256 in hex) of a file; with `sync` its data is on disk afterwards."""
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
-            size += len(block)
-        if sync:
-            os.fsync(stream.fileno())
-    return size, digest.hexdigest()
+__all__ = ["disk_errors", "disk_full", "fsync_dir", "full", "make_dirs", "read_json", "write_json"]
 
 
 def fsync_dir(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -12,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.store.files import canonical_json, disk_errors, fsync_dir, hash_file, make_dirs, read_json, write_json
+from stillhouse.clients.store.files import disk_errors, fsync_dir, make_dirs, read_json, write_json
+from stillhouse.digests import content_digest, hash_file
 from stillhouse.errors import StoreError
 
 __all__ = ["MANIFEST", "ObjectStore", "digest_of"]
@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 
 def digest_of(kind: str, files: list[list[Any]]) -> str:
     """Return `sha256:…` over the kind and the sorted `[path, sha256, size]` of every file."""
-    return "sha256:" + hashlib.sha256(canonical_json({"kind": kind, "files": files})).hexdigest()
+    return content_digest({"kind": kind, "files": files})
 
 
 class ObjectStore:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillhouse.clients.store.files import canonical_json
+from stillhouse.digests import canonical_json, content_digest
 
 __all__ = ["Receipt"]
 
@@ -50,7 +49,7 @@ class Receipt:
             ValueError, TypeError: a fact is not JSON data (NaN and infinity are none).
         """
         plain: dict[str, Any] = json.loads(canonical_json({"format": FORMAT, **dataclasses.asdict(self)}))
-        return {**plain, "digest": _digest(plain)}
+        return {**plain, "digest": content_digest(plain)}
 
     @classmethod
     def from_json(cls, data: Any) -> Receipt | None:
@@ -59,13 +58,9 @@ class Receipt:
             return None
         values = {name: value for name, value in data.items() if name != "digest"}
         try:
-            if data.get("digest") != _digest(values):
+            if data.get("digest") != content_digest(values):
                 return None
             receipt = cls(**{name: value for name, value in values.items() if name != "format"})
         except (TypeError, ValueError):
             return None
         return receipt if isinstance(receipt.artifact, str) and _DIGEST.fullmatch(receipt.artifact) else None
-
-
-def _digest(plain: Mapping[str, Any]) -> str:
-    return "sha256:" + hashlib.sha256(canonical_json(plain)).hexdigest()

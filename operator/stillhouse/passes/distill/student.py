@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from stillhouse.digests import file_digest
 from stillhouse.errors import SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
@@ -31,7 +32,7 @@ from stillhouse.passes.distill.static import reduce, token_vectors
 from stillhouse.passes.distill.vocabulary import Trimmed, trim
 from stillhouse.passes.models import factory as factories
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
-from stillhouse.passes.models.artifact import file_digest, load, save
+from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network, count_parameters
 from stillhouse.passes.models.shapes import ResidualShape
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -21,7 +20,7 @@ from stillhouse.passes.models.architecture import WEIGHTS_FILE, Architecture
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.residual import Attention, ResidualEncoder
 
-__all__ = ["CONFIG_FILE", "build", "file_digest", "load", "save"]
+__all__ = ["CONFIG_FILE", "build", "load", "save"]
 
 CONFIG_FILE = "config.json"
 # Heads of pre-training that an encoder's file may carry and that no embedding needs.
@@ -117,12 +116,6 @@ def save(network: Network, folder: Path, *, tokenizer: Path | None = None) -> No
     network.signature.write(folder)
     if tokenizer is not None:
         shutil.copyfile(tokenizer, folder / TOKENIZER_FILE)
-
-
-def file_digest(path: Path) -> str:
-    """Return `sha256:…` over a file's bytes."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ What *is* part of the key is the digest of the source file.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
 
+from stillhouse.digests import file_digest, hash_file
 from stillhouse.errors import SourceError
 from stillhouse.passes.models.architecture import FactoryCall
 
@@ -37,7 +37,7 @@ def source_digest(target: str, folders: Sequence[Path] | None = None) -> str:
         SourceError: there is no such module, or it has no source file.
     """
     path = _source(target.partition(":")[0], search_folders() if folders is None else folders)
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_digest(path)
 
 
 def call(factory: FactoryCall, folders: Sequence[Path] | None = None) -> Any:
@@ -103,7 +103,7 @@ def _load(module_name: str, folders: Sequence[Path]) -> ModuleType:
         if not beside or "." in module_name:
             return importlib.import_module(module_name)
         # Named by contents: two models with a `network.py` each must not get one another's.
-        unique = f"_stillhouse_factory_{module_name}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        unique = f"_stillhouse_factory_{module_name}_{hash_file(path)[1][:12]}"
         if unique in sys.modules:
             return sys.modules[unique]
         spec = importlib.util.spec_from_file_location(unique, path)

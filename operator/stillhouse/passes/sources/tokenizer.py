@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillhouse.digests import file_digest
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.sources.folder import SourceFolder, read_json
 
-__all__ = ["TOKENIZER_FILE", "TokenizerInfo", "inspect_tokenizer", "refuse_code", "tokenizer_digest", "vocabulary_rows"]
+__all__ = ["TOKENIZER_FILE", "TokenizerInfo", "inspect_tokenizer", "refuse_code", "vocabulary_rows"]
 
 TOKENIZER_FILE = "tokenizer.json"
 _SLOW = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm")
@@ -24,11 +24,6 @@ class TokenizerInfo:
     digest: str
     rows: int
     pad_id: int
-
-
-def tokenizer_digest(path: Path) -> str:
-    """Return `sha256:` and the hex digest of the file's bytes."""
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_rows: int | None) -> TokenizerInfo:
@@ -80,7 +75,7 @@ def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_ro
             allowed=f"token ids below {embedding_rows}",
             fix="take tokenizer.json and model.safetensors from the same model and revision",
         )
-    return TokenizerInfo(tokenizer_digest(path), rows, _pad_id(config, vocabulary, tokenizer.padding))
+    return TokenizerInfo(file_digest(path), rows, _pad_id(config, vocabulary, tokenizer.padding))
 
 
 def vocabulary_rows(folder: Path) -> int:
