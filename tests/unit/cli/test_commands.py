@@ -66,6 +66,17 @@ def test_a_new_plan(still: Still, project: Project) -> None:
     assert not (project.home / "models").exists(), "planning leaves nothing behind"
 
 
+def test_a_plan_says_that_its_gate_can_never_tell(still: Still, project: Project) -> None:
+    gate = project.read()["spec"]["gate"]
+    project.edit(gate={**gate, "maxLatencyP99": "1s"})
+    (note,) = plan(still, project)["notes"]
+    assert note.startswith("spec.gate.load.requests: 50 requests in at most 4 runs")
+    assert f"note: {note}" in still("plan", str(project.file)).out
+    assert note in json.loads(still("lint", "-o", "json", str(project.file)).out)["warnings"]
+    project.edit(gate={**gate, "maxLatencyP99": "1s", "load": {"requests": 92}})
+    assert plan(still, project)["notes"] == []
+
+
 def test_estimates_follow_the_sizes(still: Still, project: Project) -> None:
     """A model of 4 MB and 100 short rows is a matter of seconds and megabytes."""
     total = plan(still, project)["total"]

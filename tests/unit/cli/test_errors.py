@@ -70,8 +70,29 @@ def test_lint_says_the_line_of_each_of_several_mistakes(still: Still) -> None:
 def test_lint_of_a_good_file(still: Still, output: str) -> None:
     result = still("lint", "--no-sources", "-o", output, write(GOOD))
     assert result.code == 0
-    assert (json.loads if output == "json" else yaml.safe_load)(result.out) == {"name": "tiny", "valid": True}
+    assert (json.loads if output == "json" else yaml.safe_load)(result.out) == {"name": "tiny", "valid": True, "warnings": []}
     assert still("lint", "--no-sources", write(GOOD)).out == "model.yaml: tiny is valid\n"
+
+
+def p99(requests: int, repeats: int) -> str:
+    return GOOD + (
+        f"  gate: {{data: {{uri: data:x}}, maxLatencyP99: 20ms, load: {{requests: {requests}}}, repeats: {repeats}}}\n"
+    )
+
+
+@pytest.mark.parametrize(("repeats", "fewest"), [(1, 184), (3, 92), (4, 74)])
+def test_lint_warns_of_a_99th_percentile_that_so_few_requests_cannot_bound(still: Still, repeats: int, fewest: int) -> None:
+    assert fewest * (repeats + 1) >= 368 > (fewest - 1) * (repeats + 1)
+    result = still("lint", "--no-sources", write(p99(fewest - 1, repeats)))
+    assert result.code == 0
+    (warning,) = (line for line in result.out.splitlines() if line.startswith("warning: "))
+    assert warning.startswith("warning: spec.gate.load.requests: ")
+    assert warning.endswith(f"write {fewest} or more")
+    assert "spec.gate.maxLatencyP99" in warning
+    listed = json.loads(still("lint", "--no-sources", "-o", "json", write(p99(fewest - 1, repeats))).out)
+    assert [f"warning: {each}" for each in listed["warnings"]] == [warning]
+    assert "warning" not in still("lint", "--no-sources", write(p99(fewest, repeats))).out
+    assert "warning" not in still("lint", "--no-sources", write(p99(50, repeats).replace("P99", "P50"))).out
 
 
 @pytest.mark.parametrize("command", ["lint", "plan", "build", "up"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.passes.evaluate.intervals import Interval, block_interval, bootstrap, quantile_interval
+from stillhouse.passes.evaluate.intervals import Interval, block_interval, bootstrap, fewest_for_upper_end, quantile_interval
 
 ROUNDS = 400
 
@@ -80,6 +80,14 @@ def test_too_few_requests_cannot_bound_a_99th_percentile(n: int) -> None:
 def test_enough_requests_can() -> None:
     values = np.random.default_rng(1).exponential(1.0, 368)
     assert quantile_interval(values, 0.99).high == values.max()
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99, 0.999])
+def test_how_many_values_it_takes_to_bound_a_quantile(q: float) -> None:
+    n = fewest_for_upper_end(q)
+    assert quantile_interval(np.arange(n, dtype=np.float64), q).high == n - 1
+    assert quantile_interval(np.arange(n - 1, dtype=np.float64), q).high == math.inf
+    assert q**n <= 0.025 < q ** (n - 1)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99]))

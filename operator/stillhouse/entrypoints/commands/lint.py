@@ -20,6 +20,7 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
     """Check a file without building.
 
     Every problem is named with its line, what was found, what is allowed and the fix. Exit code 2 when there is one.
+    What is allowed but cannot end well is a warning; the exit code stays 0.
 
     \b
     Example:
@@ -27,11 +28,19 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
       still lint --no-sources distilledmodel.yaml
     """
     from stillhouse.api.load import load_file
+    from stillhouse.entrypoints.local.advice import advice
 
     if no_sources:
-        name = load_file(file).metadata.name
+        model = load_file(file)
     else:
         from stillhouse.entrypoints.local.workspace import open_file
 
-        name = open_file(file, parse_sources(sources)).name
-    emit({"name": name, "valid": True}, output, lambda: click.echo(f"{file}: {name} is valid"))
+        model = open_file(file, parse_sources(sources)).model
+    name, warnings = model.metadata.name, advice(model)
+
+    def text() -> None:
+        click.echo(f"{file}: {name} is valid")
+        for warning in warnings:
+            click.echo(f"warning: {warning}")
+
+    emit({"name": name, "valid": True, "warnings": warnings}, output, text)

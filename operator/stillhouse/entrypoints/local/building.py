@@ -30,7 +30,7 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
         StillhouseError: a step could not be carried out; everything finished is kept.
     """
     state.planned(work.store, work.plan, str(work.path))
-    for note in work.plan.notes:
+    for note in work.notes:
         listener.note(note)
     limit = work.model.spec.serve.resources.limits.cpu
     if limit and parse_cpu(limit) > work.env.cpus:

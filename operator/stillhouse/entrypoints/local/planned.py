@@ -92,5 +92,5 @@ def describe(work: Workspace) -> dict[str, Any]:
         "planHash": work.plan.plan_hash,
         "steps": steps,
         "total": total,
-        "notes": list(work.plan.notes),
+        "notes": work.notes,
     }

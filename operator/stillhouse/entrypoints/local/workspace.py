@@ -16,6 +16,7 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.clients.hardware import hardware, reduce_range
 from stillhouse.clients.sources import Resolved, resolve
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local.advice import advice
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
 from stillhouse.errors import StillhouseError
 from stillhouse.passes.models.factory import FACTORY_PATH_VARIABLE, source_digest
@@ -47,6 +48,11 @@ class Workspace:
     def name(self) -> str:
         """Return the model's name."""
         return self.model.metadata.name
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what the user should know of this plan before it is carried out."""
+        return [*self.plan.notes, *advice(self.model)]
 
     def source_path(self, uri: str) -> Path:
         """Return the local file or folder behind a URI, fetched if need be."""

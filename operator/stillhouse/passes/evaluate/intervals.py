@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "block_interval", "bootstrap", "quantile_interval"]
+__all__ = ["Interval", "block_interval", "bootstrap", "fewest_for_upper_end", "quantile_interval"]
 
 ROUNDS = 1000
 SEED = 20_240_501
@@ -60,15 +61,26 @@ def quantile_interval(values: npt.NDArray[np.float64], q: float) -> Interval:
     """
     ordered = np.sort(values)
     n = len(ordered)
-    spread = Z95 * float(np.sqrt(n * q * (1 - q)))
-    low = math.floor(n * q - spread) - 1
-    high = math.ceil(n * q + spread)
+    below, above = _upper_rank(n, 1 - q), _upper_rank(n, q)
     return Interval(
         float(np.quantile(ordered, q)),
-        -math.inf if low < 0 and (1 - q) ** n > TAIL else float(ordered[max(low, 0)]),
-        math.inf if high >= n and q**n > TAIL else float(ordered[min(high, n - 1)]),
+        -math.inf if below is None else float(ordered[n - 1 - below]),  # the lower end is the upper one, counted from above
+        math.inf if above is None else float(ordered[above]),
         n,
     )
+
+
+def fewest_for_upper_end(q: float) -> int:
+    """Return how many values it takes until `quantile_interval` gives the q-quantile a finite upper end: 368 for 0.99."""
+    return next(n for n in itertools.count(1) if _upper_rank(n, q) is not None)
+
+
+def _upper_rank(n: int, q: float) -> int | None:
+    """Return the rank, from 0, of the upper end among n sorted values; None where no value encloses the quantile."""
+    rank = math.ceil(n * q + Z95 * math.sqrt(n * q * (1 - q)))
+    if rank < n:
+        return rank
+    return n - 1 if q**n <= TAIL else None
 
 
 def block_interval(blocks: Sequence[float]) -> Interval:

@@ -1,0 +1,27 @@
+"""What is allowed in a file and will still not end well."""
+
+from __future__ import annotations
+
+from stillhouse.api.gate import Gate
+from stillhouse.api.model import DistilledModel
+from stillhouse.passes.evaluate.intervals import fewest_for_upper_end
+
+__all__ = ["advice"]
+
+
+def advice(model: DistilledModel) -> list[str]:
+    """Return warnings, a line each, that begin with the field to change."""
+    gate = model.spec.gate
+    return [] if gate is None else _too_few_requests(gate)
+
+
+def _too_few_requests(gate: Gate) -> list[str]:
+    """A 99th percentile needs so many requests that no value of too few can be its upper end: that gate never passes."""
+    needed, runs = fewest_for_upper_end(0.99), gate.repeats + 1
+    sent = gate.load.requests * runs
+    if gate.max_latency_p99 is None or sent >= needed:
+        return []
+    return [
+        f"spec.gate.load.requests: {gate.load.requests} requests in at most {runs} runs (spec.gate.repeats: {gate.repeats})"
+        f" are {sent}; spec.gate.maxLatencyP99 cannot be told before {needed}: write {-(-needed // runs)} or more"
+    ]
