@@ -24,10 +24,11 @@ from bench.harness.machine import machine
 from bench.harness.paths import RESULTS
 from bench.harness.results import table
 from bench.ours import EXAMPLES, MODELS, build
-from bench.rivals import bm25_ranks, ranks, reciprocal_ranks
+from bench.rivals import bm25_ranks
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.evaluate.intervals import Interval, bootstrap
+from stillhouse.passes.ranking import ranks, reciprocal
 from stillhouse.settings import load_settings
 
 SEARCH = EXAMPLES / "docstring-search"
@@ -77,12 +78,12 @@ def search(file: Path, split: str) -> tuple[dict[str, Interval], dict[str, Inter
         "student FP32": artifact("compress/fp32", name),
         "student INT8": artifact("compress/int8", name),
     }
-    scores: dict[str, Scores] = {"BM25": reciprocal_ranks(bm25_ranks(queries, documents))}
+    scores: dict[str, Scores] = {"BM25": reciprocal(bm25_ranks(queries, documents), 10)}
     for label, folder in folders.items():
         if folder is None:
             raise BenchError(f"{label}: its step has no receipt")
         both = embed(folder, [*queries, *documents], label)
-        scores[label] = reciprocal_ranks(ranks(both[: len(queries)], both[len(queries) :]))
+        scores[label] = reciprocal(ranks(both[: len(queries)], both[len(queries) :]), 10)
     rows = {label: bootstrap(lambda at, s=values: float(s[at].mean()), len(values)) for label, values in scores.items()}  # type: ignore[misc]
     ratios = {
         "mrr_vs_teacher": ratio(scores["student INT8"], scores["teacher"]),

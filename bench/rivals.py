@@ -11,41 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bm25_ranks", "linear_svc", "ranks", "reciprocal_ranks"]
+__all__ = ["bm25_ranks", "linear_svc"]
 
 Ranks = npt.NDArray[np.int64]
-
-
-def reciprocal_ranks(ranks_: Ranks, cutoff: int = 10) -> npt.NDArray[np.float64]:
-    """Reciprocal ranks, zero beyond the cut-off; their mean is MRR@`cutoff`.
-
-    Args:
-        ranks_: int64 [queries], 1 for the best place.
-        cutoff: the last place that counts.
-
-    Returns:
-        float64 [queries], for the mean and for a paired bootstrap.
-    """
-    return np.where(ranks_ <= cutoff, 1.0 / ranks_, 0.0)
-
-
-def ranks(queries: npt.NDArray[np.float32], documents: npt.NDArray[np.float32], block: int = 1024) -> Ranks:
-    """Find the place of document i for query i by inner product; a tie counts against the right document.
-
-    Args:
-        queries: float32 [rows, dimension], L2-normalised.
-        documents: float32 [rows, dimension], L2-normalised, in the order of the queries.
-        block: queries that are compared at once.
-
-    Returns:
-        int64 [rows], 1 for the best place.
-    """
-    found = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), block):
-        scores = queries[start : start + block] @ documents.T
-        own = scores[np.arange(len(scores)), np.arange(start, start + len(scores))]
-        found[start : start + block] = (scores >= own[:, None]).sum(axis=1)
-    return found
 
 
 def bm25_ranks(queries: Sequence[str], documents: Sequence[str], block: int = 512) -> Ranks:

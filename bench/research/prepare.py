@@ -24,7 +24,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from bench.rivals import bm25_ranks, ranks, reciprocal_ranks
+from bench.rivals import bm25_ranks
+
+from stillhouse.passes.ranking import ranks, reciprocal
 
 LENGTH = 256
 TRAIN_LENGTH = 128
@@ -94,14 +96,14 @@ def main() -> None:
     pairs = pq.read_table(data / "validation.parquet").to_pydict()
     facts: dict[str, Any] = {"data": json.loads((data / "manifest.json").read_text())["digest"]}
     found = bm25_ranks(pairs["query"], pairs["document"])
-    facts["bm25"] = float(reciprocal_ranks(found).mean())
+    facts["bm25"] = float(reciprocal(found, 10).mean())
     encoded = {}
     for column in ("query", "document"):
         encoded[column] = [item.ids for item in tokenizer(LENGTH).encode_batch(pairs[column])]
     for length in (64, 128, 256):
         cut = {name: [row if len(row) <= length else [*row[: length - 1], 102] for row in rows] for name, rows in encoded.items()}
         vectors = {name: embed(model, rows, False) for name, rows in cut.items()}
-        facts[f"teacher{length}"] = float(reciprocal_ranks(ranks(vectors["query"], vectors["document"])).mean())
+        facts[f"teacher{length}"] = float(reciprocal(ranks(vectors["query"], vectors["document"]), 10).mean())
         print(facts, flush=True)
         np.savez(cache / f"validation-{length}.npz", **vectors)
     (cache / "validation.json").write_text(json.dumps(encoded))

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from bench.rivals import ranks, reciprocal_ranks
+from stillhouse.passes.ranking import ranks, reciprocal
 
 CLS, SEP, UNK = 101, 102, 100
 
@@ -211,7 +210,7 @@ def evaluate(student: Student, validation: dict[str, Texts], wanted: dict[str, A
         out[name] = vectors
     student.train()
     likeness = float(np.mean([(out[name] * wanted[name]).sum(1).mean() for name in out]))
-    return float(reciprocal_ranks(ranks(out["query"], out["document"])).mean()), likeness
+    return float(reciprocal(ranks(out["query"], out["document"]), 10).mean()), likeness
 
 
 def loss_of(recipe: Recipe, made: Tensor, wanted: Tensor, queue: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from bench.rivals import ranks, reciprocal_ranks
+from stillhouse.passes.ranking import ranks, reciprocal
 
 VOCABULARY, LENGTH = 30522, 128
 
@@ -43,7 +42,7 @@ def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def mrr(vectors: npt.NDArray[np.float32], sides: list[Any]) -> float:
     query, document = (unit(side @ vectors) for side in sides)
-    return float(reciprocal_ranks(ranks(query, document)).mean())
+    return float(reciprocal(ranks(query, document), 10).mean())
 
 
 def ridge(

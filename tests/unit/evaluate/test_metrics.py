@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
 from stillhouse.errors import DataError
-from stillhouse.passes.evaluate.metrics import Floats, Outputs, evaluate, macro_f1, overlap_at_k, ranks, reciprocal
+from stillhouse.passes.evaluate.metrics import Floats, Outputs, evaluate, macro_f1, overlap_at_k
 from stillhouse.passes.evaluate.verdict import compare
+from stillhouse.passes.ranking import ranks, reciprocal
 
 
 def unit(rng: np.random.Generator, rows: int, dimension: int = 8) -> Floats:

@@ -1,18 +1,7 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from bench.rivals import bm25_ranks, linear_svc, ranks, reciprocal_ranks
-
-
-def test_ranks_count_ties_against_the_right_document() -> None:
-    queries = np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32)
-    documents = np.array([[1, 0], [1, 0], [0.5, 0.5]], dtype=np.float32)
-    assert ranks(queries, documents, block=2).tolist() == [2, 3, 3]
-
-
-def test_reciprocal_ranks_end_at_the_cutoff() -> None:
-    assert reciprocal_ranks(np.array([1, 4, 10, 11])).tolist() == [1, 0.25, 0.1, 0]
+from bench.rivals import bm25_ranks, linear_svc
 
 
 def test_bm25_finds_shared_words_and_ranks_strangers_last() -> None:

@@ -15,8 +15,9 @@ from stillhouse.passes.base import Context, Progress
 from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network, count_parameters
+from stillhouse.passes.ranking import ranks, reciprocal
 
-__all__ = ["Validation", "outputs_of", "reciprocal_rank"]
+__all__ = ["Validation", "outputs_of"]
 
 # As many rows as tell two epochs apart; more would take time from training.
 _ROWS: Final = 2000
@@ -56,7 +57,7 @@ class Validation:
         """Return the figure."""
         found = [outputs_of(network, part, self._ctx.progress, "validating", _ROWS) for part in self._parts]
         if self.metric == "mrr@10":
-            return reciprocal_rank(found[0], found[1])
+            return float(reciprocal(ranks(found[0].numpy(), found[1].numpy()), 10).mean())
         if self._teacher is not None:
             if self.metric == "cosine":
                 return float(torch.nn.functional.cosine_similarity(found[0], self._teacher, dim=1).mean())
@@ -92,17 +93,3 @@ def forward_size(network: Network) -> tuple[int, int]:
     """Return (padded tokens, rows) of one forward that takes well under a second on two cores."""
     parameters = count_parameters(network)[1]
     return max(512, min(8192, int(4e10 / max(1, parameters)))), 256
-
-
-def reciprocal_rank(queries: Tensor, documents: Tensor, cut: int = 10) -> float:
-    """Return the mean reciprocal rank of document i for query i among all documents; 0 beyond rank `cut`.
-
-    Ties count against the right one, so that a network which maps everything to one point scores nothing.
-    """
-    total = 0.0
-    for first in range(0, len(queries), 512):
-        scores = queries[first : first + 512] @ documents.T
-        own = scores[torch.arange(len(scores)), torch.arange(first, first + len(scores))].unsqueeze(1)
-        rank = (scores >= own).sum(1).double()
-        total += float(torch.where(rank <= cut, 1.0 / rank, 0.0).sum())
-    return total / len(queries)

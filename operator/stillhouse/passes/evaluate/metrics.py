@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from stillhouse.errors import DataError
 from stillhouse.passes.evaluate.intervals import Interval, bootstrap
+from stillhouse.passes.ranking import ranks, reciprocal
 
-__all__ = ["Outputs", "evaluate", "overlap_at_k", "ranks"]
+__all__ = ["Outputs", "evaluate", "overlap_at_k"]
 
 Floats = npt.NDArray[np.float32]
 ROW_BLOCK = 512
@@ -46,22 +47,6 @@ class Outputs:
             if values is not None:
                 return values
         raise DataError("there is nothing to evaluate", field="spec.gate.data", allowed="text, query and document, or image")
-
-
-def ranks(query: Floats, document: Floats) -> npt.NDArray[np.int64]:
-    """Return for every query the rank (from 1) of its own document among all; ties and NaN count against it."""
-    found = np.empty(len(query), dtype=np.int64)
-    for start in range(0, len(query), ROW_BLOCK):
-        block = query[start : start + ROW_BLOCK] @ document.T
-        rows = np.arange(len(block))
-        own = block[rows, start + rows]
-        found[start : start + len(block)] = (~(block < own[:, None])).sum(axis=1)
-    return found
-
-
-def reciprocal(found: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.float64]:
-    """Return 1/rank up to rank k, else 0."""
-    return np.where(found <= k, 1.0 / found, 0.0)
 
 
 def overlap_at_k(student: Floats, teacher: Floats, k: int) -> npt.NDArray[np.float64]:
