@@ -235,6 +235,8 @@ _VALID = [
     Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
     Case("no metrics", "text", {"spec.gate.metrics": []}),
     Case("per class loss", "class", {"spec.gate.metrics": [{"name": "per-class-loss", "max": "2%"}]}),
+    Case("a queue as long as the gate has clients", "text", {"spec.serve.queue.maxSize": 4}),
+    Case("a short queue without a gate", "text", {"spec.serve.queue.maxSize": 1, "spec.gate": GONE}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
 ]
 
@@ -383,6 +385,14 @@ _INVALID = [
     _bad("no memory", "text", "spec.serve.resources.limits", {"memory": "0Gi"}),
     _bad("more CPU asked than allowed", "text", "spec.serve.resources.requests.cpu", "1.5", "must not exceed"),
     _bad("more memory asked than allowed", "text", "spec.serve.resources.requests.memory", "1Gi", "must not exceed"),
+    _bad("a queue shorter than the gate's clients", "text", "spec.serve.queue.maxSize", 3, "at least gate.load.concurrency"),
+    Case(
+        "more clients of the gate than the queue holds",
+        "text",
+        {"spec.gate.load.concurrency": 101},
+        "spec.serve.queue.maxSize",
+        "at least gate.load.concurrency",
+    ),
     Case("fewest above most", "text", {"spec.scale.minReplicas": 9}, "spec.scale.minReplicas", "must not exceed maxReplicas"),
     Case("replicas of our own scaling", "text", {"spec.scale.mode": "hpa"}, "spec.scale.replicas", "belongs to mode external"),
     # What a later version brings.

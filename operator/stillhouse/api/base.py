@@ -54,10 +54,10 @@ class CelRule:
     message: str
     field: str = ""
 
-    def broken(self) -> Mistake:
+    def broken(self, fix: str = "") -> Mistake:
         """Return the error that a Python validator raises when the rule does not hold."""
         kind = NotAvailableHere if self.message.startswith("not available") else Mistake
-        return kind(self.message, field=self.field)
+        return kind(self.message, field=self.field, fix=fix)
 
 
 class ApiModel(BaseModel):

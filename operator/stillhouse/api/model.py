@@ -51,6 +51,11 @@ _RESIDUAL_EMBEDS = CelRule(
     "architecture: residual belongs to task sentence-embedding only",
     "distill.student.architecture",
 )
+_GATE_FITS_QUEUE = CelRule(
+    "!has(self.gate) || self.serve.queue.maxSize == 0 || self.serve.queue.maxSize >= self.gate.load.concurrency",
+    "serve.queue.maxSize must be 0 or at least gate.load.concurrency: the gate's own clients would be refused",
+    "serve.queue.maxSize",
+)
 _NAME = CelRule(
     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
     "metadata.name must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 40 characters",
@@ -102,7 +107,7 @@ class Spec(ApiModel):
     credentials: Annotated[Any, Reserved, ReservedField("credentials of sources")] = None
     """Credentials of sources."""
 
-    cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS)
+    cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Spec:
@@ -120,6 +125,9 @@ class Spec(ApiModel):
                 raise _LOSSES_FIT_TASK.broken()
             if not embedding and self.distill.student.architecture == "residual":
                 raise _RESIDUAL_EMBEDS.broken()
+        if self.gate is not None and 0 < self.serve.queue.max_size < self.gate.load.concurrency:
+            most = self.gate.load.concurrency
+            raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
         return self
 
 

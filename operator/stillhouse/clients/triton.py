@@ -10,9 +10,9 @@ import json
 import struct
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from stillhouse.clients.inference import Answer, ModelStatistics, ServerInfo
+from stillhouse.clients.inference import Answer, ModelStatistics, QueueRefusal, ServerInfo
 from stillhouse.errors import DataError, MissingPackages, ServerError, StillhouseError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ __all__ = ["TritonClient", "channel_options", "pack_strings", "unpack_strings"]
 # As documented for every client: three retries, of UNAVAILABLE only, with growing pauses (gRPC adds jitter of its own).
 RETRIES = 3
 _MAX_MESSAGE = 64 << 20
+# What Triton 2.51 says, in small letters, where the queue policy refuses: it has no status codes of their own.
+_REFUSALS: dict[str, Literal["size", "timeout"]] = {"exceeds maximum queue size": "size", "timeout expired": "timeout"}
 
 
 def channel_options(retries: int = RETRIES) -> list[tuple[str, Any]]:
@@ -186,11 +188,18 @@ class TritonClient:
         if code is status.DEADLINE_EXCEEDED:
             return ServerError("no answer in time", field=self.address, found=f"{self.timeout_s:g} s passed", fix="still status")
         if code is status.UNAVAILABLE:
+            limit = next((limit for words, limit in _REFUSALS.items() if words in details.lower()), None)
+            if limit is not None:
+                refusal = QueueRefusal(
+                    "the server takes no more requests", field=self.address, found=details, fix="ask again: the queue empties"
+                )
+                refusal.limit = limit
+                return refusal
             return ServerError(
-                "the server is not reachable or takes no more requests",
+                "the server is not reachable",
                 field=self.address,
                 found=details,
-                fix="still status; a full queue empties, a stopped server starts with: still up FILE",
+                fix="still status; a stopped server starts with: still up FILE",
             )
         return ServerError("the server answered with an error", field=self.address, found=f"{code.name}: {details}")
 

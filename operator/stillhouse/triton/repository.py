@@ -99,7 +99,7 @@ def _check(serve: ServeSettings) -> None:
             )
     for field, value in (
         ("spec.serve.batching.maxQueueDelay", serve.max_queue_delay_us),
-        ("spec.serve.queue.size", serve.max_queue_size),
+        ("spec.serve.queue.maxSize", serve.max_queue_size),
         ("spec.serve.queue.timeout", serve.queue_timeout_us),
     ):
         if value < 0:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from tests.support.artifacts import Recorder
 
-from stillhouse.clients.inference import Answer, FakeInferenceClient
+from stillhouse.clients.inference import Answer, FakeInferenceClient, QueueRefusal
+from stillhouse.errors import SpecError
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, serve_settings
 from stillhouse.passes.evaluate.metrics import Outputs
@@ -43,7 +44,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "limits": {},
         "repeats": 3,
         "load": {"concurrency": 2, "requests": 60},
-        "serve": {"maxBatchSize": 8},
+        "serve": {"maxBatchSize": 8, "queueSize": 0, "queueTimeout": None},
     }
     return {**base, **changes}
 
@@ -142,6 +143,44 @@ def test_images_are_measured_one_by_one() -> None:
     found = measure(to, candidate(), settings(metrics=[metric("accuracy", min=0.99)]), rows, None, Recorder())
     assert found.outcome == "passed"
     assert sum(client.images for client in clients) == 9 + 60 + 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "field", "found"), [("size", "spec.serve.queue.maxSize", "2"), ("timeout", "spec.serve.queue.timeout", "0.5 s")]
+)
+@pytest.mark.parametrize("metrics", [[], [metric("cosine", min=0.5)]], ids=["under load", "on the rows"])
+def test_a_queue_that_refuses_the_gate_is_the_users_to_widen(
+    limit: Literal["size", "timeout"], field: str, found: str, metrics: list[dict[str, Any]]
+) -> None:
+    def refuse(model: str, texts: Sequence[str]) -> Answer:
+        refusal = QueueRefusal("the server takes no more requests", found="Exceeds maximum queue size")
+        refusal.limit = limit
+        raise refusal
+
+    config = settings(serve={"maxBatchSize": 8, "queueSize": 2, "queueTimeout": 0.5}, metrics=metrics)
+    with pytest.raises(SpecError) as caught:
+        measure(lambda: FakeInferenceClient(refuse), candidate(), config, ROWS, None, Recorder())
+    problem = caught.value.problem
+    assert (problem.field, problem.found) == (field, found)
+    assert "spec.gate.load.concurrency (2)" in problem.fix
+    assert "Exceeds maximum queue size" in problem.message
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 2), (1, 1), (7, 2)])
+def test_the_rows_are_asked_for_by_no_more_clients_than_the_queue_holds(size: int, most: int) -> None:
+    clients: list[FakeInferenceClient] = []
+
+    def to() -> FakeInferenceClient:
+        clients.append(connect())
+        return clients[-1]
+
+    config = settings(
+        serve={"maxBatchSize": 8, "queueSize": size, "queueTimeout": None},
+        metrics=[metric("cosine", min=0.5)],
+        load={"concurrency": 1, "requests": 50},
+    )
+    measure(to, candidate(), config, ROWS, Outputs(text=embed(TEXTS)), Recorder())
+    assert len(clients) == most + 1, "and the one of the load"
 
 
 def test_units_of_serve_reach_rendering() -> None:

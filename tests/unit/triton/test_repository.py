@@ -133,6 +133,7 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
         (ServeSettings(max_batch_size=0), "spec.serve.batching.maxBatchSize"),
         (ServeSettings(max_batch_size=4, preferred_batch_sizes=(8,)), "spec.serve.batching.preferredBatchSizes"),
         (ServeSettings(max_queue_delay_us=-1), "spec.serve.batching.maxQueueDelay"),
+        (ServeSettings(max_queue_size=-1), "spec.serve.queue.maxSize"),
         (ServeSettings(instances=0), "spec.serve.instances"),
     ],
 )

@@ -16,7 +16,7 @@ def advice(model: DistilledModel) -> list[str]:
 
 
 def _too_few_requests(gate: Gate) -> list[str]:
-    """A 99th percentile needs so many requests that no value of too few can be its upper end: that gate never passes."""
+    """Warn of a 99th percentile whose upper end no value of so few requests can be: that gate would never pass."""
     needed, runs = fewest_for_upper_end(0.99), gate.repeats + 1
     sent = gate.load.requests * runs
     if gate.max_latency_p99 is None or sent >= needed:

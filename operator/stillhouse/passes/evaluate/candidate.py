@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillhouse.clients.inference import InferenceClient
+from stillhouse.clients.inference import InferenceClient, QueueRefusal
 from stillhouse.clients.triton import TritonClient
+from stillhouse.errors import SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
@@ -29,6 +30,8 @@ from stillhouse.triton.writer import write
 __all__ = ["MODEL", "Candidate", "Measured", "measure", "serve_settings", "view"]
 
 MODEL = "candidate"
+WORKERS = 2
+"""Connections that ask for the rows' answers; fewer where the queue that will serve holds fewer."""
 SPEED: dict[str, tuple[Literal["min", "max"], str]] = {
     "latencyP50": ("max", "s"),
     "latencyP99": ("max", "s"),
@@ -129,7 +132,39 @@ def measure(
     reference: Outputs | None,
     progress: Progress,
 ) -> Measured:
-    """Measure a candidate that is being served: quality on every row, then speed under the gate's load."""
+    """Measure a candidate that is being served: quality on every row, then speed under the gate's load.
+
+    Raises:
+        SpecError: the queue policy that is to serve refuses the gate's own requests.
+    """
+    try:
+        return _measure(connect, candidate, config, rows, reference, progress)
+    except QueueRefusal as refusal:
+        raise _too_narrow(refusal, config) from refusal
+
+
+def _too_narrow(refusal: QueueRefusal, config: Mapping[str, Any]) -> SpecError:
+    serve, load = config["serve"], config["load"]
+    field, found, wider = {
+        "size": ("maxSize", str(serve["queueSize"]), "raise it, or leave it out (no limit)"),
+        "timeout": ("timeout", f"{serve['queueTimeout'] or 0:g} s", "raise it, or leave it out"),
+    }[refusal.limit]
+    return SpecError(
+        f"the queue refuses the gate's own requests ({refusal.problem.found})",
+        field=f"spec.serve.queue.{field}",
+        found=found,
+        fix=f"{wider}; or lower spec.gate.load.concurrency ({load['concurrency']})",
+    )
+
+
+def _measure(
+    connect: Callable[[], InferenceClient],
+    candidate: Candidate,
+    config: Mapping[str, Any],
+    rows: GateRows | None,
+    reference: Outputs | None,
+    progress: Progress,
+) -> Measured:
     found = Measured(candidate.precision, candidate.artifact.digest, candidate.artifact.size)
     limits = config["limits"]
     if "size" in limits:
@@ -143,7 +178,7 @@ def measure(
             MODEL,
             rows,
             batch=int(config["serve"]["maxBatchSize"]),
-            workers=2,
+            workers=min(WORKERS, int(config["serve"]["queueSize"]) or WORKERS),
             progress=lambda done, total: progress.update(done, total, "rows", f"{candidate.precision}: quality"),
         )
         for metric in config["metrics"]:
