@@ -12,7 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.cli import Project
+from tests.support.stores import put, receipt_of
 
+from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.text import duration, size
 
@@ -84,6 +86,24 @@ def test_estimates_follow_the_sizes(still: Still, project: Project) -> None:
     assert model < total["disk"] < 10 * model
     assert 1 < total["seconds"] < 120
     assert total["memory"] < 4 * 2**30
+
+
+def test_planning_reads_no_contents(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of gigabytes is not read to say what would run; a file that is cut short is seen all the same."""
+    steps = [{key: step[key] for key in ("id", "stage", "pass", "key")} for step in plan(still, project)["steps"]]
+    store = LocalStore(project.home)
+    store.write_state("tiny", {"name": "tiny", "file": str(project.file), "steps": steps})
+    for step in steps:
+        artifact = put(store, {"model.onnx": step["id"].encode()})
+        store.finish(receipt_of(step["id"], artifact, key=step["key"], started="2026-11-22T08:00:00Z"))
+    with monkeypatch.context() as patched:
+        patched.setattr(objects, "hash_file", lambda path: pytest.fail(f"it read {path.name}"))
+        assert {(step["state"], step["why"]) for step in plan(still, project)["steps"]} == {("cached", "made 2026-11-22 08:00")}
+        model = store.objects.path(artifact) / "model.onnx"
+        model.chmod(0o644)
+        model.write_bytes(model.read_bytes()[:-1])
+        last = plan(still, project)["steps"][-1]
+    assert (last["id"], last["state"], last["why"]) == ("gate/index", "run", "its result is damaged")
 
 
 def test_an_interrupted_step_is_told_from_a_new_one(still: Still, project: Project) -> None:

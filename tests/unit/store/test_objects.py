@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.stores import DAMAGE, FILES, put
 
+from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.objects import MANIFEST, digest_of
 from stillhouse.errors import StoreError
@@ -79,6 +80,27 @@ def test_damage_that_shows_without_reading_is_found_by_the_same_process(store: L
     DAMAGE[kind](store.objects.path(digest))
 
     assert store.objects.check(digest) != ""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DAMAGE if kind != "a flipped bit"])
+def test_a_look_finds_what_names_and_sizes_tell(store: LocalStore, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = put(store)
+    monkeypatch.setattr(objects, "hash_file", lambda path: pytest.fail(f"it read {path.name}"))
+    other = LocalStore(store.root)
+    assert other.objects.look(digest) == ""
+    DAMAGE[kind](store.objects.path(digest))
+
+    assert other.objects.look(digest) != ""
+
+
+def test_a_look_vouches_for_no_contents(store: LocalStore) -> None:
+    """What was only looked at is read when it is used, in the same process too."""
+    digest = put(store)
+    DAMAGE["a flipped bit"](store.objects.path(digest))
+    other = LocalStore(store.root)
+
+    assert other.objects.look(digest) == ""
+    assert other.objects.check(digest) == "model.onnx does not match its digest"
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -40,6 +40,17 @@ class LocalStore:
         receipt = Receipt.from_json(read_json(self.receipt_path(key)))
         return receipt if receipt is not None and receipt.key == key else None
 
+    def done(self, key: str, *, contents: bool = True) -> Receipt | None:
+        """Return the receipt of a step whose object is whole; None when it must run (again). Changes nothing.
+
+        Without `contents` names and sizes decide: a store of gigabytes is not read to say what a plan would do.
+        """
+        receipt = self.receipt(key)
+        if receipt is None:
+            return None
+        whole = self.objects.check if contents else self.objects.look
+        return None if whole(receipt.artifact) else receipt
+
     def finish(self, receipt: Receipt) -> None:
         """Write a receipt. Its object must be in the store already: the receipt is what makes it count."""
         write_json(self.receipt_path(receipt.key), receipt.to_json(), tmp=self.tmp)

@@ -92,38 +92,51 @@ class ObjectStore:
                 fsync_dir(self.root)
                 return
 
+    def look(self, digest: str) -> str:
+        """Return what is wrong with an object as far as names and sizes tell, or "": no content is read."""
+        return self._listing(digest)[1]
+
     def check(self, digest: str, *, full: bool = False) -> str:
         """Return what is wrong with an object, or "" when it is whole.
 
-        Sizes are compared always, contents on the first use in this process or with `full`.
+        Names and sizes are compared always, contents on the first use in this process or with `full`.
         """
+        files, problem = self._listing(digest)
+        if problem or (digest in self._verified and not full):
+            return problem
+        for name, sha, _ in files:
+            try:
+                if hash_file(self.path(digest) / name)[1] != sha:
+                    return f"{name} does not match its digest"
+            except OSError as error:
+                return f"{name}: {error.strerror}"
+        self._verified.add(digest)
+        return ""
+
+    def _listing(self, digest: str) -> tuple[list[tuple[str, str, int]], str]:
+        """Return the (path, SHA-256, size) of an object's files and what is wrong: links, names, sizes."""
         folder = self.path(digest)
         if folder.is_symlink():
-            return "a link stands in its place"
+            return [], "a link stands in its place"
         manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
-            return f"{MANIFEST} is missing or not readable"
+            return [], f"{MANIFEST} is missing or not readable"
         try:
             files = [(str(name), str(sha), int(size)) for name, sha, size in manifest["files"]]
         except (TypeError, ValueError):
-            return f"{MANIFEST} is not readable"
+            return [], f"{MANIFEST} is not readable"
         if digest_of(str(manifest.get("kind")), [list(entry) for entry in files]) != digest:
-            return f"{MANIFEST} does not belong to this digest"
+            return files, f"{MANIFEST} does not belong to this digest"
         strange = _strange(folder, {MANIFEST, *(name for name, _, _ in files)})
         if strange:
-            return strange
-        deep = full or digest not in self._verified
-        for file, sha, size in files:
-            path = folder / file
+            return files, strange
+        for name, _, size in files:
             try:
-                if path.stat().st_size != size:
-                    return f"{file} has the wrong size"
-                if deep and hash_file(path)[1] != sha:
-                    return f"{file} does not match its digest"
+                if (folder / name).stat().st_size != size:
+                    return files, f"{name} has the wrong size"
             except OSError as error:
-                return f"{file}: {error.strerror}"
-        self._verified.add(digest)
-        return ""
+                return files, f"{name}: {error.strerror}"
+        return files, ""
 
     def drop(self, digest: str) -> None:
         """Remove an object: first out of sight by a rename, then file by file."""

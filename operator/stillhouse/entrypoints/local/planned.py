@@ -52,13 +52,13 @@ def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, 
 
 
 def describe(work: Workspace) -> dict[str, Any]:
-    """Return the plan as plain data: every step with state (`cached`, `run`, `not needed`), reason and estimate."""
+    """Return the plan as plain data: every step with state (`cached`, `run`, `not needed`), reason and estimate.
+
+    What is cached is told by names and sizes; contents are verified by whoever uses them (the runner, before a server
+    starts), so a file that was changed at the same size is found and built again there.
+    """
     former = _former(work)
-    whole = {
-        step.id: receipt
-        for step in work.plan.steps
-        if (receipt := work.store.receipt(step.key)) is not None and not work.store.objects.check(receipt.artifact)
-    }
+    whole = {step.id: receipt for step in work.plan.steps if (receipt := work.store.done(step.key, contents=False)) is not None}
     wanted = {step.id for step in work.plan.missing(lambda step: step.id in whole)}
     states = {step.id: "run" if step.id in wanted else "cached" if step.id in whole else "not needed" for step in work.plan.steps}
     rates = _rates(work, former)
