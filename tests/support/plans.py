@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
-from tests.support.api_objects import complete, edited
+from tests.support.api_objects import GONE, complete, edited
 
 from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
@@ -17,7 +17,7 @@ from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Environment, Pin, Plan
 from stillhouse.planning.request import uris
 
-__all__ = ["environment", "keys", "models", "plan_of"]
+__all__ = ["environment", "keys", "models", "onnx_plan", "plan_of"]
 
 HARDWARE = {"cpu": "Example 9000", "isa": ["avx2", "avx512f"], "cpus": 2}
 
@@ -49,6 +49,15 @@ def plan_of(base: str = "text", edits: Mapping[str, Any] | None = None, **change
     """Return the plan of one of the complete specs with some fields (and parts of the environment) changed."""
     model = parse(edited(complete(base), edits or {}))
     return build_plan(model, environment(model, **changes))
+
+
+def onnx_plan(edits: Mapping[str, Any] | None = None, **changes: Any) -> Plan:
+    """Return the plan of the complete text spec with an ONNX source; without edits, of one that an ONNX source can meet."""
+    possible = {"spec.distill": GONE, "spec.compress": {"precision": "int8"}}
+    model = parse(edited(complete("text"), possible if edits is None else edits))
+    env = environment(model, **changes)
+    pins = {**env.pins, "models:minilm": Pin(pin_of("onnx"), 1, {"format": "onnx"})}
+    return build_plan(model, dataclasses.replace(env, pins=pins))
 
 
 def keys(plan: Plan) -> dict[str, str]:

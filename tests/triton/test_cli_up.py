@@ -113,6 +113,7 @@ def test_a_whole_life(built: Project) -> None:
         ("Built", "GatePassed", "Available", "Ready"), "True"
     )
     tree = built.still("status", "tiny").stdout
+    assert "none of 120 texts cut at 32 tokens" in tree
     for words in ("serving", "ready at 127.0.0.1:", "✓ cosine", *STEPS, "Ready=True"):
         assert words in tree
 
@@ -216,7 +217,9 @@ def test_a_gate_that_is_not_met_leaves_the_former_version_serving(built: Project
     assert conditions["GatePassed"] == ("False", "GateFailed")
     assert conditions["Available"] == ("True", "Serving")
     assert conditions["Ready"] == ("False", "GateFailed")
-    assert "✗ size" in built.still("status").stdout
+    shown = built.still("status").stdout
+    assert "✗ size" in shown
+    assert "text: none of 120 texts cut at 32 tokens" in shown, "what was cut is part of a verdict, whichever it is"
 
     # Of 100 requests nobody can say the 99th percentile's upper end: 0.99^100 = 37 % that all of them lie below it.
     gate = built.read()["spec"]["gate"]

@@ -103,6 +103,10 @@ def test_the_first_candidate_that_meets_every_limit_is_taken(tmp_path: Path) -> 
     facts, ctx, progress = run(tmp_path, config("int8", "fp32", metrics=cosine(0.99), limits={"size": 2**20}), given)
 
     assert (facts.precision, facts.model, facts.rows) == ("int8", given["candidate-0"].digest, ROWS)
+    # Six words that are known, "1x0" and two special tokens make nine; the model reads at most 32.
+    assert facts.truncated is not None
+    assert (facts.truncated.texts, facts.truncated.cut, facts.truncated.left_out) == (ROWS, 0, 0)
+    assert facts.candidates[0]["truncated"]["tokens"] == facts.truncated.tokens == 9 * ROWS
     assert [each["precision"] for each in facts.candidates] == ["int8"]  # the second one was not even started
     figures = facts.candidates[0]["figures"]
     assert figures["cosine"]["estimate"] == pytest.approx(1.0, abs=1e-3)
@@ -150,6 +154,7 @@ def test_a_limit_that_is_missed_is_named_with_how_much(tmp_path: Path, changes: 
     assert "of the limit" in problem.found
     assert [check["name"] for check in refused.value.report[0]["checks"] if check["outcome"] == "failed"] == [name]
     assert {"latencyP50", "throughput"} <= set(refused.value.report[0]["figures"])
+    assert refused.value.report[0]["truncated"]["texts"] == ROWS
     assert list((tmp_path / "run" / "out").iterdir()) == []
     assert servers() == []
 

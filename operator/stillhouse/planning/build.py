@@ -290,10 +290,11 @@ def _gate(spec: Spec, ladder: list[str], calibration: str | None, env: Environme
         yield _import_data("resolve/gate-data", spec.gate.data, spec.source, env)
         parents["data"] = "resolve/gate-data"
         if spec.gate.metrics:
+            onnx = env.pins[spec.source.uri].info.get("format") == "onnx"
             yield StepDraft(
                 "gate/teacher-reference",
                 "gate",
-                "teacher-reference",
+                "onnx-teacher-reference" if onnx else "teacher-reference",
                 {"maxLength": spec.source.max_length, "threads": 1},
                 {"teacher": TEACHER, "data": "resolve/gate-data"},
             )

@@ -30,6 +30,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "quantize-dynamic": 6.0,
     "sensitivity": 40.0,
     "teacher-reference": 2.2e-11,
+    "onnx-teacher-reference": 2.2e-11,
     "gate": 25.0,  # per candidate
     "index": 2.0e-3,  # per row
 }
@@ -95,7 +96,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             pin = env.pins.get(step.uri)
             known = pin.info.get("rows") if pin else None
             return float(known or (pin.size // 200 if pin else 1000)), info
-        case "teacher-outputs" | "teacher-reference":
+        case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             return rows * tokens * teacher, info
         case "student":
             return float(info.get("vocabularySize") or 30_000), info
@@ -129,7 +130,7 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
         case "import-data":
             pin = env.pins.get(step.uri)
             disk = pin.size if pin else 0
-        case "teacher-outputs" | "teacher-reference":
+        case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
         case "student" | "distill":
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3

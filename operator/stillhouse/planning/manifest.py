@@ -36,7 +36,7 @@ PASSES: dict[str, PassEntry] = {
     entry.name: entry
     for entry in (
         PassEntry("import-model", 1, "stillhouse.passes.sources.model:ImportModel", "torch-model"),
-        PassEntry("import-data", 1, "stillhouse.passes.sources.data:ImportData", "dataset", needs=("datasets",)),
+        PassEntry("import-data", 2, "stillhouse.passes.sources.data:ImportData", "dataset", needs=("datasets",)),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
         PassEntry("student", 2, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry("distill", 2, "stillhouse.passes.distill.train:Distill", "torch-model", needs=(*_TORCH, "accelerate")),
@@ -45,7 +45,14 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("sensitivity", 1, "stillhouse.passes.compress.sensitivity:Sensitivity", "measurement", needs=_ONNX),
         PassEntry("teacher-reference", 1, "stillhouse.passes.evaluate.reference:TeacherReference", "measurement", needs=_TORCH),
         PassEntry(
-            "gate", 1, "stillhouse.passes.evaluate.gate:Gate", "revision", measures=True, needs=("onnxruntime", "tritonclient")
+            "onnx-teacher-reference",
+            1,
+            "stillhouse.passes.evaluate.reference:OnnxTeacherReference",
+            "measurement",
+            needs=("onnxruntime", "safetensors"),
+        ),
+        PassEntry(
+            "gate", 2, "stillhouse.passes.evaluate.gate:Gate", "revision", measures=True, needs=("onnxruntime", "tritonclient")
         ),
         PassEntry("index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "pyarrow")),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.support.api_objects import GONE
-from tests.support.plans import environment, models, plan_of
+from tests.support.plans import environment, models, onnx_plan, plan_of
 
 from stillhouse.api.model import DistilledModel
 from stillhouse.passes.base import Pass, PassConfig
@@ -30,6 +30,7 @@ def plans() -> Iterator[Plan]:
     bare = {"spec.source.maxLength": GONE, "spec.distill.maxLength": GONE}
     yield plan_of("text", {**bare, "spec.distill.student": {"hiddenLayers": 2}, "spec.distill.validation": GONE})
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.serve": GONE})
+    yield onnx_plan()
     yield plan_of("text", {"spec.source.factory": {"target": "nets:teacher", "arguments": {"width": 3, "name": "x"}}})
 
 

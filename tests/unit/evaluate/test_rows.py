@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
+from tests.support.tiny_model import write_tiny_model
 
 from stillhouse.clients.inference import Answer, FakeInferenceClient
+from stillhouse.entrypoints.local.text import cut
 from stillhouse.errors import DataError, ServerError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.evaluate.disjoint import check_disjoint
-from stillhouse.passes.evaluate.rows import GateRows, answer_rows, read_reference, read_rows
+from stillhouse.passes.evaluate.rows import GateRows, Truncation, answer_rows, read_reference, read_rows, truncation
 from stillhouse.passes.sources.dataset import Description
 
 EMBEDDING = Signature("sentence-embedding", ("input_ids", "attention_mask"), "sentence_embedding", 4)
@@ -42,6 +45,22 @@ def test_pairs_are_read(tmp_path: Path) -> None:
     assert rows.texts == ["q1", "q2", "d1", "d2"]
     assert rows.count == 2
     assert rows.truth is None
+
+
+def test_what_a_model_does_not_see_of_the_text_is_counted(tmp_path: Path) -> None:
+    signature = write_tiny_model(tmp_path / "model", max_length=8)
+    rows = GateRows({"query": ["a file", "a file " * 5], "document": ["a file " * 4, "read the file of"]}, None, None)
+    # Words and two special tokens: 4, 12, 10 and 6; at most 8 of each are read.
+    found = truncation(rows, tmp_path / "model", signature)
+    assert found == Truncation(max_length=8, texts=4, cut=2, tokens=4 + 8 + 8 + 6, left_out=4 + 2)
+    assert cut(asdict(found)) == "2 of 4 texts cut at 8 tokens, 6 tokens left out (18.8%)"
+    short = truncation(GateRows({"text": ["a file"]}, None, None), tmp_path / "model", signature)
+    assert short is not None
+    assert cut(asdict(short)) == "none of 1 texts cut at 8 tokens"
+
+
+def test_images_are_not_cut(tmp_path: Path) -> None:
+    assert truncation(GateRows({}, np.zeros((2, 2, 3, 1), np.float32), None), tmp_path, IMAGES) is None
 
 
 def test_labels_are_positions_in_the_models_order(tmp_path: Path) -> None:

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from tests.support.api_objects import GONE, complete, edited
-from tests.support.plans import environment, keys, models, plan_of
+from tests.support.api_objects import GONE
+from tests.support.plans import environment, keys, models, onnx_plan, plan_of
 
-from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
 from stillhouse.errors import SpecError
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.estimate import SECONDS_PER_UNIT, estimate
 from stillhouse.planning.manifest import PASSES
-from stillhouse.planning.plan import STAGES, Pin, Plan
+from stillhouse.planning.plan import STAGES, Plan
 
 
 def ids(plan: Plan) -> list[str]:
@@ -171,17 +170,20 @@ def test_without_calibration_data_the_middle_rung_is_left_out_and_said() -> None
     assert any("calibration" in note for note in plan.notes)
 
 
-def _onnx(edits: dict[str, Any]) -> Plan:
-    model = parse(edited(complete("text"), edits))
-    env = environment(model)
-    pins = {**env.pins, "models:minilm": Pin("sha256:" + "1" * 64, 1, {"format": "onnx"})}
-    return build_plan(model, type(env)(pins=pins, cpus=1.0))
-
-
 def test_an_onnx_source_is_quantized_as_it_is() -> None:
-    plan = _onnx({"spec.distill": GONE, "spec.compress": {"precision": "int8"}})
+    plan = onnx_plan()
     assert "compress/fp32" not in ids(plan)
     assert plan.step("compress/int8").parents == {"model": "resolve/source"}
+
+
+def test_an_onnx_source_needs_no_torch_and_does_not_depend_on_its_version() -> None:
+    plan = onnx_plan()
+    assert plan.step("gate/teacher-reference").pass_name == "onnx-teacher-reference"
+    assert [step.id for step in plan.steps if {"torch", "transformers"} & set(PASSES[step.pass_name].needs)] == []
+    tools = {need: "1.0" for entry in PASSES.values() for need in entry.needs}
+    assert keys(onnx_plan(toolchain={**tools, "torch": "2.0"})) == keys(plan)
+    other = keys(onnx_plan(toolchain={**tools, "onnxruntime": "2.0"}))
+    assert other["gate/teacher-reference"] != keys(plan)["gate/teacher-reference"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_an_onnx_source_is_quantized_as_it_is() -> None:
 )
 def test_what_an_onnx_source_cannot_do_is_refused(edits: dict[str, Any], field: str) -> None:
     with pytest.raises(SpecError) as refused:
-        _onnx(edits)
+        onnx_plan(edits)
     assert refused.value.problem.field == field
     assert refused.value.problem.fix
 

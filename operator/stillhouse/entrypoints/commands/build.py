@@ -27,7 +27,7 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
     """
     from stillhouse.entrypoints.local.building import build
     from stillhouse.entrypoints.local.display import showing
-    from stillhouse.entrypoints.local.text import interval, size
+    from stillhouse.entrypoints.local.text import cut, interval, size
     from stillhouse.entrypoints.local.workspace import open_file
 
     work = open_file(file, parse_sources(sources))
@@ -38,5 +38,7 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
         click.echo(f"{work.name}: {revision['digest']} ({revision['precision']}, {size(revision['size'])})")
         for name, figure in revision["figures"].items():
             click.echo(f"  {name:<22} {interval(name, figure)}")
+        if revision["truncated"]:
+            click.echo(f"  {'text':<22} {cut(revision['truncated'])}")
 
     emit({"name": work.name, **revision}, output, text)

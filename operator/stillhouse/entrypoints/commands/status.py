@@ -42,7 +42,7 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
     from rich.markup import escape
     from rich.tree import Tree
 
-    from stillhouse.entrypoints.local.text import duration, interval, size
+    from stillhouse.entrypoints.local.text import cut, duration, interval, size
 
     tree = Tree(f"[bold]{model['name']}[/]  {escape(model['summary'])}")
     server = model["server"]
@@ -59,6 +59,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
         )
         for figure, value in revision["figures"].items():
             branch.add(f"{escape(figure)}  {interval(figure, value)}")
+        if revision["truncated"]:
+            branch.add(f"text  {cut(revision['truncated'])}")
     verdict = model["verdict"]
     if verdict:
         colour = {"passed": "green", "failed": "red"}.get(verdict["outcome"], "yellow")
@@ -67,6 +69,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
             rung = branch.add(f"{candidate['precision']}  {candidate['outcome']}  {size(candidate['size'])}")
             for check in candidate["checks"]:
                 rung.add(escape(f"{'✓' if check['outcome'] == 'passed' else '✗'} {check['text']}"))
+            if candidate.get("truncated"):
+                rung.add(f"text: {cut(candidate['truncated'])}")
         if verdict["message"] and not verdict["candidates"]:
             branch.add(escape(verdict["message"]))
     if steps:

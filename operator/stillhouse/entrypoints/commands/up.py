@@ -120,7 +120,7 @@ def _adopt(store: LocalStore, name: str, running: Running, own: int) -> Running:
 
 
 def _say(name: str, running: Running, revision: dict[str, Any], *, new: bool) -> None:
-    from stillhouse.entrypoints.local.text import interval, size
+    from stillhouse.entrypoints.local.text import cut, interval, size
 
     how = "serving" if new else "already serving"
     click.echo(
@@ -129,6 +129,8 @@ def _say(name: str, running: Running, revision: dict[str, Any], *, new: bool) ->
     )
     for figure, value in revision["figures"].items():
         click.echo(f"  {figure:<22} {interval(figure, value)}", err=True)
+    if revision.get("truncated"):
+        click.echo(f"  {'text':<22} {cut(revision['truncated'])}", err=True)
     click.echo(f'Ask it: still infer {name} "…"', err=True)
 
 

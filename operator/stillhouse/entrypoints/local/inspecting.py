@@ -13,6 +13,8 @@ from stillhouse.settings import load_settings
 
 __all__ = ["inspect"]
 
+SHOWN = ("digest", "precision", "size", "index", "figures", "truncated", "time")
+
 
 def inspect(name: str | None = None) -> list[dict[str, Any]]:
     """Return every model (or one) as plain data. Reads only the models' own receipts, however many the store has.
@@ -57,7 +59,7 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
         "requestHash": state.get("requestHash", ""),
         "planHash": state.get("planHash", ""),
         "server": server,
-        "revision": revision and {key: revision[key] for key in ("digest", "precision", "size", "index", "figures", "time")},
+        "revision": revision and {key: revision.get(key) for key in SHOWN},
         "verdict": verdict,
         "steps": steps,
         "conditions": _conditions(state, server, revision, builder),

@@ -48,6 +48,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "size": gate.facts["size"],
         "index": index.artifact if index else None,
         "figures": chosen["figures"] if chosen else {},
+        "truncated": gate.facts["truncated"],
         "candidates": gate.facts["candidates"],
         "serve": gate.config["serve"],
         "steps": [{"id": step.id, "key": step.key} for step in plan.steps],

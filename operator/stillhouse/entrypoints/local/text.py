@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "interval", "size"]
+from collections.abc import Mapping
+
+__all__ = ["cut", "duration", "interval", "size"]
 
 
 def duration(seconds: float) -> str:
@@ -25,6 +27,15 @@ def size(count: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
+
+
+def cut(truncated: Mapping[str, int]) -> str:
+    """Return `3 of 120 texts cut at 128 tokens, 210 tokens left out (2.5%)`, or that none was."""
+    among = f"of {truncated['texts']:,} texts cut" + (f" at {truncated['max_length']} tokens" if truncated["max_length"] else "")
+    if not truncated["cut"]:
+        return f"none {among}"
+    share = truncated["left_out"] / (truncated["left_out"] + truncated["tokens"])
+    return f"{truncated['cut']:,} {among}, {truncated['left_out']:,} tokens left out ({share:.1%})"
 
 
 def interval(name: str, figure: dict[str, float | None]) -> str:

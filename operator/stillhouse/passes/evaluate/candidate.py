@@ -18,7 +18,7 @@ from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
 from stillhouse.passes.evaluate.load import LoadResult, closed_loop
 from stillhouse.passes.evaluate.metrics import Outputs, evaluate
-from stillhouse.passes.evaluate.rows import GateRows, answer_rows
+from stillhouse.passes.evaluate.rows import GateRows, Truncation, answer_rows
 from stillhouse.passes.evaluate.verdict import Check, combine, compare
 from stillhouse.triton.placement import Placement
 from stillhouse.triton.repository import render
@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(slots=True)
 class Measured:
-    """What a candidate showed: figures by name, checks against limits."""
+    """What a candidate showed: figures by name, checks against limits, how much of the text it did not see."""
 
     precision: str
     digest: str
@@ -57,7 +57,7 @@ class Measured:
     figures: dict[str, Interval] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     repeats: int = 0
-    truncated: int = 0
+    truncated: Truncation | None = None
 
     @property
     def outcome(self) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, serving
 from stillhouse.passes.evaluate.disjoint import check_disjoint
-from stillhouse.passes.evaluate.rows import read_reference, read_rows
+from stillhouse.passes.evaluate.rows import Truncation, read_reference, read_rows, truncation
 from stillhouse.passes.evaluate.verdict import describe
 from stillhouse.settings import load_settings
 from stillhouse.triton.placement import place
@@ -39,12 +39,16 @@ class GateConfig(PassConfig):
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:
-    """Which candidate was chosen, and every figure of every candidate that was measured."""
+    """Which candidate was chosen, and every figure of every candidate that was measured.
+
+    `truncated` is how much of the gate's text the chosen one does not see (`rows.Truncation`), None where there is no text.
+    """
 
     precision: str
     model: str
     size: int
     rows: int
+    truncated: Truncation | None = None
     candidates: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -52,7 +56,7 @@ class Gate(Pass[GateConfig, GateFacts]):
     """Measures through Triton, in the runtime and at the CPU limit that will serve."""
 
     name = "gate"
-    version = 1
+    version = 2
     kind = "revision"
     config_type = GateConfig
 
@@ -84,6 +88,8 @@ class Gate(Pass[GateConfig, GateFacts]):
             shutil.rmtree(scratch, ignore_errors=True)
             with serving(candidate, settings, placement, scratch, load_settings().cache) as connect:
                 found = measure(connect, candidate, settings, rows, reference, ctx.progress)
+            if rows is not None:
+                found.truncated = truncation(rows, candidate.artifact.path, signature)
             measured.append(found)
             for check in found.checks:
                 ctx.progress.note(f"{candidate.precision}: {describe(check)}")
@@ -94,6 +100,7 @@ class Gate(Pass[GateConfig, GateFacts]):
                     model=candidate.artifact.digest,
                     size=candidate.artifact.size,
                     rows=rows.count if rows else 0,
+                    truncated=found.truncated,
                     candidates=report(measured),
                 )
         raise _refusal(measured)
@@ -110,6 +117,7 @@ def report(measured: list[Measured]) -> list[dict[str, Any]]:
             "figures": {name: interval.to_json() for name, interval in each.figures.items()},
             "checks": [{**check.to_json(), "text": describe(check)} for check in each.checks],
             "repeats": each.repeats,
+            "truncated": None if each.truncated is None else asdict(each.truncated),
         }
         for each in measured
     ]

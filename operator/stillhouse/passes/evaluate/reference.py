@@ -20,7 +20,7 @@ from stillhouse.passes.base import Artifact, Context, Pass, Progress
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Images, Rows, Texts, encode_texts, read_inputs
 
-__all__ = ["REFERENCE_FILE", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]
+__all__ = ["REFERENCE_FILE", "OnnxTeacherReference", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]
 
 REFERENCE_FILE: Final = "outputs.safetensors"
 _ONNX_ROWS: Final = 64
@@ -80,10 +80,7 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         else:
             name = "text" if signature.task == "sentence-embedding" else "logits"
             parts = {name: read_inputs(rows, folder, signature, limit)}
-        if (folder / "model.onnx").is_file():
-            outputs = _ask_graph(folder, rows, parts, threads, ctx.progress)
-        else:
-            outputs = _ask_network(folder, parts, threads, ctx.progress)
+        outputs = self._ask(folder, rows, parts, threads, ctx.progress)
         for name, values in outputs.items():
             if not np.isfinite(values).all():
                 raise DataError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")
@@ -97,7 +94,7 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
             "dimension": next(iter(outputs.values())).shape[1],
         }
         measurement = {
-            "measures": self.name,
+            "measures": "teacher-reference",
             "task": signature.task,
             "labels": list(signature.labels),
             "max_length": limit,
@@ -108,6 +105,22 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         }
         (ctx.out / "measurement.json").write_text(json.dumps(measurement, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return ReferenceFacts(**counts, seconds=round(time.monotonic() - began, 3))
+
+    def _ask(
+        self, folder: Path, rows: Rows, parts: Mapping[str, Texts | Images], threads: int, progress: Progress
+    ) -> dict[str, Array]:
+        return _ask_network(folder, parts, threads, progress)
+
+
+class OnnxTeacherReference(TeacherReference):
+    """The same of a teacher that is an ONNX model: a pass of its own because it needs, and depends on, no torch."""
+
+    name: ClassVar[str] = "onnx-teacher-reference"
+
+    def _ask(
+        self, folder: Path, rows: Rows, parts: Mapping[str, Texts | Images], threads: int, progress: Progress
+    ) -> dict[str, Array]:
+        return _ask_graph(folder, rows, parts, threads, progress)
 
 
 def _ask_network(folder: Path, parts: Mapping[str, Texts | Images], threads: int, progress: Progress) -> dict[str, Array]:

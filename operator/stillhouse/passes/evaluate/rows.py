@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from stillhouse.clients.inference import Answer, InferenceClient
 from stillhouse.errors import DataError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
+from stillhouse.passes.distill.rows import encode_texts
 from stillhouse.passes.evaluate.metrics import Outputs
 
-__all__ = ["GateRows", "answer_rows", "read_reference", "read_rows"]
+__all__ = ["GateRows", "Truncation", "answer_rows", "read_reference", "read_rows", "truncation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,34 @@ class GateRows:
     def count(self) -> int:
         """Return the number of rows."""
         return len(self.images) if self.images is not None else max((len(v) for v in self.columns.values()), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """How much of the gate's text a model does not see, because it lies behind its longest text.
+
+    `texts` were measured, `cut` of them are longer than `max_length` tokens; `tokens` were read, `left_out` were not.
+    """
+
+    max_length: int
+    texts: int
+    cut: int
+    tokens: int
+    left_out: int
+
+
+def truncation(rows: GateRows, model: Path, signature: Signature) -> Truncation | None:
+    """Count what the model in folder `model` cuts off; None where the rows are no texts."""
+    if not rows.texts:
+        return None
+    encoded = encode_texts(rows.texts, model, signature, None)
+    return Truncation(
+        signature.max_length,
+        encoded.count,
+        int((encoded.cut > 0).sum()),
+        int(encoded.lengths.sum()),
+        int(encoded.cut.sum()),
+    )
 
 
 def read_rows(data: Artifact, signature: Signature) -> GateRows:

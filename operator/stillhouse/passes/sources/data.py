@@ -69,7 +69,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
     """A data file, or a folder of files of one format → `dataset`."""
 
     name = "import-data"
-    version = 1
+    version = 2
     kind = "dataset"
     config_type = ImportDataConfig
 
