@@ -1,0 +1,55 @@
+"""A residual student out of what was asked for: the sizes and what `distill/residual.py` makes it from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stillhouse.passes.base import Progress
+from stillhouse.passes.distill.bag import RARE
+from stillhouse.passes.distill.residual import ResidualPlan, make_residual, wanted_of
+from stillhouse.passes.distill.shrink import Shape, shape_of
+from stillhouse.passes.distill.students.config import StudentConfig, check_heads
+from stillhouse.passes.distill.students.facts import Student
+from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
+from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.shapes import ResidualShape
+
+__all__ = ["residual_student"]
+
+
+def residual_student(
+    config: StudentConfig, teacher: Network, vocabulary: StudentVocabulary, outputs: Path | None, progress: Progress
+) -> Student:
+    """Return the student, fitted to the teacher's `outputs` (None: the teacher is asked about a sample).
+
+    Raises:
+        SpecError: the width is not a multiple of the heads.
+        DataError: the data has no rows, or the outputs belong to other rows.
+    """
+    large = shape_of(teacher.config)
+    hidden = config.hidden_size or large.hidden
+    heads = config.attention_heads or max(1, hidden // 32)
+    check_heads(hidden, heads)
+    limit = config.limit(teacher.signature, default=512)
+    shape = ResidualShape(
+        vocabulary=len(vocabulary.kept),
+        dimension=teacher.signature.dimension,
+        hidden_size=hidden,
+        layers=config.hidden_layers or large.layers,
+        heads=heads,
+        intermediate_size=config.intermediate_size or 4 * hidden,
+        max_length=limit,
+    )
+    plan = ResidualPlan(
+        shape,
+        vocabulary.signature(limit),
+        vocabulary.tokenizer.parent,
+        vocabulary.kept,
+        vocabulary.special,
+        vocabulary.around,
+        vocabulary.texts,
+    )
+    answers = wanted_of(teacher, vocabulary.folder, vocabulary.texts, limit, outputs, progress)
+    network, cosine = make_residual(plan, teacher, answers, progress)
+    sizes = Shape(shape.layers, hidden, heads, shape.intermediate_size)
+    return Student(network, "static", sizes, cosine=cosine, architecture="residual", rarity=RARE)
