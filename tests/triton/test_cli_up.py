@@ -114,6 +114,7 @@ def test_a_whole_life(built: Project) -> None:
     )
     tree = built.still("status", "tiny").stdout
     assert "none of 120 texts cut at 32 tokens" in tree
+    assert next(line for line in tree.splitlines() if "gate/gate" in line).endswith("  int8")
     for words in ("serving", "ready at 127.0.0.1:", "✓ cosine", *STEPS, "Ready=True"):
         assert words in tree
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.api.gate import Gate
-from stillhouse.api.model import DistilledModel, Spec
+from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
-from stillhouse.digests import content_hash
 
-__all__ = ["RUNTIME", "gate_config", "request_hash", "serve_config", "uris"]
+__all__ = ["RUNTIME", "gate_config", "serve_config", "uris"]
 
 RUNTIME = "triton-ort-cpu"
 
@@ -31,20 +29,6 @@ def uris(spec: Spec) -> dict[str, str]:
     if spec.index:
         found["spec.index.data.uri"] = spec.index.data.uri
     return found
-
-
-def request_hash(model: DistilledModel, bound: Mapping[str, str], rebuild: str = "") -> str:
-    """Return the hash of what was asked for: it needs no data, so an operator can compute it.
-
-    `bound` maps the spec's URIs to what they are bound to here.
-    """
-    spec = model.spec
-    building = spec.model_dump(
-        by_alias=True, exclude_none=True, include={"source", "distill", "compress", "gate", "index"}, mode="json"
-    )
-    return content_hash(
-        {"spec": building, "serve": serve_config(spec), "runtime": RUNTIME, "uris": dict(bound), "rebuild": rebuild}
-    )
 
 
 def serve_config(spec: Spec) -> dict[str, Any]:

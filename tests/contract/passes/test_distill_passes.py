@@ -23,6 +23,7 @@ from stillhouse.passes.models import factory
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.precision import reading_precision_name
 from stillhouse.planning.manifest import PASSES
 
 LABELS = ("io", "text", "time")
@@ -180,6 +181,7 @@ def test_outputs_count_what_was_cut(teacher, data, texts, tmp_path):
     assert facts["rows"] == 50
     assert facts["truncated_rows"] == sum(length > 10 for length in whole)
     assert facts["truncated_tokens"] == sum(max(0, length - 10) for length in whole)
+    assert facts["precision"] == reading_precision_name(load(teacher.path)), "no key holds it: it must be on record"
     assert facts["tokens"] == sum(min(10, length) for length in whole)
 
 

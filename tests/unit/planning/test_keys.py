@@ -11,9 +11,8 @@ from tests.support.api_objects import GONE, complete, edited
 from tests.support.plans import HARDWARE, environment, keys, pin_of, plan_of
 
 from stillhouse.api.load import load_text, parse
-from stillhouse.planning.build import build_plan
+from stillhouse.planning.build import build_plan, request_hash
 from stillhouse.planning.plan import Pin
-from stillhouse.planning.request import request_hash
 
 BASE = plan_of()
 ALL = [step.id for step in BASE.steps]
@@ -197,6 +196,35 @@ SAME = [
 @pytest.mark.parametrize(("path", "one", "other"), SAME, ids=[f"{path}: {one}, {other}" for path, one, other in SAME])
 def test_two_ways_to_say_the_same_are_the_same_step(path: str, one: Any, other: Any) -> None:
     assert keys(plan_of(edits={path: one})) == keys(plan_of(edits={path: other}))
+
+
+@pytest.mark.parametrize(
+    ("path", "one", "other"),
+    [*SAME, ("spec.distill.stages[1].name", "stage-2", GONE), ("spec.distill.student.init", "static", GONE)],
+)
+def test_two_ways_to_say_the_same_are_the_same_request(path: str, one: Any, other: Any) -> None:
+    first, second, third = (plan_of(edits={path: value}).request_hash for value in (one, other, DIFFERENT[path]))
+    assert first == second
+    assert first != third
+
+
+DIFFERENT = {
+    "spec.gate.maxLatencyP99": "21ms",
+    "spec.serve.queue.timeout": "2s",
+    "spec.serve.resources.limits.cpu": "2",
+    "spec.serve.resources.limits.memory": "513Mi",
+    "spec.gate.metrics[0].min": "71%",
+    "spec.distill.stages[0].learningRate": "0.002",
+    "spec.distill.stages[0].losses[0].weight": "1.01",
+    "spec.distill.seed": 8,
+    "spec.distill.stages[0].epochs": 5,
+    "spec.distill.stages[0].warmup": "6%",
+    "spec.distill.stages[0].losses[1].temperature": "0.06",
+    "spec.compress.precision": "int8",
+    "spec.gate.repeats": 4,
+    "spec.distill.stages[1].name": "last",
+    "spec.distill.student.init": "random",
+}
 
 
 def test_the_order_of_pins_and_tools_is_irrelevant() -> None:

@@ -81,7 +81,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
                 if step["artifact"]
                 else "[dim]not there[/]"
             )
-            branch.add(f"{step['id']:<26} {made}")
+            arithmetic = step["facts"].get("precision", "")  # of the gate's choice; of the teacher while it was read
+            branch.add(f"{step['id']:<26} {made}  {arithmetic}".rstrip())
     for entry in model["conditions"]:
         why = f": {entry['message'].splitlines()[0]}" if entry["status"] == "False" and entry.get("message") else ""
         tree.add(escape(f"{entry['type']}={entry['status']}  {entry['reason']}{why}"))
