@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature, Task
+from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.models import factory as factories
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
@@ -20,7 +21,7 @@ from stillhouse.passes.sources.folder import SourceFolder, copy_file
 from stillhouse.passes.sources.labels import label_order, licence_of
 from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
 from stillhouse.passes.sources.pinned import refuse_changed
-from stillhouse.passes.sources.tokenizer import TOKENIZER_FILE, TokenizerInfo, inspect_tokenizer
+from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer
 from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather
 
 __all__ = ["FactoryConfig", "ImageConfig", "ImportModel", "ImportModelConfig", "ModelFacts"]

@@ -10,6 +10,7 @@ import onnx
 
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
+from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Context
 from stillhouse.passes.export.macs import count_parameters
 from stillhouse.passes.export.samples import feed
@@ -19,7 +20,7 @@ from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
 from stillhouse.passes.sources.labels import label_order
 from stillhouse.passes.sources.limits import chosen_max_length, image_spec
 from stillhouse.passes.sources.onnx_file import load_safely
-from stillhouse.passes.sources.tokenizer import TOKENIZER_FILE, TokenizerInfo, inspect_tokenizer, refuse_code
+from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer, refuse_code
 
 __all__ = ["ImportedOnnx", "import_onnx"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from stillhouse.digests import file_digest
 from stillhouse.errors import SourceError, UnsafeSource
+from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.sources.folder import SourceFolder, read_json
 
-__all__ = ["TOKENIZER_FILE", "TokenizerInfo", "inspect_tokenizer", "refuse_code", "vocabulary_rows"]
+__all__ = ["TokenizerInfo", "inspect_tokenizer", "refuse_code", "vocabulary_rows"]
 
-TOKENIZER_FILE = "tokenizer.json"
 _SLOW = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm")
 _PADS = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
 
