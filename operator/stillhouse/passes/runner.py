@@ -26,6 +26,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.digests import canonical_json
 from stillhouse.errors import MissingPackages, StillhouseError, StoreError
+from stillhouse.passes.attempts import earlier
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory
 from stillhouse.planning.manifest import PASSES, PassEntry
@@ -190,9 +191,10 @@ class Runner:
             source=source,
         )
         try:
-            facts = json.loads(canonical_json(dataclasses.asdict(work.run(config, inputs, context))))
-            kind = work.kind_of(out)
-            digest, size = self._store.objects.put(out, kind)
+            with earlier(scratch, self._store.tmp) as before:
+                facts = json.loads(canonical_json(dataclasses.asdict(work.run(config, inputs, context))))
+                kind = work.kind_of(out)
+                digest, size = self._store.objects.put(out, kind)
         except StillhouseError:
             raise
         except Exception as error:
@@ -216,7 +218,7 @@ class Runner:
             size=size,
             facts=facts,
             started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            seconds=round(time.monotonic() - clock, 3),
+            seconds=round(before + time.monotonic() - clock, 3),
             toolchain={need: self._machine.toolchain.get(need, "") for need in entry.needs},
             machine=dict(self._machine.hardware),
         )

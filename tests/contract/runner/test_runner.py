@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tests.support.stores import DAMAGE, state_of
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import DataError, MissingPackages, SourceError, StoreError
+from stillhouse.passes.attempts import ATTEMPTS_FILE
 from stillhouse.passes.runner import Machine, Runner, StepFailed
 from stillhouse.planning.plan import Plan
 
@@ -227,6 +230,48 @@ def test_an_interruption_keeps_the_scratch_and_the_next_run_goes_on(tmp_path: Pa
     assert receipts["train/b"].facts["resumed"] == 1
     assert text_of(root, plan, "train/c") == "a0;a1;b0;b1;c0;c1;"
     assert state_of(LocalStore(root))["work"] == []
+
+
+def interrupted(tmp_path: Path) -> tuple[Path, Plan, Path]:
+    """Return a store, a plan, and the scratch of its step b, which was interrupted after its first part."""
+    root, flag = tmp_path / "store", tmp_path / "flag"
+    plan = chain(trouble="interrupt", flag=str(flag))
+    with pytest.raises(KeyboardInterrupt):
+        run(root, plan)
+    flag.touch()
+    return root, plan, root / "work" / plan.step("train/b").key
+
+
+def test_a_receipt_counts_the_time_of_every_attempt_that_left_something(tmp_path: Path) -> None:
+    root, plan, scratch = interrupted(tmp_path)
+    record = json.loads((scratch / ATTEMPTS_FILE).read_text())
+    assert set(record) == {"seconds"}, "it could say how long it ran"
+    assert 0 < record["seconds"] < 1000
+    (scratch / ATTEMPTS_FILE).write_text(json.dumps({"seconds": 5000.0}))
+    receipts = run(root, plan)
+    assert 5000 < receipts["train/b"].seconds < 6000
+    assert receipts["train/c"].seconds < 1000
+
+
+def test_a_killed_attempt_counts_up_to_the_last_thing_it_wrote(tmp_path: Path) -> None:
+    root, plan, scratch = interrupted(tmp_path)
+    (scratch / ATTEMPTS_FILE).write_text(json.dumps({"seconds": 5000.0, "started": 1_700_000_000.0}))
+    os.utime(scratch / "part-0", (1_700_000_700.0, 1_700_000_700.0))
+    assert 5700 < run(root, plan)["train/b"].seconds < 6700
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", '{"seconds": "x"}', '{"seconds": null, "started": 3}'])
+def test_a_record_of_attempts_that_cannot_be_read_counts_nothing(tmp_path: Path, record: str) -> None:
+    root, plan, scratch = interrupted(tmp_path)
+    (scratch / ATTEMPTS_FILE).write_text(record)
+    assert run(root, plan)["train/b"].seconds < 1000
+
+
+def test_what_is_begun_anew_does_not_count_what_was_lost(tmp_path: Path) -> None:
+    root, plan, scratch = interrupted(tmp_path)
+    (scratch / ATTEMPTS_FILE).write_text(json.dumps({"seconds": 5000.0}))
+    (scratch / "part-0").unlink()
+    assert run(root, plan)["train/b"].seconds < 1000
 
 
 ERRORS: list[tuple[str, type[Exception], str]] = [

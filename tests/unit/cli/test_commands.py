@@ -17,6 +17,7 @@ from tests.support.stores import put, receipt_of
 from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.text import duration, size
+from stillhouse.passes.attempts import ATTEMPTS_FILE
 
 from .conftest import Still
 
@@ -109,6 +110,8 @@ def test_planning_reads_no_contents(still: Still, project: Project, monkeypatch:
 def test_an_interrupted_step_is_told_from_a_new_one(still: Still, project: Project) -> None:
     step = plan(still, project)["steps"][1]
     scratch = LocalStore(project.home).scratch(step["key"])
+    (scratch / ATTEMPTS_FILE).write_text("{}")
+    assert plan(still, project)["steps"][1]["why"] == "new", "an attempt that left nothing"
     (scratch / "part").write_text("half")
     found = plan(still, project)["steps"][1]
     assert (found["state"], found["why"]) == ("run", "was interrupted; goes on where it was")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.entrypoints.local.workspace import Workspace
+from stillhouse.passes.attempts import carried
 from stillhouse.planning.estimate import estimate, work_of
 from stillhouse.planning.plan import Step
 
@@ -32,8 +33,7 @@ def _rates(work: Workspace, former: dict[str, Any]) -> dict[str, float]:
 
 def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, str]) -> str:
     known = former.get(step.id)
-    scratch = work.store.root / "work" / step.key
-    if scratch.is_dir() and any(scratch.iterdir()):
+    if carried(work.store.root / "work" / step.key):
         return "was interrupted; goes on where it was"
     if known is None:
         return "new"

@@ -88,6 +88,7 @@ class Gate(Pass[GateConfig, GateFacts]):
             shutil.rmtree(scratch, ignore_errors=True)
             with serving(candidate, settings, placement, scratch, load_settings().cache) as connect:
                 found = measure(connect, candidate, settings, rows, reference, ctx.progress)
+            shutil.rmtree(scratch, ignore_errors=True)  # nothing to go on from; kept only where the server's log may tell more
             if rows is not None:
                 found.truncated = truncation(rows, candidate.artifact.path, signature)
             measured.append(found)
