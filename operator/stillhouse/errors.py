@@ -14,6 +14,7 @@ StillhouseError
 └── EnvironmentProblem         exit 5: the machine, not the file
     ├── StoreError             the store cannot be written or is damaged beyond rebuilding
     ├── ServerError            the embedded server does not start or died
+    │   └── QueueRefusal       it runs, and its queue policy refused a request
     └── MissingPackages        an extra is not installed
 
 Anything else that escapes is a bug in Stillhouse: exit 1, with a traceback.
@@ -23,7 +24,7 @@ Ctrl-C ends with 130.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "DataError",
@@ -34,6 +35,7 @@ __all__ = [
     "MissingPackages",
     "NotAvailable",
     "Problem",
+    "QueueRefusal",
     "ServerError",
     "SourceError",
     "SpecError",
@@ -171,6 +173,12 @@ class ServerError(EnvironmentProblem):
     """The embedded server does not start, or died."""
 
     reason = "Server"
+
+
+class QueueRefusal(ServerError):
+    """The server runs, and its queue policy did not let a request in (or through); `limit` is what it met."""
+
+    limit: Literal["size", "timeout"]
 
 
 class MissingPackages(EnvironmentProblem):

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
-
-from stillhouse.errors import ServerError
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Answer", "FakeInferenceClient", "InferenceClient", "ModelStatistics", "QueueRefusal", "ServerInfo"]
-
-
-class QueueRefusal(ServerError):
-    """The server runs, and its queue policy did not let a request in (or through); `limit` is what it met."""
-
-    limit: Literal["size", "timeout"]
+__all__ = ["Answer", "FakeInferenceClient", "InferenceClient", "ModelStatistics", "ServerInfo"]
 
 
 @dataclass(frozen=True, slots=True)

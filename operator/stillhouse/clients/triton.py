@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from stillhouse.clients.inference import Answer, ModelStatistics, QueueRefusal, ServerInfo
-from stillhouse.errors import DataError, MissingPackages, ServerError, StillhouseError
+from stillhouse.clients.inference import Answer, ModelStatistics, ServerInfo
+from stillhouse.errors import DataError, MissingPackages, QueueRefusal, ServerError, StillhouseError
 
 if TYPE_CHECKING:
     import numpy as np

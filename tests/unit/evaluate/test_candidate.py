@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.support.artifacts import Recorder
 
-from stillhouse.clients.inference import Answer, FakeInferenceClient, QueueRefusal
-from stillhouse.errors import SpecError
+from stillhouse.clients.inference import Answer, FakeInferenceClient
+from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, serve_settings
 from stillhouse.passes.evaluate.metrics import Outputs

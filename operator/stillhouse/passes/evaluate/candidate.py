@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillhouse.clients.inference import InferenceClient, QueueRefusal
+from stillhouse.clients.inference import InferenceClient
 from stillhouse.clients.triton import TritonClient
-from stillhouse.errors import SpecError
+from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
