@@ -6,22 +6,28 @@ rows); the same student on the teacher's hard pseudo-labels over the same text; 
 ceiling of agreement (the teacher's head refitted on 90 % of its labels, five draws).
 
 `few_vs_tfidf` and `few_vs_hard` are ratios of accuracies with the 95 % interval of a paired bootstrap over items and draws
-(folds × seeds). Everything goes through the passes and the store of `still build`, so that a run which was stopped goes on where
-it was. Figures of the split `test` are for releases; tune on `validation`.
+(folds × seeds). Student and training are the example's own resource, and everything goes through the passes and the store of
+`still build`, so that a run which was stopped goes on where it was. Figures of the split `test` are for releases; tune on
+`validation`.
+
+The bounded form, which is the default, tests one fold (a fifth of the texts) with one seed and fits into 25 minutes of two busy
+cores. The full form pools all five folds (every text is tested once) over three seeds and takes fifteen times as long.
 
 Example:
-    python -m bench.few --folds 0 --shots 5 10 --rows 6000 --epochs 3 --split validation
+    python -m bench.few --split test                                           # bounded
+    python -m bench.few --split test --folds 0 1 2 3 4 --seeds 7 8 9           # full
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +36,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from bench.few_rivals import agreement_ceiling, bag_of_words
+from bench.few_figures import summary
+from bench.few_rivals import agreement_ceiling, ask_teacher, bag_of_words
 from bench.harness.machine import machine
 from bench.harness.paths import RESULTS, cache_folder
 from bench.harness.results import table
@@ -41,6 +48,7 @@ from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.passes.base import SilentProgress
 from stillhouse.passes.distill.rows import encode_texts
+from stillhouse.passes.distill.teacher import read_outputs
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.evaluate.intervals import Interval
 from stillhouse.passes.models.artifact import load
@@ -52,7 +60,6 @@ Labels = npt.NDArray[np.str_]
 RATES = (0.0003, 0.001, 0.003, 0.006)
 HARD = [{"epochs": epochs, "learningRate": rate, "batchSize": 32} for epochs in (15, 40) for rate in RATES]
 """The eight configurations of the control without a teacher."""
-ROUNDS = 2000
 
 
 @dataclass(frozen=True)
@@ -72,13 +79,21 @@ class Draw:
         return columns
 
 
+def chosen_training() -> tuple[int, int]:
+    """Give the rows and epochs of the example's resource, which were chosen on validation."""
+    distill = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))["spec"]["distill"]
+    return int(distill["data"]["maxRows"]), int(distill["stages"][0]["epochs"])
+
+
 def prepare(fold: int, shots: int, rows: int) -> Draw:
     """Build the fold's data and teacher where they are missing.
 
     Raises:
         subprocess.CalledProcessError: a builder failed; what it said is on standard error.
     """
-    folder = cache_folder() / "few" / f"fold-{fold}"
+    builders = sorted([*TOPICS.glob("*.py"), *(EXAMPLES / "_shared").glob("*.py")])
+    version = hashlib.sha256(b"".join(path.read_bytes() for path in builders)).hexdigest()[:8]
+    folder = cache_folder() / "few" / version / f"fold-{fold}-{rows}"
     data, teacher = folder / "data", folder / f"teacher-{shots}"
     made = data / f"training-{shots}.parquet"
     if not made.is_file() or not (teacher / "1_Pooling" / "config.json").is_file():
@@ -137,103 +152,67 @@ def predict(folder: Path, texts: list[str]) -> Labels:
     return found
 
 
-def pseudo_labelled(draw: Draw, teacher: Path) -> str:
-    """Write the training rows with the teacher's most probable label where none is known; gives the file's name."""
+def pseudo_labelled(draw: Draw, labels: Sequence[str], outputs: Path) -> str:
+    """Write the rows that the student reads with the teacher's most probable label where none is known; gives the file's name.
+
+    Args:
+        draw: whose rows.
+        labels: the teacher's, in the order of its outputs.
+        outputs: what it said of these rows when the student was taught.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    name = f"training-pseudo-{draw.shots}-{draw.rows}"
-    path = draw.folder / "data" / f"{name}.parquet"
-    if not path.is_file():
-        rows = {column: values[: draw.rows] for column, values in draw.table(f"training-{draw.shots}").items()}
-        found = predict(teacher, rows["text"])
-        labels = [known or str(guess) for known, guess in zip(rows["label"], found, strict=True)]
-        pq.write_table(pa.table({"text": rows["text"], "label": labels}), path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+    name = f"training-pseudo-{draw.shots}"
+    guesses = np.array(labels)[read_outputs(outputs)[0]["logits"].argmax(1).numpy()]
+    rows = {column: values[: len(guesses)] for column, values in draw.table(f"training-{draw.shots}").items()}
+    known = [label or str(guess) for label, guess in zip(rows["label"], guesses, strict=True)]
+    pq.write_table(pa.table({"text": rows["text"], "label": known}), draw.folder / "data" / f"{name}.parquet")
     return name
 
 
-def measure(draw: Draw, split: str, seeds: Sequence[int], epochs: int, configurations: int) -> dict[str, Any]:
+def measure(draw: Draw, options: argparse.Namespace) -> dict[str, Any]:
     """Train and ask everything of one draw.
 
     Returns:
-        `truth` [items]; `answers`: row of the table → labels [seeds, items]; `chosen`: the control's configuration; `ceiling`.
+        `truth` [items]; `answers`: row of the table → labels [seeds, items]; `chosen`: the control's configuration and its
+        validation accuracy, `scored` that of all its configurations; `ceiling`.
     """
-    asked, validation, few = draw.table(split), draw.table("validation"), draw.table(f"train-{draw.shots}")
+    seeds: list[int] = options.seeds
+    asked, validation, few = draw.table(options.split), draw.table("validation"), draw.table(f"train-{draw.shots}")
     texts, known = asked["text"], np.array(validation["label"])
     answers: dict[str, Labels] = {}
     with showing() as listener:
-        works = {seed: workspace(draw, seed, epochs) for seed in seeds}
-        teacher = run(works[seeds[0]], works[seeds[0]].plan, "resolve/source", listener)
-        answers["teacher"] = np.stack([predict(teacher, texts)] * len(seeds))
-        answers["student"] = np.stack([predict(run(work, work.plan, "train/soft", listener), texts) for work in works.values()])
+        works = {seed: workspace(draw, seed, options.epochs) for seed in seeds}
+        first = works[seeds[0]]
+        teacher = run(first, first.plan, "resolve/source", listener)
+        students = [run(work, work.plan, "train/soft", listener) for work in works.values()]
+        answers["student"] = np.stack([predict(student, texts) for student in students])
 
         def taught(other: str, config: Mapping[str, Any], seed: int) -> Path:
-            return on_hard_labels(draw, other, config, seed, epochs, listener)
+            return on_hard_labels(draw, other, config, seed, options.epochs, listener)
 
         scored: list[tuple[float, Mapping[str, Any]]] = []
-        for config in HARD[:configurations]:
+        for config in HARD[: options.configurations]:
             found = predict(taught(f"train-{draw.shots}", config, seeds[0]), validation["text"])
             scored.append((float((found == known).mean()), config))
+            listener.note(f"hard labels, {config}: {scored[-1][0]:.4f} of the validation rows right")
         chosen = max(scored, key=lambda pair: pair[0])
         hard = [predict(taught(f"train-{draw.shots}", chosen[1], seed), texts) for seed in seeds]
         answers["hard labels alone"] = np.stack(hard)
-        pseudo = pseudo_labelled(draw, teacher)
+        labels = load(teacher).signature.labels
+        pseudo = pseudo_labelled(draw, labels, run(first, first.plan, "train/teacher-outputs", listener))
         answers["hard pseudo-labels"] = np.stack([predict(taught(pseudo, {}, seed), texts) for seed in seeds])
-    once = {"TF-IDF + LinearSVC": linear_svc(few["text"], few["label"], texts)}
+    said = ask_teacher(teacher, texts, "asking the teacher")
+    ceiling = agreement_ceiling(ask_teacher(teacher, few["text"], "asking the teacher"), few["label"], said)
     guessed = draw.table(pseudo)
-    once["bag of words, pseudo-labels"] = bag_of_words(guessed["text"], guessed["label"], texts)
+    once = {
+        "teacher": said.labels,
+        "TF-IDF + LinearSVC": linear_svc(few["text"], few["label"], texts),
+        "bag of words, pseudo-labels": bag_of_words(guessed["text"], guessed["label"], texts),
+    }
     answers |= {name: np.stack([np.array(found)] * len(seeds)) for name, found in once.items()}
-    ceiling = agreement_ceiling(teacher, few["text"], few["label"], texts)
     return {"truth": np.array(asked["label"]), "answers": answers, "ceiling": ceiling, "chosen": chosen, "scored": scored}
-
-
-def interval(draws: Sequence[npt.NDArray[np.float64]], others: Sequence[npt.NDArray[np.float64]] | None = None) -> Interval:
-    """Bootstrap the mean, or the ratio of two means, over items and seeds together, the folds pooled.
-
-    Args:
-        draws: for each fold float64 [seeds, items], 1 where right.
-        others: the same of the other side: items and seeds are paired.
-    """
-    rng = np.random.default_rng(20261122)
-
-    def mean(seeds: list[Any], items: list[Any], side: Sequence[npt.NDArray[np.float64]]) -> float:
-        return float(np.concatenate([each[s][:, i].mean(0) for each, s, i in zip(side, seeds, items, strict=True)]).mean())
-
-    def figure(seeds: list[Any], items: list[Any]) -> float:
-        mine = mean(seeds, items, draws)
-        return mine if others is None else mine / max(1e-9, mean(seeds, items, others))
-
-    everything = [np.arange(each.shape[0]) for each in draws], [np.arange(each.shape[1]) for each in draws]
-    values = []
-    for _ in range(ROUNDS):
-        seeds = [rng.integers(0, each.shape[0], each.shape[0]) for each in draws]
-        values.append(figure(seeds, [rng.integers(0, each.shape[1], each.shape[1]) for each in draws]))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(figure(*everything), float(low), float(high), sum(each.shape[1] for each in draws))
-
-
-def summary(shots: int, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give the rows and ratios of one number of labels a class, the folds pooled."""
-    from sklearn.metrics import f1_score
-
-    right = {
-        name: [(fold["answers"][name] == fold["truth"]).astype(np.float64) for fold in found] for name in found[0]["answers"]
-    }
-    rows = {}
-    for name, draws in right.items():
-        same = [(fold["answers"][name] == fold["answers"]["teacher"]).mean() for fold in found]
-        f1 = [f1_score(fold["truth"], answers, average="macro") for fold in found for answers in fold["answers"][name]]
-        rows[name] = {**asdict(interval(draws)), "macroF1": float(np.mean(f1)), "agreement": float(np.mean(same))}
-    ratios = {
-        f"few_vs_tfidf@{shots}": interval(right["student"], right["TF-IDF + LinearSVC"]),
-        f"few_vs_hard@{shots}": interval(right["student"], right["hard labels alone"]),
-        f"few_vs_pseudo@{shots}": interval(right["student"], right["hard pseudo-labels"]),
-        f"teacher_vs_tfidf@{shots}": interval(right["teacher"], right["TF-IDF + LinearSVC"]),
-        f"student_vs_teacher@{shots}": interval(right["student"], right["teacher"]),
-    }
-    ceiling = float(np.mean([fold["ceiling"] for fold in found]))
-    return {"rows": rows, "ratios": ratios, "ceiling": ceiling, "hard": [fold["scored"] for fold in found]}
 
 
 def main() -> int:
@@ -242,8 +221,9 @@ def main() -> int:
     parser.add_argument("--folds", type=int, nargs="+", default=[0], choices=range(5), help="which fifths are tested (0)")
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10], choices=(5, 10), help="labels a class (5 10)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="of the student's training (7)")
-    parser.add_argument("--rows", type=int, default=6000, help="training texts that are read, the few labelled ones first (6000)")
-    parser.add_argument("--epochs", type=int, default=4, help="over those rows (4)")
+    rows, epochs = chosen_training()
+    parser.add_argument("--rows", type=int, default=rows, help=f"training texts that are read, the few labelled first ({rows})")
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"over those rows ({epochs})")
     parser.add_argument("--configurations", type=int, default=len(HARD), help="of the control on hard labels, 8 at most (8)")
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--name", default="few", help="of the result file")
@@ -254,7 +234,7 @@ def main() -> int:
         found = []
         for fold in options.folds:
             draw = prepare(fold, shots, options.rows)
-            found.append(measure(draw, options.split, options.seeds, options.epochs, options.configurations))
+            found.append(measure(draw, options))
         made = summary(shots, found)
         ratios |= made.pop("ratios")
         figures[str(shots)] = made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from stillhouse.passes.distill.rows import encode_texts
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.artifact import load
 
-__all__ = ["agreement_ceiling", "bag_of_words"]
+__all__ = ["Said", "agreement_ceiling", "ask_teacher", "bag_of_words"]
 
 DRAWS, SHARE, STRENGTH = 5, 0.9, 10.0
 
@@ -36,33 +37,40 @@ def bag_of_words(texts: Sequence[str], labels: Sequence[str], asked: Sequence[st
     return [str(label) for label in model.predict(list(asked))]
 
 
-def pooled_states(teacher: Path, texts: list[str]) -> npt.NDArray[np.float32]:
-    """Give what the head of a pooled classifier reads: float32 [texts, width]."""
+@dataclass(frozen=True)
+class Said:
+    """What a pooled classifier says of texts: `states` float32 [texts, width], which its head reads, and `labels` [texts]."""
+
+    states: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.str_]
+
+
+def ask_teacher(teacher: Path, texts: list[str], message: str) -> Said:
+    """Ask the imported teacher; its encoder, which is the work, reads every text once."""
     network = load(teacher)
-    network.projection = None
-    states: torch.Tensor = outputs_of(network, encode_texts(texts, teacher, network.signature, None), SilentProgress(), "reading")
-    found: npt.NDArray[np.float32] = states.numpy()
-    return found
+    head, network.projection = network.projection, None
+    assert head is not None, "the teacher of this example is a pooled classifier"
+    states = outputs_of(network, encode_texts(texts, teacher, network.signature, None), SilentProgress(), message)
+    with torch.inference_mode():
+        best = head(states).argmax(1).numpy()
+    return Said(states.numpy(), np.array(network.signature.labels)[best])
 
 
-def agreement_ceiling(teacher: Path, texts: list[str], labels: Sequence[str], asked: list[str]) -> float:
+def agreement_ceiling(few: Said, labels: Sequence[str], asked: Said) -> float:
     """How often the teacher's own head, refitted on 90 % of its labels, says what it says: the mean of five draws.
 
     Args:
-        teacher: the imported teacher's folder.
-        texts: the few labelled texts.
+        few: the labelled texts.
         labels: their labels.
         asked: the texts on which both are compared.
     """
     from sklearn.linear_model import LogisticRegression
 
-    states, others = pooled_states(teacher, texts), pooled_states(teacher, asked)
     truth = np.array(labels)
-    whole = LogisticRegression(C=STRENGTH, max_iter=3000).fit(states, truth).predict(others)
     rng = np.random.default_rng(20261122)
     shares = []
     for _ in range(DRAWS):
         kept = rng.permutation(len(truth))[: round(SHARE * len(truth))]
-        again = LogisticRegression(C=STRENGTH, max_iter=3000).fit(states[kept], truth[kept]).predict(others)
-        shares.append(float((again == whole).mean()))
+        again = LogisticRegression(C=STRENGTH, max_iter=3000).fit(few.states[kept], truth[kept]).predict(asked.states)
+        shares.append(float((again == asked.labels).mean()))
     return float(np.mean(shares))

@@ -5,7 +5,8 @@ The teacher is all-MiniLM-L6-v2 as it is: masked mean over its last states, unit
 fitted on 5 or 10 labels a class. Written as a Hugging Face folder in the Sentence Transformers layout whose weights also
 hold the head, `classifier.weight` [labels, 384] and `classifier.bias` [labels]; `config.json` has the order of the labels.
 
-The student's texts are the few labelled ones and all the unlabelled: one file, `label` is null where nobody knows it.
+The student's texts are the few labelled ones, then the unlabelled of the library, then those of installed packages: one
+file, `label` is null where nobody knows it. A resource that reads the first `maxRows` gets what is most like the task.
 
 Example:
     python examples/docstring-topics-few/make_teacher.py --shots 10
@@ -140,9 +141,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_teacher(options.out, weight, bias, classes)
         logits = embeddings[len(few["text"]) :] @ weight.T + bias
         right = sum(classes[row] == label for row, label in zip(logits.argmax(1), validation["label"], strict=True))
-        # The few labelled texts come first: `maxRows` of the resource then never drops them.
-        texts = [*few["text"], *unlabelled["text"]]
-        labels = [*few["label"], *([None] * len(unlabelled["text"]))]
+        # The few labelled texts come first: `maxRows` of the resource then never drops them. The library's are few beside the
+        # packages' and the nearest to what is asked, so they come next. Training draws its own order.
+        rows = list(zip(unlabelled["text"], unlabelled["source"], strict=True))
+        rest = [text for where in ("library", "installed") for text, source in rows if source == where]
+        texts = [*few["text"], *rest]
+        labels = [*few["label"], *([None] * len(rest))]
         write(options.data / "training", {"training": {"text": texts, "label": labels}}, {"shots": options.shots}, {})
     print(f"teacher: {right / len(logits):.3f} of {len(logits)} validation texts right; written to {options.out}")
     print(f"the student's texts: {len(few['text'])} with a label, {len(unlabelled['text'])} without")
