@@ -5,7 +5,7 @@ The task: given a docstring's summary, find its body. Files (Parquet):
 
 | file | columns | where from |
 |---|---|---|
-| `unlabelled` | `text` | summaries and bodies; nothing that is, or nearly is, in one of the four files below |
+| `unlabelled` | `text`, `group` | summaries and bodies (one group: of one docstring); nothing that is, or nearly is, in one of the four below |
 | `validation` | `query`, `document`, `name`, `package` | standard library and installed packages |
 | `gate` | the same | the standard library alone: the same on every machine with this Python version |
 | `threshold` | the same | standard library and installed packages |
@@ -34,9 +34,9 @@ from _shared.packages import installed_files, installed_versions, python_version
 from _shared.pairs import LIMIT, Pair, columns, pairs_of, unalike, unlike_held_out
 from _shared.progress import Progress
 from _shared.splits import deal, in_hash_order
-from _shared.text import normalise, shorten, split_summary, usable
+from _shared.text import normalise, remove_phrase, shorten, split_summary, usable
 
-VERSION = 1
+VERSION = 2
 SEED = 20261122
 LIBRARY_SHARES = {"gate": 0.4, "validation": 0.15, "threshold": 0.1, "test": 0.35}
 INSTALLED_ROWS = {"test": 5_000, "validation": 1_000, "threshold": 250}
@@ -67,22 +67,49 @@ def held_out_pairs(library: Sequence[Pair], installed: Sequence[Pair], progress:
     return splits
 
 
-def unlabelled_texts(
+def training_rows(
     docstrings: Sequence[Docstring], splits: dict[str, list[Pair]], limit: int | None, progress: Progress
-) -> list[str]:
-    """Summaries and bodies, without repeats, without anything like a held-out text, in hash order."""
-    texts = {shorten(text, LIMIT) for docstring in docstrings for text in split_summary(docstring.text)}
-    distinct = {text.lower(): text for text in sorted(texts) if usable(text, LEAST_TEXT)}
-    ordered = in_hash_order(distinct.values(), str, SEED)
-    progress.step(f"{len(ordered)} distinct texts")
+) -> dict[str, list[Any]]:
+    """Summaries and bodies in hash order, without repeats, without anything like a held-out text.
+
+    Returns:
+        Columns `text` and `group`: a summary and its body have one number; null where the other half is not there.
+    """
+    units = in_hash_order(_units(docstrings), "\n".join, SEED)
+    progress.step(f"{sum(map(len, units))} distinct texts")
     held_out = [text for pairs in splits.values() for pair in pairs for text in (pair.query, pair.document)]
-    if limit is None:
-        return unlike_held_out(ordered, held_out, progress)
-    kept: list[str] = []
-    while len(kept) < limit and ordered:  # a subset needs no more comparisons than it has rows
-        part, ordered = ordered[: limit - len(kept) + 500], ordered[limit - len(kept) + 500 :]
-        kept += unlike_held_out(part, held_out, progress)
-    return kept[:limit]
+    texts: list[str] = []
+    groups: list[int | None] = []
+    at_once = len(units) if limit is None else limit  # a subset needs no more comparisons than it has rows
+    while units and (limit is None or len(texts) < limit):
+        part, units = units[:at_once], units[at_once:]
+        left = set(unlike_held_out([text for unit in part for text in unit], held_out, progress))
+        for unit in part:
+            kept = [text for text in unit if text in left]
+            groups += [len(texts) if len(kept) > 1 else None] * len(kept)
+            texts += kept
+    return {"text": texts[:limit], "group": groups[:limit]}
+
+
+def _units(docstrings: Sequence[Docstring]) -> list[tuple[str, ...]]:
+    """Pairs of summary and body, and what has no other half; no text twice, whatever its case."""
+    seen: set[str] = set()
+    units: list[tuple[str, ...]] = []
+
+    def take(*texts: str) -> None:
+        new = [text for text in texts if usable(text, LEAST_TEXT) and text.lower() not in seen]
+        seen.update(text.lower() for text in new)
+        if new:
+            units.append(tuple(new))
+
+    for pair in pairs_of(docstrings):
+        take(pair.query, pair.document)
+    for docstring in docstrings:
+        summary, body = split_summary(docstring.text)
+        summary = shorten(summary, LIMIT)
+        take(summary)
+        take(shorten(remove_phrase(body, summary), LIMIT))
+    return units
 
 
 def corpus(docstrings: Sequence[Docstring]) -> Columns:
@@ -113,8 +140,9 @@ def build(folder: Path, limit: int | None, processes: int, progress: Progress) -
     names = {docstring.name for docstring in library}
     splits = held_out_pairs([p for p in pairs if p.name in names], [p for p in pairs if p.name not in names], progress)
     progress.step("held out: " + ", ".join(f"{name} {len(part)}" for name, part in splits.items()))
-    texts = unlabelled_texts([*library, *installed], splits, limit, progress)
-    tables: dict[str, Columns] = {"unlabelled": {"text": texts}}
+    training = training_rows([*library, *installed], splits, limit, progress)
+    texts = training["text"]
+    tables: dict[str, Columns] = {"unlabelled": training}
     tables |= {name: columns(part) for name, part in sorted(splits.items())}
     tables["corpus"] = corpus([*library, *compiled_docstrings()])
     progress.step(f"{len(texts)} unlabelled texts; counting tokens")

@@ -22,8 +22,11 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.errors import DataError, GateFailed, GateInconclusive, ServerError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context
+from stillhouse.passes.evaluate.candidate import Candidate, serving
 from stillhouse.passes.evaluate.gate import Gate, GateConfig, GateFacts
 from stillhouse.passes.sources.dataset import Description
+from stillhouse.settings import load_settings
+from stillhouse.triton.placement import place
 
 ROWS = 60
 SAME, OTHER = 0, 1
@@ -206,9 +209,11 @@ def test_a_classifier_is_held_against_labels(tmp_path: Path) -> None:
 
 def test_a_response_cache_does_not_answer_for_the_model(tmp_path: Path) -> None:
     """The load repeats the gate's rows; with the cache, all but the first round would come from memory."""
-    serve = {**config("int8").serve, "responseCache": True}
-    run(tmp_path, config("int8", serve=serve), inputs(tmp_path, SAME))
-    text = (tmp_path / "run" / "scratch" / "int8" / "repository" / "candidate" / "config.pbtxt").read_text()
+    settings = config("int8", serve={**config("int8").serve, "responseCache": True}).model_dump()
+    candidate = Candidate("int8", inputs(tmp_path, SAME)["candidate-0"])
+    with serving(candidate, settings, place(settings["serve"]["cpus"]), tmp_path / "scratch", load_settings().cache):
+        text = (tmp_path / "scratch" / "repository" / "candidate" / "config.pbtxt").read_text()
+    assert 'name: "candidate"' in text
     assert "response_cache" not in text
 
 

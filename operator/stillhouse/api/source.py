@@ -123,7 +123,7 @@ class ModelSource(ApiModel):
 
 
 class Columns(ApiModel):
-    """Which column plays which role; roles that are left out are looked for under their own name."""
+    """Which column plays which role; roles that are left out are looked for under their own name, but for `group`."""
 
     text: Column | None = None
     """The input text."""
@@ -137,6 +137,8 @@ class Columns(ApiModel):
     """The document that answers the query."""
     name: Column | None = None
     """A name to show for the row, for example in search results."""
+    group: Column | None = None
+    """What joins rows that say the same, such as a summary and its text: equal values; null stands alone. Counts only where named."""
 
 
 class DataSource(ApiModel):

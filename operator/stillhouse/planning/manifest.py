@@ -36,7 +36,7 @@ PASSES: dict[str, PassEntry] = {
     entry.name: entry
     for entry in (
         PassEntry("import-model", 1, "stillhouse.passes.sources.model:ImportModel", "torch-model"),
-        PassEntry("import-data", 2, "stillhouse.passes.sources.data:ImportData", "dataset", needs=("datasets",)),
+        PassEntry("import-data", 3, "stillhouse.passes.sources.data:ImportData", "dataset", needs=("datasets",)),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
         PassEntry("student", 2, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry("distill", 2, "stillhouse.passes.distill.train:Distill", "torch-model", needs=(*_TORCH, "accelerate")),

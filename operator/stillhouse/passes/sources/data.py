@@ -23,8 +23,8 @@ from stillhouse.passes.sources.pinned import refuse_changed
 
 __all__ = ["DataFacts", "ImportData", "ImportDataConfig"]
 
-Role = Literal["text", "label", "image", "query", "document", "name"]
-_ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name")
+Role = Literal["text", "label", "image", "query", "document", "name", "group"]
+_ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group")
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
 _BATCH = 4096
 _HISTOGRAM = 50
@@ -33,7 +33,7 @@ _HISTOGRAM = 50
 class ImportDataConfig(PassConfig):
     """Configuration of `import-data`.
 
-    `columns`: role → column; roles left out are looked for under their own name. `max_rows`: take only the first ones.
+    `columns`: role → column; roles left out are looked for under their own name, but for `group`. `max_rows`: take only the first ones.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -47,7 +47,8 @@ class ImportDataConfig(PassConfig):
 class DataFacts:
     """What the data is.
 
-    `classes` label → rows (the 50 largest), `unlabelled` rows whose label is null (kept as ""), `duplicates` rows whose
+    `classes` label → rows (the 50 largest), `unlabelled` rows whose label is null (kept as ""), `grouped` rows that share
+    their group with another, `duplicates` rows whose
     text (or query) occurred before after normalisation,
     `text_length` quantiles of the text's (or query's) characters at 0, 5, 25, 50, 75, 95 and 100 %, `content` digest of
     the rows in their order.
@@ -58,6 +59,7 @@ class DataFacts:
     classes: dict[str, int]
     class_count: int
     unlabelled: int
+    grouped: int
     duplicates: int
     text_length: dict[str, int]
     image_shape: tuple[int, ...]
@@ -69,7 +71,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
     """A data file, or a folder of files of one format → `dataset`."""
 
     name = "import-data"
-    version = 2
+    version = 3
     kind = "dataset"
     config_type = ImportDataConfig
 
@@ -101,6 +103,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
             classes=dict(sorted(content.labels.most_common(_HISTOGRAM), key=lambda item: (-item[1], item[0]))),
             class_count=len(content.labels),
             unlabelled=content.unlabelled,
+            grouped=sum(rows for rows in content.groups.values() if rows > 1),
             duplicates=content.duplicates,
             text_length=_quantiles(content.lengths),
             image_shape=content.images.shape,
@@ -115,6 +118,7 @@ class _Content:
 
     columns: tuple[Role, ...]
     labels: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
     unlabelled: int = 0
     lengths: list[int] = field(default_factory=list)
     duplicates: int = 0
@@ -135,9 +139,12 @@ class _Content:
             return list(images)
         if role == "label":
             # Few labels and much text is a task of its own: null says that nobody knows, and only null does.
-            texts = ["" if value is None else _label(value, row, column) for row, value in enumerate(values, first_row)]
+            texts = ["" if value is None else _label(value, row, column, role) for row, value in enumerate(values, first_row)]
             self.labels.update(text for text in texts if text)
             self.unlabelled += sum(not text for text in texts)
+        elif role == "group":
+            texts = ["" if value is None else _label(value, row, column, role) for row, value in enumerate(values, first_row)]
+            self.groups.update(text for text in texts if text)
         else:
             texts = [_text(value, row, column, role) for row, value in enumerate(values, first_row)]
             if role == ("text" if "text" in self.columns else "query"):
@@ -152,7 +159,15 @@ class _Content:
             DataError: there is a column of labels, but nothing in it, or one class only.
         """
         if self.unlabelled and not self.labels:
-            _label(None, 1, "label")
+            _label(None, 1, "label", "label")
+        if "group" in self.columns and max(self.groups.values(), default=0) < 2:
+            raise DataError(
+                "no two rows are of one group",
+                field="columns.group",
+                found=f"{len(self.groups)} groups of one row each" if self.groups else "null in every row",
+                allowed="the same value in the rows that say the same, null in rows that stand alone",
+                fix="name the column that joins rows, for example a summary and its text",
+            )
         if "label" in self.columns and len(self.labels) < 2:
             raise DataError(
                 "all rows have the same label",
@@ -260,7 +275,8 @@ def _choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
                 allowed=", ".join(there[:20]) or "no columns at all",
                 fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {there[0] if there else 'COLUMN'}}}",
             )
-    chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or role in there}
+    # Many tables have a column "group" that means something else: this role counts only where it is named.
+    chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or (role in there and role != "group")}
     if not chosen:
         raise DataError(
             "no column has a role",
@@ -287,7 +303,7 @@ def _text(value: Any, row: int, column: str, role: Role) -> str:
     )
 
 
-def _label(value: Any, row: int, column: str) -> str:
+def _label(value: Any, row: int, column: str, role: Role) -> str:
     if isinstance(value, str) and value.strip() == value and value:
         return value
     if isinstance(value, int):
@@ -297,7 +313,7 @@ def _label(value: Any, row: int, column: str) -> str:
     else:
         shown = "nothing" if _missing(value) or value == "" else repr(value)
     raise DataError(
-        f"row {row} has no usable label",
+        f"row {row} has no usable {role}",
         field=f"column {column}",
         found=f"{shown} in row {row}"[:200],
         allowed="a name without white space around it, or a whole number",
