@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ def content_digest(data: Any) -> str:
     return _PREFIX + content_hash(data)
 
 
-def hash_file(path: Path, *, sync: bool = False) -> tuple[int, str]:
+def hash_file(path: Path, *, sync: bool = False, report: Callable[[int], None] | None = None) -> tuple[int, str]:
     """Return (bytes, SHA-256 in hex) of a file; with `sync` its data is on disk afterwards.
+
+    `report` is told the bytes read so far, after every block: one file may be gigabytes.
 
     Raises:
         OSError: it cannot be read.
@@ -48,6 +51,8 @@ def hash_file(path: Path, *, sync: bool = False) -> tuple[int, str]:
         while block := stream.read(_BLOCK):
             digest.update(block)
             size += len(block)
+            if report is not None:
+                report(size)
         if sync:
             os.fsync(stream.fileno())
     return size, digest.hexdigest()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import DataError
-from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress, SilentProgress
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.runner import Machine, Runner
 from stillhouse.planning.manifest import PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step, StepDraft, seal
@@ -153,19 +154,37 @@ def chain(*, trouble: str = "", flag: str = "", at: str = "b", **config: Any) ->
     )
 
 
+class Heard:
+    """A progress that remembers (message, done, total) of every update."""
+
+    def __init__(self, updates: list[tuple[str, float, float | None]]) -> None:
+        self.updates = updates
+
+    def update(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
+        self.updates.append((message, done, total))
+
+    def note(self, message: str) -> None:
+        """Do nothing."""
+
+
 class Events:
-    """A listener that remembers in order what it was told."""
+    """A listener that remembers in order what it was told; `updates` are those of steps and of what lies beside them."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, ...]] = []
+        self.updates: list[tuple[str, float, float | None]] = []
 
     def started(self, step: Step, position: int, total: int) -> Progress:
         self.seen.append(("started", step.id, f"{position}/{total}"))
-        return SilentProgress()
+        return Heard(self.updates)
 
     def finished(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
         assert receipt.key == step.key
         self.seen.append(("cached" if cached else "finished", step.id))
+
+    @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[Progress]:
+        yield Heard(self.updates)
 
     def note(self, message: str) -> None:
         self.seen.append(("note", message))

@@ -44,6 +44,9 @@ class Listener(Protocol):
     def finished(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
         """Take note that a step has its receipt."""
 
+    def busy(self, what: str) -> contextlib.AbstractContextManager[Progress]:
+        """Take note that something beside the steps goes on within the block; yield the progress that it reports to."""
+
     def note(self, message: str) -> None:
         """Pass on something that the user should know."""
 
@@ -112,7 +115,8 @@ class Runner:
 
     def todo(self, plan: Plan) -> list[Step]:
         """Return the steps that must run, parents first: what the targets lack, and what that needs in turn."""
-        return list(plan.missing(lambda step: self.done(step) is not None))
+        with self._listener.busy("what is stored") as progress:
+            return list(plan.missing(lambda step: self._store.done(step.key, report=_checking(step, progress)) is not None))
 
     def run(self, plan: Plan) -> dict[str, Receipt]:
         """Run what is missing and return the receipts by step id (of the steps that have one).
@@ -152,8 +156,10 @@ class Runner:
         def waiting(holder: str) -> None:
             self._listener.note(f"{step.id}: another process (pid {holder or 'unknown'}) is at this step; waiting for it")
 
-        with self._store.step(step.key, on_wait=waiting):
-            receipt = self._mended(step)
+        with contextlib.ExitStack() as held:
+            with self._listener.busy(step.id) as aside:  # another process's step, or its result, may take long
+                held.enter_context(self._store.step(step.key, on_wait=waiting))
+                receipt = self._mended(step, aside)
             if receipt is None:
                 progress = self._listener.started(step, position, total)
                 receipt = self._make(plan, step, progress)
@@ -161,12 +167,12 @@ class Runner:
             else:
                 self._listener.finished(step, receipt, cached=True)
 
-    def _mended(self, step: Step) -> Receipt | None:
+    def _mended(self, step: Step, progress: Progress) -> Receipt | None:
         """Return the receipt of a finished step; drop a damaged result. Only under the step's lock: nobody else mends it."""
         receipt = self._store.receipt(step.key)
         if receipt is None:
             return None
-        problem = self._store.objects.check(receipt.artifact)
+        problem = self._store.objects.check(receipt.artifact, report=_checking(step, progress))
         if not problem:
             return receipt
         self._listener.note(f"{step.id}: the stored result is damaged ({problem}); it is built again")
@@ -194,7 +200,9 @@ class Runner:
             with earlier(scratch, self._store.tmp) as before:
                 facts = json.loads(canonical_json(dataclasses.asdict(work.run(config, inputs, context))))
                 kind = work.kind_of(out)
-                digest, size = self._store.objects.put(out, kind)
+                digest, size = self._store.objects.put(
+                    out, kind, lambda done, total: progress.update(done, total, "bytes", "storing the result")
+                )
         except StillhouseError:
             raise
         except Exception as error:
@@ -232,3 +240,8 @@ class Runner:
             return work.config_type.model_validate(step.config)
         except ValidationError as error:
             raise StepFailed(step) from error
+
+
+def _checking(step: Step, progress: Progress) -> Callable[[int, int], None]:
+    """Return what is told how much of a step's stored result has been read again."""
+    return lambda done, total: progress.update(done, total, "bytes", f"checking {step.id}")

@@ -400,3 +400,15 @@ def test_a_lost_interrupt_stops_the_run_after_the_step(tmp_path: Path) -> None:
         runner.run(plan)
     assert [step for step in ALL if store.receipt(plan.step(step).key)] == ["train/a", "train/b"]
     assert list(run(tmp_path, plan)) == ALL
+
+
+def test_reading_what_is_stored_and_storing_are_told(tmp_path: Path) -> None:
+    events, plan = Events(), chain()
+    run(tmp_path, plan, events)
+    assert {message for message, _, _ in events.updates} >= {"storing the result"}
+    assert not any(message.startswith("checking") for message, _, _ in events.updates), "this process wrote it"
+    again = Events()
+    run(tmp_path, plan, again)
+    assert {message for message, _, _ in again.updates} == {"checking train/c", "checking train/d"}
+    last = {message: done == total for message, done, total in again.updates}
+    assert all(last.values())

@@ -111,7 +111,7 @@ def test_folder_without_anything_usable_says_what_is_there(tmp_path: Path) -> No
 def test_unchanged_files_are_not_read_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
     real = digest_module.hash_file
-    monkeypatch.setattr(digest_module, "hash_file", lambda path: (reads.append(path), real(path))[1])
+    monkeypatch.setattr(digest_module, "hash_file", lambda path, **_: (reads.append(path), real(path))[1])
     cache = tmp_path / "cache"
     first = digest_of(model, DigestCache(cache))
     assert len(reads) == 2
@@ -136,3 +136,18 @@ def test_every_source_error_is_the_users(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         resolve("file://./nothing", base=tmp_path, bindings={})
     assert caught.value.exit_code == 2
+
+
+def test_a_large_file_tells_how_much_of_it_was_read(model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors").write_bytes(bytes(5 << 20))
+    told: list[tuple[int, int]] = []
+    cache = tmp_path / "cache"
+    digest_of(model, DigestCache(cache), lambda done, total: told.append((done, total)))
+    total = (5 << 20) + 2
+    assert {every for _, every in told} == {total}
+    assert told[-1][0] == total
+    assert len({done for done, _ in told}) >= 5, "several times within one file"
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    told.clear()
+    digest_of(model, DigestCache(cache), lambda done, total: told.append((done, total)))
+    assert len(told) == 2, "what is remembered is not read"

@@ -255,3 +255,15 @@ def test_contents_are_on_disk_before_they_have_a_name(store: LocalStore, monkeyp
     for path in [folder, *folder.rglob("*")]:
         assert ("fsync", path.stat().st_ino) in events[:named], path
     assert ("fsync", store.objects.root.stat().st_ino) in events[named:]
+
+
+def test_reading_and_storing_tell_how_far_they_are(store: LocalStore) -> None:
+    total = (3 << 20) + 7
+    folder = store.objects.new_dir()
+    (folder / "a").write_bytes(bytes(7))
+    (folder / "b").write_bytes(bytes(3 << 20))
+    stored: list[tuple[int, int]] = []
+    digest, _ = store.objects.put(folder, "dataset", lambda done, every: stored.append((done, every)))
+    read: list[tuple[int, int]] = []
+    assert store.objects.check(digest, full=True, report=lambda done, every: read.append((done, every))) == ""
+    assert stored == read == [(7, total), *((7 + (blocks << 20), total) for blocks in (1, 2, 3))]

@@ -38,8 +38,8 @@ class DigestCache:
                 data = json.loads(self._path.read_bytes())
                 self._known = data if isinstance(data, dict) else {}
 
-    def sha256(self, path: Path) -> tuple[int, str]:
-        """Return (size, hex digest) of a file.
+    def sha256(self, path: Path, report: Callable[[int], None] | None = None) -> tuple[int, str]:
+        """Return (size, hex digest) of a file; `report` is told the bytes read so far, where they have to be read.
 
         Raises:
             OSError: it cannot be read.
@@ -51,7 +51,7 @@ class DigestCache:
         known = self._known.get(key)
         if isinstance(known, list) and known[:3] == stamp and len(known) == 4 and isinstance(known[3], str):
             return before.st_size, known[3]
-        digest = hash_file(real)[1]
+        digest = hash_file(real, report=report)[1]
         after = real.stat()
         # A file written to while it was read is not remembered: its time stamp may not change again.
         if [after.st_size, after.st_mtime_ns, after.st_ino] == stamp:
@@ -86,12 +86,16 @@ def digest_of(path: Path, cache: DigestCache | None = None, report: Callable[[in
     total = sum(file.stat().st_size for file in files.values())
     rows: list[list[Any]] = []
     done = 0
+
+    def reading(size: int) -> None:
+        if report is not None:
+            report(done + size, total)
+
     for name, file in files.items():
-        size, digest = cache.sha256(file)
+        size, digest = cache.sha256(file, reading)
         rows.append([name, size, digest])
         done += size
-        if report is not None:
-            report(done, total)
+        reading(0)
     cache.save()
     return listing_digest({name: (size, digest) for name, size, digest in rows})
 

@@ -40,16 +40,18 @@ class LocalStore:
         receipt = Receipt.from_json(read_json(self.receipt_path(key)))
         return receipt if receipt is not None and receipt.key == key else None
 
-    def done(self, key: str, *, contents: bool = True) -> Receipt | None:
+    def done(self, key: str, *, contents: bool = True, report: Callable[[int, int], None] | None = None) -> Receipt | None:
         """Return the receipt of a step whose object is whole; None when it must run (again). Changes nothing.
 
-        Without `contents` names and sizes decide: a store of gigabytes is not read to say what a plan would do.
+        Without `contents` names and sizes decide: a store of gigabytes is not read to say what a plan would do. `report`
+        is told bytes read and bytes in all.
         """
         receipt = self.receipt(key)
         if receipt is None:
             return None
-        whole = self.objects.check if contents else self.objects.look
-        return None if whole(receipt.artifact) else receipt
+        objects = self.objects
+        problem = objects.check(receipt.artifact, report=report) if contents else objects.look(receipt.artifact)
+        return None if problem else receipt
 
     def finish(self, receipt: Receipt) -> None:
         """Write a receipt. Its object must be in the store already: the receipt is what makes it count."""

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,26 @@ class ObjectStore:
             make_dirs(self.tmp)
             return Path(tempfile.mkdtemp(dir=self.tmp, prefix="out-"))
 
-    def put(self, folder: Path, kind: str) -> tuple[str, int]:
+    def put(self, folder: Path, kind: str, report: Callable[[int, int], None] | None = None) -> tuple[str, int]:
         """Move a filled directory into the store; return (digest, bytes). `folder` is gone afterwards.
+
+        `report` is told bytes hashed and made durable, and bytes in all.
 
         Raises:
             StoreError: the disk is full, or a pass left something that is not a plain file.
         """
         with disk_errors(self.root):
             files: list[list[Any]] = []
-            for path in sorted(folder.rglob("*")):
+            paths = sorted(folder.rglob("*"))
+            track = _Track(report, sum(path.lstat().st_size for path in paths if not path.is_dir()))
+            for path in paths:
                 if path.is_symlink() or not (path.is_file() or path.is_dir()):
                     raise StoreError("an artifact holds plain files only", field=str(path.relative_to(folder)))
                 if path == folder / MANIFEST:
                     raise StoreError(f"{MANIFEST} is the store's own file", field=MANIFEST)
                 if path.is_file():
-                    length, sha = hash_file(path, sync=True)
+                    length, sha = hash_file(path, sync=True, report=track.reading)
+                    track.ended(length)
                     files.append([path.relative_to(folder).as_posix(), sha, length])
             name = digest_of(kind, files)
             size = sum(int(entry[2]) for entry in files)
@@ -96,20 +102,23 @@ class ObjectStore:
         """Return what is wrong with an object as far as names and sizes tell, or "": no content is read."""
         return self._listing(digest)[1]
 
-    def check(self, digest: str, *, full: bool = False) -> str:
+    def check(self, digest: str, *, full: bool = False, report: Callable[[int, int], None] | None = None) -> str:
         """Return what is wrong with an object, or "" when it is whole.
 
-        Names and sizes are compared always, contents on the first use in this process or with `full`.
+        Names and sizes are compared always, contents on the first use in this process or with `full`;
+        `report` is told bytes read and bytes in all where contents are.
         """
         files, problem = self._listing(digest)
         if problem or (digest in self._verified and not full):
             return problem
-        for name, sha, _ in files:
+        track = _Track(report, sum(size for _, _, size in files))
+        for name, sha, size in files:
             try:
-                if hash_file(self.path(digest) / name)[1] != sha:
+                if hash_file(self.path(digest) / name, report=track.reading)[1] != sha:
                     return f"{name} does not match its digest"
             except OSError as error:
                 return f"{name}: {error.strerror}"
+            track.ended(size)
         self._verified.add(digest)
         return ""
 
@@ -176,6 +185,24 @@ class ObjectStore:
             return sum(int(entry[2]) for entry in manifest["files"]) if manifest else 0
         except (KeyError, TypeError, ValueError, IndexError):
             return 0
+
+
+class _Track:
+    """Bytes of the files before the one that is read, so that several files count as one."""
+
+    def __init__(self, report: Callable[[int, int], None] | None, total: int) -> None:
+        self._report = report
+        self._before = 0
+        self._total = total
+
+    def reading(self, size: int) -> None:
+        """Take note of the bytes read so far of the present file."""
+        if self._report is not None:
+            self._report(self._before + size, self._total)
+
+    def ended(self, size: int) -> None:
+        """Take note that a file of this size has been read."""
+        self._before += size
 
 
 def _strange(folder: Path, known: set[str]) -> str:

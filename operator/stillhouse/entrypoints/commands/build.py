@@ -25,14 +25,16 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
       still build examples/docstring-search/distilledmodel.yaml
       still build -o json distilledmodel.yaml | jq -r .digest
     """
-    from stillhouse.entrypoints.local.building import build
+    from stillhouse.entrypoints.local.building import build, holding
     from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.text import cut, interval, size
     from stillhouse.entrypoints.local.workspace import open_file
 
-    work = open_file(file, parse_sources(sources))
-    with showing() as listener, work.store.model(work.name, on_wait=lambda pid: listener.note(f"waiting for process {pid}")):
-        revision = build(work, listener)
+    with showing() as listener:
+        with listener.busy("sources") as progress:
+            work = open_file(file, parse_sources(sources), progress)
+        with holding(work.store, work.name, listener):
+            revision = build(work, listener)
 
     def text() -> None:
         click.echo(f"{work.name}: {revision['digest']} ({revision['precision']}, {size(revision['size'])})")

@@ -33,9 +33,11 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
     if no_sources:
         model = load_file(file)
     else:
+        from stillhouse.entrypoints.local.display import showing
         from stillhouse.entrypoints.local.workspace import open_file
 
-        model = open_file(file, parse_sources(sources)).model
+        with showing() as listener, listener.busy("sources") as progress:
+            model = open_file(file, parse_sources(sources), progress).model
     name, warnings = model.metadata.name, advice(model)
 
     def text() -> None:

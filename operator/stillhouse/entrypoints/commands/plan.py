@@ -25,11 +25,13 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
     Example:
       still plan examples/docstring-search/distilledmodel.yaml
     """
+    from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.planned import describe
     from stillhouse.entrypoints.local.text import duration, size
     from stillhouse.entrypoints.local.workspace import open_file
 
-    work = open_file(file, parse_sources(sources))
+    with showing() as listener, listener.busy("sources") as progress:
+        work = open_file(file, parse_sources(sources), progress)
     data = describe(work)
 
     def text() -> None:

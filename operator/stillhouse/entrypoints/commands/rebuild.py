@@ -23,7 +23,7 @@ def command(name: str, sources: tuple[str, ...]) -> None:
       still rebuild docstring-search
     """
     from stillhouse.clients.store.local import LocalStore
-    from stillhouse.entrypoints.local.building import build
+    from stillhouse.entrypoints.local.building import build, holding
     from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.workspace import open_file
     from stillhouse.errors import UsageError
@@ -39,9 +39,10 @@ def command(name: str, sources: tuple[str, ...]) -> None:
             allowed=", ".join(store.model_names()) or "none yet",
             fix="still up FILE",
         )
-    with showing() as listener, store.model(name, on_wait=lambda pid: listener.note(f"waiting for process {pid}")):
+    with showing() as listener, holding(store, name, listener):
         path, bound = Path(state["file"]), parse_sources(sources)
-        found = open_file(path, bound).name  # a mistake in the file is found before anything counts as old
+        with listener.busy("sources") as progress:
+            found = open_file(path, bound, progress).name  # a mistake in the file is found before anything counts as old
         if found != name:
             raise UsageError(
                 "the file describes another model now",
@@ -51,5 +52,7 @@ def command(name: str, sources: tuple[str, ...]) -> None:
                 fix=f"still up {path}",
             )
         store.write_state(name, {**store.state(name), "rebuild": secrets.token_hex(8)})
-        revision = build(open_file(path, bound), listener)
+        with listener.busy("sources") as progress:
+            work = open_file(path, bound, progress)
+        revision = build(work, listener)
     click.echo(f"{name}: {revision['digest']} ({revision['precision']}); serve it with: still up {state['file']}")

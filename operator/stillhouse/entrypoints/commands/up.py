@@ -42,9 +42,11 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
       still up --detach --port 9000 distilledmodel.yaml
     """
     from stillhouse.entrypoints.local import servers
+    from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.workspace import open_file
 
-    work = open_file(file, parse_sources(sources))
+    with showing() as listener, listener.busy("sources") as progress:
+        work = open_file(file, parse_sources(sources), progress)
     pinned = work.model.spec.serve.pin
     own = 0 if detach else os.getpid()
     try:
@@ -77,36 +79,31 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
 def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> tuple[Running, dict[str, Any], bool]:
     """Build (or take the pinned revision) and serve; return the server, its revision, and whether it was started now."""
     from stillhouse.entrypoints.local import servers, state
-    from stillhouse.entrypoints.local.building import build
+    from stillhouse.entrypoints.local.building import build, holding
     from stillhouse.entrypoints.local.display import showing
     from stillhouse.errors import StillhouseError
 
     store, name = work.store, work.name
-    with showing() as listener:
-
-        def waiting(holder: str) -> None:
-            listener.note(f"another `still` (process {holder or 'unknown'}) is building or starting {name}; waiting for it")
-
-        with store.model(name, on_wait=waiting):
-            servers.require_port(store, name, port)
-            try:
-                revision = state.held(store, name, pinned) if pinned else build(work, listener)
-            except (StillhouseError, KeyboardInterrupt):
-                running = servers.find(store, name)
-                if running is not None:
-                    listener.note(f"{running.revision[7:19]} ({running.precision}) goes on serving at {running.handle.address}")
-                raise
-            with store.using():
-                running, new = servers.serve(
-                    store,
-                    work.settings,
-                    name,
-                    revision,
-                    port=port,
-                    supervisor=own,
-                    time=state.now(),
-                    note=listener.note,
-                )
+    with showing() as listener, holding(store, name, listener):
+        servers.require_port(store, name, port)
+        try:
+            revision = state.held(store, name, pinned) if pinned else build(work, listener)
+        except (StillhouseError, KeyboardInterrupt):
+            running = servers.find(store, name)
+            if running is not None:
+                listener.note(f"{running.revision[7:19]} ({running.precision}) goes on serving at {running.handle.address}")
+            raise
+        with store.using(), listener.busy("server"):
+            running, new = servers.serve(
+                store,
+                work.settings,
+                name,
+                revision,
+                port=port,
+                supervisor=own,
+                time=state.now(),
+                note=listener.note,
+            )
     return running, revision, new
 
 

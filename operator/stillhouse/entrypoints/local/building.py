@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from stillhouse.api.scalars import parse_cpu
+from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
@@ -14,12 +16,26 @@ from stillhouse.entrypoints.local.workspace import Workspace, machine
 from stillhouse.errors import GateError, StillhouseError
 from stillhouse.passes.runner import Listener, Runner
 
-__all__ = ["build", "runner"]
+__all__ = ["build", "holding", "runner"]
 
 
 def runner(work: Workspace, listener: Listener) -> Runner:
     """Return a runner on the workspace's store."""
     return Runner(work.store, machine(), work.source_path, listener, stopping=interrupts.requested)
+
+
+@contextlib.contextmanager
+def holding(store: LocalStore, name: str, listener: Listener) -> Iterator[None]:
+    """Hold a model's name; while another process has it, `listener` hears of the waiting."""
+
+    def waiting(holder: str) -> None:
+        listener.note(f"another `still` (process {holder or 'unknown'}) is building or starting {name}; waiting for it")
+
+    with contextlib.ExitStack() as held:
+        with listener.busy(name) as progress:
+            progress.update(0, None, "", "waiting for another process")
+            held.enter_context(store.model(name, on_wait=waiting))
+        yield
 
 
 def build(work: Workspace, listener: Listener) -> dict[str, Any]:

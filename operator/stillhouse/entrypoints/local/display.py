@@ -90,6 +90,15 @@ class Terminal:
         mark, style = ("·", "dim") if cached else ("✓", "green")
         self._bars.console.print(f"[{style}]{mark}[/] {_summary(receipt, cached)}", highlight=False)
 
+    @contextmanager
+    def busy(self, what: str) -> Iterator[Progress]:
+        """Show a bar within the block."""
+        task = self._bars.add_task(what, total=None, figures="")
+        try:
+            yield TerminalBar(self._bars, task)
+        finally:
+            self._bars.remove_task(task)
+
     def note(self, message: str) -> None:
         """Print a line above the bars."""
         self._bars.console.print(f"  {message}", highlight=False, markup=False)
@@ -118,7 +127,7 @@ class TerminalBar:
 
 
 class Plain:
-    """Lines for logs and pipes; a running step says something at least every five seconds."""
+    """Lines for logs and pipes; whatever goes on says something at least every five seconds, and nothing if it is quick."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -148,6 +157,16 @@ class Plain:
         if not cached:
             self._current = None
         self.say(f"  {'cached' if cached else 'done  '} {_summary(receipt, cached)}")
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[Progress]:
+        """Say where this is every few seconds within the block."""
+        before, here = self._current, PlainStep(self, what)
+        self._current = here
+        try:
+            yield here
+        finally:
+            self._current = before
 
     def note(self, message: str) -> None:
         """Say something."""

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.advice import advice
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
 from stillhouse.errors import StillhouseError
+from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.passes.models.factory import FACTORY_PATH_VARIABLE, source_digest
 from stillhouse.passes.runner import Machine
 from stillhouse.planning.build import build_plan
@@ -75,12 +76,13 @@ def machine() -> Machine:
     return Machine(threads=len(os.sched_getaffinity(0)), toolchain=toolchain(), hardware=hardware().to_json())
 
 
-def open_file(path: Path, sources: Mapping[str, str] | None = None) -> Workspace:
-    """Read a file, bind and pin its sources, and plan it.
+def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None) -> Workspace:
+    """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every problem names its field.
     """
+    progress = progress or SilentProgress()
     model = load_file(path)
     base = path.resolve().parent
     settings = load_settings(base, sources)
@@ -92,7 +94,8 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None) -> Workspace
         if uri in resolved:
             continue
         with _named(field):
-            found = resolve(uri, base=base, bindings=bindings, cache=settings.cache)
+            progress.update(0, None, "", f"looking at {uri}")
+            found = resolve(uri, base=base, bindings=bindings, cache=settings.cache, report=_reading(uri, progress))
         is_model = field in {"spec.source.uri", "spec.distill.student.uri"}
         info = model_info(found.path) if is_model else data_info(found.path)
         resolved[uri] = found
@@ -111,6 +114,11 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None) -> Workspace
     )
     plan = build_plan(model, env, {uri: each.uri for uri, each in resolved.items()})
     return Workspace(path.resolve(), model, settings, store, env, plan, resolved)
+
+
+def _reading(uri: str, progress: Progress) -> Callable[[int, int], None]:
+    """Return what is told how much of a source has been hashed."""
+    return lambda done, total: progress.update(done, total, "bytes", f"looking at {uri}")
 
 
 @contextlib.contextmanager

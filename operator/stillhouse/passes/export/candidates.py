@@ -56,7 +56,8 @@ def candidates(
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     """Export the torch-model in `source` in every way; return (name → candidate, name → why there is none).
 
-    Names: `legacy` (fused here), `legacy-plain` (left to the runtime to fuse), `dynamo`. `report` is told each name.
+    Names: `legacy` (fused here), `legacy-plain` (left to the runtime to fuse), `dynamo`. `report` is told what comes
+    next of each.
     """
     made: dict[str, Candidate] = {}
     refused: dict[str, str] = {}
@@ -68,9 +69,13 @@ def candidates(
             refused[exporter] = _first_line(error)
             continue
         for name, build in _variants(exporter, raw, shape):
-            report(name)
+            report(f"{name}, fusing")
             try:
-                made[name] = _checked(tidy(build(), signature.output), signature, vocabulary, expected, samples, threads)
+                graph = tidy(build(), signature.output)
+                report(f"{name}, checking")
+                session = _checked(graph, signature, threads)
+                report(f"{name}, comparing with the network")
+                made[name] = _compared(graph, session, expected, parity_feeds(signature, samples, vocabulary))
             except SourceError:
                 raise
             except Exception as error:  # the checker, the fusions and ONNX Runtime have no common error
@@ -147,20 +152,21 @@ def _variants(exporter: str, raw: onnx.ModelProto, shape: tuple[int, int]) -> It
         yield "legacy-plain", lambda: raw
 
 
-def _checked(
-    model: onnx.ModelProto,
-    signature: Signature,
-    vocabulary: int,
-    expected: Callable[[Feed], NDArray[np.float32]],
-    samples: int,
-    threads: int,
-) -> Candidate:
-    onnx.checker.check_model(model)
-    session = open_session(model.SerializeToString(), threads)
+def _checked(model: onnx.ModelProto, signature: Signature, threads: int) -> Any:
+    # Serialised once for both: nothing else in this process runs meanwhile, the progress line neither.
+    content = model.SerializeToString()
+    onnx.checker.check_model(content)
+    session = open_session(content, threads)
     names = [value.name for value in session.get_inputs()]
     if sorted(names) != sorted(signature.inputs):
         raise _Unusable(f"the graph's inputs are {', '.join(names)}, the signature's {', '.join(signature.inputs)}")
-    parity = measure_parity(session, expected, parity_feeds(signature, samples, vocabulary))
+    return session
+
+
+def _compared(
+    model: onnx.ModelProto, session: Any, expected: Callable[[Feed], NDArray[np.float32]], feeds: Iterator[Feed]
+) -> Candidate:
+    parity = measure_parity(session, expected, feeds)
     if not parity.holds:
         raise _Unusable(
             f"differs from the network by {parity.max_abs_error:.2g} (allowed {MAX_ERROR}), "

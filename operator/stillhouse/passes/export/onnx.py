@@ -98,10 +98,12 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         best = choose(latencies)
         chosen = made[best]
         ctx.progress.note(f"exporter {best}: {latencies[best]} ms")
+        report("writing the graph")
         size = write_model(chosen.model, ctx.out / MODEL_FILE)
         if (source / "tokenizer.json").is_file():
             shutil.copyfile(source / "tokenizer.json", ctx.out / "tokenizer.json")
         signature.write(ctx.out)
+        report("counting its operations")
         operators = operator_counts(chosen.model)
         parameters = count_parameters(chosen.model)
         return ExportFacts(

@@ -1,0 +1,82 @@
+"""Lines for logs and pipes: whatever takes long says so again and again, whatever is quick says nothing."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.support.cli import Project
+from tests.support.passes import Events
+
+from stillhouse.entrypoints.local import building, display
+from stillhouse.errors import StillhouseError
+from stillhouse.passes.runner import Listener
+
+from .conftest import Still
+from .test_commands import project
+
+__all__ = ["project"]
+
+LONG = 30.0
+"""A limit for a thread that does not do what it should, never a measure of anything."""
+
+
+class Lines(io.StringIO):
+    """A stream that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = threading.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        self.written.set()
+        return count
+
+
+def test_what_takes_long_is_said_with_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "QUIET_SECONDS", 1.0)  # said at the next beat
+    stream = Lines()
+    with display.showing(stream) as listener, listener.busy("sources") as progress:
+        progress.update(3, 12, "bytes", "looking at models:minilm")
+        assert stream.written.wait(LONG)
+    assert "sources: 3/12 bytes" in stream.getvalue()
+    assert "looking at models:minilm" in stream.getvalue()
+
+
+def test_a_call_that_reports_nothing_is_said_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "QUIET_SECONDS", 1.0)
+    stream = Lines()
+    with display.showing(stream) as listener, listener.busy("server"):
+        for _ in range(2):
+            stream.written.clear()
+            assert stream.written.wait(LONG)
+    assert "server: working" in stream.getvalue()
+
+
+def test_what_is_quick_says_nothing() -> None:
+    stream = Lines()
+    with display.showing(stream) as listener, listener.busy("sources") as progress:
+        progress.update(1, 1, "bytes", "looking at data:x")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "lint", "build", "up"])
+def test_hashing_the_sources_is_told(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    events = Events()
+
+    @contextmanager
+    def showing() -> Iterator[Listener]:
+        yield events
+
+    def stop(*_: object) -> None:
+        raise StillhouseError("far enough")
+
+    monkeypatch.setattr(display, "showing", showing)
+    monkeypatch.setattr(building, "build", stop)
+    still(command, str(project.file))
+    messages = {message for message, done, total in events.updates if total and done == total}
+    assert len([message for message in messages if message.startswith("looking at ")]) >= 2, "the model and the data"
