@@ -12,17 +12,23 @@ __all__ = ["command"]
 
 
 @click.command()
+@click.option("--store", "contents", is_flag=True, help="Read every stored object, too, and compare it with its digest.")
 @output_option
-def command(output: str) -> None:
-    """Check this machine; every failure comes with its fix. Exit code 5 when something is missing.
+def command(contents: bool, output: str) -> None:
+    """Check this machine and the store; every failure comes with its fix. Exit code 5 when something is missing or damaged.
+
+    Of what is stored, names and sizes are compared. A flipped bit shows only with --store, which reads all of it.
 
     \b
     Example:
       still doctor
+      still doctor --store
     """
+    from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.examining import examine
 
-    findings = examine()
+    with showing() as listener, listener.busy("store") as progress:
+        findings = examine(contents=contents, progress=progress)
 
     def text() -> None:
         marks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.hardware import hardware, reduce_range
+from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.text import size
+from stillhouse.entrypoints.local.verifying import verify
 from stillhouse.errors import StillhouseError
+from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.settings import load_settings
 
 __all__ = ["examine"]
@@ -26,8 +29,11 @@ def _finding(state: str, title: str, detail: str, fix: str = "") -> dict[str, An
     return {"state": state, "title": title, "detail": detail, "fix": fix}
 
 
-def examine() -> list[dict[str, Any]]:
-    """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`."""
+def examine(*, contents: bool = False, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`.
+
+    With `contents` every stored object is read and hashed, which `progress` is told of.
+    """
     from stillhouse.triton.platform import check_platform
 
     findings = [
@@ -56,6 +62,13 @@ def examine() -> list[dict[str, Any]]:
         findings.append(_finding("failed", "settings", str(error).replace("\n", "; ")))
         return findings
     findings.append(_store(settings.home))
+    if findings[-1]["state"] != "failed" and settings.home.is_dir():
+        store = LocalStore(settings.home)
+        try:
+            with store.using():
+                findings.extend(verify(store, contents=contents, progress=progress or SilentProgress()))
+        except StillhouseError as error:
+            findings.append(_finding("failed", "stored objects", str(error).replace("\n", "; ")))
     return findings
 
 
