@@ -6,13 +6,14 @@ maps a pass to seconds per unit of work, as the last run on this machine showed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
 
-__all__ = ["Estimate", "estimate", "work_of"]
+__all__ = ["FIT_ROWS", "FIT_ROWS_ASKED", "TORCH_SECONDS", "Estimate", "estimate", "start_of_torch", "work_of"]
 
 MEAN_TOKENS = 40
 """Tokens of a typical text, when the data does not say."""
@@ -20,11 +21,22 @@ GIB = 2**30
 TORCH_BYTES = int(0.9 * GIB)
 """What torch and transformers take by themselves."""
 
+TORCH_SECONDS = 8.0
+"""Importing torch, transformers and the teacher's classes: 5 to 10 s of one core, with everything in the page cache."""
+TOKENS_ALONE = 3
+"""Tokens of a row that asks the teacher about a single one: it stands between two special ones."""
+SECONDS_PER_MAC_ALONE = 7.0e-11
+"""Of such rows: so short that a multiply-accumulate takes three times as long as in texts."""
+FIT_ROWS, FIT_ROWS_ASKED = 32_768, 4_096
+"""Rows that a residual student's token vectors are fitted to: out of the teacher's outputs, or by asking it here."""
+SECONDS_PER_NUMBER_FITTED = 1.0e-6
+"""Of the ridge regression, per row and number of an embedding: 20 to 30 CPU-seconds for 32,768 rows of 384."""
+
 SECONDS_PER_UNIT: dict[str, float] = {
     "import-model": 1.0e-8,  # per byte
     "import-data": 1.0e-5,  # per row
     "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
-    "student": 1.5e-4,  # per token of the vocabulary
+    "student": 1.0,  # its parts differ too much for one unit: the work is the seconds that they take here
     "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
     "export": 25.0,
     "quantize-dynamic": 6.0,
@@ -80,6 +92,22 @@ def _macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
     return layers * (4 * hidden * hidden + 2 * hidden * intermediate)
 
 
+def _student_seconds(step: Step, info: Mapping[str, Any], rows: float, per_text: float, per_token: float) -> float:
+    """Return what making a student takes. A text or a token costs the teacher so many multiply-accumulates."""
+    whole = int(info.get("vocabularySize") or 30_000)
+    seconds = 1.5e-4 * whole
+    static = step.config.get("init") == "static" and not step.config.get("factory")
+    if static:  # its tokens start as what the teacher says of each alone
+        kept = min(whole, int(step.config.get("vocabularySize") or whole))
+        seconds += kept * TOKENS_ALONE * per_token * SECONDS_PER_MAC_ALONE
+    if static and step.config.get("architecture") == "residual":
+        known = "outputs" in step.parents
+        fitted = min(rows, FIT_ROWS if known else FIT_ROWS_ASKED)
+        seconds += fitted * int(info.get("hiddenSize") or 768) * SECONDS_PER_NUMBER_FITTED
+        seconds += 0.0 if known else fitted * per_text * SECONDS_PER_UNIT["teacher-outputs"]
+    return seconds
+
+
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
     """Return (units of work, the sizes it was computed from) of a step."""
     info = _shape(step, plan, env)
@@ -99,7 +127,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             return rows * tokens * teacher, info
         case "student":
-            return float(info.get("vocabularySize") or 30_000), info
+            return _student_seconds(step, info, rows, tokens * teacher, teacher), info
         case "distill":
             shape = plan.step("train/student").config
             width = int(shape.get("hiddenSize") or hidden)
@@ -114,8 +142,20 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             return 1.0, info
 
 
+def start_of_torch(steps: Iterable[Step], passes: Mapping[str, PassEntry] = PASSES) -> dict[str, float]:
+    """Return step id → seconds for importing torch: of `steps`, in the order they run in, the first that needs it.
+
+    One process runs them all, so the others find it there. It is no part of a step's own estimate, nor of its rate.
+    """
+    first = next((step.id for step in steps if "torch" in passes[step.pass_name].needs), None)
+    return {} if first is None else {first: TORCH_SECONDS}
+
+
 def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float] | None = None) -> Estimate:
-    """Estimate a step. `rates` (pass → seconds per unit of work) are this machine's own, where it has any."""
+    """Estimate a step, but for `start_of_torch`.
+
+    `rates` (pass → seconds per unit of work) are this machine's own, where it has any.
+    """
     work, info = work_of(step, plan, env)
     rate = (rates or {}).get(step.pass_name, SECONDS_PER_UNIT[step.pass_name])
     hidden, vocabulary = int(info.get("hiddenSize") or 768), int(info.get("vocabularySize") or 30_000)

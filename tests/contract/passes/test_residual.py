@@ -17,7 +17,8 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.compress.dynamic import QuantizeDynamic
 from stillhouse.passes.compress.quantize import quantizable
 from stillhouse.passes.distill import loop
-from stillhouse.passes.distill.bag import RARE, weighted
+from stillhouse.passes.distill.bag import MOST_ROWS, RARE, weighted
+from stillhouse.passes.distill.residual import _WITHOUT_OUTPUTS
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs, read_outputs
 from stillhouse.passes.distill.train import Distill
@@ -27,6 +28,7 @@ from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.residual import ResidualEncoder
 from stillhouse.passes.models.shapes import ResidualShape
+from stillhouse.planning.estimate import FIT_ROWS, FIT_ROWS_ASKED
 
 SHAPE = {
     "architecture": "residual",
@@ -247,3 +249,8 @@ def tokens_of(model):
 
     assert Signature.read(model.path).dimension == 32
     return Tokenizer.from_file(str(model.path / "tokenizer.json")).get_vocab_size()
+
+
+def test_the_plans_estimate_knows_how_many_rows_are_fitted() -> None:
+    """Planning imports no pass, so it has these numbers a second time."""
+    assert (FIT_ROWS, FIT_ROWS_ASKED) == (MOST_ROWS, _WITHOUT_OUTPUTS)

@@ -12,12 +12,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.cli import Project
-from tests.support.stores import put, receipt_of
+from tests.support.stores import digest, put, receipt_of
 
 from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.text import duration, size
 from stillhouse.passes.attempts import ATTEMPTS_FILE
+from stillhouse.planning.estimate import TORCH_SECONDS
 
 from .conftest import Still
 
@@ -87,6 +88,23 @@ def test_estimates_follow_the_sizes(still: Still, project: Project) -> None:
     assert model < total["disk"] < 10 * model
     assert 1 < total["seconds"] < 120
     assert total["memory"] < 4 * 2**30
+
+
+def test_the_start_of_torch_is_in_the_time_and_in_no_rate(still: Still, tmp_path: Path) -> None:
+    project = Project(tmp_path / "distilling", tmp_path / "store", tmp_path / "cache").create_distilling()
+    first = {step["id"]: step for step in plan(still, project)["steps"]}
+    teacher, student = first["train/teacher-outputs"]["seconds"], first["train/student"]["seconds"]
+    assert TORCH_SECONDS < teacher < TORCH_SECONDS + 2
+    assert student < 2, "it finds torch there"
+    store = LocalStore(project.home)
+    steps = [{key: step[key] for key in ("id", "stage", "pass", "key")} for step in first.values()]
+    store.write_state("tiny", {"name": "tiny", "file": str(project.file), "steps": steps})
+    for step in steps:  # receipts of a machine that is just as the estimates say, their objects gone
+        seconds, started = first[step["id"]]["seconds"], f"2026-11-22T08:00:{len(store.receipt_keys()):02}Z"
+        store.finish(receipt_of(step["id"], digest(step["id"]), key=step["key"], seconds=seconds, started=started))
+    second = {step["id"]: step for step in plan(still, project)["steps"]}
+    assert second["train/teacher-outputs"]["seconds"] == pytest.approx(teacher)
+    assert second["train/student"]["seconds"] == pytest.approx(student)
 
 
 def test_planning_reads_no_contents(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from tests.support.api_objects import GONE
+from tests.support.api_objects import GONE, complete, edited
 from tests.support.plans import environment, keys, models, onnx_plan, plan_of
 
+from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
 from stillhouse.errors import SpecError
 from stillhouse.planning.build import build_plan
-from stillhouse.planning.estimate import SECONDS_PER_UNIT, estimate
+from stillhouse.planning.estimate import FIT_ROWS, SECONDS_PER_UNIT, TORCH_SECONDS, estimate, start_of_torch
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import STAGES, Plan
 
@@ -76,6 +78,44 @@ def test_every_step_has_an_estimate(model: DistilledModel) -> None:
         assert estimate(step, plan, env, {step.pass_name: 2 * SECONDS_PER_UNIT[step.pass_name]}).seconds == pytest.approx(
             2 * found.seconds
         )
+
+
+STATIC: dict[str, Any] = {
+    "spec.distill.student.init": "static",
+    "spec.distill.student.vocabulary": {"maxSize": 16_000},
+    "spec.distill.data.maxRows": GONE,
+}
+
+
+def seconds_of_student(edits: dict[str, Any], rows: int = 20_000) -> float:
+    """Return the estimate of making the student; the teacher has 6 layers of 384 and 30,522 tokens."""
+    model = parse(edited(complete("text"), {**STATIC, **edits}))
+    env = environment(model)
+    pins = {uri: dataclasses.replace(pin, info={"rows": rows}) if "rows" in pin.info else pin for uri, pin in env.pins.items()}
+    env = dataclasses.replace(env, pins=pins)
+    plan = build_plan(model, env)
+    return estimate(plan.step("train/student"), plan, env).seconds
+
+
+def test_a_residual_students_fit_is_estimated() -> None:
+    made = seconds_of_student({}, rows=FIT_ROWS)
+    assert 35 < made < 80, "about 40 s for the tokens and 12 s, on two cores, for the regression"
+    assert seconds_of_student({}, rows=10 * FIT_ROWS) == made, "more rows are not fitted to"
+    assert seconds_of_student({}, rows=FIT_ROWS // 2) < made
+    fewer = seconds_of_student({"spec.distill.student.vocabulary": {"maxSize": 4_000}}, rows=FIT_ROWS)
+    assert fewer < made - 20, "the teacher is asked about every token"
+    encoder = seconds_of_student({"spec.distill.student.architecture": "encoder"}, rows=FIT_ROWS)
+    assert fewer < encoder < made - 5, "an encoder asks about the tokens, and fits nothing"
+    assert seconds_of_student({"spec.distill.student.init": "svd"}, rows=FIT_ROWS) < 6
+
+
+def test_the_start_of_torch_is_counted_once() -> None:
+    plan = plan_of()
+    assert start_of_torch(plan.steps) == {"train/teacher-outputs": TORCH_SECONDS}
+    rest = [step for step in plan.steps if step.stage in {"compress", "gate"}]
+    assert start_of_torch(rest) == {"compress/fp32": TORCH_SECONDS}
+    assert start_of_torch(step for step in rest if "torch" not in PASSES[step.pass_name].needs) == {}
+    assert start_of_torch(onnx_plan().steps) == {}
 
 
 def test_the_complete_text_plan() -> None:

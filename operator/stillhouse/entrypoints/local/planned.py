@@ -6,7 +6,7 @@ from typing import Any
 
 from stillhouse.entrypoints.local.workspace import Workspace
 from stillhouse.passes.attempts import carried
-from stillhouse.planning.estimate import estimate, work_of
+from stillhouse.planning.estimate import estimate, start_of_torch, work_of
 from stillhouse.planning.plan import Step
 
 __all__ = ["describe"]
@@ -19,15 +19,21 @@ def _former(work: Workspace) -> dict[str, Any]:
 
 def _rates(work: Workspace, former: dict[str, Any]) -> dict[str, float]:
     """Return pass → seconds per unit of work, from the receipts of the last plan on this machine."""
-    found: dict[str, float] = {}
+    ran = []
     for step in work.plan.steps:
         known = former.get(step.id)
         receipt = work.store.receipt(known["key"]) if known else None
-        if receipt is None:
-            continue
+        if receipt is not None:
+            ran.append((step, receipt))
+    # Whichever ran first imported torch, which a rate must not hold: it would be multiplied with the next plan's work.
+    imports = start_of_torch(step for step, _ in sorted(ran, key=lambda pair: pair[1].started))
+    found: dict[str, float] = {}
+    for step, receipt in ran:
         units, _ = work_of(step, work.plan, work.env)
-        if units > 0 and receipt.seconds > 0:
-            found[step.pass_name] = receipt.seconds / units
+        start = imports.get(step.id, 0.0)
+        seconds = receipt.seconds - start
+        if units > 0 and seconds > start / 2:  # less is what the import's own time varies by
+            found[step.pass_name] = seconds / units
     return found
 
 
@@ -62,6 +68,7 @@ def describe(work: Workspace) -> dict[str, Any]:
     wanted = {step.id for step in work.plan.missing(lambda step: step.id in whole)}
     states = {step.id: "run" if step.id in wanted else "cached" if step.id in whole else "not needed" for step in work.plan.steps}
     rates = _rates(work, former)
+    imports = start_of_torch(step for step in work.plan.steps if step.id in wanted)
     steps, total = [], {"steps": 0, "seconds": 0.0, "memory": 0, "disk": 0, "guessed": False}
     for step in work.plan.steps:
         cost = estimate(step, work.plan, work.env, rates)
@@ -75,10 +82,11 @@ def describe(work: Workspace) -> dict[str, Any]:
             "why": "",
         }
         if states[step.id] == "run":
-            entry |= {"why": _why(work, step, former, states), "seconds": cost.seconds, "memory": cost.memory, "disk": cost.disk}
+            seconds = cost.seconds + imports.get(step.id, 0.0)
+            entry |= {"why": _why(work, step, former, states), "seconds": seconds, "memory": cost.memory, "disk": cost.disk}
             total = {
                 "steps": total["steps"] + 1,
-                "seconds": total["seconds"] + cost.seconds,
+                "seconds": total["seconds"] + seconds,
                 "memory": max(total["memory"], cost.memory),
                 "disk": total["disk"] + cost.disk,
                 "guessed": total["guessed"] or cost.guessed,
