@@ -481,10 +481,15 @@ def test_a_damaged_object_is_found_and_built_again(built: Project) -> None:
     raw[len(raw) // 2] ^= 0xFF
     model.chmod(0o644)
     model.write_bytes(raw)
+    assert built.still("doctor").returncode == 0, "names and sizes are right"
+    named = built.still("doctor", "--store", code=5).stdout
+    file = LocalStore(built.home).state("tiny")["file"]
+    assert f"{before['gate/gate']}: model.onnx does not match its digest\n    fix: still build {file}\n" in named
     said = built.still("build", str(built.file)).stderr
     assert "gate/gate: the stored result is damaged (model.onnx does not match its digest); it is built again" in said
     assert digests(built)["compress/int8"] == before["compress/int8"]
     assert not LocalStore(built.home).objects.check(digests(built)["gate/gate"], full=True)
+    assert "every content matches its digest" in built.still("doctor", "--store").stdout
 
     index = LocalStore(built.home).objects.path(digests(built)["gate/index"]) / "embeddings.npy"
     up(built)

@@ -64,6 +64,15 @@ def test_what_is_quick_says_nothing() -> None:
     assert stream.getvalue() == ""
 
 
+def test_a_terminal_has_a_bar_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Lines()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    with display.showing(stream) as listener, listener.busy("sources") as progress:
+        progress.update(3, 12, "bytes", "looking at models:minilm")
+        assert "sources" in stream.getvalue()
+
+
 @pytest.mark.parametrize("command", ["plan", "lint", "build", "up"])
 def test_hashing_the_sources_is_told(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     events = Events()

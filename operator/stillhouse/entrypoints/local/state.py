@@ -62,9 +62,10 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
     state = store.state(plan.name)
     revision = revision_of(plan, receipts)
     former = state.get("revision")
-    if former and former["digest"] != revision["digest"]:
-        others = [each for each in state.get("history", []) if each["digest"] != revision["digest"]]
-        state["history"] = [former, *others][:HISTORY]
+    known = [*([former] if former else []), *state.get("history", [])]
+    # A revision holds what was measured, so a damaged one cannot be made again: nobody can go back to it.
+    others = [each for each in known if each["digest"] != revision["digest"] and _whole(store, each)]
+    state["history"] = others[:HISTORY]
     state["revision"] = revision
     has_gate = bool(receipts["gate/gate"].config["metrics"] or receipts["gate/gate"].config["limits"])
     state["verdict"] = {"outcome": "passed", "message": "", "candidates": revision["candidates"], "time": now()}
@@ -72,6 +73,11 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
     condition(state, "GatePassed", "True", "GatePassed" if has_gate else "NoGate")
     store.write_state(plan.name, state)
     return revision
+
+
+def _whole(store: LocalStore, revision: Mapping[str, Any]) -> bool:
+    """Return whether a revision and its index are there, as far as names and sizes tell."""
+    return not any(store.objects.look(digest) for digest in (revision["digest"], revision.get("index")) if digest)
 
 
 def held(store: LocalStore, name: str, digest: str) -> dict[str, Any]:

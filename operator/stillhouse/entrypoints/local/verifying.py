@@ -37,7 +37,7 @@ def verify(store: LocalStore, *, contents: bool, progress: Progress) -> list[dic
     damaged = _damaged(store, digests, bytes_in_all if contents else None, progress)
     findings = []
     for digest, problem in damaged.items():
-        use = _use(digest, damaged, receipts, states)
+        use = _use(store, digest, damaged, receipts, states)
         findings.append(_finding(use.state, f"stored object of {use.what}", f"{digest}: {problem}", use.fix))
     for key, receipt in receipts.items():
         if receipt is None:
@@ -112,7 +112,13 @@ def _wanted(state: dict[str, Any], damaged: dict[str, str], receipts: dict[str, 
     return found
 
 
-def _use(digest: str, damaged: dict[str, str], receipts: dict[str, Receipt | None], states: dict[str, dict[str, Any]]) -> _Use:
+def _use(
+    store: LocalStore,
+    digest: str,
+    damaged: dict[str, str],
+    receipts: dict[str, Receipt | None],
+    states: dict[str, dict[str, Any]],
+) -> _Use:
     """Return the most important use of a damaged object."""
     keys = {key: receipt.step for key, receipt in receipts.items() if receipt and receipt.artifact == digest}
     former: list[_Use] = []
@@ -128,7 +134,10 @@ def _use(digest: str, damaged: dict[str, str], receipts: dict[str, Receipt | Non
             if digest in (revision["digest"], revision.get("index")):
                 if serves and revision.get("planHash") == state.get("planHash"):
                     return _Use(what, "failed", build)
-                fix = f"{build}, with the file and its sources as they were on {revision.get('time', 'that day')}"
+                if serves:
+                    fix = f"{build}, with the file and its sources as they were on {revision.get('time', 'that day')}"
+                else:  # what it measured cannot be measured again; `state.accepted` keeps no revision that is not there
+                    fix = f"it cannot be made again; to forget it: rm -rf {store.objects.path(digest)} && {build}"
                 former.append(_Use(what, "failed" if serves else "warning", fix))
         of_model = [step for part in (state, *_revisions(state)) for step in part.get("steps", [])]
         for key in sorted(keys.keys() & {step["key"] for step in of_model}):
