@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .docstrings import Docstring
 from .neighbours import clusters, similar_pairs
@@ -11,7 +12,7 @@ from .progress import Progress
 from .splits import in_hash_order
 from .text import remove_phrase, shorten, split_summary, usable
 
-__all__ = ["LIMIT", "Pair", "columns", "pairs_of", "unalike", "unlike_held_out"]
+__all__ = ["LIMIT", "Pair", "columns", "grouped", "pairs_of", "unalike", "units_of", "unlike_held_out"]
 
 LIMIT = 2_000
 """Characters kept of a text: about what a 512-token window holds. Every method sees the same cut."""
@@ -77,6 +78,55 @@ def unalike(pairs: Sequence[Pair], seed: int, progress: Progress, first: Sequenc
     alike = alike[alike[:, 0] != alike[:, 1]] % len(ordered)  # query i and document i are the same item
     group = clusters(len(ordered), alike)
     return [pair for index, pair in enumerate(ordered) if group[index] == index]
+
+
+def units_of(docstrings: Sequence[Docstring], least: int) -> list[tuple[str, ...]]:
+    """Pairs of summary and body, and texts without another half; no text occurs twice, whatever its case.
+
+    Args:
+        docstrings: in the order of preference.
+        least: characters that a text has at least.
+    """
+    seen: set[str] = set()
+    units: list[tuple[str, ...]] = []
+
+    def take(*texts: str) -> None:
+        new = [text for text in texts if usable(text, least) and text.lower() not in seen]
+        seen.update(text.lower() for text in new)
+        if new:
+            units.append(tuple(new))
+
+    for pair in pairs_of(docstrings):
+        take(pair.query, pair.document)
+    for docstring in docstrings:
+        summary, body = split_summary(docstring.text)
+        summary = shorten(summary, LIMIT)
+        take(summary)
+        take(shorten(remove_phrase(body, summary), LIMIT))
+    return units
+
+
+def grouped(
+    units: Sequence[tuple[str, ...]], held_out: Sequence[str], limit: int | None, progress: Progress
+) -> dict[str, list[Any]]:
+    """Rows to learn from, without what equals, or nearly equals, a held-out text.
+
+    Returns:
+        Columns `text` and `group`: a summary and its body have one number; null where the other half is not there.
+    """
+    texts: list[str] = []
+    groups: list[int | None] = []
+    at_once = max(1, len(units) if limit is None else limit)  # a subset needs no more comparisons than it has rows
+    for start in range(0, len(units), at_once):
+        part = units[start : start + at_once]
+        left = set(unlike_held_out([text for unit in part for text in unit], held_out, progress))
+        for unit in part:
+            kept = [text for text in unit if text in left]
+            groups += [len(texts) if len(kept) > 1 else None] * len(kept)
+            texts += kept
+        if limit is not None and len(texts) >= limit:
+            break
+    return {"text": texts[:limit], "group": groups[:limit]}
 
 
 def unlike_held_out(texts: Sequence[str], held_out: Sequence[str], progress: Progress) -> list[str]:

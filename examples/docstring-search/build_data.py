@@ -5,7 +5,7 @@ The task: given a docstring's summary, find its body. Files (Parquet):
 
 | file | columns | where from |
 |---|---|---|
-| `unlabelled` | `text`, `group` | summaries and bodies (one group: of one docstring); nothing that is, or nearly is, in one of the four below |
+| `unlabelled` | `text`, `group` (of one docstring) | summaries and bodies; nothing like what is in one of the four files below |
 | `validation` | `query`, `document`, `name`, `package` | standard library and installed packages |
 | `gate` | the same | the standard library alone: the same on every machine with this Python version |
 | `threshold` | the same | standard library and installed packages |
@@ -31,10 +31,10 @@ from _shared.compiled import compiled_docstrings
 from _shared.dataset import Columns, is_current, report, token_histogram, write
 from _shared.docstrings import Docstring, extract_all
 from _shared.packages import installed_files, installed_versions, python_version, standard_library_files
-from _shared.pairs import LIMIT, Pair, columns, pairs_of, unalike, unlike_held_out
+from _shared.pairs import LIMIT, Pair, columns, grouped, pairs_of, unalike, units_of
 from _shared.progress import Progress
 from _shared.splits import deal, in_hash_order
-from _shared.text import normalise, remove_phrase, shorten, split_summary, usable
+from _shared.text import normalise, shorten, usable
 
 VERSION = 2
 SEED = 20261122
@@ -70,46 +70,12 @@ def held_out_pairs(library: Sequence[Pair], installed: Sequence[Pair], progress:
 def training_rows(
     docstrings: Sequence[Docstring], splits: dict[str, list[Pair]], limit: int | None, progress: Progress
 ) -> dict[str, list[Any]]:
-    """Summaries and bodies in hash order, without repeats, without anything like a held-out text.
-
-    Returns:
-        Columns `text` and `group`: a summary and its body have one number; null where the other half is not there.
-    """
-    units = in_hash_order(_units(docstrings), "\n".join, SEED)
-    progress.step(f"{sum(map(len, units))} distinct texts")
+    """Columns `text` and `group` of what a student learns from, in hash order: nothing that is like a held-out text."""
     held_out = [text for pairs in splits.values() for pair in pairs for text in (pair.query, pair.document)]
-    texts: list[str] = []
-    groups: list[int | None] = []
-    at_once = len(units) if limit is None else limit  # a subset needs no more comparisons than it has rows
-    while units and (limit is None or len(texts) < limit):
-        part, units = units[:at_once], units[at_once:]
-        left = set(unlike_held_out([text for unit in part for text in unit], held_out, progress))
-        for unit in part:
-            kept = [text for text in unit if text in left]
-            groups += [len(texts) if len(kept) > 1 else None] * len(kept)
-            texts += kept
-    return {"text": texts[:limit], "group": groups[:limit]}
-
-
-def _units(docstrings: Sequence[Docstring]) -> list[tuple[str, ...]]:
-    """Pairs of summary and body, and what has no other half; no text twice, whatever its case."""
-    seen: set[str] = set()
-    units: list[tuple[str, ...]] = []
-
-    def take(*texts: str) -> None:
-        new = [text for text in texts if usable(text, LEAST_TEXT) and text.lower() not in seen]
-        seen.update(text.lower() for text in new)
-        if new:
-            units.append(tuple(new))
-
-    for pair in pairs_of(docstrings):
-        take(pair.query, pair.document)
-    for docstring in docstrings:
-        summary, body = split_summary(docstring.text)
-        summary = shorten(summary, LIMIT)
-        take(summary)
-        take(shorten(remove_phrase(body, summary), LIMIT))
-    return units
+    # Another seed than the splits': by theirs, the first pairs are just the ones that were held out.
+    units = in_hash_order(units_of(docstrings, LEAST_TEXT), "\n".join, SEED + 3)
+    progress.step(f"{sum(map(len, units))} distinct texts")
+    return grouped(units, held_out, limit, progress)
 
 
 def corpus(docstrings: Sequence[Docstring]) -> Columns:

@@ -35,8 +35,8 @@ _RESIDUAL_STARTS_STATIC = CelRule(
     "init",
 )
 _TEMPERATURE_BELONGS = CelRule(
-    "!has(self.temperature) || self.kind in ['logits', 'similarity']",
-    "temperature belongs to losses logits and similarity only",
+    "!has(self.temperature) || self.kind in ['logits', 'similarity', 'contrastive']",
+    "temperature belongs to losses logits, similarity and contrastive only",
     "temperature",
 )
 _TEMPERATURE_POSITIVE = CelRule(
@@ -50,6 +50,19 @@ _KEYS_BELONG = CelRule(
     "keys",
 )
 _RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
+_TOKEN_RATE_POSITIVE = CelRule(
+    "!has(self.embeddingLearningRate) || self.embeddingLearningRate.matches('[1-9]')",
+    "embeddingLearningRate must be more than 0",
+    "embeddingLearningRate",
+)
+_CONTRASTIVE_NEEDS_GROUPS = CelRule(
+    "has(self.data.columns) && (has(self.data.columns.group)"
+    " || has(self.data.columns.query) && has(self.data.columns.document))"
+    " || !self.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))",
+    "loss contrastive needs to know which rows belong together: name their column in data.columns.group,"
+    " or columns query and document",
+    "data.columns",
+)
 _STAGE_NAMES = CelRule(
     "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
     "every stage needs a name of its own",
@@ -118,8 +131,10 @@ class Student(ApiModel):
 class Loss(ApiModel):
     """One term of the training objective."""
 
-    kind: Literal["embedding", "similarity", "logits", "hard", "hidden"]
+    kind: Literal["embedding", "similarity", "contrastive", "logits", "hard", "hidden"]
     """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
+    `contrastive`: rows of one group (`data.columns.group`; a query and its document) nearer to each other than to the
+    rest of the batch.
     `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `hard`: cross-entropy with the labels
     alone. `hidden`: pooled hidden states through a learned projection."""
     weight: DecimalString = "1"
@@ -127,7 +142,7 @@ class Loss(ApiModel):
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance of `embedding` and `hidden`."""
     temperature: DecimalString | None = None
-    """T of `logits` (3 when left out) and of `similarity` (0.05 when left out)."""
+    """T of `logits` (3 when left out), of `similarity` and `contrastive` (0.05 when left out)."""
     alpha: DecimalString = "0.7"
     """Share of the soft targets in `logits`; the rest goes to the labels."""
     layer: Annotated[int | None, Field(ge=1, le=96)] = None
@@ -140,7 +155,7 @@ class Loss(ApiModel):
 
     @model_validator(mode="after")
     def _parts_fit_kind(self) -> Loss:
-        if self.temperature is not None and self.kind not in {"logits", "similarity"}:
+        if self.temperature is not None and self.kind not in {"logits", "similarity", "contrastive"}:
             raise _TEMPERATURE_BELONGS.broken()
         if self.temperature is not None and not Decimal(self.temperature):
             raise _TEMPERATURE_POSITIVE.broken()
@@ -166,17 +181,21 @@ class Stage(ApiModel):
     """Rows per step."""
     learning_rate: DecimalString = "0.001"
     """Peak of the learning rate."""
+    embedding_learning_rate: DecimalString | None = None
+    """Peak of the token vectors' own learning rate; learningRate when left out. A token is in few steps, a layer in all."""
     warmup: Percent = "5%"
     """Share of the steps in which the rate climbs; afterwards it falls as a cosine."""
     weight_decay: DecimalString = "0.01"
     """Decoupled weight decay (AdamW)."""
 
-    cel_rules = (_RATE_POSITIVE,)
+    cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE)
 
     @model_validator(mode="after")
     def _learns(self) -> Stage:
         if not Decimal(self.learning_rate):
             raise _RATE_POSITIVE.broken()
+        if self.embedding_learning_rate is not None and not Decimal(self.embedding_learning_rate):
+            raise _TOKEN_RATE_POSITIVE.broken()
         return self
 
 
@@ -200,13 +219,18 @@ class Distill(ApiModel):
     search: Annotated[Any, Reserved, ReservedField("search for the student's shape")] = None
     """Search for the student's shape."""
 
-    cel_rules = (_STAGE_NAMES,)
+    cel_rules = (_STAGE_NAMES, _CONTRASTIVE_NEEDS_GROUPS)
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Distill:
         names = [stage.name for stage in self.stages if stage.name is not None]
         if len(set(names)) < len(names):
             raise _STAGE_NAMES.broken()
+        contrastive = any(loss.kind == "contrastive" for stage in self.stages for loss in stage.losses)
+        columns = self.data.columns
+        joined = columns.group is not None or (columns.query is not None and columns.document is not None)
+        if contrastive and not joined:
+            raise _CONTRASTIVE_NEEDS_GROUPS.broken()
         return self
 
     @property

@@ -41,8 +41,8 @@ _NO_CLASS_METRICS = CelRule(
 )
 _LOSSES_FIT_TASK = CelRule(
     "!has(self.distill) || self.distill.stages.all(s, s.losses.all(l, self.source.task == 'sentence-embedding'"
-    " ? !(l.kind in ['logits', 'hard']) : !(l.kind in ['embedding', 'similarity'])))",
-    "losses embedding and similarity belong to task sentence-embedding, logits and hard to classification",
+    " ? !(l.kind in ['logits', 'hard']) : !(l.kind in ['embedding', 'similarity', 'contrastive'])))",
+    "losses embedding, similarity and contrastive belong to task sentence-embedding, logits and hard to classification",
     "distill.stages",
 )
 _RESIDUAL_EMBEDS = CelRule(
@@ -120,7 +120,7 @@ class Spec(ApiModel):
         if embedding and any(name in CLASS_METRICS for name in names):
             raise _NO_CLASS_METRICS.broken()
         if self.distill is not None:
-            wrong = {"logits", "hard"} if embedding else {"embedding", "similarity"}
+            wrong = {"logits", "hard"} if embedding else {"embedding", "similarity", "contrastive"}
             if any(loss.kind in wrong for stage in self.distill.stages for loss in stage.losses):
                 raise _LOSSES_FIT_TASK.broken()
             if not embedding and self.distill.student.architecture == "residual":

@@ -138,7 +138,8 @@ class Columns(ApiModel):
     name: Column | None = None
     """A name to show for the row, for example in search results."""
     group: Column | None = None
-    """What joins rows that say the same, such as a summary and its text: equal values; null stands alone. Counts only where named."""
+    """What joins rows that say the same, such as a summary and its text: equal values; null stands alone. This role counts
+    only where it is named."""
 
 
 class DataSource(ApiModel):

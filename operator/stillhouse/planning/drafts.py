@@ -20,6 +20,8 @@ SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
 SHARD_ROWS = 2048
 CHECKPOINT_STEPS = 50
+_WITHOUT_TEACHER = {"hard", "contrastive"}
+"""Losses that ask nothing of the teacher."""
 
 
 def draft(spec: Spec, env: Environment) -> list[StepDraft]:
@@ -128,7 +130,7 @@ def _last_stage(distill: Distill) -> str:
 
 
 def _loss(loss: Loss) -> dict[str, Any]:
-    temperature = loss.temperature or {"logits": "3", "similarity": "0.05"}.get(loss.kind, "1")
+    temperature = loss.temperature or {"logits": "3", "similarity": "0.05", "contrastive": "0.05"}.get(loss.kind, "1")
     return {
         "kind": loss.kind,
         "weight": float(loss.weight),
@@ -151,7 +153,7 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
         yield _import_data("resolve/validation", distill.validation, source, env)
     max_length = distill.max_length or source.max_length
     losses = [loss for stage in distill.stages for loss in stage.losses]
-    soft = [loss for loss in losses if loss.kind != "hard"]
+    soft = [loss for loss in losses if loss.kind not in _WITHOUT_TEACHER]
     if soft:
         outputs = sorted({{"embedding": "embedding", "similarity": "embedding"}.get(loss.kind, loss.kind) for loss in soft})
         config: dict[str, Any] = {
@@ -190,6 +192,7 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
             "epochs": stage.epochs,
             "batchSize": stage.batch_size,
             "learningRate": float(stage.learning_rate),
+            "embeddingLearningRate": float(stage.embedding_learning_rate) if stage.embedding_learning_rate else None,
             "warmup": parse_percent(stage.warmup),
             "weightDecay": float(stage.weight_decay),
             "maxLength": max_length,
@@ -197,7 +200,7 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
             "seed": distill.seed + position,
         }
         parents = {"teacher": TEACHER, "student": previous, "data": DATA}
-        if any(loss.kind != "hard" for loss in stage.losses):
+        if any(loss.kind not in _WITHOUT_TEACHER for loss in stage.losses):
             parents["outputs"] = "train/teacher-outputs"
         if distill.validation:
             parents["validation"] = "resolve/validation"

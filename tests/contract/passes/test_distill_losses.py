@@ -16,9 +16,14 @@ from stillhouse.passes.models.network import NetworkOutput
 NONE = Sizes(0, 0, 0, {})
 
 
-def value(loss, output, teacher=None, labels=None, sizes=NONE, hidden=(), keys=None):
+def value(loss, output, teacher=None, labels=None, sizes=NONE, hidden=(), keys=None, groups=None):
     (term,) = build_losses([LossConfig(**loss)], sizes)
-    targets = Targets(teacher or {}, None if labels is None else torch.tensor(labels), keys)
+    targets = Targets(
+        teacher or {},
+        None if labels is None else torch.tensor(labels),
+        keys,
+        None if groups is None else torch.tensor(groups),
+    )
     return term(NetworkOutput(torch.tensor(output) if isinstance(output, list) else output, hidden), targets)
 
 
@@ -69,6 +74,41 @@ def test_similarity_of_a_single_row_is_nothing_and_still_has_a_gradient():
     found.backward()
     assert found.item() == 0.0
     assert student.grad.abs().sum() == 0.0
+
+
+def test_contrastive_by_hand():
+    student = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
+    found = value({"kind": "contrastive", "temperature": 0.5}, student, groups=[7, 7, -1, 3])
+    # Rows 0 and 1 are partners; row 2 stands alone, row 3's partner is in another batch: both are negatives only.
+    first = math.exp(0.6 / 0.5) / (math.exp(0.6 / 0.5) + math.exp(0.0) + math.exp(-1.0 / 0.5))
+    second = math.exp(0.6 / 0.5) / (math.exp(0.6 / 0.5) + math.exp(0.8 / 0.5) + math.exp(-0.6 / 0.5))
+    assert found.item() == pytest.approx(-(math.log(first) + math.log(second)) / 2, rel=1e-5)
+    default = value({"kind": "contrastive"}, student, groups=[7, 7, -1, 3])
+    assert default.item() == pytest.approx(
+        value({"kind": "contrastive", "temperature": 0.05}, student, groups=[7, 7, -1, 3]).item()
+    )
+
+
+def test_contrastive_with_several_partners_is_their_mean():
+    student = torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(3)), dim=1)
+    groups = [1, 1, 1, 2, 2, -1]
+    likely = (student @ student.T / 0.05).fill_diagonal_(-torch.inf).log_softmax(1)
+    rows = [(likely[0, 1] + likely[0, 2]) / 2, (likely[1, 0] + likely[1, 2]) / 2, (likely[2, 0] + likely[2, 1]) / 2]
+    wanted = -torch.stack([*rows, likely[3, 4], likely[4, 3]]).mean()
+    assert value({"kind": "contrastive"}, student, groups=groups).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_contrastive_pulls_partners_together_and_is_nothing_without_any():
+    student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], requires_grad=True)
+    found = value({"kind": "contrastive"}, student, groups=[-1, 5, 6])
+    found.backward()
+    assert found.item() == 0.0
+    assert student.grad.abs().sum() == 0.0
+    value({"kind": "contrastive"}, student, groups=[4, 4, -1]).backward()
+    assert torch.isfinite(student.grad).all()
+    assert student.grad[0, 1] < 0 < student.grad[0, 0]  # against the gradient: row 0 turns towards row 1
+    with pytest.raises(DataError, match="needs groups"):
+        value({"kind": "contrastive"}, student)
 
 
 def test_soft_targets_by_hand():
@@ -154,5 +194,5 @@ def test_a_layer_that_was_not_kept_is_refused():
 
 
 def test_what_the_losses_need_of_the_teacher():
-    losses = [LossConfig(kind=kind) for kind in ("hidden", "similarity", "hard", "embedding")]
+    losses = [LossConfig(kind=kind) for kind in ("hidden", "similarity", "hard", "contrastive", "embedding")]
     assert needed_outputs(losses) == ("embedding", "hidden")

@@ -19,6 +19,7 @@ from stillhouse.passes.compress.quantize import quantizable
 from stillhouse.passes.distill import loop
 from stillhouse.passes.distill.bag import MOST_ROWS, RARE, weighted
 from stillhouse.passes.distill.residual import _WITHOUT_OUTPUTS
+from stillhouse.passes.distill.rows import Rows, read_inputs
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs, read_outputs
 from stillhouse.passes.distill.train import Distill
@@ -254,3 +255,69 @@ def tokens_of(model):
 def test_the_plans_estimate_knows_how_many_rows_are_fitted() -> None:
     """Planning imports no pass, so it has these numbers a second time."""
     assert (FIT_ROWS, FIT_ROWS_ASKED) == (MOST_ROWS, _WITHOUT_OUTPUTS)
+
+
+CONTRASTIVE = {
+    **STAGE,
+    "losses": [{"kind": "embedding", "weight": 1}, {"kind": "contrastive", "weight": 1}],
+    "epochs": 6,
+    "learningRate": 0.003,
+    "embeddingLearningRate": 0.05,
+}
+
+
+@pytest.fixture(scope="module")
+def grouped(inputs, tmp_path_factory):
+    """The same texts, every one with another as its partner, but for the last ten."""
+    groups = [str(row % 95) if row < 190 else "" for row in range(200)]
+    return {**inputs, "data": dataset(tmp_path_factory.mktemp("grouped"), text=sentences(200, seed=1), group=groups)}
+
+
+def read(data, model):
+    return read_inputs(Rows(data.path), model.path, load(model.path).signature, 32)
+
+
+def nearness(model, data):
+    """How much nearer partners are to each other than to the others, by the mean cosine."""
+    with torch.inference_mode():
+        made = load(model.path)(*(torch.from_numpy(array) for array in read(data, model).batch(range(190))))
+    together = (made[:95] * made[95:]).sum(1).mean()
+    return float(together - (made[:95] @ made[95:].T).mean())
+
+
+def test_a_contrastive_stage_brings_partners_together(grouped, tmp_path):
+    trained, facts = go(Distill(), CONTRASTIVE, grouped, tmp_path)
+    without = {**CONTRASTIVE, "losses": CONTRASTIVE["losses"][:1]}
+    control, _ = go(Distill(), without, grouped, tmp_path / "control")
+    assert nearness(trained, grouped["data"]) > nearness(control, grouped["data"]) + 0.05
+    assert facts["losses"].keys() == {"embedding", "contrastive"}
+    again, _ = go(Distill(), CONTRASTIVE, grouped, tmp_path / "again")
+    assert again.digest == trained.digest
+
+
+def test_a_contrastive_stage_goes_on_after_an_interruption_with_the_same_bytes(grouped, tmp_path):
+    whole, _ = go(Distill(), CONTRASTIVE, grouped, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        go(Distill(), CONTRASTIVE, grouped, tmp_path / "cut", Recorder(stop_at=30, unit="steps"))
+    again, facts = go(Distill(), CONTRASTIVE, grouped, tmp_path / "cut")
+    assert facts["resumed"] == 1
+    assert again.digest == whole.digest
+
+
+def test_token_vectors_have_a_rate_of_their_own(grouped, tmp_path):
+    """With next to no rate for the rest, only they move; and decay does not wear away a token that no text has."""
+    config = {**CONTRASTIVE, "learningRate": 1e-12, "weightDecay": 0.5, "epochs": 1}
+    trained, _ = go(Distill(), config, grouped, tmp_path)
+    before, after = load(grouped["student"].path), load(trained.path)
+    assert not torch.equal(before.token_vectors, after.token_vectors)
+    used = set(read(grouped["data"], trained).ids.tolist())
+    unused = [row for row in range(len(after.token_vectors)) if row not in used]
+    assert unused
+    assert torch.equal(before.token_vectors[unused], after.token_vectors[unused])
+    assert torch.allclose(before.body.narrow.weight, after.body.narrow.weight, atol=1e-6)
+
+
+def test_contrastive_without_groups_is_refused(inputs, tmp_path):
+    with pytest.raises(DataError) as refused:
+        go(Distill(), CONTRASTIVE, inputs, tmp_path)
+    assert refused.value.problem.field == "spec.distill.data.columns.group"

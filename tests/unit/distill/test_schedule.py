@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.passes.distill.schedule import epoch_batches, learning_rate, steps_per_epoch
+from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
 
 
 @given(
@@ -22,6 +22,29 @@ def test_an_epoch_holds_every_row_once_and_is_a_function_of_seed_and_epoch(lengt
     assert max(map(len, batches)) <= size
     again = epoch_batches(array, size, seed, epoch)
     assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in again]
+
+
+@given(
+    groups=st.lists(st.integers(-1, 40), min_size=1, max_size=300),
+    size=st.integers(1, 40),
+    seed=st.integers(0, 2**31 - 1),
+    epoch=st.integers(0, 50),
+)
+def test_grouped_batches_hold_every_row_once_and_part_a_group_only_where_a_batch_ends(groups, size, seed, epoch):
+    array = np.array(groups, dtype=np.int64)
+    batches = grouped_batches(array, size, seed, epoch)
+    order = np.concatenate(batches)
+    assert sorted(order.tolist()) == list(range(len(groups)))
+    assert len(batches) == steps_per_epoch(len(groups), size)
+    assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in grouped_batches(array, size, seed, epoch)]
+    for group in set(groups) - {-1}:
+        places = np.flatnonzero(array[order] == group)
+        assert places.max() - places.min() == len(places) - 1
+
+
+def test_grouped_batches_come_in_another_order_every_epoch():
+    groups = np.repeat(np.arange(100, dtype=np.int64), 2)
+    assert len({tuple(np.concatenate(grouped_batches(groups, 16, 1, epoch)).tolist()) for epoch in range(4)}) == 4
 
 
 def test_epochs_and_seeds_give_other_orders():

@@ -4,7 +4,7 @@ import io
 
 import pytest
 from examples._shared.docstrings import Docstring
-from examples._shared.pairs import pairs_of, unalike, unlike_held_out
+from examples._shared.pairs import grouped, pairs_of, unalike, units_of, unlike_held_out
 from examples._shared.progress import Progress
 from examples._shared.splits import deal, in_hash_order
 from examples._shared.topics import few_per_class, fold_of, labelled, topics_of
@@ -54,6 +54,27 @@ def test_near_duplicate_pairs_leave_one_and_the_library_wins() -> None:
     ]
     kept = unalike([*near, *pairs], 3, QUIET, first=["tools"])
     assert sorted(pair.key for pair in kept) == sorted(pair.key for pair in pairs)
+
+
+def test_training_rows_keep_a_summary_and_its_body_together() -> None:
+    texts = [
+        "Return the current folder.\n\nThis will raise an error when it is gone for good.",
+        "A summary that stands alone here.",
+        "Another summary with a held-out body.\n\nThis body is among the texts that are held out of training.",
+        "Return the current folder.\n\nA second body under the same summary stands alone.",
+    ]
+    units = units_of([Docstring(f"m.f{number}", "m", "function", text) for number, text in enumerate(texts)], 16)
+    assert sorted(map(len, units)) == [1, 1, 2, 2]
+    rows = grouped(units, ["This body is among the texts that are held out of training."], None, QUIET)
+    alone = [text for text, group in zip(rows["text"], rows["group"], strict=True) if group is None]
+    assert alone == [
+        "Another summary with a held-out body.",
+        "A summary that stands alone here.",
+        "A second body under the same summary stands alone.",
+    ]
+    pairs = [text for text, group in zip(rows["text"], rows["group"], strict=True) if group is not None]
+    assert pairs == ["Return the current folder.", "This will raise an error when it is gone for good."]
+    assert grouped(units, [], 3, QUIET)["text"] == [text for unit in units for text in unit][:3]
 
 
 def test_held_out_text_is_not_in_the_unlabelled_pool() -> None:

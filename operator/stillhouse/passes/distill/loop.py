@@ -17,13 +17,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from stillhouse.errors import DataError
+from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill import checkpoint
 from stillhouse.passes.distill.losses.term import LossTerm, Targets
-from stillhouse.passes.distill.rows import Images, Texts
-from stillhouse.passes.distill.schedule import epoch_batches, learning_rate, steps_per_epoch
-from stillhouse.passes.models.network import Network
+from stillhouse.passes.distill.rows import Images, Texts, length_batches
+from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
+from stillhouse.passes.models.network import Network, NetworkOutput
 
 __all__ = ["CurvePoint", "LoopResult", "LoopSettings", "train"]
 
@@ -32,6 +32,8 @@ _CHECKPOINT_SECONDS: Final = 30.0
 _REPORT_SECONDS: Final = 0.5
 _CURVE_POINTS: Final = 50
 _CLIP_NORM: Final = 1.0
+_SLICE_TOKENS: Final = 8192
+"""Padded tokens that go through the network at once: what a slice's states take stays near the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class LoopSettings:
     weight_decay: float
     checkpoint_steps: int
     seed: int
+    embedding_learning_rate: float | None = None
+    """Peak of the token vectors' own rate; None: the same as all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def train(
     data: Texts | Images,
     teacher: Mapping[str, Tensor],
     labels: npt.NDArray[np.int64] | None,
+    groups: npt.NDArray[np.int64] | None,
     settings: LoopSettings,
     scratch: Path,
     progress: Progress,
@@ -103,6 +108,7 @@ def train(
         data: the rows' inputs.
         teacher: the teacher's outputs over all rows, [rows, …] each.
         labels: int64 [rows], -100 for none, or None.
+        groups: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for none, or None.
         settings: what the schedule follows from.
         scratch: where checkpoints lie.
         progress: is told at least every half second, between steps.
@@ -110,11 +116,13 @@ def train(
 
     Raises:
         DataError: the objective is no longer a finite number.
+        SpecError: a rate for token vectors, and a network that shows none.
         KeyboardInterrupt: asked to stop; a checkpoint of the last whole step has been written.
     """
     accelerator = Accelerator()
     terms = nn.ModuleList([term for _, _, term in losses])
     optimizer = torch.optim.AdamW(_groups(network, terms, settings), lr=settings.learning_rate, fused=True)
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
     network, terms, optimizer = accelerator.prepare(network, terms, optimizer)
     modules = {"student": accelerator.unwrap_model(network), "losses": accelerator.unwrap_model(terms)}
     per_epoch = steps_per_epoch(data.count, settings.batch_size)
@@ -157,14 +165,20 @@ def train(
             while step < steps:
                 epoch, at = divmod(step, per_epoch)
                 if epoch != order_of:
-                    order, order_of = epoch_batches(data.lengths, settings.batch_size, settings.seed, epoch), epoch
-                rate = settings.learning_rate * learning_rate(step, steps, settings.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    order_of = epoch
+                    if groups is None:
+                        order = epoch_batches(data.lengths, settings.batch_size, settings.seed, epoch)
+                    else:
+                        order = grouped_batches(groups, settings.batch_size, settings.seed, epoch)
+                factor = learning_rate(step, steps, settings.warmup)
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["lr"] = peak * factor
                 rows = order[at]
                 whole = False
                 drawn = _draw(data.count, rows, keys, (settings.seed, step))
-                values = _step(accelerator, network, losses, data, teacher, labels, rows, optimizer, parameters, hidden, drawn)
+                values = _step(
+                    accelerator, network, losses, data, teacher, labels, groups, rows, optimizer, parameters, hidden, drawn
+                )
                 step += 1
                 state.rows += len(rows)
                 _record(state, values, [name for name, _, _ in losses], step, last=step % point_every == 0 or step == steps)
@@ -196,6 +210,7 @@ def _step(
     data: Texts | Images,
     teacher: Mapping[str, Tensor],
     labels: npt.NDArray[np.int64] | None,
+    groups: npt.NDArray[np.int64] | None,
     rows: npt.NDArray[np.int64],
     optimizer: Any,
     parameters: list[nn.Parameter],
@@ -204,14 +219,17 @@ def _step(
 ) -> list[float]:
     """Do one step; return the objective and each term."""
     device = accelerator.device
-    inputs = [torch.from_numpy(array).to(device) for array in data.batch(rows)]
+    # Rows of one group differ in length: slices of like lengths spare most of the padding.
+    slices = length_batches(data.lengths, rows, _SLICE_TOKENS, len(rows))
+    rows = np.concatenate(slices)
     index = torch.from_numpy(rows)
     targets = Targets(
         {name: tensor[index].to(device, torch.float32) for name, tensor in teacher.items()},
         None if labels is None else torch.from_numpy(labels[rows]).to(device),
         teacher["embedding"][torch.from_numpy(drawn)].to(device, torch.float32) if len(drawn) else None,
+        None if groups is None else torch.from_numpy(groups[rows]).to(device),
     )
-    output = accelerator.unwrap_model(network).run(*inputs, hidden=hidden)
+    output = _forward(accelerator.unwrap_model(network), data, slices, hidden, device)
     values = [term(output, targets) for _, _, term in losses]
     total = sum((weight * value for (_, weight, _), value in zip(losses, values, strict=True)), torch.zeros((), device=device))
     if not torch.isfinite(total):
@@ -228,6 +246,20 @@ def _step(
     return [float(total.detach()), *(float(value.detach()) for value in values)]
 
 
+def _forward(
+    network: Network, data: Texts | Images, slices: Sequence[npt.NDArray[np.int64]], hidden: bool, device: torch.device
+) -> NetworkOutput:
+    """Run the network over a batch slice by slice; the outputs' rows are in the order of the slices."""
+    parts = []
+    for rows in slices:
+        inputs = [torch.from_numpy(array).to(device) for array in data.batch(rows)]
+        parts.append(network.run(*inputs, hidden=hidden))
+    if len(parts) == 1:
+        return parts[0]
+    states = zip(*(part.hidden for part in parts), strict=True)
+    return NetworkOutput(torch.cat([part.output for part in parts]), tuple(torch.cat(layer) for layer in states))
+
+
 def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:
     """Return at most `most` rows that are not in the batch; they follow from seed and step, so that a run can go on."""
     if not most:
@@ -237,12 +269,32 @@ def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, 
     return drawn[~np.isin(drawn, batch)].astype(np.int64)
 
 
-def _groups(network: nn.Module, terms: nn.Module, settings: LoopSettings) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: decay pulls at matrices, never at biases and norms (Loshchilov & Hutter 2019)."""
+def _groups(network: Network, terms: nn.Module, settings: LoopSettings) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: decay pulls at matrices, never at biases and norms (Loshchilov & Hutter 2019).
+
+    Nor at token vectors with a rate of their own: at so high a rate, decay would wear away what rare tokens began with.
+
+    Raises:
+        SpecError: such a rate, and no token vectors that we know.
+    """
     parameters = [parameter for module in (network, terms) for parameter in module.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = []
+    if settings.embedding_learning_rate is not None:
+        table = network.token_vectors
+        if table is None:
+            raise SpecError(
+                "the student shows no token vectors that could have a learning rate of their own",
+                field="spec.distill.stages[].embeddingLearningRate",
+                found=f"a student of kind {network.architecture.kind}",
+                allowed="a text encoder or a residual student",
+                fix="leave embeddingLearningRate out",
+            )
+        parameters = [parameter for parameter in parameters if parameter is not table]
+        groups.append({"params": [table], "weight_decay": 0.0, "lr": settings.embedding_learning_rate})
     return [
         {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
+        *groups,
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,20 @@ class Rows:
                 )
             out[row] = index
         return out
+
+    def groups(self) -> npt.NDArray[np.int64] | None:
+        """Return the groups of the training texts: int64 [rows], -1 for a row that stands alone; None where nothing says.
+
+        Without a column of groups, a query and its document are one.
+        """
+        if "text" not in self.columns and {"query", "document"} <= set(self.columns):
+            return np.tile(np.arange(self.count, dtype=np.int64), 2)
+        if "group" not in self.columns:
+            return None
+        values = self._column("group")
+        many = Counter(value for value in values if value)
+        numbers = {value: number for number, value in enumerate(value for value, rows in many.items() if rows > 1)}
+        return np.array([numbers.get(value, -1) for value in values], dtype=np.int64)
 
     def images(self, spec: ImageSpec) -> npt.NDArray[np.float32]:
         """Return pixels float32 [rows, channels, height, width] as they are stored, not normalised.

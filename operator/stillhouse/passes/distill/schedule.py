@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["epoch_batches", "learning_rate", "steps_per_epoch"]
+__all__ = ["epoch_batches", "grouped_batches", "learning_rate", "steps_per_epoch"]
 
 # Batches that share a pool are cut from rows sorted by length; 32 of them keep padding at a few per cent and leave the
 # order random enough.
@@ -36,6 +36,26 @@ def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, ep
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches.extend(pool[at : at + batch_size] for at in range(0, len(pool), batch_size))
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def grouped_batches(groups: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """Return an epoch's batches: every row once, in random order but rows of one group side by side.
+
+    The cut between two batches may part a group; everybody else's partners are in the same batch.
+
+    Args:
+        groups: int64 [rows], equal for rows that belong together, -1 for a row that stands alone.
+        batch_size: rows per step.
+        seed: the run's seed; with `epoch` it determines the result.
+        epoch: from 0.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    alone = groups < 0
+    units = np.where(alone, np.arange(len(groups)) + groups.max(initial=-1) + 1, groups)
+    _, units = np.unique(units, return_inverse=True)
+    place = generator.permutation(units.max(initial=-1) + 1)
+    order = np.argsort(place[units], kind="stable")
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

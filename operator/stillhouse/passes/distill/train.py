@@ -37,6 +37,7 @@ class DistillConfig(CamelConfig):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    embedding_learning_rate: float | None = Field(default=None, gt=0)
     warmup: float = Field(default=0.05, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     max_length: int | None = Field(default=None, ge=1)
@@ -81,7 +82,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
     """
 
     name: ClassVar[str] = "distill"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: ClassVar[str] = "torch-model"
     config_type = DistillConfig
 
@@ -136,6 +137,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             data,
             teacher,
             labels,
+            rows.groups() if any(term.wants_groups for term in terms) else None,
             LoopSettings(
                 config.epochs,
                 config.batch_size,
@@ -144,6 +146,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 config.weight_decay,
                 config.checkpoint_steps,
                 config.seed,
+                config.embedding_learning_rate,
             ),
             ctx.scratch,
             ctx.progress,

@@ -70,6 +70,15 @@ class Network(nn.Module):  # type: ignore[misc]
         residual = self.architecture.residual
         return residual.heads if residual else int(getattr(self.config, "num_attention_heads", 0) or 0)
 
+    @property
+    def token_vectors(self) -> nn.Parameter | None:
+        """Return the table of token vectors, float32 [vocabulary, width]; None where there is none that we know."""
+        if isinstance(self.body, ResidualEncoder):
+            return self.body.tokens.weight
+        if self.architecture.kind == "factory" or self.signature.task == "image-classification":
+            return None
+        return self.body.get_input_embeddings().weight
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return embeddings or logits, float32 [batch, dimension or labels]."""
         return self._run(inputs, hidden=False).output

@@ -12,12 +12,14 @@ __all__ = ["reading_precision", "reading_precision_name"]
 
 
 def reading_precision_name(network: nn.Module) -> str:
-    """Return `bfloat16` where the processor multiplies it in hardware (AMX), else `float32`.
+    """Return `bfloat16` where the processor multiplies it in hardware (AMX, AVX512-BF16), else `float32`.
 
-    Measured for MiniLM: four times faster, mean cosine to float32 0.99999; targets are stored with 11 bits anyway.
+    Measured for MiniLM: four times faster with AMX, 1.2 times with AVX512-BF16, mean cosine to float32 0.99999; targets are
+    stored with 11 bits anyway.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
-    return "bfloat16" if on_cpu and torch.cpu._is_amx_tile_supported() else "float32"
+    there = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if on_cpu and there else "float32"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ __all__ = ["LOSSES", "build_losses", "needed_outputs"]
 LOSSES: Final[dict[str, tuple[str, str | None]]] = {
     "embedding": ("stillhouse.passes.distill.losses.embedding:EmbeddingLoss", "embedding"),
     "similarity": ("stillhouse.passes.distill.losses.similarity:SimilarityLoss", "embedding"),
+    "contrastive": ("stillhouse.passes.distill.losses.contrastive:ContrastiveLoss", None),
     "logits": ("stillhouse.passes.distill.losses.logits:LogitsLoss", "logits"),
     "hard": ("stillhouse.passes.distill.losses.hard:HardLoss", None),
     "hidden": ("stillhouse.passes.distill.losses.hidden:HiddenLoss", "hidden"),

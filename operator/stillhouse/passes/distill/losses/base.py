@@ -12,15 +12,16 @@ __all__ = ["LOGITS_TEMPERATURE", "SIMILARITY_TEMPERATURE", "LossConfig"]
 
 LOGITS_TEMPERATURE: Final = 3.0
 SIMILARITY_TEMPERATURE: Final = 0.05
+"""Also of `contrastive`."""
 
 
 class LossConfig(CamelConfig):
-    """One term. `temperature` left out: 3 for `logits`, 0.05 for `similarity`.
+    """One term. `temperature` left out: 3 for `logits`, 0.05 for `similarity` and `contrastive`.
 
     `keys`: how many of the data's rows, drawn anew for every step, `similarity` compares the batch with; 0: none.
     """
 
-    kind: Literal["embedding", "similarity", "logits", "hard", "hidden"]
+    kind: Literal["embedding", "similarity", "contrastive", "logits", "hard", "hidden"]
     weight: float = Field(default=1.0, ge=0)
     distance: Literal["cosine", "mse"] = "cosine"
     temperature: float | None = Field(default=None, gt=0)

@@ -28,12 +28,15 @@ class Sizes:
 class Targets:
     """What the batch is to learn: the teacher's outputs float32 by name, labels int64 [batch] (-100: none) or None.
 
-    `keys` float32 [rows, dimension]: the teacher's embeddings of other rows, drawn for this step, where a term wants them.
+    `groups` int64 [batch]: equal numbers for rows that belong together, -1 for a row that stands alone; None where the data
+    does not say. `keys` float32 [rows, dimension]: the teacher's embeddings of other rows, drawn for this step, where a
+    term wants them.
     """
 
     teacher: Mapping[str, Tensor]
     labels: Tensor | None
     keys: Tensor | None = None
+    groups: Tensor | None = None
 
 
 class LossTerm(nn.Module):  # type: ignore[misc]
@@ -43,6 +46,8 @@ class LossTerm(nn.Module):  # type: ignore[misc]
     """
 
     wants_hidden = False
+    wants_groups = False
+    """Whether rows of one group have to be in one batch."""
 
     def __init__(self, config: LossConfig, sizes: Sizes) -> None:
         super().__init__()
