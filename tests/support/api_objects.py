@@ -357,7 +357,7 @@ _INVALID = [
         "text",
         {f"{_LOSS}.temperature": "2"},
         f"{_LOSS}.temperature",
-        "belongs to losses logits and similarity",
+        "belongs to losses logits, similarity and contrastive",
     ),
     Case("keys of embedding", "text", {f"{_LOSS}.keys": 64}, f"{_LOSS}.keys", "belongs to loss similarity"),
     Case(

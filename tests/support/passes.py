@@ -12,7 +12,7 @@ from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
-from stillhouse.errors import DataError
+from stillhouse.errors import DataError, Problem
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.runner import Machine, Runner
 from stillhouse.planning.manifest import PassEntry
@@ -87,6 +87,8 @@ class Write(Pass[WriteConfig, WriteFacts]):
                 raise KeyboardInterrupt
             case "user":
                 raise DataError("rows are missing", field="spec.distill.data", fix="give more rows")
+            case "relative":
+                raise DataError("no rows", field="data.uri", others=(Problem("no labels", field="data.columns.label"),))
             case "bug":
                 raise ZeroDivisionError("a bug")
             case "rights":

@@ -29,6 +29,7 @@ from stillhouse.errors import MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.attempts import earlier
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory
+from stillhouse.planning.fields import as_written
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Plan, Step
 
@@ -203,7 +204,9 @@ class Runner:
                 digest, size = self._store.objects.put(
                     out, kind, lambda done, total: progress.update(done, total, "bytes", "storing the result")
                 )
-        except StillhouseError:
+        except StillhouseError as error:
+            error.problem = as_written(step, error.problem)  # a pass does not know what in the resource it works for
+            error.others = tuple(as_written(step, other) for other in error.others)
             raise
         except Exception as error:
             if disk_full(error):

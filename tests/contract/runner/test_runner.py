@@ -102,6 +102,13 @@ def test_the_seed_and_the_source_reach_the_pass(tmp_path: Path) -> None:
     assert text_of(tmp_path / "store", plan, "resolve/x") == "from the source x0;x1;"
 
 
+def test_an_error_names_the_field_of_the_resource_that_the_step_works_for(tmp_path: Path) -> None:
+    plan = make_plan(draft("resolve/gate-data", "x", trouble="relative"))
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, plan)
+    assert [problem.field for problem in refused.value.problems] == ["spec.gate.data.uri", "spec.gate.data.columns.label"]
+
+
 # damage -----------------------------------------------------------------------------------------------------------------
 
 

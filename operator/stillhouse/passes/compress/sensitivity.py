@@ -187,10 +187,10 @@ def _feeds(source: Path, signature: Signature, data: Artifact, samples: int) -> 
     if role is None:
         raise DataError(
             "the calibration data has no texts",
-            field="compress.calibration",
+            field="data.columns",
             found=", ".join(roles),
             allowed="a column text (or query, document)",
-            fix="name it: calibration: {columns: {text: COLUMN}}",
+            fix="name it: columns: {text: COLUMN}",
         )
     from tokenizers import Tokenizer
 
@@ -224,7 +224,7 @@ def _image_feeds(signature: Signature, data: Artifact, samples: int) -> list[Fee
     except ValueError as error:
         raise DataError(
             "the images have another size than the model takes",
-            field="compress.calibration",
+            field="data.columns.image",
             found=f"{len(values[0])} numbers an image",
             allowed=f"{image.channels} × {image.height} × {image.width}",
             fix="set source.image to the shape of the data",

@@ -146,7 +146,7 @@ def _refuse_too_large(source: Path) -> None:
 def _no_graph(refused: Mapping[str, str]) -> SourceError:
     return SourceError(
         "the model cannot be exported to ONNX",
-        field="source",
+        field="source.uri",
         found="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
         allowed="a network that torch.onnx can follow and whose graph gives the same outputs",
         fix="choose another student architecture, or export the model yourself and name the .onnx file as the source",

@@ -33,7 +33,8 @@ _HISTOGRAM = 50
 class ImportDataConfig(PassConfig):
     """Configuration of `import-data`.
 
-    `columns`: role → column; roles left out are looked for under their own name, but for `group`. `max_rows`: take only the first ones.
+    `columns`: role → column; roles left out are looked for under their own name, but for `group`. `max_rows`: take only the
+    first ones.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -163,7 +164,7 @@ class _Content:
         if "group" in self.columns and max(self.groups.values(), default=0) < 2:
             raise DataError(
                 "no two rows are of one group",
-                field="columns.group",
+                field="data.columns.group",
                 found=f"{len(self.groups)} groups of one row each" if self.groups else "null in every row",
                 allowed="the same value in the rows that say the same, null in rows that stand alone",
                 fix="name the column that joins rows, for example a summary and its text",
@@ -171,7 +172,7 @@ class _Content:
         if "label" in self.columns and len(self.labels) < 2:
             raise DataError(
                 "all rows have the same label",
-                field="columns.label",
+                field="data.columns.label",
                 found=f"{next(iter(self.labels))!r} in every row",
                 allowed="at least two classes",
                 fix="name the column that holds the classes, or add rows of other classes",
@@ -270,7 +271,7 @@ def _choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
             near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
             raise DataError(
                 "the data has no such column",
-                field=f"columns.{role}",
+                field=f"data.columns.{role}",
                 found=column,
                 allowed=", ".join(there[:20]) or "no columns at all",
                 fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {there[0] if there else 'COLUMN'}}}",
@@ -280,7 +281,7 @@ def _choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
     if not chosen:
         raise DataError(
             "no column has a role",
-            field="columns",
+            field="data.columns",
             found=", ".join(there[:20]),
             allowed=", ".join(_ROLES),
             fix=f"name the one with the texts: columns: {{text: {there[0] if there else 'COLUMN'}}}",
@@ -296,8 +297,8 @@ def _text(value: Any, row: int, column: str, role: Role) -> str:
     shown = "an empty text" if isinstance(value, str) else "nothing" if _missing(value) else f"{type(value).__name__} {value!r}"
     raise DataError(
         f"row {row} has no {role}",
-        field=f"column {column}",
-        found=f"{shown} in row {row}"[:200],
+        field=f"data.columns.{role}",
+        found=f"{shown} in row {row}, column {column}"[:200],
         allowed="a text that is not empty in every row",
         fix="remove or mend that row",
     )
@@ -314,8 +315,8 @@ def _label(value: Any, row: int, column: str, role: Role) -> str:
         shown = "nothing" if _missing(value) or value == "" else repr(value)
     raise DataError(
         f"row {row} has no usable {role}",
-        field=f"column {column}",
-        found=f"{shown} in row {row}"[:200],
+        field=f"data.columns.{role}",
+        found=f"{shown} in row {row}, column {column}"[:200],
         allowed="a name without white space around it, or a whole number",
         fix="remove or mend that row",
     )

@@ -67,7 +67,7 @@ def read_columns(folder: Path, roles: Sequence[str]) -> dict[str, list[Any]]:
         if role not in there:
             raise DataError(
                 f"the data has no column for {role}",
-                field=f"columns.{role}",
+                field=f"data.columns.{role}",
                 found=", ".join(there),
                 allowed=role,
                 fix=f"name it in the resource: columns: {{{role}: COLUMN}}",

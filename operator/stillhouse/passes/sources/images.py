@@ -89,8 +89,8 @@ def _pixels(picture: Any, row: int, column: str) -> NDArray[np.float32]:
 def _bad(row: int, column: str, found: str, allowed: str) -> DataError:
     return DataError(
         f"row {row} has no usable image",
-        field=f"column {column}",
-        found=f"{found} in row {row}",
+        field="data.columns.image",
+        found=f"{found} in row {row}, column {column}",
         allowed=allowed,
         fix="remove or mend that row",
     )

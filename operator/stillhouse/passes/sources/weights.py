@@ -155,7 +155,7 @@ def _shards(folder: SourceFolder) -> dict[str, tuple[Path, int, Tensor]]:
         if not isinstance(shard, str) or "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
             raise UnsafeSource(
                 "a shard's name leaves the folder or is no safetensors file",
-                field=f"{INDEX_FILE}: weight_map.{key}"[:200],
+                field=f"source.uri: {INDEX_FILE}: weight_map.{key}"[:200],
                 found=str(shard)[:200],
                 allowed="the plain name of a .safetensors file beside the index",
                 fix=_FETCH,

@@ -1,0 +1,42 @@
+"""Which field of the resource a step's error is about. Pure.
+
+Passes do not know what they work for: the same import reads the source, a student, training data or the gate's. They name
+fields relative to what they read (`source.uri`, `data.columns.label`); a step's id and parents say where that stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from stillhouse.errors import Problem
+from stillhouse.planning.plan import Step
+
+__all__ = ["as_written"]
+
+_DATA = {
+    "resolve/data": "spec.distill.data",
+    "resolve/validation": "spec.distill.validation",
+    "resolve/calibration": "spec.compress.calibration",
+    "resolve/gate-data": "spec.gate.data",
+    "resolve/index-data": "spec.index.data",
+}
+_RELATIVE = re.compile(
+    r"(?<![\w./-])(?:(?P<uri>source\.uri\b)|(?P<spec>source|compress)(?=\.[a-z])|(?P<data>data)(?=\.(?:uri|columns)\b))"
+)
+"""Also within a sentence, such as a fix; `data.parquet` is a file and stays."""
+
+
+def as_written(step: Step, problem: Problem) -> Problem:
+    """Return the problem with its fields named as they stand in the resource; what is no relative field stays as it is."""
+    data = _DATA.get(step.id) or _DATA.get(step.parents.get("data", ""), "data")
+    # An imported student has a URI of its own; its task, labels and longest text are the source's.
+    uri = "spec.distill.student.uri" if step.id == "train/student" else "spec.source.uri"
+
+    def place(match: re.Match[str]) -> str:
+        if match["uri"]:
+            return uri
+        return data if match["data"] else f"spec.{match['spec']}"
+
+    field, allowed, fix = (_RELATIVE.sub(place, text) for text in (problem.field, problem.allowed, problem.fix))
+    return dataclasses.replace(problem, field=field, allowed=allowed, fix=fix)

@@ -1,0 +1,55 @@
+"""Fields that a step names relative to what it reads, as they stand in the resource."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.plans import plan_of
+
+from stillhouse.errors import Problem
+from stillhouse.planning.fields import as_written
+from stillhouse.planning.plan import Step
+
+
+def step(step_id: str, **parents: str) -> Step:
+    return Step(step_id, "resolve", "import-data", 1, {}, parents, "key")
+
+
+@pytest.mark.parametrize(
+    ("at", "field", "written"),
+    [
+        (step("resolve/source"), "source.uri: config.json: model_type", "spec.source.uri: config.json: model_type"),
+        (step("resolve/source"), "source.labels", "spec.source.labels"),
+        (step("train/student"), "source.uri", "spec.distill.student.uri"),
+        (step("train/student"), "source.maxLength", "spec.source.maxLength"),
+        (step("resolve/data"), "data.columns.label", "spec.distill.data.columns.label"),
+        (step("resolve/validation"), "data.uri", "spec.distill.validation.uri"),
+        (step("resolve/calibration"), "data.columns", "spec.compress.calibration.columns"),
+        (step("resolve/gate-data"), "data.uri", "spec.gate.data.uri"),
+        (step("resolve/index-data"), "data.uri", "spec.index.data.uri"),
+        (step("gate/index", model="gate/gate", data="resolve/index-data"), "data.columns.text", "spec.index.data.columns.text"),
+        (step("compress/sensitivity", data="resolve/data"), "data.columns.image", "spec.distill.data.columns.image"),
+        (step("gate/gate"), "spec.gate.data.columns", "spec.gate.data.columns"),
+        (step("train/a"), "data.parquet", "data.parquet"),
+        (step("train/a"), "", ""),
+    ],
+)
+def test_a_field_is_named_as_it_stands_in_the_file(at: Step, field: str, written: str) -> None:
+    assert as_written(at, Problem("x", field)).field == written
+
+
+def test_fields_within_what_is_allowed_and_the_fix_are_named_in_full_and_what_was_found_is_left() -> None:
+    found = as_written(
+        step("train/student"),
+        Problem("x", "source.uri", "source.uri", "source.labels, or id2label in config.json", "point source.uri at it."),
+    )
+    assert found.found == "source.uri"
+    assert found.allowed == "spec.source.labels, or id2label in config.json"
+    assert found.fix == "point spec.distill.student.uri at it."
+
+
+def test_every_import_of_data_knows_its_field() -> None:
+    plan = plan_of("text")
+    fields = {each.id: as_written(each, Problem("x", "data.uri")).field for each in plan.steps if each.pass_name == "import-data"}
+    assert len(fields) > 3
+    assert len(set(fields.values())) == len(fields)
+    assert all(field.startswith("spec.") for field in fields.values()), fields
