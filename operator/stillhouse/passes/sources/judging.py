@@ -1,0 +1,131 @@
+"""What a row must be to be of use: every value is judged by its column's role, and what they all say is gathered."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillhouse.errors import DataError
+from stillhouse.passes.sources.columns import Role
+from stillhouse.passes.sources.images import ImageColumn
+from stillhouse.passes.sources.leaks import normalised
+
+__all__ = ["Content"]
+
+
+@dataclass(slots=True)
+class Content:
+    """What is learned while rows go by."""
+
+    columns: tuple[Role, ...]
+    labels: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+    unlabelled: int = 0
+    lengths: list[int] = field(default_factory=list)
+    duplicates: int = 0
+    images: ImageColumn = field(default_factory=ImageColumn)
+    _seen: set[bytes] = field(default_factory=set)
+    _hash: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of all rows so far, in their order."""
+        return "sha256:" + str(self._hash.hexdigest())
+
+    def take(self, role: Role, values: Sequence[Any], first_row: int, column: str) -> list[Any]:
+        """Check a column's values and return them as they are stored."""
+        if role == "image":
+            images = self.images.take(values, first_row, column)
+            self._update(image.tobytes() for image in images)
+            return list(images)
+        if role == "label":
+            # Few labels and much text is a task of its own: null says that nobody knows, and only null does.
+            texts = ["" if value is None else _label(value, row, column, role) for row, value in enumerate(values, first_row)]
+            self.labels.update(text for text in texts if text)
+            self.unlabelled += sum(not text for text in texts)
+        elif role == "group":
+            texts = ["" if value is None else _label(value, row, column, role) for row, value in enumerate(values, first_row)]
+            self.groups.update(text for text in texts if text)
+        else:
+            texts = [_text(value, row, column, role) for row, value in enumerate(values, first_row)]
+            if role == ("text" if "text" in self.columns else "query"):
+                self._count(texts)
+        self._update(text.encode() for text in texts)
+        return list(texts)
+
+    def check(self) -> None:
+        """Judge what only all rows together can say.
+
+        Raises:
+            DataError: there is a column of labels, but nothing in it, or one class only.
+        """
+        if self.unlabelled and not self.labels:
+            _label(None, 1, "label", "label")
+        if "group" in self.columns and max(self.groups.values(), default=0) < 2:
+            raise DataError(
+                "no two rows are of one group",
+                field="data.columns.group",
+                found=f"{len(self.groups)} groups of one row each" if self.groups else "null in every row",
+                allowed="the same value in the rows that say the same, null in rows that stand alone",
+                fix="name the column that joins rows, for example a summary and its text",
+            )
+        if "label" in self.columns and len(self.labels) < 2:
+            raise DataError(
+                "all rows have the same label",
+                field="data.columns.label",
+                found=f"{next(iter(self.labels))!r} in every row",
+                allowed="at least two classes",
+                fix="name the column that holds the classes, or add rows of other classes",
+            )
+
+    def _update(self, values: Iterable[bytes]) -> None:
+        for raw in values:
+            self._hash.update(len(raw).to_bytes(8, "little") + raw)
+
+    def _count(self, texts: list[str]) -> None:
+        for text in texts:
+            self.lengths.append(len(text))
+            key = hashlib.blake2b(normalised(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            self.duplicates += key in self._seen
+            self._seen.add(key)
+
+
+def _text(value: Any, row: int, column: str, role: Role) -> str:
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return value  # the common case; what is left is looked at more closely
+    if isinstance(value, str) and value.strip() and not any("\ud800" <= letter <= "\udfff" for letter in value):
+        return value
+    shown = "an empty text" if isinstance(value, str) else "nothing" if _missing(value) else f"{type(value).__name__} {value!r}"
+    raise DataError(
+        f"row {row} has no {role}",
+        field=f"data.columns.{role}",
+        found=f"{shown} in row {row}, column {column}"[:200],
+        allowed="a text that is not empty in every row",
+        fix="remove or mend that row",
+    )
+
+
+def _label(value: Any, row: int, column: str, role: Role) -> str:
+    if isinstance(value, str) and value.strip() == value and value:
+        return value
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        shown = f"{value!r}, with white space around it"
+    else:
+        shown = "nothing" if _missing(value) or value == "" else repr(value)
+    raise DataError(
+        f"row {row} has no usable {role}",
+        field=f"data.columns.{role}",
+        found=f"{shown} in row {row}, column {column}"[:200],
+        allowed="a name without white space around it, or a whole number",
+        fix="remove or mend that row",
+    )
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

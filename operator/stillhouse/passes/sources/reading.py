@@ -1,0 +1,80 @@
+"""Opening data: Parquet, JSONL or CSV, one file or a folder of files, as a table that is not in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import DataError, MissingPackages, SourceError
+
+__all__ = ["BATCH", "no_rows", "open_table"]
+
+BATCH = 4096
+"""Rows that are read at once."""
+_FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
+
+
+def open_table(source: Path, cache: Path) -> Any:
+    """Return the data as a `datasets.Dataset`, kept on disk in `cache`.
+
+    Raises:
+        SourceError: the file is of another format, or cannot be parsed.
+        DataError: there are no rows.
+        MissingPackages: `datasets` is not installed.
+    """
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.suffix in _FORMATS)
+    formats = sorted({path.suffix for path in files})
+    if len(formats) != 1 or formats[0] not in _FORMATS:
+        raise SourceError(
+            "the data's format is not known" if len(formats) < 2 else "the folder mixes formats",
+            field="data.uri",
+            found=", ".join(formats) or source.name,
+            allowed=".parquet, .jsonl or .csv",
+            fix="name one file, or a folder with files of one format",
+        )
+    empty = [path for path in files if path.stat().st_size == 0]
+    if empty:
+        raise DataError(
+            "the file is empty", field="data.uri", found=empty[0].name, allowed="rows", fix="check how the file was made"
+        )
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingPackages("reading data needs datasets", found=str(error), fix="pip install 'stillhouse[build]'") from error
+    # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
+    choices: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": BATCH}}
+    options = choices.get(formats[0], {})
+    progress = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.utils.logging.disable_progress_bar()
+    try:
+        return datasets.load_dataset(
+            _FORMATS[formats[0]],
+            data_files=[str(path) for path in files],
+            split="train",
+            cache_dir=str(cache),
+            keep_in_memory=False,
+            **options,
+        )
+    except Exception as error:  # parsers of three formats, wrapped differently by every release
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if "corresponds to no data" in str(error):  # how datasets says that a header stands alone
+            raise no_rows(source.name) from error
+        raise SourceError(
+            "the data cannot be parsed",
+            field="data.uri",
+            found=f"{source.name}: {cause}".splitlines()[0][:300],
+            allowed="valid Parquet, JSON lines (UTF-8, one object a line) or CSV (with a header line)",
+            fix="check the file: is it whole, and does its name end as its format does?",
+        ) from error
+    finally:
+        if progress:
+            datasets.utils.logging.enable_progress_bar()
+
+
+def no_rows(name: str) -> DataError:
+    """Return what is raised where there is not one row."""
+    return DataError(
+        "the data has no rows", field="data.uri", found=name, allowed="at least one row", fix="check how the file was made"
+    )
