@@ -154,6 +154,7 @@ def test_a_limit_that_is_missed_is_named_with_how_much(tmp_path: Path, changes: 
     assert refused.value.exit_code == 3
     assert problem.found.startswith(f"int8: {name} ")
     assert "missed by" in problem.found
+    assert "spec.source.uri" in problem.fix  # nothing was trained: more training is no advice
     assert "of the limit" in problem.found
     assert [check["name"] for check in refused.value.report[0]["checks"] if check["outcome"] == "failed"] == [name]
     assert {"latencyP50", "throughput"} <= set(refused.value.report[0]["figures"])

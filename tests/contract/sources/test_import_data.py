@@ -82,6 +82,7 @@ def test_columns_called_as_their_role_need_no_naming(tmp_path: Path) -> None:
     rows = [{"query": "q", "document": "d", "other": 1}]
     facts, _ = run(write(tmp_path / "rows.jsonl", rows), tmp_path / "work")
     assert facts.columns == ("query", "document")
+    assert facts.unused == ("other",)
 
 
 def test_source_that_changed_since_the_plan(tmp_path: Path) -> None:

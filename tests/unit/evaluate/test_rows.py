@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from stillhouse.entrypoints.local.text import cut
 from stillhouse.errors import DataError, ServerError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Artifact
+from stillhouse.passes.evaluate.columns import check_texts
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.evaluate.rows import GateRows, Truncation, answer_rows, read_reference, read_rows, truncation
 from stillhouse.passes.sources.dataset import Description
@@ -85,8 +87,8 @@ def test_images_are_shaped(tmp_path: Path) -> None:
 
 WRONG: list[tuple[str, Signature, dict[str, list[Any]], str, str]] = [
     ("no texts", EMBEDDING, {"name": ["n"]}, "spec.gate.data.columns", "name"),
-    ("half a pair", EMBEDDING, {"query": ["q"]}, "spec.gate.data.columns", "query"),
-    ("half a pair beside a text", EMBEDDING, {"text": ["t"], "document": ["d"]}, "spec.gate.data.columns", "document"),
+    ("half a pair", EMBEDDING, {"query": ["q"]}, "spec.gate.data.columns.document", "query"),
+    ("half a pair beside a text", EMBEDDING, {"text": ["t"], "document": ["d"]}, "spec.gate.data.columns.query", "document"),
     ("no images", IMAGES, {"text": ["t"]}, "spec.gate.data.columns", "text"),
     ("images of another size", IMAGES, {"image": [[1.0, 2.0]]}, "spec.gate.data", "(2,)"),
     ("images of different sizes", IMAGES, {"image": [[1.0] * 6, [1.0]]}, "spec.gate.data", "different lengths"),
@@ -107,6 +109,26 @@ def test_rows_that_do_not_fit_are_refused(
         read_rows(data(tmp_path, **columns), signature)
     assert refused.value.problem.field == field
     assert found in refused.value.problem.found
+
+
+def test_a_misspelt_column_of_pairs_is_answered_with_the_likely_one(tmp_path: Path) -> None:
+    plain = data(tmp_path, document=["d"], name=["n"])
+    given = dataclasses.replace(plain, facts={"unused": ["id", "Qeury"]})
+    for ask in (lambda: read_rows(given, EMBEDDING, ["cosine", "mrr@10"]), lambda: check_texts(given, ("document", "name"))):
+        with pytest.raises(DataError) as refused:
+            ask()
+        problem = refused.value.problem
+        assert problem.field == "spec.gate.data.columns.query"
+        assert problem.found == "document, name; without a role: id, Qeury"
+        assert "query and document" in problem.allowed
+        assert problem.fix == "did you mean Qeury? write columns: {query: Qeury}"
+
+
+def test_a_metric_that_ranks_asks_for_pairs_before_anything_is_measured(tmp_path: Path) -> None:
+    texts = data(tmp_path, text=["t"])
+    assert read_rows(texts, EMBEDDING, ["cosine"]).texts == ["t"]
+    with pytest.raises(DataError, match=r"mrr@5 needs query and document"):
+        read_rows(texts, EMBEDDING, ["mrr@5"])
 
 
 def test_the_reference_is_read_in_the_same_form(tmp_path: Path) -> None:

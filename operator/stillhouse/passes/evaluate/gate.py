@@ -20,7 +20,7 @@ from stillhouse.passes.evaluate.verdict import describe
 from stillhouse.settings import load_settings
 from stillhouse.triton.placement import place
 
-__all__ = ["Gate", "GateConfig", "GateFacts", "report"]
+__all__ = ["Gate", "GateConfig", "GateFacts", "advice", "report"]
 
 
 class GateConfig(PassConfig):
@@ -73,7 +73,8 @@ class Gate(Pass[GateConfig, GateFacts]):
             Candidate(precision, inputs[f"candidate-{position}"]) for position, precision in enumerate(config.candidates)
         ]
         signature = Signature.read(candidates[0].artifact.path)
-        rows = read_rows(inputs["data"], signature) if "data" in inputs else None
+        metrics = [str(metric["name"]) for metric in config.metrics]
+        rows = read_rows(inputs["data"], signature, metrics) if "data" in inputs else None
         reference = read_reference(inputs["reference"]) if "reference" in inputs else None
         settings = config.model_dump()
         placement = place(config.serve["cpus"])
@@ -104,7 +105,7 @@ class Gate(Pass[GateConfig, GateFacts]):
                     truncated=found.truncated,
                     candidates=report(measured),
                 )
-        raise _refusal(measured)
+        raise _refusal(measured, distilled="training" in inputs)
 
 
 def report(measured: list[Measured]) -> list[dict[str, Any]]:
@@ -124,7 +125,14 @@ def report(measured: list[Measured]) -> list[dict[str, Any]]:
     ]
 
 
-def _refusal(measured: list[Measured]) -> GateFailed | GateInconclusive:
+def advice(*, distilled: bool) -> str:
+    """Return what may give a better model; an ONNX source, which the candidates do not tell of, cannot be distilled."""
+    if distilled:
+        return "train longer or a larger student (spec.distill)"
+    return "name another model (spec.source.uri; one in safetensors can be distilled for your data with spec.distill)"
+
+
+def _refusal(measured: list[Measured], *, distilled: bool) -> GateFailed | GateInconclusive:
     lines = [f"{each.precision}: {describe(check)}" for each in measured for check in each.checks if check.outcome != "passed"]
     open_ones = [each for each in measured if each.outcome == "inconclusive"]
     if open_ones:
@@ -140,7 +148,7 @@ def _refusal(measured: list[Measured]) -> GateFailed | GateInconclusive:
             "no candidate met every limit",
             field="spec.gate",
             found="\n           ".join(lines),
-            fix="train longer or a larger student (spec.distill), or move the limit; what served before goes on serving",
+            fix=f"{advice(distilled=distilled)}, or move the limit; what served before goes on serving",
         )
     error.report = report(measured)
     return error

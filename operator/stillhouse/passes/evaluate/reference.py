@@ -19,6 +19,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, Progress
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Images, Rows, Texts, encode_texts, read_inputs
+from stillhouse.passes.evaluate.columns import check_texts
 
 __all__ = ["REFERENCE_FILE", "OnnxTeacherReference", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]
 
@@ -74,6 +75,8 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         signature = Signature.read(folder)
         limit = config.max_length or signature.max_length
         rows = Rows(inputs["data"].path)
+        if signature.task != "image-classification":
+            check_texts(inputs["data"], rows.columns)
         parts: dict[str, Texts | Images] = {}
         if signature.task == "sentence-embedding" and {"query", "document"} <= set(rows.columns):
             parts = {column: encode_texts(rows.texts(column), folder, signature, limit) for column in ("query", "document")}

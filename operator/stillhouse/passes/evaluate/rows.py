@@ -17,6 +17,7 @@ from stillhouse.errors import DataError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.distill.rows import encode_texts
+from stillhouse.passes.evaluate.columns import check_texts
 from stillhouse.passes.evaluate.metrics import Outputs
 
 __all__ = ["GateRows", "Truncation", "answer_rows", "read_reference", "read_rows", "truncation"]
@@ -73,8 +74,8 @@ def truncation(rows: GateRows, model: Path, signature: Signature) -> Truncation 
     )
 
 
-def read_rows(data: Artifact, signature: Signature) -> GateRows:
-    """Read the gate's dataset in the form that the model takes.
+def read_rows(data: Artifact, signature: Signature, metrics: Iterable[str] = ()) -> GateRows:
+    """Read the gate's dataset in the form that the model takes, with the columns that `metrics` need.
 
     Raises:
         DataError: columns that the task needs are missing, or a label is not one of the model's.
@@ -105,13 +106,8 @@ def read_rows(data: Artifact, signature: Signature) -> GateRows:
                 allowed=str(shape),
             )
         images = flat.reshape(-1, *shape)
-    elif not columns or ("query" in columns) != ("document" in columns):
-        raise DataError(
-            "the gate's data needs texts, or pairs of query and document",
-            field="spec.gate.data.columns",
-            found=", ".join(sorted(names)),
-            allowed="text, or query and document",
-        )
+    else:
+        check_texts(data, sorted(names), metrics)
     truth = None
     if signature.labels and "label" in names:
         truth = _truth(table["label"].to_pylist(), signature.labels)
