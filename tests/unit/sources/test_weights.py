@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import pickle
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from tests.support.artifacts import context
 from tests.support.source_folders import raised, raw_safetensors
 
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.sources.folder import SourceFolder
+from stillhouse.passes.sources.model import ImportModel, ImportModelConfig
 from stillhouse.passes.sources.weights import gather, read_header
 
 GOOD = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -117,6 +120,18 @@ def test_header_length_beyond_the_file_or_the_format(tmp_path: Path) -> None:
         raised(
             SourceError, lambda length=length: read_header(written(tmp_path, raw_safetensors(GOOD, b"12345678", length=length)))
         )  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("task", ["sentence-embedding", "image-classification"])
+def test_a_pickle_is_named_before_what_is_wrong_beside_it(name: str, task: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(pickle.dumps({"weight": [1.0] * 20}, protocol=4))
+    ctx = dataclasses.replace(context(tmp_path / "work"), source=tmp_path)
+    config = ImportModelConfig.model_validate({"digest": "", "task": task})
+    text = raised(UnsafeSource, lambda: ImportModel().run(config, {}, ctx))
+    assert "pickle" in text
+    assert name in text
 
 
 def test_pickles_under_another_name(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from stillhouse.passes.sources.labels import label_order, licence_of
 from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
 from stillhouse.passes.sources.pinned import refuse_changed
 from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer
-from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather
+from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather, refuse_pickles
 
 __all__ = ["FactoryConfig", "ImageConfig", "ImportModel", "ImportModelConfig", "ModelFacts"]
 
@@ -116,6 +116,7 @@ def _import(config: ImportModelConfig, source: Path, ctx: Context) -> ModelFacts
                 fix=f"name one of them: …/{graphs[0]}",
             )
         return _onnx(config, folder, graphs[0], ctx)
+    refuse_pickles(folder)
     if config.factory is not None:
         return _factory(config, config.factory, folder, ctx)
     if config.task == "image-classification":

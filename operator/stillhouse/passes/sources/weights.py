@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.sources.folder import SourceFolder, read_json
 
-__all__ = ["INDEX_FILE", "WEIGHTS_FILE", "Header", "Tensor", "gather", "read_header"]
+__all__ = ["INDEX_FILE", "WEIGHTS_FILE", "Header", "Tensor", "gather", "read_header", "refuse_pickles"]
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -28,6 +28,7 @@ _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 _FETCH = "fetch the file again from where the model was published"
 
 
@@ -79,6 +80,27 @@ def read_header(path: Path, name: str = WEIGHTS_FILE) -> Header:
     return Header(tensors, 8 + length)
 
 
+def refuse_pickles(folder: SourceFolder) -> None:
+    """Look for weights that are a pickle: what else may be wrong with such a folder is not worth a word before that.
+
+    Raises:
+        UnsafeSource: there is only a pickle, or it calls itself safetensors.
+    """
+    if folder.has(WEIGHTS_FILE):
+        with folder.path(WEIGHTS_FILE).open("rb") as file:
+            _refuse_pickle(file.read(9), WEIGHTS_FILE)
+    elif not folder.has(INDEX_FILE):
+        pickles = [name for name in sorted(folder.files) if name.endswith(_PICKLES)]
+        if pickles:
+            raise UnsafeSource(
+                "the weights are a pickle, which can run code when it is read",
+                field="source.uri",
+                found=", ".join(pickles[:4]),
+                allowed=f"{WEIGHTS_FILE}, or a .onnx file",
+                fix="convert it where you trust it: model.save_pretrained(FOLDER, safe_serialization=True)",
+            )
+
+
 def gather(folder: SourceFolder, target: Path, progress: Callable[[int, int], None] | None = None) -> Mapping[str, Tensor]:
     """Write the folder's weights as one file `target` and return its tensors.
 
@@ -127,15 +149,7 @@ def _pieces(folder: SourceFolder) -> dict[str, tuple[Path, int, Tensor]]:
         return {key: (path, header.offset, tensor) for key, tensor in header.tensors.items()}
     if folder.has(INDEX_FILE):
         return _shards(folder)
-    pickles = [name for name in sorted(folder.files) if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle"))]
-    if pickles:
-        raise UnsafeSource(
-            "the weights are a pickle, which can run code when it is read",
-            field="source.uri",
-            found=", ".join(pickles[:4]),
-            allowed=f"{WEIGHTS_FILE}, or a .onnx file",
-            fix="convert it where you trust it: model.save_pretrained(FOLDER, safe_serialization=True)",
-        )
+    refuse_pickles(folder)
     single = folder.top(".safetensors")
     if len(single) == 1:
         path = folder.path(single[0])
