@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from stillhouse.errors import ServerError, StillhouseError
+from stillhouse.sizes import size
 from stillhouse.triton.runtimes import RUNTIMES
 
 __all__ = ["Finding", "check_platform", "require_platform"]
@@ -87,5 +88,5 @@ def _shared_memory() -> Finding:
     free = state.f_bavail * state.f_frsize
     if free < _SHARED_MEMORY:
         fix = "docker run --shm-size=256m …, or a memory-backed emptyDir at /dev/shm"
-        return Finding("error", "shared memory", f"{free >> 20} MiB free in /dev/shm", fix)
-    return Finding("ok", "shared memory", f"{free >> 20} MiB free in /dev/shm")
+        return Finding("error", "shared memory", f"{size(free)} free in /dev/shm", fix)
+    return Finding("ok", "shared memory", f"{size(free)} free in /dev/shm")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.sizes import size
 
 __all__ = ["Check", "Outcome", "combine", "compare", "describe"]
 
@@ -81,7 +82,7 @@ def _show(value: float, unit: str) -> str:
     if unit == "s":
         return f"{value * 1000:.2f} ms"
     if unit == "B":
-        return f"{value / 2**20:.2f} MiB"
+        return size(value)
     if unit == "/s":
         return f"{value:.1f}/s"
     return f"{value:.4f}"

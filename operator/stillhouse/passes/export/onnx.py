@@ -20,6 +20,7 @@ from stillhouse.passes.export.macs import count_macs, count_parameters
 from stillhouse.passes.export.samples import feed
 from stillhouse.passes.export.tidy import MAX_BYTES, operator_counts, write_model
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
+from stillhouse.sizes import size as shown_size
 
 __all__ = ["MODEL_FILE", "ExportConfig", "ExportFacts", "ExportOnnx"]
 
@@ -132,12 +133,12 @@ def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict
 
 
 def _refuse_too_large(source: Path) -> None:
-    size = (source / "model.safetensors").stat().st_size
-    if size > MAX_BYTES:
+    weights = (source / "model.safetensors").stat().st_size
+    if weights > MAX_BYTES:
         raise SourceError(
             "the model is too large for one ONNX file",
             field="source.uri",
-            found=f"{size / (1 << 30):.2f} GiB of weights",
+            found=f"{shown_size(weights)} of weights",
             allowed="2 GiB in float32",
             fix="distil it into a smaller student: add spec.distill",
         )
