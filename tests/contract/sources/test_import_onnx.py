@@ -228,6 +228,19 @@ def test_graph_whose_inputs_are_no_texts(folder: Path, tmp_path: Path) -> None:
     assert "tokens" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
 
 
+def test_tokenizer_with_more_ids_than_the_graph_has_embeddings(folder: Path, tmp_path: Path) -> None:
+    """The graph is not to blame: it is never run with ids that it has no rows for."""
+    data = json.loads((folder / "tokenizer.json").read_text())
+    rows = len(data["model"]["vocab"])
+    data["model"]["vocab"]["more"] = rows
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    assert "tokenizer does not fit the model" in text
+    assert f"token ids up to {rows}, {rows} rows of embeddings" in text
+    (folder / "config.json").write_text(json.dumps({"vocab_size": rows + 1}))  # what a file beside the graph says is no proof
+    assert "tokenizer does not fit the model" in raised(SourceError, lambda: run(folder, tmp_path / "again"))
+
+
 def test_several_graphs_need_a_choice(folder: Path, tmp_path: Path) -> None:
     (folder / "other.onnx").write_bytes((folder / "model.onnx").read_bytes())
     assert "other.onnx" in raised(SourceError, lambda: run(folder, tmp_path / "work"))

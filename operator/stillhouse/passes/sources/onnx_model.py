@@ -20,6 +20,7 @@ from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
 from stillhouse.passes.sources.labels import label_order
 from stillhouse.passes.sources.limits import chosen_max_length, image_spec
 from stillhouse.passes.sources.onnx_file import load_safely
+from stillhouse.passes.sources.onnx_table import embedding_rows
 from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer, refuse_code
 
 __all__ = ["ImportedOnnx", "import_onnx"]
@@ -54,13 +55,14 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
     inputs = _inputs(model, config.task)
     output = _output(model, "sentence_embedding" if embedding else "logits")
     tokenizer, length, published = None, 0, 0
+    clean = tidy(model, "sentence_embedding" if embedding else "logits")
     if config.task != "image-classification":
-        rows = configuration.get("vocab_size")
-        tokenizer = inspect_tokenizer(folder, configuration, rows if isinstance(rows, int) else None)
+        stated = configuration.get("vocab_size")
+        rows = embedding_rows(clean.graph) or (stated if isinstance(stated, int) else None)
+        tokenizer = inspect_tokenizer(folder, configuration, rows)
         length, published = chosen_max_length(config.max_length, folder, configuration)
         copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
     labels = () if embedding else label_order(configuration, config.labels)
-    clean = tidy(model, "sentence_embedding" if embedding else "logits")
     size = write_model(clean, ctx.out / "model.onnx")
     ctx.progress.update(size, size, "bytes", "checking the graph")
     signature = Signature(

@@ -73,7 +73,7 @@ def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_ro
             field="source.uri",
             found=f"token ids up to {rows - 1}, {embedding_rows} rows of embeddings",
             allowed=f"token ids below {embedding_rows}",
-            fix="take tokenizer.json and model.safetensors from the same model and revision",
+            fix="take tokenizer.json and the weights from the same model and revision",
         )
     return TokenizerInfo(file_digest(path), rows, _pad_id(config, vocabulary, tokenizer.padding))
 
