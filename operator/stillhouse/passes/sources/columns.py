@@ -1,4 +1,4 @@
-"""Which column plays which role: what the resource names, what is called as its role, and what was meant where it is misspelt."""
+"""Which column plays which role: what the resource names, what is called as its role, and what was meant by a misspelt one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ __all__ = ["Role", "choose"]
 
 Role = Literal["text", "label", "image", "query", "document", "name", "group"]
 _ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group")
+_PAIR: tuple[Role, ...] = ("query", "document")
+_SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
 
 
 def choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
@@ -32,12 +34,38 @@ def choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
             )
     # Many tables have a column "group" that means something else: this role counts only where it is named.
     chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or (role in there and role != "group")}
-    if not chosen:
-        raise DataError(
-            "no column has a role",
-            field="data.columns",
-            found=", ".join(there[:20]),
-            allowed=", ".join(_ROLES),
-            fix=f"name the one with the texts: columns: {{text: {there[0] if there else 'COLUMN'}}}",
-        )
+    _refuse_misspelt(chosen, there)
     return chosen
+
+
+def _refuse_misspelt(chosen: Mapping[Role, str], there: list[str]) -> None:
+    """Refuse data with nothing to show to a model, and half a pair whose other half is there under a similar name.
+
+    Only here is it known what else the file holds. Half a pair by itself is let through: it can calibrate.
+    """
+    shown = [role for role in _SHOWN if role in chosen]
+    if "text" in shown or "image" in shown or len(shown) == 2:
+        return
+    unused = {name.lower(): name for name in there if name not in chosen.values()}
+    wanted = [role for role in (_PAIR if shown else _SHOWN) if role not in shown]
+    near = {role: difflib.get_close_matches(role, list(unused), n=1, cutoff=0.6) for role in wanted}
+    likely = {role: unused[names[0]] for role, names in near.items() if names}
+    if shown and not likely:
+        return
+    example = ", ".join(f"{role}: {column}" for role, column in likely.items())
+    if shown:
+        missing = wanted[0]
+        message, field = f"there is a column {shown[0]}, but none {missing}", f"data.columns.{missing}"
+        fix = f"did you mean {likely[missing]}? write columns: {{{example}}}; rows that are no pairs: columns: {{text: COLUMN}}"
+    else:
+        message, field = ("no column holds what a model is shown" if chosen else "no column has a role"), "data.columns"
+        guess = next(iter(unused.values()), "COLUMN")
+        fix = f"did you mean {' and '.join(likely.values())}? write columns: {{{example}}}"
+        fix = fix if likely else f"name the one with the texts: columns: {{text: {guess}}}"
+    raise DataError(
+        message,
+        field=field,
+        found=", ".join(there[:20]),
+        allowed="text, image, or query and document (pairs, which mrr@k needs); beside them label, name, group",
+        fix=fix,
+    )
