@@ -241,6 +241,16 @@ def test_tokenizer_with_more_ids_than_the_graph_has_embeddings(folder: Path, tmp
     assert "tokenizer does not fit the model" in raised(SourceError, lambda: run(folder, tmp_path / "again"))
 
 
+def test_a_graph_that_is_too_large_is_given_advice_that_is_possible(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillhouse.passes.export.tidy.MAX_BYTES", 512)
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    assert text.startswith("source.uri: the model is too large")
+    assert "KiB" in text
+    assert "one in safetensors can be distilled" in text
+
+
 def test_several_graphs_need_a_choice(folder: Path, tmp_path: Path) -> None:
     (folder / "other.onnx").write_bytes((folder / "model.onnx").read_bytes())
     assert "other.onnx" in raised(SourceError, lambda: run(folder, tmp_path / "work"))

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 
 from stillhouse.errors import SourceError
+from stillhouse.sizes import size as shown_size
 
 __all__ = ["MAX_BYTES", "operator_counts", "tidy", "write_model"]
 
@@ -38,7 +39,7 @@ def tidy(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     if len(graph.output) != 1:
         raise SourceError(
             "the network must have one output",
-            field="model",
+            field="source.uri",
             found=", ".join(value.name for value in graph.output)[:200] or "none",
             allowed="one tensor",
             fix="return only the embeddings or the logits",
@@ -69,10 +70,10 @@ def write_model(model: onnx.ModelProto, path: Path) -> int:
     if size > MAX_BYTES:
         raise SourceError(
             "the model is too large for one ONNX file",
-            field="model",
-            found=f"{size / (1 << 30):.2f} GiB",
-            allowed="2 GiB",
-            fix="distil into a smaller student first",
+            field="source.uri",
+            found=shown_size(size),
+            allowed=f"at most {shown_size(MAX_BYTES)}",
+            fix="name a smaller model; one in safetensors can be distilled into a smaller one with spec.distill",
         )
     path.write_bytes(model.SerializeToString(deterministic=True))
     return path.stat().st_size

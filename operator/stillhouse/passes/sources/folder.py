@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.errors import SourceError, UnsafeSource
+from stillhouse.sizes import size
 
 __all__ = ["MAX_JSON", "SourceFolder", "copy_file", "read_json"]
 
@@ -144,7 +145,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     data: Any = None
     try:
         if path.stat().st_size > MAX_JSON:
-            problem = f"{path.stat().st_size} bytes"
+            problem = f"{size(path.stat().st_size)}, more than {size(MAX_JSON)}"
         else:
             data = json.loads(path.read_bytes().decode("utf-8"))
             if not isinstance(data, dict):

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.export.tidy import MAX_BYTES, subgraphs
 from stillhouse.passes.sources.folder import SourceFolder
+from stillhouse.sizes import size
 
 __all__ = ["load_safely"]
 
@@ -34,7 +35,7 @@ def load_safely(folder: SourceFolder, name: str) -> onnx.ModelProto:
     """
     path = folder.path(name)
     if path.stat().st_size > MAX_BYTES:
-        raise _broken(name, f"{path.stat().st_size} bytes", "at most 2 GiB")
+        raise _broken(name, size(path.stat().st_size), f"at most {size(MAX_BYTES)}")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
@@ -114,11 +115,11 @@ def _inline(tensor: onnx.TensorProto, folder: SourceFolder, prefix: str) -> int:
             fix=_INLINE,
         )
     path = folder.path(inside)
-    size = path.stat().st_size
+    there = path.stat().st_size
     needed = _bytes_of(tensor)
     offset, length = _number(record.get("offset", "0")), _number(record.get("length", str(needed)))
-    if offset is None or length is None or length != needed or offset + length > size:
-        claimed = f"{record.get('length', needed)} bytes at {record.get('offset', 0)} of {size}"
+    if offset is None or length is None or length != needed or offset + length > there:
+        claimed = f"{record.get('length', needed)} bytes at {record.get('offset', 0)} of {there}"
         raise _broken(
             location,
             f"tensor {tensor.name}: {claimed}, its shape needs {needed}"[:200],
