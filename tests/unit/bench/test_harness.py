@@ -10,7 +10,7 @@ from bench.harness.load import Mode, Sample
 from bench.harness.process import tree_cpu_seconds
 from bench.harness.rounds import Spread, one_round, rounds, series
 from bench.harness.texts import docstrings, histogram, order_digest, ordered
-from bench.serving import Comparison, throughput
+from bench.serving_figures import Comparison, throughput
 
 
 def sample(throughput: float, foreign: float = 0.0) -> Sample:
