@@ -1,7 +1,8 @@
 """Which field of the resource a step's error is about. Pure.
 
 Passes do not know what they work for: the same import reads the source, a student, training data or the gate's. They name
-fields relative to what they read (`source.uri`, `data.columns.label`); a step's id and parents say where that stands.
+fields relative to what they read (`source.uri`), or to the role of the input that they read (`data.columns.label`,
+`validation.columns.text`, `teacher.factory`); a step's id and parents say where that stands.
 """
 
 from __future__ import annotations
@@ -22,21 +23,28 @@ _DATA = {
     "resolve/index-data": "spec.index.data",
 }
 _RELATIVE = re.compile(
-    r"(?<![\w./-])(?:(?P<uri>source\.uri\b)|(?P<spec>source|compress)(?=\.[a-z])|(?P<data>data)(?=\.(?:uri|columns)\b))"
+    r"(?<![\w./-])(?:(?P<uri>source\.uri\b)|(?P<spec>source|compress)(?=\.[a-z])|"
+    r"(?P<data>data|validation)(?=\.(?:uri|columns)\b)|(?P<model>model|teacher|student)(?=\.factory\b))"
 )
 """Also within a sentence, such as a fix; `data.parquet` is a file and stays."""
 
 
 def as_written(step: Step, problem: Problem) -> Problem:
     """Return the problem with its fields named as they stand in the resource; what is no relative field stays as it is."""
-    data = _DATA.get(step.id) or _DATA.get(step.parents.get("data", ""), "data")
     # An imported student has a URI of its own; its task, labels and longest text are the source's.
     uri = "spec.distill.student.uri" if step.id == "train/student" else "spec.source.uri"
 
     def place(match: re.Match[str]) -> str:
         if match["uri"]:
             return uri
-        return data if match["data"] else f"spec.{match['spec']}"
+        if match["spec"]:
+            return f"spec.{match['spec']}"
+        role = match["data"] or match["model"]
+        parent = step.parents.get(role, "")
+        if match["data"]:
+            return _DATA.get(step.id) or _DATA.get(parent, role)
+        # A model that no parent names is the one that the step imports or makes.
+        return "spec.distill.student" if (parent or step.id).startswith("train/") else "spec.source"
 
     field, allowed, fix = (_RELATIVE.sub(place, text) for text in (problem.field, problem.allowed, problem.fix))
     return dataclasses.replace(problem, field=field, allowed=allowed, fix=fix)

@@ -562,8 +562,10 @@ def test_images_go_from_a_factory_teacher_to_a_factory_student(painter, tmp_path
 @pytest.mark.parametrize(("target", "message"), [("networks:wrong", "another shape"), ("networks:nothing", "did not return")])
 def test_factories_that_give_the_wrong_thing_are_refused_at_once(painter, tmp_path, target, message):
     teacher, data, _ = painter
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(SpecError, match=message) as caught:
         go(InitStudent(), {"factory": {"target": target}}, {"teacher": teacher, "data": data}, tmp_path / "s")
+    assert caught.value.problem.field == "spec.distill.student.factory.target"
+    assert target in caught.value.problem.found
 
 
 def test_images_of_another_size_are_refused(painter, tmp_path):

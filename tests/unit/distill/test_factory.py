@@ -53,8 +53,23 @@ def test_what_is_wrong_is_said(beside, target, source, message):
     if source is not None:
         (beside / (target.partition(":")[0] + ".py")).write_text(source)
     with pytest.raises(SourceError, match=message) as caught:
-        factory.call(FactoryCall(target=target))
+        factory.call(FactoryCall(target=target), field="spec.distill.student.factory")
+    problem = caught.value.problem
     assert caught.value.exit_code == 2
+    assert problem.field.startswith("spec.distill.student.factory")
+    assert target.partition(":")[0] in problem.found
+    assert problem.allowed
+    assert problem.fix
+
+
+def test_the_function_that_is_there_is_offered(beside):
+    (beside / "shapes.py").write_text("from os.path import join\ndef make():\n    return 1\n")
+    with pytest.raises(SourceError) as caught:
+        factory.call(FactoryCall(target="shapes:mak"), field="spec.source.factory")
+    problem = caught.value.problem
+    assert (problem.field, problem.found, problem.fix) == (
+        "spec.source.factory.target", "shapes:mak", "write target: shapes:make",
+    )  # fmt: skip
 
 
 def test_architecture_survives_its_file(tmp_path):

@@ -102,8 +102,7 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
         pins[uri] = Pin(found.digest, size_of(found.path), info)
     os.environ[FACTORY_PATH_VARIABLE] = os.pathsep.join([str(base), os.environ.get(FACTORY_PATH_VARIABLE, "")])
     for field, target in _factories(model):
-        with _named(field):
-            pins[f"factory:{target}"] = Pin(source_digest(target, (base,)))
+        pins[f"factory:{target}"] = Pin(source_digest(target, (base,), field))
     env = Environment(
         pins=pins,
         toolchain=toolchain(),
@@ -152,7 +151,7 @@ def _absolute(uri: str, start: Path) -> str:
 def _factories(model: DistilledModel) -> list[tuple[str, str]]:
     found = []
     if model.spec.source.factory:
-        found.append(("spec.source.factory.target", model.spec.source.factory.target))
+        found.append(("spec.source.factory", model.spec.source.factory.target))
     if model.spec.distill and model.spec.distill.student.factory:
-        found.append(("spec.distill.student.factory.target", model.spec.distill.student.factory.target))
+        found.append(("spec.distill.student.factory", model.spec.distill.student.factory.target))
     return found

@@ -43,7 +43,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         seed_everything(config.seed)
         ctx.progress.update(0, None, "", "loading the teacher")
         folder = inputs["teacher"].path
-        teacher = load(folder)
+        teacher = load(folder, role="teacher")
         if config.factory is not None:
             student = factory_student(config.factory, config, teacher)
             images = teacher.signature.task == "image-classification"

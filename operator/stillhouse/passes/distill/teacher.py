@@ -83,7 +83,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         """
         torch.set_num_threads(ctx.threads)
         ctx.progress.update(0, None, "rows", "loading the teacher")
-        teacher = load(inputs["teacher"].path)
+        teacher = load(inputs["teacher"].path, role="teacher")
         _check(teacher, config)
         data = read_inputs(Rows(inputs["data"].path), inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
         total = data.count

@@ -98,7 +98,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         seed_everything(config.seed)
         ctx.progress.update(0, None, "steps", "loading student and data")
         folder = inputs["student"].path
-        student = load(folder)
+        student = load(folder, role="student")
         rows = Rows(inputs["data"].path)
         data = read_inputs(rows, folder, student.signature, config.max_length, ctx.progress)
         labels = None

@@ -49,7 +49,7 @@ class Validation:
                 self.metric, self._labels = "accuracy", labels
                 return
         self.metric = "cosine" if signature.task == "sentence-embedding" else "agreement"
-        other = load(teacher)
+        other = load(teacher, role="teacher")
         data = read_inputs(rows, teacher, other.signature, max_length)
         self._teacher = outputs_of(other, data, ctx.progress, "asking the teacher about the validation rows", _ROWS)
 

@@ -134,7 +134,7 @@ def _ask_network(folder: Path, parts: Mapping[str, Texts | Images], threads: int
     from stillhouse.passes.models.artifact import load
 
     torch.set_num_threads(threads)
-    teacher = load(folder)
+    teacher = load(folder, role="teacher")
     return {
         name: np.ascontiguousarray(outputs_of(teacher, data, progress, f"asking the teacher: {name}").numpy())
         for name, data in parts.items()

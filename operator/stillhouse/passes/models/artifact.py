@@ -27,17 +27,18 @@ CONFIG_FILE = "config.json"
 _UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
 
 
-def load(path: Path, attention: Attention = "sdpa") -> Network:
+def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Network:
     """Load a torch-model artifact, in evaluation mode, float32, on the CPU.
 
     `attention` chooses the implementation: `sdpa` is the fast one; `eager` writes the products out, which
-    some exporters and graph optimisers need to see.
+    some exporters and graph optimisers need to see. `role` is the pass's input that this is: an error about a factory
+    names the field by it (see `planning/fields.py`).
 
     Raises:
         SourceError: a file is missing or damaged, or the weights are not those of the architecture.
     """
     architecture, signature = Architecture.read(path), Signature.read(path)
-    body = build(path, architecture, signature, attention)
+    body = build(path, architecture, signature, attention, f"{role}.factory")
     tensors = _read_tensors(path / WEIGHTS_FILE)
     projection = None
     if architecture.projection is not None:
@@ -54,21 +55,25 @@ def load(path: Path, attention: Attention = "sdpa") -> Network:
     return network
 
 
-def build(path: Path, architecture: Architecture, signature: Signature, attention: Attention = "sdpa") -> nn.Module:
+def build(
+    path: Path, architecture: Architecture, signature: Signature, attention: Attention = "sdpa", field: str = "model.factory"
+) -> nn.Module:
     """Build the network without its weights (they are whatever its initialisation gives).
+
+    `field` is where a factory stands in the resource, for errors.
 
     Raises:
         SourceError: the configuration is not readable or not known, or the factory fails.
     """
     if architecture.kind == "factory":
         assert architecture.factory is not None
-        made = factory.call(architecture.factory)
+        made = factory.call(architecture.factory, field=field)
         if not isinstance(made, nn.Module):
             raise SourceError(
                 "the factory did not return a torch.nn.Module",
-                field=architecture.factory.target,
-                found=type(made).__name__,
-                allowed="torch.nn.Module",
+                field=f"{field}.target",
+                found=f"{architecture.factory.target} returned {type(made).__name__}",
+                allowed="a function that returns a torch.nn.Module",
             )
         return made
     if architecture.residual is not None:

@@ -30,48 +30,69 @@ def search_folders() -> tuple[Path, ...]:
     return tuple(Path(part) for part in os.environ.get(FACTORY_PATH_VARIABLE, "").split(os.pathsep) if part)
 
 
-def source_digest(target: str, folders: Sequence[Path] | None = None) -> str:
+def source_digest(target: str, folders: Sequence[Path] | None = None, field: str = "source.factory") -> str:
     """Return `sha256:…` over the source file of `module:function`, found in `folders` or installed.
+
+    `field` is where the factory stands in the resource, for errors.
 
     Raises:
         SourceError: there is no such module, or it has no source file.
     """
-    path = _source(target.partition(":")[0], search_folders() if folders is None else folders)
+    path = _source(target.partition(":")[0], search_folders() if folders is None else folders, field)
     return file_digest(path)
 
 
-def call(factory: FactoryCall, folders: Sequence[Path] | None = None) -> Any:
+def call(factory: FactoryCall, folders: Sequence[Path] | None = None, field: str = "source.factory") -> Any:
     """Call the factory and return what it returns (a `torch.nn.Module`; the caller checks).
+
+    `field` is where the factory stands in the resource, for errors.
 
     Raises:
         SourceError: the module or the function is not there, its source is another than the one recorded, or it fails.
     """
     places = tuple(search_folders() if folders is None else folders)
     if factory.digest is not None:
-        found = source_digest(factory.target, places)
+        found = source_digest(factory.target, places, field)
         if found != factory.digest:
             raise SourceError(
                 "the factory's source file is not the one that this step was planned with",
-                field=factory.target,
-                found=found,
+                field=f"{field}.target",
+                found=f"{factory.target}: {found}",
                 allowed=factory.digest,
                 fix="put the former file back, or plan again: still build FILE",
             )
     module_name, _, function_name = factory.target.partition(":")
-    function = getattr(_load(module_name, places), function_name, None)
+    module = _load(module_name, places, field)
+    function = getattr(module, function_name, None)
     if not callable(function):
+        own = module.__name__
+        mine = [name for name, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == own]
+        there = sorted(mine)
         raise SourceError(
-            "the factory's module has no such function", field=factory.target, found=module_name, allowed="module:function"
+            "the factory's module has no such function",
+            field=f"{field}.target",
+            found=factory.target,
+            allowed=f"module:function; in {module_name}: {', '.join(there[:8]) or 'no function'}",
+            fix=f"write target: {module_name}:{there[0] if there else 'FUNCTION'}",
         )
     try:
         return cast("Callable[..., Any]", function)(**factory.arguments)
     except Exception as error:
         raise SourceError(
-            f"the factory failed: {type(error).__name__}", field=factory.target, found=str(error) or repr(error)
+            f"the factory failed: {type(error).__name__}",
+            field=field,
+            found=f"{factory.target}: {error}" if str(error) else f"{factory.target}: {error!r}",
+            allowed="a function that returns a torch.nn.Module when it is called with the arguments given here",
+            fix=f"mend {factory.target}, or {field}.arguments: {_shown(factory)}",
         ) from error
 
 
-def _source(module_name: str, folders: Sequence[Path]) -> Path:
+def _shown(factory: FactoryCall) -> str:
+    """Return the call's arguments as they can be written in the resource."""
+    return "{" + ", ".join(f"{name}: {value}" for name, value in factory.arguments.items()) + "}"
+
+
+def _source(module_name: str, folders: Sequence[Path], field: str) -> Path:
     relative = Path(*module_name.split("."))
     for folder in folders:
         for path in (folder / relative.with_suffix(".py"), folder / relative / "__init__.py"):
@@ -84,17 +105,17 @@ def _source(module_name: str, folders: Sequence[Path]) -> Path:
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise SourceError(
             "the factory's module was not found",
-            field=module_name,
-            found="searched " + (", ".join(map(str, folders)) or "installed packages only"),
+            field=f"{field}.target",
+            found=f"{module_name}, searched in " + (", ".join(map(str, folders)) or "installed packages only"),
             allowed="a module beside the file, or an installed one",
             fix=f"put {relative.with_suffix('.py')} beside the file, or set {FACTORY_PATH_VARIABLE}",
         )
     return Path(spec.origin)
 
 
-def _load(module_name: str, folders: Sequence[Path]) -> ModuleType:
+def _load(module_name: str, folders: Sequence[Path], field: str) -> ModuleType:
     """Import the module; a file beside the user's file wins over an installed module of the same name."""
-    path = _source(module_name, folders)
+    path = _source(module_name, folders, field)
     beside = any(path.is_relative_to(folder) for folder in folders)
     for folder in folders:
         if str(folder) not in sys.path:
@@ -119,5 +140,9 @@ def _load(module_name: str, folders: Sequence[Path]) -> ModuleType:
         return module
     except Exception as error:
         raise SourceError(
-            f"the factory's module cannot be imported: {type(error).__name__}", field=str(path), found=str(error)
+            f"the factory's module cannot be imported: {type(error).__name__}",
+            field=f"{field}.target",
+            found=f"{path}: {error}",
+            allowed="a module that can be imported here",
+            fix=f"mend {path.name}, or install what it imports",
         ) from error

@@ -17,6 +17,8 @@ from stillhouse.passes.models.network import Network
 
 __all__ = ["factory_student"]
 
+_FIELD = "spec.distill.student.factory"
+
 
 def factory_student(call: FactoryCall, config: StudentConfig, teacher: Network) -> Student:
     """Call the factory and try its network out. It takes ids and a mask, or the teacher's images.
@@ -31,13 +33,13 @@ def factory_student(call: FactoryCall, config: StudentConfig, teacher: Network) 
             field="spec.distill.student.vocabulary",
             fix="leave vocabulary out, and build the embeddings that the factory needs",
         )
-    body = factory.call(call)
+    body = factory.call(call, field=_FIELD)
     if not isinstance(body, nn.Module):
         raise SpecError(
             "the factory did not return a torch.nn.Module",
-            field="spec.distill.student.factory",
-            found=type(body).__name__,
-            allowed="torch.nn.Module",
+            field=f"{_FIELD}.target",
+            found=f"{call.target} returned {type(body).__name__}",
+            allowed="a function that returns a torch.nn.Module",
         )
     theirs = teacher.signature
     inputs = theirs.inputs if theirs.task == "image-classification" else ("input_ids", "attention_mask")
@@ -64,10 +66,15 @@ def _try_out(network: Network, target: str) -> None:
     except Exception as error:
         raise SpecError(
             f"the factory's network cannot be called: {type(error).__name__}",
-            field=target,
-            found=str(error),
+            field=f"{_FIELD}.target",
+            found=f"{target}: {error}",
             allowed=f"inputs {', '.join(signature.inputs)} of shapes {[list(t.shape) for t in example]}",
         ) from error
     wanted = [2, len(signature.labels) or signature.dimension]
     if shape != wanted:
-        raise SpecError("the factory's network gives another shape", field=target, found=str(shape), allowed=str(wanted))
+        raise SpecError(
+            "the factory's network gives another shape",
+            field=f"{_FIELD}.target",
+            found=f"{target}: {shape}",
+            allowed=f"{wanted}: the example's rows, and the teacher's labels or the width of its embedding",
+        )
