@@ -227,7 +227,7 @@ def test_rows_that_are_no_texts_are_refused(teacher, tmp_path):
     bad = dataset(tmp_path / "data", text=["fine", None])
     with pytest.raises(DataError) as caught:
         go(TeacherOutputs(), OUTPUTS, {"teacher": teacher, "data": bad}, tmp_path / "run")
-    assert caught.value.problem.field == "text[1]"
+    assert caught.value.problem.field == "data.columns.text"
 
 
 # --- student ------------------------------------------------------------------------------------------------------
@@ -476,6 +476,14 @@ def test_a_rate_that_explodes_is_reported_as_such(teacher, student, data, output
     assert "learningRate" in caught.value.problem.field
 
 
+def test_what_is_wrong_with_the_validation_data_is_looked_for_there(teacher, student, data, outputs, tmp_path):
+    half = dataset(tmp_path / "half", query=["fine"])
+    inputs = {"teacher": teacher, "student": student, "data": data, "outputs": outputs, "validation": half}
+    with pytest.raises(DataError) as caught:
+        go(Distill(), STAGE, inputs, tmp_path / "run")
+    assert caught.value.problem.field == "validation.columns.document"
+
+
 # --- reference ----------------------------------------------------------------------------------------------------
 
 
@@ -573,4 +581,4 @@ def test_images_of_another_size_are_refused(painter, tmp_path):
     data = dataset(tmp_path / "small", image=[[0.0] * 60] * 4)
     with pytest.raises(DataError) as caught:
         go(TeacherOutputs(), {"outputs": ["logits"], "maxLength": 1}, {"teacher": teacher, "data": data}, tmp_path / "o")
-    assert caught.value.problem.field == "image"
+    assert caught.value.problem.field == "data.columns.image"

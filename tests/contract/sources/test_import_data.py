@@ -55,6 +55,7 @@ def test_three_formats_give_the_same_rows(suffix: str, tmp_path: Path) -> None:
     facts, out = run(write(tmp_path / f"rows{suffix}", ROWS), tmp_path / "work", columns=NAMED)
     assert read_columns(out, ["text", "label"]) == {"text": [row["body"] for row in ROWS], "label": [row["kind"] for row in ROWS]}
     assert (facts.rows, facts.columns, facts.classes, facts.duplicates) == (3, ("text", "label"), {"io": 2, "list": 1}, 1)
+    assert facts.named == NAMED
     assert facts.text_length["0%"] == min(len(row["body"]) for row in ROWS)
     jsonl, _ = run(write(tmp_path / "other.jsonl", ROWS), tmp_path / "again", columns=NAMED)
     assert facts.content == jsonl.content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,7 @@ from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
 
 if TYPE_CHECKING:
-    from stillhouse.passes.base import Progress
+    from stillhouse.passes.base import Artifact, Progress
 
 __all__ = ["DATA_FILE", "NO_LABEL", "Images", "Rows", "Texts", "encode_texts", "length_batches", "read_inputs"]
 
@@ -26,10 +26,14 @@ _ENCODE_AT_ONCE: Final = 2048
 
 
 class Rows:
-    """The columns of a dataset artifact by role, read when asked for."""
+    """The columns of a dataset artifact by role, read when asked for.
 
-    def __init__(self, folder: Path) -> None:
-        """Open the dataset.
+    `field` is the part of the resource that the data stands in, relative to the pass (`data`, `validation`; see
+    `planning/fields.py`).
+    """
+
+    def __init__(self, folder: Path, field: str = "data", named: Mapping[str, str] | None = None) -> None:
+        """Open the dataset; `named` is role → column of the user's file, for errors.
 
         Raises:
             DataError: the file is not readable.
@@ -37,26 +41,54 @@ class Rows:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._path = folder / DATA_FILE
+        self.field = field
+        self._named = dict(named or {})
+        path = folder / DATA_FILE
         try:
-            self._file = pq.ParquetFile(self._path)
+            self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError("the data is not readable", field=str(self._path), found=str(error)) from error
+            raise DataError(
+                "the imported data is not readable",
+                field=f"{field}.uri",
+                found=f"{path}: {error}",
+                fix="look at the store, which says what mends it: still doctor",
+            ) from error
         self.columns: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         self.count = int(self._file.metadata.num_rows)
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Artifact], role: str = "data") -> Rows:
+        """Open a pass's input; errors name its field and the columns of the file that it was imported from."""
+        return cls(inputs[role].path, role, inputs[role].facts.get("named"))
 
     def texts(self, column: str = "text") -> list[str]:
         """Return a column of texts; a missing value is an error that names its row."""
         values = self._column(column)
         for row, value in enumerate(values):
             if not isinstance(value, str):
-                raise DataError("not a text", field=f"{column}[{row}]", found=repr(value)[:40], allowed="a string")
+                raise DataError(
+                    f"row {row + 1} has no {column}",
+                    field=f"{self.field}.columns.{column}",
+                    found=f"{value!r:.40} in {self._place(row, column)}",
+                    allowed="a text in every row",
+                    fix="remove or mend that row",
+                )
         return values
 
     def training_texts(self) -> list[str]:
         """Return the texts to learn from: column `text`, or the queries followed by their documents."""
         if "text" not in self.columns and {"query", "document"} <= set(self.columns):
             return self.texts("query") + self.texts("document")
+        half = [role for role in ("query", "document") if role in self.columns]
+        if "text" not in self.columns and half:
+            missing = "document" if half == ["query"] else "query"
+            raise DataError(
+                f"there is a column {half[0]}, but none {missing}",
+                field=f"{self.field}.columns.{missing}",
+                found=self._there(),
+                allowed="text, or query and document",
+                fix=f"name it: columns: {{{missing}: COLUMN}}; for rows that are no pairs: columns: {{text: COLUMN}}",
+            )
         return self.texts("text")
 
     def labels(self, names: Sequence[str]) -> npt.NDArray[np.int64] | None:
@@ -80,8 +112,8 @@ class Rows:
             if index is None:
                 raise DataError(
                     "a label that the model does not know",
-                    field=f"label[{row}]",
-                    found=repr(value),
+                    field=f"{self.field}.columns.label",
+                    found=f"{value!r} in {self._place(row, 'label')}",
                     allowed=", ".join(names[:12]) + (", …" if len(names) > 12 else ""),
                     fix="mend the row, or list every label in spec.source.labels in the order of the model's outputs",
                 )
@@ -114,8 +146,8 @@ class Rows:
         if flat.size != expected * self.count:
             raise DataError(
                 "images have another size than the model's input",
-                field="image",
-                found=f"{flat.size / max(1, self.count):g} numbers a row",
+                field=f"{self.field}.columns.image",
+                found=f"{flat.size / max(1, self.count):g} numbers a row, column {self._named.get('image', 'image')}",
                 allowed=f"{expected} = {spec.channels} × {spec.height} × {spec.width}",
                 fix="set spec.source.image to the shape of the data, or give images of that shape",
             )
@@ -129,12 +161,21 @@ class Rows:
     def _known(self, name: str) -> str:
         if name not in self.columns:
             raise DataError(
-                "the data has no such column",
-                field=name,
-                found=", ".join(self.columns) or "no column",
-                fix=f"name it: columns: {{{name}: YOUR_COLUMN}}",
+                f"the data has no column for {name}",
+                field=f"{self.field}.columns.{name}",
+                found=self._there(),
+                allowed=f"a column {name}, or one that is named to be it",
+                fix=f"name it: columns: {{{name}: COLUMN}}",
             )
         return name
+
+    def _place(self, row: int, role: str) -> str:
+        return f"row {row + 1}, column {self._named.get(role, role)}"
+
+    def _there(self) -> str:
+        """Return the roles that there are, with the file's columns where those are called otherwise."""
+        columns = {role: self._named.get(role, role) for role in self.columns}
+        return ", ".join(role if role == name else f"{role} (column {name})" for role, name in columns.items()) or "no column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +268,13 @@ def read_inputs(
         from stillhouse.inference.image import normalise
 
         if signature.image is None:
-            raise DataError("the model does not say the shape of its images", field="signature.image")
+            raise DataError(
+                "the model does not say the shape of its images",
+                field="spec.source.image",
+                found="no shape",
+                allowed="height, width and channels",
+                fix="write image: {height: 28, width: 28, channels: 1}, as the model takes them",
+            )
         return Images(normalise(rows.images(signature.image), signature.image))
     return encode_texts(rows.training_texts(), model, signature, max_length, progress)
 

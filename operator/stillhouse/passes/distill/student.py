@@ -58,7 +58,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
             )
         if config.architecture == "residual":
             check_teacher(teacher)
-        vocabulary = StudentVocabulary(teacher, folder, Rows(inputs["data"].path), config, ctx)
+        vocabulary = StudentVocabulary(teacher, folder, Rows.of(inputs), config, ctx)
         if config.architecture == "residual":
             outputs = inputs["outputs"].path if "outputs" in inputs else None
             student = residual_student(config, teacher, vocabulary, outputs, ctx.progress)

@@ -85,7 +85,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         ctx.progress.update(0, None, "rows", "loading the teacher")
         teacher = load(inputs["teacher"].path, role="teacher")
         _check(teacher, config)
-        data = read_inputs(Rows(inputs["data"].path), inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
+        data = read_inputs(Rows.of(inputs), inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
         total = data.count
         seconds = _Stopwatch(ctx.scratch / "seconds.json")
         names = [f"outputs-{number:05d}.safetensors" for number in range((total + config.shard_rows - 1) // config.shard_rows)]

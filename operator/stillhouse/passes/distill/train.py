@@ -99,7 +99,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         ctx.progress.update(0, None, "steps", "loading student and data")
         folder = inputs["student"].path
         student = load(folder, role="student")
-        rows = Rows(inputs["data"].path)
+        rows = Rows.of(inputs)
         data = read_inputs(rows, folder, student.signature, config.max_length, ctx.progress)
         labels = None
         if any(loss.kind in {"hard", "logits"} for loss in config.losses):
@@ -129,7 +129,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         validation = None
         if "validation" in inputs:
             validation = Validation(
-                Rows(inputs["validation"].path), folder, student, inputs["teacher"].path, config.max_length, ctx
+                Rows.of(inputs, "validation"), folder, student, inputs["teacher"].path, config.max_length, ctx
             )
         result = train(
             student,

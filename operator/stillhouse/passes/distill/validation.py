@@ -32,6 +32,7 @@ class Validation:
 
     def __init__(self, rows: Rows, model: Path, student: Network, teacher: Path, max_length: int | None, ctx: Context) -> None:
         self._ctx = ctx
+        self._field = rows.field
         signature = student.signature
         self._parts: list[Texts | Images]
         self._labels: npt.NDArray[np.int64] | None = None
@@ -66,7 +67,13 @@ class Validation:
         labels = torch.from_numpy(self._labels[: len(found[0])])
         known = labels != NO_LABEL
         if not known.any():
-            raise DataError("no labelled row among the first validation rows", field="label", allowed=f"one in {_ROWS}")
+            raise DataError(
+                "none of the rows that are looked at has a label",
+                field=f"{self._field}.columns.label",
+                found=f"no label in the first {len(labels):,} rows",
+                allowed=f"at least one among the first {_ROWS:,}",
+                fix="put rows with labels first, or name a column without nulls: columns: {label: COLUMN}",
+            )
         return float((found[0].argmax(1) == labels)[known].float().mean())
 
 

@@ -74,7 +74,7 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         folder = inputs["teacher"].path
         signature = Signature.read(folder)
         limit = config.max_length or signature.max_length
-        rows = Rows(inputs["data"].path)
+        rows = Rows.of(inputs)
         if signature.task != "image-classification":
             check_texts(inputs["data"], rows.columns)
         parts: dict[str, Texts | Images] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ConfigDict, Field
@@ -43,7 +43,7 @@ class DataFacts:
     `classes` label → rows (the 50 largest), `unlabelled` rows whose label is null (kept as ""), `grouped` rows that share
     their group with another, `duplicates` rows whose
     text (or query) occurred before after normalisation,
-    `unused` columns of the file that play no role (the first 50),
+    `named` role → column of the file, `unused` columns of the file that play no role (the first 50),
     `text_length` quantiles of the text's (or query's) characters at 0, 5, 25, 50, 75, 95 and 100 %, `content` digest of
     the rows in their order.
     """
@@ -60,6 +60,7 @@ class DataFacts:
     source_digest: str
     content: str
     unused: tuple[str, ...] = ()
+    named: dict[str, str] = field(default_factory=dict)
 
 
 class ImportData(Pass[ImportDataConfig, DataFacts]):
@@ -105,6 +106,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
             source_digest=config.digest,
             content=content.digest,
             unused=tuple(name for name in table.column_names if name not in columns.values())[:_HISTOGRAM],
+            named={str(role): column for role, column in columns.items()},
         )
 
 
