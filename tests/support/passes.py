@@ -89,6 +89,8 @@ class Write(Pass[WriteConfig, WriteFacts]):
                 raise DataError("rows are missing", field="spec.distill.data", fix="give more rows")
             case "relative":
                 raise DataError("no rows", field="data.uri", others=(Problem("no labels", field="data.columns.label"),))
+            case "purpose":
+                raise DataError("not for this", field="data.uri", found=ctx.field)
             case "bug":
                 raise ZeroDivisionError("a bug")
             case "rights":

@@ -61,7 +61,9 @@ class Context:
     `out` is an empty directory to fill. `scratch` belongs to this step alone and survives an interruption: whatever
     is flushed there (write aside, then rename) is what the next attempt goes on from. `threads` is how many CPU
     threads the pass may use, `seed` the seed to use and to record. `source` is set for the passes that import
-    something: the local file or folder that the resolver pinned (its digest is in the configuration).
+    something: the local file or folder that the resolver pinned (its digest is in the configuration). `field` is where
+    that data stands in the resource (`spec.gate.data`), "" for what is no data: only to refuse early what will not do,
+    because equal data at two places is imported once.
     """
 
     out: Path
@@ -70,6 +72,7 @@ class Context:
     seed: int
     progress: Progress
     source: Path | None = None
+    field: str = ""
 
 
 C = TypeVar("C", bound=PassConfig)

@@ -29,7 +29,7 @@ from stillhouse.errors import MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.attempts import earlier
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory
-from stillhouse.planning.fields import as_written
+from stillhouse.planning.fields import as_written, data_field
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Plan, Step
 
@@ -196,6 +196,7 @@ class Runner:
             seed=int(step.config.get("seed", 0)),
             progress=progress,
             source=source,
+            field=data_field(step),
         )
         try:
             with earlier(scratch, self._store.tmp) as before:

@@ -13,7 +13,7 @@ import re
 from stillhouse.errors import Problem
 from stillhouse.planning.plan import Step
 
-__all__ = ["as_written"]
+__all__ = ["as_written", "data_field"]
 
 _DATA = {
     "resolve/data": "spec.distill.data",
@@ -27,6 +27,11 @@ _RELATIVE = re.compile(
     r"(?P<data>data|validation)(?=\.(?:uri|columns)\b)|(?P<model>model|teacher|student)(?=\.factory\b))"
 )
 """Also within a sentence, such as a fix; `data.parquet` is a file and stays."""
+
+
+def data_field(step: Step) -> str:
+    """Return where the data that a step imports stands in the resource, "" for a step that imports none."""
+    return _DATA.get(step.id, "")
 
 
 def as_written(step: Step, problem: Problem) -> Problem:

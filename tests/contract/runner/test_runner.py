@@ -109,6 +109,13 @@ def test_an_error_names_the_field_of_the_resource_that_the_step_works_for(tmp_pa
     assert [problem.field for problem in refused.value.problems] == ["spec.gate.data.uri", "spec.gate.data.columns.label"]
 
 
+@pytest.mark.parametrize(("step", "field"), [("resolve/calibration", "spec.compress.calibration"), ("resolve/source", "")])
+def test_a_pass_knows_what_its_data_is_for(tmp_path: Path, step: str, field: str) -> None:
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, make_plan(draft(step, "x", trouble="purpose")))
+    assert refused.value.problem.found == field
+
+
 # damage -----------------------------------------------------------------------------------------------------------------
 
 

@@ -41,9 +41,11 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def run(source: Path, work: Path, progress: Recorder | None = None, **config: Any) -> tuple[DataFacts, Path]:
+def run(
+    source: Path, work: Path, progress: Recorder | None = None, field: str = "spec.distill.data", **config: Any
+) -> tuple[DataFacts, Path]:
     work.mkdir(exist_ok=True)
-    ctx = dataclasses.replace(context(work, progress), source=source)
+    ctx = dataclasses.replace(context(work, progress), source=source, field=field)
     return ImportData().run(ImportDataConfig.model_validate({"digest": pinned(source), **config}), {}, ctx), ctx.out
 
 
@@ -219,3 +221,12 @@ def test_progress_reaches_the_end(tmp_path: Path) -> None:
     assert done == sorted(done)
     assert len(done) >= 3
     assert done[-1] == 10_000
+
+
+def test_what_the_data_is_for_decides_whether_half_a_pair_will_do(tmp_path: Path) -> None:
+    source = write(tmp_path / "half.jsonl", [{"query": "read a file", "document_id": "3"}, {"query": "sort", "document_id": "4"}])
+    _, out = run(source, tmp_path / "calibration", field="spec.compress.calibration")
+    assert read_columns(out, ["query"])["query"] == ["read a file", "sort"]
+    for field in ("spec.distill.data", "spec.distill.validation", "spec.gate.data", "spec.index.data"):
+        with pytest.raises(DataError):
+            run(source, tmp_path / field, field=field)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from stillhouse.errors import DataError, Problem
-from stillhouse.passes.sources.columns import choose
+from stillhouse.passes.sources.columns import Need, choose
 
 
-def refused(*there: str) -> Problem:
+def refused(*there: str, need: Need = "rows") -> Problem:
     with pytest.raises(DataError) as error:
-        choose({}, list(there))
+        choose({}, list(there), need)
     return error.value.problem
 
 
@@ -38,6 +38,32 @@ def test_both_halves_misspelt() -> None:
     assert refused("qurey", "documnt").fix.endswith("write columns: {query: qurey, document: documnt}")
 
 
-def test_half_a_pair_by_itself_and_texts_beside_a_half_are_taken() -> None:
-    assert choose({}, ["query", "id"]) == {"query": "query"}
+@pytest.mark.parametrize(("half", "missing"), [("query", "document"), ("document", "query")])
+def test_half_a_pair_is_refused_where_nothing_looks_like_the_other_half(half: str, missing: str) -> None:
+    problem = refused(half, "id", "label")
+    assert problem.message == f"there is a column {half}, but none {missing}"
+    assert problem.field == f"data.columns.{missing}"
+    assert problem.found == f"{half}, id, label"
+    assert f"{{{missing}: COLUMN}}" in problem.fix
+    assert "{text: COLUMN}" in problem.fix
+
+
+def test_any_texts_calibrate() -> None:
+    assert choose({}, ["query", "document_id"], "any") == {"query": "query"}
+    assert choose({}, ["document", "qurey"], "any") == {"document": "document"}
+    assert choose({}, ["text", "label"], "any") == {"text": "text", "label": "label"}
+    problem = refused("body", "label", need="any")
+    assert problem.field == "data.columns"
+    assert problem.allowed.startswith("a column of texts (text, query or document), or image")
+    assert problem.fix == "name the one with the texts: columns: {text: body}"
+
+
+def test_an_index_needs_texts_and_pairs_are_asked_for_their_documents() -> None:
+    problem = refused("query", "document", "name", need="text")
+    assert problem.field == "data.columns.text"
+    assert problem.fix == "name the one with the texts: columns: {text: document}"
+    assert refused("txt", "name", need="text").fix == "did you mean txt? write columns: {text: txt}"
+
+
+def test_texts_beside_half_a_pair_are_taken() -> None:
     assert choose({}, ["text", "document", "qurey"]) == {"text": "text", "document": "document"}

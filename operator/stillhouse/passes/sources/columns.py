@@ -8,19 +8,26 @@ from typing import Literal
 
 from stillhouse.errors import DataError
 
-__all__ = ["Role", "choose"]
+__all__ = ["Need", "Role", "choose"]
 
 Role = Literal["text", "label", "image", "query", "document", "name", "group"]
+Need = Literal["rows", "any", "text"]
+"""What the data must show to a model: rows (texts, images or whole pairs), anything (half a pair calibrates), or texts."""
 _ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group")
 _PAIR: tuple[Role, ...] = ("query", "document")
 _SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
+_ALLOWED: dict[Need, str] = {
+    "rows": "text, image, or query and document (pairs, which mrr@k needs); beside them label, name, group",
+    "any": "a column of texts (text, query or document), or image; the others are not read",
+    "text": "text, and beside it name",
+}
 
 
-def choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
+def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> dict[Role, str]:
     """Return role → column of a table with the columns `there`; `named` are those that the resource names.
 
     Raises:
-        DataError: a column that is named is not there, or nothing is there that a model could be shown.
+        DataError: a column that is named is not there, or what is there is not what is needed.
     """
     for role, column in named.items():
         if column not in there:
@@ -34,38 +41,33 @@ def choose(named: Mapping[Role, str], there: list[str]) -> dict[Role, str]:
             )
     # Many tables have a column "group" that means something else: this role counts only where it is named.
     chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or (role in there and role != "group")}
-    _refuse_misspelt(chosen, there)
+    _refuse_useless(chosen, there, need)
     return chosen
 
 
-def _refuse_misspelt(chosen: Mapping[Role, str], there: list[str]) -> None:
-    """Refuse data with nothing to show to a model, and half a pair whose other half is there under a similar name.
-
-    Only here is it known what else the file holds. Half a pair by itself is let through: it can calibrate.
-    """
+def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need) -> None:
+    """Refuse data without what is needed of it. Only here is it known what else the file holds, and so what was meant."""
     shown = [role for role in _SHOWN if role in chosen]
-    if "text" in shown or "image" in shown or len(shown) == 2:
+    rows = "text" in shown or "image" in shown or len(shown) == 2
+    if {"rows": rows, "any": bool(shown), "text": "text" in shown}[need]:
         return
     unused = {name.lower(): name for name in there if name not in chosen.values()}
-    wanted = [role for role in (_PAIR if shown else _SHOWN) if role not in shown]
+    half = need == "rows" and bool(shown)
+    wanted = [role for role in (_PAIR if half else ("text",) if need == "text" else _SHOWN) if role not in shown]
     near = {role: difflib.get_close_matches(role, list(unused), n=1, cutoff=0.6) for role in wanted}
     likely = {role: unused[names[0]] for role, names in near.items() if names}
-    if shown and not likely:
-        return
     example = ", ".join(f"{role}: {column}" for role, column in likely.items())
-    if shown:
+    fix = f"did you mean {' and '.join(likely.values())}? write columns: {{{example}}}" if likely else ""
+    if half:
         missing = wanted[0]
         message, field = f"there is a column {shown[0]}, but none {missing}", f"data.columns.{missing}"
-        fix = f"did you mean {likely[missing]}? write columns: {{{example}}}; rows that are no pairs: columns: {{text: COLUMN}}"
+        fix = fix or f"name the column that holds it: columns: {{{missing}: COLUMN}}"
+        fix += "; rows that are no pairs: columns: {text: COLUMN}"
     else:
         message, field = ("no column holds what a model is shown" if chosen else "no column has a role"), "data.columns"
         guess = next(iter(unused.values()), "COLUMN")
-        fix = f"did you mean {' and '.join(likely.values())}? write columns: {{{example}}}"
-        fix = fix if likely else f"name the one with the texts: columns: {{text: {guess}}}"
-    raise DataError(
-        message,
-        field=field,
-        found=", ".join(there[:20]),
-        allowed="text, image, or query and document (pairs, which mrr@k needs); beside them label, name, group",
-        fix=fix,
-    )
+        if need == "text" and shown:
+            message, field = f"there is a column {shown[0]}, but none text, which is what is searched", "data.columns.text"
+            guess = chosen.get("document", chosen[shown[0]])
+        fix = fix or f"name the one with the texts: columns: {{text: {guess}}}"
+    raise DataError(message, field=field, found=", ".join(there[:20]), allowed=_ALLOWED[need], fix=fix)
