@@ -13,7 +13,7 @@ from typing import Any
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
 
-__all__ = ["FIT_ROWS", "FIT_ROWS_ASKED", "TORCH_SECONDS", "Estimate", "estimate", "start_of_torch", "work_of"]
+__all__ = ["FIT_ROWS", "FIT_ROWS_ASKED", "PROJECTION_ROWS", "TORCH_SECONDS", "Estimate", "estimate", "start_of_torch", "work_of"]
 
 MEAN_TOKENS = 40
 """Tokens of a typical text, when the data does not say."""
@@ -31,6 +31,8 @@ FIT_ROWS, FIT_ROWS_ASKED = 32_768, 4_096
 """Rows that a residual student's token vectors are fitted to: out of the teacher's outputs, or by asking it here."""
 SECONDS_PER_NUMBER_FITTED = 1.0e-6
 """Of the ridge regression, per row and number of an embedding: 20 to 30 CPU-seconds for 32,768 rows of 384."""
+PROJECTION_ROWS = 2_048
+"""Rows that an encoder's projection is fitted to: teacher and student read them; the regression itself takes no second."""
 
 SECONDS_PER_UNIT: dict[str, float] = {
     "import-model": 1.0e-8,  # per byte
@@ -92,7 +94,9 @@ def _macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
     return layers * (4 * hidden * hidden + 2 * hidden * intermediate)
 
 
-def _student_seconds(step: Step, info: Mapping[str, Any], rows: float, per_text: float, per_token: float) -> float:
+def _student_seconds(
+    step: Step, info: Mapping[str, Any], rows: float, per_text: float, per_token: float, task: str = ""
+) -> float:
     """Return what making a student takes. A text or a token costs the teacher so many multiply-accumulates."""
     whole = int(info.get("vocabularySize") or 30_000)
     seconds = 1.5e-4 * whole
@@ -105,7 +109,25 @@ def _student_seconds(step: Step, info: Mapping[str, Any], rows: float, per_text:
         fitted = min(rows, FIT_ROWS if known else FIT_ROWS_ASKED)
         seconds += fitted * int(info.get("hiddenSize") or 768) * SECONDS_PER_NUMBER_FITTED
         seconds += 0.0 if known else fitted * per_text * SECONDS_PER_UNIT["teacher-outputs"]
+    elif _fits_projection(step, info, task):
+        own = float(_student_macs(step.config, info)) / per_token  # what the student does, as a share of what the teacher does
+        seconds += min(rows, PROJECTION_ROWS) * per_text * (1 + own) * SECONDS_PER_UNIT["teacher-outputs"]
     return seconds
+
+
+def _fits_projection(step: Step, info: Mapping[str, Any], task: str) -> bool:
+    """Whether a student is an encoder with a new projection: of its own width, or of token vectors, and trained on pooling."""
+    init, width = step.config.get("init"), step.config.get("hiddenSize")
+    if step.config.get("factory") or init == "random":
+        return False
+    return init == "static" or (task == "sentence-embedding" and bool(width) and width != info.get("hiddenSize"))
+
+
+def _student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
+    """Return the student's multiply-accumulates per token; what its shape leaves out is the teacher's."""
+    width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
+    depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
+    return _macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
 
 
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
@@ -127,7 +149,9 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             return rows * tokens * teacher, info
         case "student":
-            return _student_seconds(step, info, rows, tokens * teacher, teacher), info
+            source = plan.find("resolve/source")
+            task = str(source.config.get("task", "")) if source else ""
+            return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
             shape = plan.step("train/student").config
             width = int(shape.get("hiddenSize") or hidden)

@@ -17,7 +17,7 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
 from stillhouse.errors import SpecError
 from stillhouse.planning.build import build_plan
-from stillhouse.planning.estimate import FIT_ROWS, SECONDS_PER_UNIT, TORCH_SECONDS, estimate, start_of_torch
+from stillhouse.planning.estimate import FIT_ROWS, PROJECTION_ROWS, SECONDS_PER_UNIT, TORCH_SECONDS, estimate, start_of_torch
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import STAGES, Plan
 
@@ -104,9 +104,21 @@ def test_a_residual_students_fit_is_estimated() -> None:
     assert seconds_of_student({}, rows=FIT_ROWS // 2) < made
     fewer = seconds_of_student({"spec.distill.student.vocabulary": {"maxSize": 4_000}}, rows=FIT_ROWS)
     assert fewer < made - 20, "the teacher is asked about every token"
-    encoder = seconds_of_student({"spec.distill.student.architecture": "encoder"}, rows=FIT_ROWS)
-    assert fewer < encoder < made - 5, "an encoder asks about the tokens, and fits nothing"
-    assert seconds_of_student({"spec.distill.student.init": "svd"}, rows=FIT_ROWS) < 6
+
+
+def test_an_encoders_projection_is_estimated() -> None:
+    narrow = {"spec.distill.student.architecture": "encoder", "spec.distill.student.hiddenSize": 96}
+    svd = {**narrow, "spec.distill.student.init": "svd"}
+    bare = seconds_of_student({**narrow, "spec.distill.student.init": "random"})
+    assert bare < 6, "nothing but the vocabulary"
+    fitted = seconds_of_student(svd, rows=PROJECTION_ROWS)
+    assert 15 < fitted - bare < 30, "the teacher reads 2,048 texts in about 19 s, the student in a second"
+    assert seconds_of_student(svd, rows=10 * PROJECTION_ROWS) == fitted, "more rows are not fitted to"
+    assert seconds_of_student(svd, rows=PROJECTION_ROWS // 2) < fitted - 5
+    same = {"spec.distill.student.hiddenSize": GONE, "spec.distill.student.init": "layers"}
+    assert seconds_of_student({**narrow, **same}) == bare, "whole layers keep the teacher's space"
+    static = seconds_of_student({**narrow, "spec.distill.student.init": "static"}, rows=PROJECTION_ROWS)
+    assert static > fitted + 10, "the tokens, and the projection"
 
 
 def test_the_start_of_torch_is_counted_once() -> None:

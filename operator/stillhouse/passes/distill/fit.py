@@ -13,11 +13,12 @@ from stillhouse.passes.distill.rows import Texts
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
+from stillhouse.planning.estimate import PROJECTION_ROWS
 
 __all__ = ["fit_projection", "ridge", "sample_rows"]
 
-# A regression onto h ≈ 200 unknowns per output is settled by some thousand rows; the teacher reads them in seconds.
-SAMPLE: Final = 2048
+# A regression onto h ≈ 200 unknowns per output is settled by some thousand rows (which the plan's estimate counts).
+SAMPLE: Final = PROJECTION_ROWS
 _STRENGTHS: Final = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
