@@ -87,9 +87,10 @@ from pathlib import Path
 from stillhouse.clients.sources import resolve
 from stillhouse.errors import StillhouseError
 try:
-    found = resolve(sys.argv[1], base=Path("."), bindings={}, cache=Path(sys.argv[2]))
+    told = []
+    found = resolve(sys.argv[1], base=Path("."), bindings={}, cache=Path(sys.argv[2]), fetching=lambda *each: told.append(each))
     files = sorted(str(p.relative_to(found.path)) for p in found.path.rglob("*") if p.is_file())
-    print(json.dumps({"uri": found.uri, "digest": found.digest, "commit": found.commit, "files": files}))
+    print(json.dumps({"told": told, "uri": found.uri, "digest": found.digest, "commit": found.commit, "files": files}))
 except StillhouseError as error:
     print(json.dumps({"error": type(error).__name__, "text": str(error)}))
 """
@@ -115,9 +116,16 @@ def test_revision_is_pinned_and_only_data_is_downloaded(hub: tuple[str, list[str
     assert found["commit"] == COMMIT
     assert found["files"] == ["config.json", "model.safetensors", "tokenizer.json"]
     assert not [line for line in asked if line.endswith((".bin", ".py", ".onnx"))]
+    told = found["told"]
+    assert isinstance(told, list)
+    total = sum(len(FILES[name]) for name in ("config.json", "model.safetensors", "tokenizer.json"))
+    assert told[-1] == [total, total], "bytes that have come, and bytes in all"
+    assert {all_in_all for _, all_in_all in told} == {total}
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
     gets = len([line for line in asked if line == f"GET /owner/model/resolve/{COMMIT}/model.safetensors"])
     again = ask(f"hf://owner/model@{COMMIT}", tmp_path, endpoint)
     assert again["digest"] == found["digest"]
+    assert again["told"] == [], "nothing was downloaded"
     assert len([line for line in asked if line == f"GET /owner/model/resolve/{COMMIT}/model.safetensors"]) == gets == 1
 
 
@@ -129,7 +137,7 @@ def test_offline_takes_what_is_in_the_cache(hub: tuple[str, list[str]], tmp_path
     assert "cache" in str(missing["text"])
     found = ask(pinned, tmp_path, endpoint)
     before = len(asked)
-    assert ask(pinned, tmp_path, endpoint, HF_HUB_OFFLINE="1") == found
+    assert ask(pinned, tmp_path, endpoint, HF_HUB_OFFLINE="1") == {**found, "told": []}
     assert len(asked) == before
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from tests.support.cli import Project
 from tests.support.passes import Events
 
-from stillhouse.entrypoints.local import building, display
+from stillhouse.clients.sources import Resolved
+from stillhouse.entrypoints.local import building, display, workspace
 from stillhouse.errors import StillhouseError
 from stillhouse.passes.runner import Listener
 
@@ -89,3 +91,23 @@ def test_hashing_the_sources_is_told(still: Still, project: Project, monkeypatch
     still(command, str(project.file))
     messages = {message for message, done, total in events.updates if total and done == total}
     assert len([message for message in messages if message.startswith("looking at ")]) >= 2, "the model and the data"
+
+
+def test_a_download_is_told_apart_from_the_hashing(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = Events()
+
+    @contextmanager
+    def showing() -> Iterator[Listener]:
+        yield events
+
+    def resolve(uri: str, *, fetching: Callable[[int, int], None], **rest: Any) -> Resolved:
+        fetching(3, 12)
+        return found(uri, **rest)
+
+    found = workspace.resolve
+    monkeypatch.setattr(display, "showing", showing)
+    monkeypatch.setattr(workspace, "resolve", resolve)
+    still("plan", str(project.file))
+    downloads = [(done, total) for message, done, total in events.updates if message.startswith("downloading ")]
+    assert downloads
+    assert set(downloads) == {(3, 12)}

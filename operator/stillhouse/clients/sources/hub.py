@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,13 @@ def parse_hub_uri(rest: str, uri: str) -> tuple[str, str]:
     return repository, revision or "main"
 
 
-def fetch_repository(rest: str, folder: Path | None, uri: str) -> tuple[Path, str, str]:
+def fetch_repository(
+    rest: str, folder: Path | None, uri: str, report: Callable[[int, int], None] | None = None
+) -> tuple[Path, str, str]:
     """Pin the revision, download what is used, return (snapshot folder, commit, pinned URI).
 
     `folder` is the download cache (None: huggingface_hub's own). A commit that is in the cache whole is not asked for.
+    `report` is told bytes that have come and bytes in all of the files that are not in the cache.
 
     Raises:
         SourceError: the repository or revision is not there, access is denied, or the hub cannot be reached.
@@ -76,13 +81,45 @@ def fetch_repository(rest: str, folder: Path | None, uri: str) -> tuple[Path, st
             if any(name.endswith(".safetensors") and "/" not in name for name in names):
                 # Many repositories add a dozen ONNX variants of the same weights.
                 patterns = _without_graphs(patterns)
-            path = Path(snapshot_download(**options, revision=info.sha, allow_patterns=patterns))
+            options |= {"revision": info.sha, "allow_patterns": patterns}
+            if report is not None:
+                files = snapshot_download(**options, dry_run=True)
+                options["tqdm_class"] = _counting(report, sum(file.file_size or 0 for file in files if file.will_download))
+            path = Path(snapshot_download(**options))
     except UnsafeSource:
         raise
     except Exception as error:  # HTTP, cache and validation errors of several libraries
         raise _explain(error, repository, revision, uri) from error
     commit = path.name if _COMMIT.fullmatch(path.name) else ""
     return path, commit, f"hf://{repository}@{commit or revision}"
+
+
+def _counting(report: Callable[[int, int], None], total: int) -> Any:
+    """Return a bar's class for huggingface_hub that draws nothing and tells `report` of the bytes of all files together.
+
+    The library makes three bars of it: files that are done, bytes from the network and bytes on disk. The last two end
+    alike; what is on disk includes what an interrupted download had left there, so that one is told. The bar's own total
+    grows with every file that is begun, and would promise too early an end.
+    """
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Counting(tqdm):  # type: ignore[misc]  # it has no types
+        _told = threading.Lock()
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # The library's own name of the bar; other classes are not given its `name`.
+            self._counts = kwargs.get("unit") == "B" and "Reconstruct" in str(kwargs.get("desc"))
+            super().__init__(*args, **{**kwargs, "disable": True})
+            self.n = kwargs.get("initial") or 0
+            self.total = kwargs.get("total")
+
+        def update(self, n: float | None = 1) -> None:
+            with self._told:  # one thread a file
+                self.n += n or 0
+                if self._counts:
+                    report(int(self.n), total)
+
+    return Counting
 
 
 def _without_graphs(patterns: list[str]) -> list[str]:

@@ -59,12 +59,13 @@ def resolve(
     bindings: Mapping[str, str],
     cache: Path | None = None,
     report: Callable[[int, int], None] | None = None,
+    fetching: Callable[[int, int], None] | None = None,
 ) -> Resolved:
     """Find what `uri` points to and hash it.
 
     `base` is the folder of the resource's file, `bindings` name (`models:minilm`) → URI, `cache` a folder for digests
-    and downloads (None: digests are not remembered, downloads go to the hub's own cache), `report` is told bytes done
-    and bytes in all.
+    and downloads (None: digests are not remembered, downloads go to the hub's own cache), `report` is told bytes hashed
+    and bytes in all, `fetching` the same of a download.
 
     Raises:
         SourceError: nothing is there, the name is not bound, or the hub cannot be asked.
@@ -81,7 +82,7 @@ def resolve(
     elif scheme == "hf":
         from stillhouse.clients.sources.hub import fetch_repository
 
-        path, commit, pinned = fetch_repository(path_part, cache / "hub" if cache is not None else None, uri)
+        path, commit, pinned = fetch_repository(path_part, cache / "hub" if cache is not None else None, uri, fetching)
     elif scheme in LATER_SCHEMES:
         raise NotAvailable(
             "this kind of source is not available in this version",

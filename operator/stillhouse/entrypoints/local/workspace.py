@@ -95,7 +95,8 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
             continue
         with _named(field):
             progress.update(0, None, "", f"looking at {uri}")
-            found = resolve(uri, base=base, bindings=bindings, cache=settings.cache, report=_reading(uri, progress))
+            report, fetching = _telling(progress, f"looking at {uri}"), _telling(progress, f"downloading {uri}")
+            found = resolve(uri, base=base, bindings=bindings, cache=settings.cache, report=report, fetching=fetching)
         is_model = field in {"spec.source.uri", "spec.distill.student.uri"}
         info = model_info(found.path) if is_model else data_info(found.path)
         resolved[uri] = found
@@ -115,9 +116,9 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
     return Workspace(path.resolve(), model, settings, store, env, plan, resolved)
 
 
-def _reading(uri: str, progress: Progress) -> Callable[[int, int], None]:
-    """Return what is told how much of a source has been hashed."""
-    return lambda done, total: progress.update(done, total, "bytes", f"looking at {uri}")
+def _telling(progress: Progress, message: str) -> Callable[[int, int], None]:
+    """Return what is told how many bytes of a source have come, or have been hashed."""
+    return lambda done, total: progress.update(done, total, "bytes", message)
 
 
 @contextlib.contextmanager
