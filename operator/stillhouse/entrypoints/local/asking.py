@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,16 @@ import numpy.typing as npt
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
+from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.passes.base import Progress
 from stillhouse.settings import load_settings
 
 __all__ = ["Index", "ask"]
+
+PATIENCE = 1.0
+"""Seconds after which somebody who waits for an answer wants to know for what."""
 
 
 class Index:
@@ -75,7 +82,7 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
     elif answer.embeddings is not None:
         index = revision.get("index")
         if index and not vector:
-            problem = store.objects.check(index)
+            problem = _check(store, index, name)
             if problem:
                 raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
             found = Index(store.objects.path(index))
@@ -85,6 +92,25 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
             for row, entry in enumerate(answers):
                 entry["embedding"] = [round(float(value), 6) for value in answer.embeddings[row]]
     return answers
+
+
+def _check(store: LocalStore, index: str, name: str) -> str:
+    """Return what is wrong with an index, or ""; standard error hears of it where that takes long, as with a large one."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as shown:
+        telling: list[Progress] = []
+
+        def report(done: int, total: int) -> None:
+            if not telling and done < total and time.monotonic() - began >= PATIENCE:
+                from stillhouse.entrypoints.local.display import showing  # what is quick needs none of it
+
+                listener = shown.enter_context(showing())
+                listener.note(f"{name}: checking its index of {size(total)} before it is searched")
+                telling.append(shown.enter_context(listener.busy("index")))
+            for progress in telling:
+                progress.update(done, total, "bytes", f"checking the index of {name}")
+
+        return store.objects.check(index, report=report)
 
 
 def _images(paths: list[str], spec: ImageSpec) -> npt.NDArray[np.float32]:
