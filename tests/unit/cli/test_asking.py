@@ -17,7 +17,7 @@ def test_checking_a_large_index_is_told_on_standard_error(
     store = LocalStore(tmp_path)
     index = put(store, kind="index")
     monkeypatch.setattr(asking, "PATIENCE", 0.0)
-    assert asking._check(store, index, "search") == ""
+    assert asking._check(LocalStore(tmp_path), index, "search") == ""  # another process, which has not read it yet
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.count("search: checking its index of ") == 1
@@ -29,7 +29,7 @@ def test_a_small_index_is_checked_without_a_word(
     store = LocalStore(tmp_path)
     index = put(store, kind="index")
     monkeypatch.setattr(asking, "PATIENCE", 60.0)
-    assert asking._check(store, index, "search") == ""
+    assert asking._check(LocalStore(tmp_path), index, "search") == ""
     path = next(path for path in store.objects.path(index).rglob("*.onnx"))
     path.chmod(0o644)
     path.write_bytes(b"x" * path.stat().st_size)
