@@ -11,9 +11,11 @@ from pathlib import Path
 
 from bench.harness.errors import BenchError
 from bench.harness.process import tree_cpu_seconds
-from bench.harness.sides import InProcessSide, ServerSide, Side
+from bench.harness.sides import Batches, InProcessSide, ServerSide, Side
 from bench.peers.model import DIMENSION
+from bench.serving_figures import EVEN
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.triton import TritonClient
 from stillhouse.passes.evaluate.candidate import view
 from stillhouse.settings import load_settings
 from stillhouse.triton.placement import place
@@ -33,7 +35,9 @@ class Embedded:
     """A running embedded server, as the harness sees one."""
 
     handle: ServerHandle
+    model: str
     folder: tempfile.TemporaryDirectory[str] = field(repr=False)
+    batches: Batches
 
     @property
     def address(self) -> str:
@@ -45,8 +49,12 @@ class Embedded:
         return tree_cpu_seconds(self.handle.pid)
 
     def stop(self) -> None:
-        """Stop it and remove its repository."""
-        self.handle.stop(5.0)
+        """Note the batches it formed, stop it, and remove its repository."""
+        try:
+            with TritonClient(self.address) as client:
+                self.batches.counts = dict(client.statistics(self.model).batch_sizes)
+        finally:
+            self.handle.stop(5.0)
         self.folder.cleanup()
 
 
@@ -66,8 +74,9 @@ def build(file: Path) -> tuple[Path, str, str]:
 
 
 def sides(name: str, file: Path) -> list[Side]:
-    """Build a model and give its two sides: through Triton, and the same engine without a server."""
+    """Build a model and give its sides: through Triton, and without a server in the same batches and in even ones."""
     artifact, digest, precision = build(file)
+    batches = Batches()
 
     def begin() -> Embedded:
         folder = tempfile.TemporaryDirectory(prefix="still-bench-")
@@ -85,11 +94,12 @@ def sides(name: str, file: Path) -> list[Side]:
             cpus=place_.server,
             die_with_parent=True,
         )
-        return Embedded(start(options), folder)
+        return Embedded(start(options), name, folder, batches)
 
     return [
         ServerSide(name, begin, (*REQUEST, "--model", name), DIMENSION),
-        InProcessSide(f"{name}-inprocess", artifact, DIMENSION),
+        InProcessSide(f"{name}-inprocess", artifact, DIMENSION, batches=batches),
+        InProcessSide(f"{name}-inprocess{EVEN}", artifact, DIMENSION),
     ]
 
 

@@ -30,7 +30,7 @@ from bench.harness.texts import Texts, prepare
 from bench.ours import everything
 from bench.peers.model import DIMENSION, MAX_LENGTH, minilm_folder
 from bench.peers.sides import FASTAPI, FASTAPI_ONNX, FASTAPI_TUNED, fastapi_side, infinity_side, tuned
-from bench.serving_figures import OPEN, PEAK, SINGLE, STUDENT, p50, ratios_of, summary, throughput
+from bench.serving_figures import EVEN, OPEN, PEAK, SINGLE, STUDENT, p50, ratios_of, summary, throughput
 
 CLIENTS = 16
 COMPARED_ANSWERS = 8
@@ -126,7 +126,7 @@ def run(sides: Sequence[Side], texts: Texts, settings: Settings) -> list[Run]:
         if OPEN in settings.phases:
             phase(OPEN, servers, settings.mode(rate=slowest / 2))
     if SINGLE in settings.phases:
-        phase(SINGLE, sides, settings.mode(clients=1))
+        phase(SINGLE, [side for side in sides if not side.name.endswith(EVEN)], settings.mode(clients=1))
     return everything
 
 

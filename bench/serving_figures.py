@@ -17,6 +17,8 @@ from bench.peers.sides import FASTAPI, FASTAPI_ONNX, FASTAPI_TUNED, INFINITY
 PEAK, OPEN, SINGLE = "peak", "open", "single"
 COMPRESSED, COMPRESSED_INPROCESS = "compressed", "compressed-inprocess"
 STUDENT, STUDENT_INPROCESS = "student", "student-inprocess"
+# A name that ends so is measured at its peak only: with one client there are no batches to split.
+EVEN = "-even"
 
 
 def throughput(sample: Sample) -> float:
@@ -74,6 +76,8 @@ COMPARISONS = (
     Comparison("student_vs_fastapi_onnx_throughput", STUDENT, FASTAPI_ONNX, PEAK, throughput),
     Comparison("student_vs_infinity_throughput", STUDENT, INFINITY, PEAK, throughput),
     Comparison("triton_vs_inprocess_throughput", COMPRESSED, COMPRESSED_INPROCESS, PEAK, throughput),
+    Comparison("triton_vs_inprocess_even_throughput", COMPRESSED, COMPRESSED_INPROCESS + EVEN, PEAK, throughput),
+    Comparison("student_triton_vs_inprocess_throughput", STUDENT, STUDENT_INPROCESS, PEAK, throughput),
     Comparison("triton_added_cpu_ms", STUDENT, STUDENT_INPROCESS, PEAK, cpu_ms, difference=True),
     Comparison("triton_added_p50_ms", STUDENT, STUDENT_INPROCESS, SINGLE, p50, difference=True),
     # The peers among themselves, so that the headline can be read beside them.

@@ -1,7 +1,8 @@
 """Measure Stillhouse's engine without a server: the baseline that says what Triton adds.
 
-Each instance is a process of its own, as in Triton's Python backend, and answers batches of equal size one after the
-other. The report has the load generator's fields: a batch's time is the latency of each of its texts.
+Each instance is a process of its own, as in Triton's Python backend, and answers one batch after the other: batches of
+equal size, or of sizes drawn as often as a server was seen to form them, so that both sides batch alike. The report has
+the load generator's fields: a batch's time is the latency of each of its texts.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import argparse
 import json
 import multiprocessing
 import os
+import random
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +37,26 @@ def _cpu() -> float:
     return times.user + times.system
 
 
+# Instances take turns at runs of so many texts, so that together they answer the texts that a server is sent.
+TURN = 32
+
+
+def own_texts(texts: list[str], number: int, instances: int) -> list[tuple[int, str]]:
+    """Give the texts of one instance with their places in the file; all of them where there are fewer than a turn each."""
+    own = [(place, text) for place, text in enumerate(texts) if place // TURN % instances == number]
+    return own or list(enumerate(texts))
+
+
+def sizes(batch: int, observed: dict[int, int], seed: int) -> Iterator[int]:
+    """Give batch sizes without end: `batch` each time, or drawn from `observed` (size → how often)."""
+    if not observed:
+        while True:
+            yield batch
+    draw = random.Random(seed)
+    while True:
+        yield from draw.choices(list(observed), weights=list(observed.values()), k=1024)
+
+
 def instance(number: int, options: argparse.Namespace, gate: Any, results: Any) -> None:
     """One process: load, warm up, wait for the others, answer until the time is over, report."""
     import numpy as np
@@ -42,34 +65,37 @@ def instance(number: int, options: argparse.Namespace, gate: Any, results: Any) 
 
     texts = [json.loads(line) for line in options.texts.read_text(encoding="utf-8").splitlines()]
     engine = Engine(options.model, threads=options.threads)
-    batch, stride = options.batch, options.batch * options.instances
+    own = own_texts(texts, number, options.instances)
 
-    def texts_of(step: int) -> list[str]:
-        start = step * stride + number * batch
-        return [texts[(start + row) % len(texts)] for row in range(batch)]
+    def batches(direction: int) -> Iterator[list[tuple[int, str]]]:
+        position = 0 if direction > 0 else -1
+        for size in sizes(options.batch, options.observed, number):
+            yield [own[(position + direction * row) % len(own)] for row in range(size)]
+            position += direction * size
 
     warm_until = time.monotonic() + options.warmup
-    step = -1
-    while time.monotonic() < warm_until or step == -1:
-        engine.run_texts(texts_of(step))  # from the list's end, like the load generator's warm-up
-        step -= 1
+    for warming in batches(-1):  # from the list's end, like the load generator's warm-up
+        engine.run_texts([text for _, text in warming])
+        if time.monotonic() >= warm_until:
+            break
     gate.wait()
     answers: dict[int, list[float]] = {}
     latencies: list[float] = []
-    right = errors = step = 0
+    right = errors = 0
     cpu, start = _cpu(), time.monotonic()
-    while (begun := time.monotonic()) < start + options.duration:
-        values = engine.run_texts(texts_of(step)).values
-        latencies.append(1000 * (time.monotonic() - begun))
+    for chosen in batches(1):
+        begun = time.monotonic()
+        if begun >= start + options.duration:
+            break
+        values = engine.run_texts([text for _, text in chosen]).values
+        latencies.extend([1000 * (time.monotonic() - begun)] * len(chosen))
         good = np.isfinite(values).all(axis=1) & (values != 0).any(axis=1)
         good &= options.expect_dim in (0, values.shape[1])
         right += int(good.sum())
         errors += int((~good).sum())
-        for row in range(batch):
-            ordinal = step * stride + number * batch + row
-            if ordinal < options.answers:
-                answers[ordinal] = [float(value) for value in values[row]]
-        step += 1
+        for (place, _), row in zip(chosen, values, strict=True):
+            if place < options.answers:
+                answers[place] = [float(value) for value in row]
     seconds = time.monotonic() - start
     results.put(
         {
@@ -84,12 +110,18 @@ def instance(number: int, options: argparse.Namespace, gate: Any, results: Any) 
     )
 
 
+def observed(text: str) -> dict[int, int]:
+    """Read `SIZE:COUNT,…`."""
+    return {int(size): int(count) for size, count in (pair.split(":") for pair in text.split(","))}
+
+
 def main() -> int:
     """Run the instances and print one report as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder with model.onnx, signature.json, tokenizer.json")
     parser.add_argument("--texts", type=Path, required=True, help="JSONL of strings")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--observed", type=observed, default={}, help="SIZE:COUNT,…: draw sizes like these instead of --batch")
     parser.add_argument("--instances", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--duration", type=float, default=20.0)
@@ -121,6 +153,7 @@ def main() -> int:
         {
             "mode": "in-process",
             "batch": options.batch,
+            "observed": options.observed,
             "instances": options.instances,
             "threads": options.threads,
             "right": sum(report["right"] for report in reports),

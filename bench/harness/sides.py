@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -53,11 +53,19 @@ class ServerSide:
             server.stop()
 
 
+@dataclass
+class Batches:
+    """How often a server formed a batch of each size in its last measurement."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class InProcessSide:
     """The same engine as the Triton backend's, called directly in `instances` processes: what a server is measured against.
 
-    In a closed loop of n clients each process answers batches of n / instances texts, one after the other.
+    In a closed loop of n clients each process answers, one after the other, batches of the sizes that the server measured
+    before it had formed (`batches`), or of n / instances texts: what a batcher that always splits evenly would form.
     """
 
     name: str
@@ -65,6 +73,7 @@ class InProcessSide:
     dimension: int
     instances: int = 2
     threads: int = 1
+    batches: Batches | None = None
 
     def measure(self, mode: Mode, texts: Path, answers: int = 0) -> Sample:
         """Run `bench.harness.inprocess` and read its report.
@@ -87,6 +96,8 @@ class InProcessSide:
             *("--expect-dim", str(self.dimension)),
             *("--answers", str(answers)),
         ]
+        if self.batches is not None and self.batches.counts and mode.clients > 1:
+            command += ["--observed", ",".join(f"{size}:{count}" for size, count in sorted(self.batches.counts.items()))]
         path = os.pathsep.join([str(ROOT / "operator"), *filter(None, [os.environ.get("PYTHONPATH")])])
         quiet = QuietCheck()
         done = subprocess.run(

@@ -1,11 +1,12 @@
 """The harness's arithmetic: what is kept of noisy rounds, whose CPU time counts, which texts are sent in which order."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from bench.harness.inprocess import latency
+from bench.harness.inprocess import TURN, latency, own_texts, sizes
 from bench.harness.load import Mode, Sample
 from bench.harness.process import tree_cpu_seconds
 from bench.harness.rounds import Spread, one_round, rounds, series
@@ -109,6 +110,21 @@ def test_order_digest_separates_texts() -> None:
 def test_histogram_counts_every_length_once() -> None:
     counts = histogram([1, 8, 9, 16, 17, 256])
     assert counts == {"<=8": 2, "<=16": 2, "<=32": 1, "<=64": 0, "<=128": 0, "<=256": 1}
+
+
+def test_in_process_batches_are_as_frequent_as_the_server_formed_them() -> None:
+    drawn = list(itertools.islice(sizes(8, {1: 300, 7: 100}, seed=0), 4096))
+    assert set(drawn) == {1, 7}
+    assert 0.7 < drawn.count(1) / len(drawn) < 0.8
+    assert list(itertools.islice(sizes(8, {}, seed=0), 3)) == [8, 8, 8]
+
+
+def test_instances_together_answer_every_text_once_in_turns() -> None:
+    texts = [str(number) for number in range(5 * TURN + 3)]
+    first, second = own_texts(texts, 0, 2), own_texts(texts, 1, 2)
+    assert sorted(first + second) == list(enumerate(texts))
+    assert [place for place, _ in second[:2]] == [TURN, TURN + 1]
+    assert own_texts(["only"], 1, 2) == [(0, "only")]
 
 
 def test_percentiles_are_nearest_rank_as_in_the_load_generator() -> None:
