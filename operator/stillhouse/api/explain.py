@@ -13,7 +13,7 @@ from stillhouse.api import gate, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
 from stillhouse.errors import Problem
 
-__all__ = ["WRITTEN_AS", "problems_of"]
+__all__ = ["WRITTEN_AS", "problems_of", "with_line"]
 
 WRITTEN_AS = {
     scalars.DECIMAL: 'a decimal in quotes, for example "0.7"',
@@ -71,7 +71,7 @@ def _problem(model: type[ApiModel], detail: ErrorDetails, lines: Mapping[str, in
     if isinstance(error, Mistake):
         path = f"{path}.{error.field}" if error.field else path
         value = _inside(value, error.field)
-    field = _with_line(path, lines)
+    field = with_line(path, lines)
     found = "" if kind == "missing" or isinstance(value, dict | ApiModel) else _short(value)
     if kind == "extra_forbidden":
         return _unknown(model, detail["loc"], field, _short(value))
@@ -131,7 +131,7 @@ def _inside(value: Any, path: str) -> Any:
     return value
 
 
-def _with_line(path: str, lines: Mapping[str, int]) -> str:
+def with_line(path: str, lines: Mapping[str, int]) -> str:
     """Add the line of a field, or of the nearest place around it that the file has."""
     place = path
     while place and place not in lines:

@@ -13,7 +13,7 @@ from stillhouse.api.explain import problems_of
 from stillhouse.api.model import DistilledModel
 from stillhouse.errors import NotAvailable, SpecError
 
-__all__ = ["MAX_BYTES", "load_file", "load_text", "parse"]
+__all__ = ["MAX_BYTES", "load_file", "load_text", "load_with_lines", "parse"]
 
 MAX_BYTES = 1 << 20
 """Largest file that is read; etcd refuses larger resources as well."""
@@ -72,6 +72,11 @@ def load_file(path: Path) -> DistilledModel:
         SpecError: the file is missing, is not YAML, or is not valid; every problem found is in `problems`.
         NotAvailable: a field is used that a later version implements.
     """
+    return load_with_lines(path)[0]
+
+
+def load_with_lines(path: Path) -> tuple[DistilledModel, dict[str, int]]:
+    """Return what `load_file` does, and the line of each field that stands there: sources are judged later. Raises the same."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -86,11 +91,15 @@ def load_file(path: Path) -> DistilledModel:
         raise SpecError("the file is not UTF-8", field=str(path), found=str(error)) from error
     except OSError as error:
         raise SpecError("the file cannot be read", field=str(path), found=error.strerror or str(error)) from error
-    return load_text(text, name=str(path))
+    return _load(text, str(path))
 
 
 def load_text(text: str, name: str = "") -> DistilledModel:
     """Validate YAML text with one `DistilledModel`; `name` is shown in errors. Raises as `load_file`."""
+    return _load(text, name)[0]
+
+
+def _load(text: str, name: str) -> tuple[DistilledModel, dict[str, int]]:
     _refuse_huge(len(text), name)
     try:
         data, lines = _read(text, name)
@@ -103,7 +112,7 @@ def load_text(text: str, name: str = "") -> DistilledModel:
         raise SpecError("not readable as YAML", field=name, found=str(error)[:200]) from error
     if not isinstance(data, dict):
         raise _no_mapping(data, name)
-    return parse(data, lines)
+    return parse(data, lines), lines
 
 
 def parse(data: Any, lines: Mapping[str, int] | None = None) -> DistilledModel:

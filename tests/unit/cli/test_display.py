@@ -13,7 +13,7 @@ from tests.support.cli import Project
 from tests.support.passes import Events
 
 from stillhouse.clients.sources import Resolved
-from stillhouse.entrypoints.local import building, display, workspace
+from stillhouse.entrypoints.local import building, display, sources
 from stillhouse.errors import StillhouseError
 from stillhouse.passes.runner import Listener
 
@@ -104,9 +104,9 @@ def test_a_download_is_told_apart_from_the_hashing(still: Still, project: Projec
         fetching(3, 12)
         return found(uri, **rest)
 
-    found = workspace.resolve
+    found = sources.resolve
     monkeypatch.setattr(display, "showing", showing)
-    monkeypatch.setattr(workspace, "resolve", resolve)
+    monkeypatch.setattr(sources, "resolve", resolve)
     still("plan", str(project.file))
     downloads = [(done, total) for message, done, total in events.updates if message.startswith("downloading ")]
     assert downloads

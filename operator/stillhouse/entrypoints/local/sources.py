@@ -1,0 +1,106 @@
+"""The sources of a file: found and pinned, and every one that cannot be used named at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stillhouse.api.explain import with_line
+from stillhouse.api.model import DistilledModel
+from stillhouse.clients.sources import Resolved, resolve
+from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
+from stillhouse.errors import Problem, StillhouseError
+from stillhouse.passes.base import Progress
+from stillhouse.passes.models.factory import source_digest
+from stillhouse.planning.plan import Pin
+from stillhouse.planning.request import uris
+
+__all__ = ["Mistakes", "Sources", "find_sources"]
+
+_MODELS = {"spec.source.uri", "spec.distill.student.uri"}
+
+
+class Mistakes:
+    """Collects what cannot be used, so that one run names it all. `lines`: field → line of the file."""
+
+    def __init__(self, lines: Mapping[str, int]) -> None:
+        self._lines = lines
+        self._first: StillhouseError | None = None
+        self._problems: list[Problem] = []
+
+    def add(self, error: StillhouseError, name: Callable[[str], str] = str) -> None:
+        """Note an error, whose fields stand in the file where `name` says, each with its line."""
+        self._first = self._first or error
+        for problem in error.problems:
+            place, bracket, inner = name(problem.field).partition(" (")
+            self._problems.append(dataclasses.replace(problem, field=with_line(place, self._lines) + bracket + inner))
+
+    def refuse(self) -> None:
+        """Raise the first error with all the others, if there was one.
+
+        Raises:
+            StillhouseError: of the first one's kind.
+        """
+        if self._first is not None:
+            self._first.problem, *others = self._problems
+            self._first.others = tuple(others)
+            raise self._first
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a file's URIs (and its factories, `factory:TARGET`) point to."""
+
+    resolved: dict[str, Resolved] = field(default_factory=dict)
+    pins: dict[str, Pin] = field(default_factory=dict)
+
+
+def find_sources(
+    model: DistilledModel, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress, mistakes: Mistakes
+) -> Sources:
+    """Resolve and pin every source of a model whose file lies in `base`; `mistakes` takes those that cannot be used."""
+    found = Sources()
+    failed: dict[str, StillhouseError] = {}
+    for place, uri in uris(model.spec).items():
+        try:
+            if uri in failed:
+                raise failed[uri]
+            if uri in found.resolved:
+                continue
+            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress)
+        except StillhouseError as error:
+            failed[uri] = error
+            mistakes.add(error, lambda inner, place=place: f"{place} ({inner})" if "/" in inner else place)  # type: ignore[misc]
+            continue
+        path = found.resolved[uri].path
+        info = model_info(path) if place in _MODELS else data_info(path)
+        found.pins[uri] = Pin(found.resolved[uri].digest, size_of(path), info)
+    for place, target in _factories(model):
+        try:
+            found.pins[f"factory:{target}"] = Pin(source_digest(target, (base,), place))
+        except StillhouseError as error:
+            mistakes.add(error)
+    return found
+
+
+def _resolve(uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress) -> Resolved:
+    looking = f"looking at {uri}"
+    progress.update(0, None, "", looking)
+    report, fetching = _telling(progress, looking), _telling(progress, f"downloading {uri}")
+    return resolve(uri, base=base, bindings=bindings, cache=cache, report=report, fetching=fetching)
+
+
+def _telling(progress: Progress, message: str) -> Callable[[int, int], None]:
+    """Return what is told how many bytes of a source have come, or have been hashed."""
+    return lambda done, total: progress.update(done, total, "bytes", message)
+
+
+def _factories(model: DistilledModel) -> list[tuple[str, str]]:
+    found = []
+    if model.spec.source.factory:
+        found.append(("spec.source.factory", model.spec.source.factory.target))
+    if model.spec.distill and model.spec.distill.student.factory:
+        found.append(("spec.distill.student.factory", model.spec.distill.student.factory.target))
+    return found
