@@ -82,6 +82,22 @@ def test_planning_and_printing_need_no_framework(tmp_path: Path) -> None:
     assert [name for name in heavy if name in found["modules"]] == []
 
 
+@pytest.mark.parametrize(("value", "sent"), [(None, False), ("0", True)])
+def test_onnx_runtime_sends_no_telemetry_unless_it_is_asked_to(tmp_path: Path, value: str | None, sent: bool) -> None:
+    """It leaves a device id under the cache folder where it sends."""
+    environment = {key: text for key, text in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
+    for name in ("CI", "TF_BUILD", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST"):
+        environment.pop(name, None)
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    if value is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = value
+    code = "import os, stillhouse, onnxruntime; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (value or "1")
+    if not sent:
+        assert not list(tmp_path.rglob("deviceid"))
+
+
 def test_the_version(still: Still) -> None:
     assert still("--version").out.strip() == f"still, version {__version__}"
 
