@@ -20,6 +20,8 @@ from tests.support.source_folders import pinned, raised
 from stillhouse.errors import DataError, SourceError, UserError
 from stillhouse.passes.sources.data import DataFacts, ImportData, ImportDataConfig
 from stillhouse.passes.sources.dataset import read_columns, read_description
+from stillhouse.passes.sources.header import header
+from stillhouse.passes.sources.reading import open_table
 
 ROWS = [
     {"body": "Read a file.", "kind": "io"},
@@ -230,3 +232,32 @@ def test_what_the_data_is_for_decides_whether_half_a_pair_will_do(tmp_path: Path
     for field in ("spec.distill.data", "spec.distill.validation", "spec.gate.data", "spec.index.data"):
         with pytest.raises(DataError):
             run(source, tmp_path / field, field=field)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,label\na,b\n"),
+        ("a.csv", "\ufefftext,label\r\na,b\r\n"),
+        ("a.csv", '\n\n"a, quoted ""name""",label\na,b\n'),
+        ("a.csv", ",text\n0,a\n"),
+        ("a.csv", "text;label\na;b\n"),
+        ("a.csv", '" text",text \nc,d\n'),
+        ("a.jsonl", '{"text": "a"}\n\n{"text": "b", "label": "c"}\n'),
+    ],
+)
+def test_the_columns_that_a_preview_tells_are_the_imports(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    assert header(tmp_path / name) == list(open_table(tmp_path / name, tmp_path / "cache").column_names)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", "text\na\n".encode("utf-16")), ("a.csv", b"text\n\n"), ("a.parquet", b"none"), ("a.csv", b"")]
+)
+def test_what_a_preview_refuses_the_import_refuses_alike(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as early:
+        header(tmp_path / name)
+    with pytest.raises(type(early.value)) as late:
+        open_table(tmp_path / name, tmp_path / "cache")
+    assert dataclasses.replace(early.value.problem, found="") == dataclasses.replace(late.value.problem, found="")

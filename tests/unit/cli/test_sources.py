@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from tests.support.cli import Project
+
+from stillhouse.errors import DataError
+from stillhouse.passes.sources.columns import choose
 
 from .conftest import Still
 
@@ -20,6 +28,18 @@ def project(tmp_path: Path) -> Project:
 
 def line_of(project: Project, text: str) -> int:
     return next(number for number, line in enumerate(project.file.read_text().splitlines(), 1) if text in line)
+
+
+def write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 # every source --------------------------------------------------------------------------------------------------------------
@@ -63,3 +83,93 @@ def test_a_factory_is_looked_for_also_where_a_source_is_missing(still: Still, pr
     assert result.code == 2
     assert "spec.distill.data.uri (line " in result.err
     assert f"spec.source.factory.target (line {line_of(project, 'target:')}): " in result.err
+
+
+# columns -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("command", ["lint", "build"])
+def test_a_column_that_no_role_has_is_told_before_anything_is_built(
+    still: Still, project: Project, suffix: str, command: str
+) -> None:
+    rows = [{"sentence": "read a file"}, {"sentence": "sort a list"}]
+    path = project.folder / f"rows.{suffix}"
+    write_table(path, rows)
+    project.edit(distill={"data": {"uri": f"file://./rows.{suffix}"}})
+    result = still(command, str(project.file))
+    assert (result.code, result.out) == (2, "")
+    with pytest.raises(DataError) as refused:
+        choose({}, ["sentence"])
+    expected = refused.value.problem
+    # The file has no columns: line, so it is the data's.
+    assert f"spec.distill.data.columns (line {line_of(project, f'rows.{suffix}') - 1}): {expected.message}" in result.err
+    assert f"found:   {expected.found}\n" in result.err
+    assert f"fix:     {expected.fix}\n" in result.err
+    project.edit(distill={"data": {"uri": f"file://./rows.{suffix}", "columns": {"text": "sentence"}}})
+    assert still("lint", str(project.file)).code == 0
+
+
+def test_wrong_columns_are_told_beside_missing_sources_each_with_its_line(still: Still, project: Project) -> None:
+    (project.folder / "train.jsonl").unlink()
+    project.edit(gate={"data": {"uri": "file://./gate.jsonl", "columns": {"query": "question"}}})
+    result = still("lint", str(project.file))
+    assert result.code == 2
+    assert "spec.distill.data.uri (line " in result.err
+    assert f"spec.gate.data.columns.query (line {line_of(project, 'query: question')}): the data has no such column" in result.err
+
+
+def test_data_is_judged_for_what_it_is_for(still: Still, project: Project) -> None:
+    write_table(project.folder / "half.jsonl", [{"query": "a question"}])
+    project.edit(compress={"calibration": {"uri": "file://./half.jsonl"}})
+    assert still("lint", str(project.file)).code == 0, "half a pair calibrates"
+    project.edit(gate={"data": {"uri": "file://./half.jsonl"}})
+    assert "spec.gate.data.columns.document" in still("lint", str(project.file)).err
+
+
+# the gate's rows -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["same", "copy", "link", "part"])
+@pytest.mark.parametrize("command", ["lint", "plan", "build"])
+def test_a_gate_that_reads_the_training_file_is_refused_before_anything_is_built(
+    still: Still, project: Project, how: str, command: str
+) -> None:
+    train = project.folder / "train.jsonl"
+    gate = project.folder / ("parts/2.jsonl" if how == "part" else "held-out.jsonl")
+    gate.parent.mkdir(exist_ok=True)
+    if how == "link":
+        gate.symlink_to(train)
+    elif how != "same":
+        gate.write_bytes(train.read_bytes())
+        write_table(project.folder / "parts/1.jsonl", [{"text": "new"}]) if how == "part" else None
+    uri = "file://./" + {"same": "train.jsonl", "part": "parts"}.get(how, "held-out.jsonl")
+    project.edit(gate={"data": {"uri": uri}})
+    result = still(command, str(project.file))
+    assert (result.code, result.out) == (2, "")
+    line = line_of(project, f"uri: {uri}")  # the gate stands first in the file
+    assert f"spec.gate.data.uri (line {line}): the data leaks: the rows of spec.gate.data are also in spec.distill" in result.err
+    assert "fix: " in result.err
+
+
+def test_a_gate_that_reads_the_calibration_file_is_refused(still: Still, project: Project) -> None:
+    project.edit(compress={"calibration": {"uri": "file://./gate.jsonl"}})
+    result = still("lint", str(project.file))
+    assert result.code == 2
+    assert "the rows of spec.gate.data are also in spec.compress.calibration" in result.err
+
+
+def test_one_file_that_is_no_leak(still: Still, project: Project) -> None:
+    project.edit(compress={"calibration": {"uri": "file://./train.jsonl"}}, index={"data": {"uri": "file://./train.jsonl"}})
+    assert still("lint", str(project.file)).code == 0, "training data calibrates, and can be searched"
+    write_table(project.folder / "both.jsonl", [{"left": "a", "right": "b"}])
+    both = {side: {"uri": "file://./both.jsonl", "columns": {"text": side}} for side in ("left", "right")}
+    project.edit(distill={"data": both["left"]}, gate={"data": both["right"]})
+    assert still("lint", str(project.file)).code == 0, "other columns may hold other texts; the build compares them"
+    for name, first in (("a", "x"), ("b", "y")):
+        (project.folder / name).mkdir()
+        write_table(project.folder / name / "1.jsonl", [{"text": first}])
+        write_table(project.folder / name / "2.jsonl", [{"text": "shared"}])
+    cut = [{"uri": f"file://./{name}", "maxRows": 1} for name in ("a", "b")]
+    project.edit(distill={"data": cut[0]}, gate={"data": cut[1]})
+    assert still("lint", str(project.file)).code == 0, "what is cut off is not read"

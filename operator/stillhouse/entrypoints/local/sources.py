@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillhouse.api.explain import with_line
-from stillhouse.api.model import DistilledModel
+from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.clients.sources import Resolved, resolve
+from stillhouse.clients.sources.digest import DigestCache
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
+from stillhouse.entrypoints.local.previewing import data_sources, preview, refuse_same
 from stillhouse.errors import Problem, StillhouseError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.models.factory import source_digest
+from stillhouse.passes.sources.columns import Role
 from stillhouse.planning.plan import Pin
 from stillhouse.planning.request import uris
 
@@ -82,7 +85,25 @@ def find_sources(
             found.pins[f"factory:{target}"] = Pin(source_digest(target, (base,), place))
         except StillhouseError as error:
             mistakes.add(error)
+    _look_into(model.spec, found, DigestCache(cache), mistakes)
     return found
+
+
+def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mistakes) -> None:
+    """Look at the data's columns, and at whether it leaks: its import would tell late, and the gate after all training."""
+    paths = {place: found.resolved[data.uri].path for place, data in data_sources(spec) if data.uri in found.resolved}
+    columns: dict[str, Mapping[Role, str] | None] = {}
+    for place, data in data_sources(spec):
+        if place not in paths:
+            continue
+        try:
+            columns[place] = preview(place, data, paths[place])
+        except StillhouseError as error:
+            mistakes.add(error, lambda inner, place=place: place + inner.removeprefix("data"))  # type: ignore[misc]
+    try:
+        refuse_same(spec, paths, columns, lambda file: digests.sha256(file)[1])
+    except StillhouseError as error:
+        mistakes.add(error)
 
 
 def _resolve(uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress) -> Resolved:

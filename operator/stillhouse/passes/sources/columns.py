@@ -8,19 +8,27 @@ from typing import Literal
 
 from stillhouse.errors import DataError
 
-__all__ = ["Need", "Role", "choose"]
+__all__ = ["SHOWN", "Need", "Role", "choose", "need_of"]
 
 Role = Literal["text", "label", "image", "query", "document", "name", "group"]
 Need = Literal["rows", "any", "text"]
 """What the data must show to a model: rows (texts, images or whole pairs), anything (half a pair calibrates), or texts."""
 _ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group")
 _PAIR: tuple[Role, ...] = ("query", "document")
-_SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
+SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
+"""What a model is shown; the other roles only say something of it."""
+_NEEDS: dict[str, Need] = {"spec.compress.calibration": "any", "spec.index.data": "text"}
+"""What data is for decides whether it will do, never how it is written: that is why it is no part of an import's key."""
 _ALLOWED: dict[Need, str] = {
     "rows": "text, image, or query and document (pairs, which mrr@k needs); beside them label, name, group",
     "any": "a column of texts (text, query or document), or image; the others are not read",
     "text": "text, and beside it name",
 }
+
+
+def need_of(field: str) -> Need:
+    """Return what the data that stands at `field` of the resource must show."""
+    return _NEEDS.get(field, "rows")
 
 
 def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> dict[Role, str]:
@@ -47,13 +55,13 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> 
 
 def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need) -> None:
     """Refuse data without what is needed of it. Only here is it known what else the file holds, and so what was meant."""
-    shown = [role for role in _SHOWN if role in chosen]
+    shown = [role for role in SHOWN if role in chosen]
     rows = "text" in shown or "image" in shown or len(shown) == 2
     if {"rows": rows, "any": bool(shown), "text": "text" in shown}[need]:
         return
     unused = {name.lower(): name for name in there if name not in chosen.values()}
     half = need == "rows" and bool(shown)
-    wanted = [role for role in (_PAIR if half else ("text",) if need == "text" else _SHOWN) if role not in shown]
+    wanted = [role for role in (_PAIR if half else ("text",) if need == "text" else SHOWN) if role not in shown]
     near = {role: difflib.get_close_matches(role, list(unused), n=1, cutoff=0.6) for role in wanted}
     likely = {role: unused[names[0]] for role, names in near.items() if names}
     example = ", ".join(f"{role}: {column}" for role, column in likely.items())

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from stillhouse.errors import SourceError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.sources.columns import Need, Role, choose
+from stillhouse.passes.sources.columns import Role, choose, need_of
 from stillhouse.passes.sources.dataset import DATA_FILE, Description
 from stillhouse.passes.sources.judging import Content
 from stillhouse.passes.sources.pinned import refuse_changed
@@ -20,8 +20,6 @@ from stillhouse.passes.sources.reading import BATCH, no_rows, open_table
 __all__ = ["DataFacts", "ImportData", "ImportDataConfig"]
 
 _HISTOGRAM = 50
-_NEEDS: dict[str, Need] = {"spec.compress.calibration": "any", "spec.index.data": "text"}
-"""What data is for decides whether it will do, never how it is written: that is why it is no part of the key."""
 
 
 class ImportDataConfig(PassConfig):
@@ -84,7 +82,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
         if ctx.source is None or not ctx.source.exists():
             raise SourceError("the data is gone", field="data.uri", found=str(ctx.source), fix="run the command again")
         table = open_table(ctx.source, ctx.scratch / "datasets")
-        columns = choose(config.columns, list(table.column_names), _NEEDS.get(ctx.field, "rows"))
+        columns = choose(config.columns, list(table.column_names), need_of(ctx.field))
         total = min(len(table), config.max_rows or len(table))
         if total == 0:
             raise no_rows(ctx.source.name)

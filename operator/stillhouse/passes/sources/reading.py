@@ -7,20 +7,19 @@ from typing import Any
 
 from stillhouse.errors import DataError, MissingPackages, SourceError
 
-__all__ = ["BATCH", "no_rows", "open_table"]
+__all__ = ["BATCH", "data_files", "no_rows", "open_table", "unparsable"]
 
 BATCH = 4096
 """Rows that are read at once."""
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
 
 
-def open_table(source: Path, cache: Path) -> Any:
-    """Return the data as a `datasets.Dataset`, kept on disk in `cache`.
+def data_files(source: Path) -> list[Path]:
+    """Return the files of the data in the order in which they are read, all of one format.
 
     Raises:
-        SourceError: the file is of another format, or cannot be parsed.
-        DataError: there are no rows.
-        MissingPackages: `datasets` is not installed.
+        SourceError: they are of another format, or of several.
+        DataError: one is empty.
     """
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.suffix in _FORMATS)
     formats = sorted({path.suffix for path in files})
@@ -37,18 +36,31 @@ def open_table(source: Path, cache: Path) -> Any:
         raise DataError(
             "the file is empty", field="data.uri", found=empty[0].name, allowed="rows", fix="check how the file was made"
         )
+    return files
+
+
+def open_table(source: Path, cache: Path) -> Any:
+    """Return the data as a `datasets.Dataset`, kept on disk in `cache`.
+
+    Raises:
+        SourceError: the file is of another format, or cannot be parsed.
+        DataError: there are no rows.
+        MissingPackages: `datasets` is not installed.
+    """
+    files = data_files(source)
+    suffix = files[0].suffix
     try:
         import datasets
     except ImportError as error:
         raise MissingPackages("reading data needs datasets", found=str(error), fix="pip install 'stillhouse[build]'") from error
     # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
     choices: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": BATCH}}
-    options = choices.get(formats[0], {})
+    options = choices.get(suffix, {})
     progress = datasets.utils.logging.is_progress_bar_enabled()
     datasets.utils.logging.disable_progress_bar()
     try:
         return datasets.load_dataset(
-            _FORMATS[formats[0]],
+            _FORMATS[suffix],
             data_files=[str(path) for path in files],
             split="train",
             cache_dir=str(cache),
@@ -61,16 +73,21 @@ def open_table(source: Path, cache: Path) -> Any:
             cause = cause.__cause__
         if "corresponds to no data" in str(error):  # how datasets says that a header stands alone
             raise no_rows(source.name) from error
-        raise SourceError(
-            "the data cannot be parsed",
-            field="data.uri",
-            found=f"{source.name}: {cause}".splitlines()[0][:300],
-            allowed="valid Parquet, JSON lines (UTF-8, one object a line) or CSV (with a header line)",
-            fix="check the file: is it whole, and does its name end as its format does?",
-        ) from error
+        raise unparsable(source.name, cause) from error
     finally:
         if progress:
             datasets.utils.logging.enable_progress_bar()
+
+
+def unparsable(name: str, cause: BaseException | str) -> SourceError:
+    """Return what is raised where a file is not what its name says."""
+    return SourceError(
+        "the data cannot be parsed",
+        field="data.uri",
+        found=f"{name}: {cause}".splitlines()[0][:300],
+        allowed="valid Parquet, JSON lines (UTF-8, one object a line) or CSV (with a header line)",
+        fix="check the file: is it whole, and does its name end as its format does?",
+    )
 
 
 def no_rows(name: str) -> DataError:

@@ -1,0 +1,102 @@
+"""What can be told of data before it is imported: whether its columns will do, and whether the gate's rows were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from stillhouse.api.model import Spec
+from stillhouse.api.source import DataSource, columns_of
+from stillhouse.errors import DataError, SourceError, StillhouseError
+from stillhouse.passes.sources.columns import SHOWN, Role, choose, need_of
+from stillhouse.passes.sources.header import header
+from stillhouse.passes.sources.reading import data_files
+
+__all__ = ["data_sources", "preview", "refuse_same"]
+
+GATE = "spec.gate.data"
+_OTHERS = ("spec.distill.data", "spec.compress.calibration")
+"""What the gate's rows must not be in."""
+
+
+def data_sources(spec: Spec) -> Iterator[tuple[str, DataSource]]:
+    """Yield every place of the spec that names data, with what stands there."""
+    if spec.distill:
+        yield "spec.distill.data", spec.distill.data
+        if spec.distill.validation:
+            yield "spec.distill.validation", spec.distill.validation
+    if spec.compress.calibration:
+        yield "spec.compress.calibration", spec.compress.calibration
+    if spec.gate:
+        yield GATE, spec.gate.data
+    if spec.index:
+        yield "spec.index.data", spec.index.data
+
+
+def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | None:
+    """Return role → column of the data that stands at `place`, None where only the import can tell.
+
+    Raises:
+        SourceError, DataError: what the import would say, its fields relative (`data.columns.text`).
+    """
+    try:
+        there = header(path)
+    except OSError as error:
+        raise SourceError("the source cannot be read", field="data.uri", found=f"{data.uri}: {error}") from error
+    named: Mapping[Role, str] = columns_of(data)  # type: ignore[assignment]  # the resource has no other roles
+    return None if there is None else choose(named, there, need_of(place))
+
+
+def refuse_same(
+    spec: Spec, paths: Mapping[str, Path], columns: Mapping[str, Mapping[Role, str] | None], digest: Callable[[Path], str]
+) -> None:
+    """Refuse a gate that reads the same columns of the same file as training or calibration, wherever the copy lies.
+
+    `paths` and `columns`: what stands at each place, as far as it is known; `digest` tells files apart.
+
+    Raises:
+        DataError: it does; `others` holds the second, if both do.
+    """
+    data = dict(data_sources(spec))
+    problems = []
+    for other in _OTHERS:
+        if not {GATE, other} <= columns.keys() or not _same_columns(data[GATE], data[other], columns[GATE], columns[other]):
+            continue
+        theirs = {digest(file) for file in _read(data[other], paths[other])}
+        shared = next((file for file in _read(data[GATE], paths[GATE]) if digest(file) in theirs and _has_rows(file)), None)
+        if shared is not None:
+            problems.append(
+                DataError(
+                    f"the data leaks: the rows of {GATE} are also in {other}",
+                    field=f"{GATE}.uri",
+                    found=f"{shared} is also what {other}.uri names: {data[other].uri}",
+                    allowed="splits that share no text (case and white space do not count)",
+                    fix=f"split the rows into two files and name one in {GATE}.uri, the other in {other}.uri",
+                )
+            )
+    if problems:
+        problems[0].others = tuple(problem.problem for problem in problems[1:])
+        raise problems[0]
+
+
+def _same_columns(a: DataSource, b: DataSource, found_a: Mapping[Role, str] | None, found_b: Mapping[Role, str] | None) -> bool:
+    """Say whether a model is shown one column in both. Queries in one and their documents in the other may well differ."""
+    if found_a is None or found_b is None:
+        return columns_of(a) == columns_of(b)
+    shown = [{column for role, column in found.items() if role in SHOWN} for found in (found_a, found_b)]
+    return bool(shown[0] & shown[1])
+
+
+def _read(data: DataSource, path: Path) -> list[Path]:
+    """Return the files of which the first row, at least, is read."""
+    files = data_files(path)
+    return files if data.max_rows is None else files[:1]
+
+
+def _has_rows(file: Path) -> bool:
+    """Say whether a file holds anything that can leak: empty parts of two folders are alike."""
+    try:
+        header(file)
+    except StillhouseError:
+        return False
+    return True
