@@ -143,12 +143,12 @@ class Columns(ApiModel):
 
 
 class DataSource(ApiModel):
-    """Rows for training, calibration, the gate or the index: Parquet, JSONL or CSV."""
+    """Rows for training, calibration, the gate or the index: a `.parquet`, `.jsonl` or `.csv` file, or a folder of one kind."""
 
     uri: Uri
     """`file://`, `package://`, or a named source such as `data:docstrings`."""
     columns: Columns = Columns()
-    """Names of the columns."""
+    """Names of the columns; those called `text`, `label`, `image`, `query`, `document` or `name` are found without."""
     max_rows: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
     """Take only the first rows."""
 
