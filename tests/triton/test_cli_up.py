@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.support.cli import LABELS, Project, servers_below
+from tests.support.tiny_model import IMAGE
 
 from stillhouse.clients.store.local import LocalStore
 
@@ -126,7 +127,9 @@ def test_a_whole_life(built: Project) -> None:
     bench = built.data("bench", "tiny", "-n", "50", "-c", "4")
     assert [run["concurrency"] for run in bench["runs"]] == [1, 4]
     assert all(run["throughput"]["estimate"] > 0 < run["latencyP50"]["estimate"] for run in bench["runs"])
-    assert "4 clients, 50 requests" in built.still("bench", "tiny", "-n", "50", "-c", "4").stdout
+    shown = built.still("bench", "tiny", "-n", "50", "-c", "4")
+    assert "4 clients, 50 requests" in shown.stdout
+    assert "requests" not in shown.stderr.splitlines(), "a bar's label without its bar"
     assert len(built.still("logs", "tiny", "-n", "5").stdout.splitlines()) == 5
     compared = built.data("compare", "tiny", "tiny")
     assert {row["name"]: row["ratio"] for row in compared["rows"]}["size"] == 1
@@ -151,6 +154,17 @@ def test_a_classifier_answers_with_labels(tmp_path: Path, cache: Path) -> None:
         assert set(answer["probabilities"]) == set(LABELS)
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         assert answer["label"] in project.still("infer", "tiny", "read the file").stdout
+        project.still("down", "tiny")
+
+
+def test_a_model_of_images_is_asked_with_image_files(tmp_path: Path, cache: Path) -> None:
+    project = Project(tmp_path / "project", tmp_path / "home", cache, task="image-classification").create(gate=False)
+    shape = {"height": IMAGE.height, "width": IMAGE.width, "channels": IMAGE.channels}
+    project.edit(source={"image": shape})
+    with project.cleaned():
+        said = up(project)
+        assert "Ask it: still infer tiny IMAGE.png\n" in said
+        assert "IMAGE.png" in project.still("infer", "tiny", code=2).stderr
         project.still("down", "tiny")
 
 
@@ -319,6 +333,37 @@ def test_a_foreground_server_ends_with_its_command(plain: Project, number: signa
     assert "Traceback" not in started.text
     gone(plain)
     assert plain.status()["server"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_foreground_command_leaves_running_what_was_detached(plain: Project, number: signal.Signals) -> None:
+    up(plain)
+    first = server(plain)
+    started = plain.start("up", str(plain.file))
+    started.wait_for("started with --detach")
+    assert "already serving" in started.text
+    assert "Ctrl-C leaves it running, still down tiny stops it" in started.text
+    assert "Ctrl-C stops it" not in started.text
+    started.send(number)
+    assert started.end() == 130
+    assert "tiny goes on serving" in started.text
+    assert "Traceback" not in started.text
+    assert {key: server(plain)[key] for key in ("pid", "supervisor", "health")} == {
+        "pid": first["pid"], "supervisor": 0, "health": "ready",
+    }  # fmt: skip
+
+    # Somebody else's `down` ends the waiting; and a version that this command put in place is its own.
+    again_there = plain.start("up", str(plain.file))
+    again_there.wait_for("started with --detach")
+    plain.edit(serve={"batching": {"maxBatchSize": 4}})
+    mine = plain.start("up", str(plain.file))
+    mine.wait_for("Ctrl-C stops it")
+    assert again_there.end() == 0
+    assert "another process now serves" in again_there.text
+    assert server(plain)["supervisor"] == mine.process.pid
+    mine.send(number)
+    assert mine.end() == 130
+    gone(plain)
 
 
 def test_a_command_that_was_killed_leaves_a_server_that_can_be_taken_on_or_stopped(plain: Project) -> None:

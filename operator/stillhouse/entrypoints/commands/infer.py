@@ -27,6 +27,7 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
     \b
     Example:
       still infer docstring-search "Return the current working directory."
+      still infer digits IMAGE.png
       cat questions.txt | still infer docstring-search -o json
     """
     from stillhouse.entrypoints.local.asking import ask
@@ -36,7 +37,9 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
     if not asked and not sys.stdin.isatty():
         asked = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not asked:
-        raise UsageError("there is nothing to ask", field="TEXTS", fix=f'still infer {name} "…"')
+        raise UsageError(
+            "there is nothing to ask", field="TEXTS", fix=f'still infer {name} "…", or IMAGE.png where the model takes images'
+        )
     answers = ask(name, asked, top=top, vector=vector)
 
     def text() -> None:

@@ -34,7 +34,8 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
     """Build what is missing, serve it, and stay until Ctrl-C.
 
     What is built already is not built again. A new version takes the port over from the old one when it is warm; when
-    its gate fails, the old version goes on serving.
+    its gate fails, the old version goes on serving. Ctrl-C stops what this command started: a server that --detach left
+    running goes on.
 
     \b
     Example:
@@ -49,27 +50,35 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
         work = open_file(file, parse_sources(sources), progress)
     pinned = work.model.spec.serve.pin
     own = 0 if detach else os.getpid()
+    attached = False
     try:
         running, revision, new = _serve(work, pinned, port, own)
         if not new:
             running = _adopt(work.store, work.name, running, own)
-        _say(work.name, running, revision, new=new)
+        attached = bool(own) and running.supervisor == 0
+        _say(work.store, work.name, running, revision, new=new)
         if pinned:
             click.echo("note: spec.serve.pin holds this revision; nothing was built", err=True)
         if detach and not running.supervised:
             click.echo(f"Stop it with: still down {work.name}", err=True)
             return
-        if running.supervisor != own:
+        if attached:
+            click.echo(f"It was started with --detach: Ctrl-C leaves it running, still down {work.name} stops it.", err=True)
+        elif running.supervisor != own:
             click.echo(
                 f"It belongs to process {running.supervisor}; stop it there with Ctrl-C, or: still down {work.name}", err=True
             )
             return
-        click.echo("Ctrl-C stops it.", err=True)
+        else:
+            click.echo("Ctrl-C stops it.", err=True)
         _stay(work.store, work.name, running)
     except KeyboardInterrupt:
         mine = servers.find(work.store, work.name)
         if mine is None or not own or mine.supervisor != own:
-            raise  # while it was being built: what served before goes on
+            if mine is None or not attached:
+                raise  # while it was being built: what served before goes on
+            click.echo(f"\n{work.name} goes on serving; stop it with: still down {work.name}", err=True)
+            raise click.exceptions.Exit(130) from None
         click.echo(f"\nstopping {work.name} ...", err=True)
         if not mine.handle.stop():
             click.echo("it did not stop in time and was killed", err=True)
@@ -108,16 +117,17 @@ def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> t
 
 
 def _adopt(store: LocalStore, name: str, running: Running, own: int) -> Running:
-    """Take on a server that runs already and whose own `still up` has gone, or was never there."""
+    """Take on a server that runs already and whose own `still up` has gone; one that was detached is nobody's."""
     from stillhouse.entrypoints.local import servers
 
-    if running.supervised or running.supervisor == own:
+    if running.supervised or running.supervisor in (0, own):
         return running
     return servers.supervise(store, name, running, own)
 
 
-def _say(name: str, running: Running, revision: dict[str, Any], *, new: bool) -> None:
+def _say(store: LocalStore, name: str, running: Running, revision: dict[str, Any], *, new: bool) -> None:
     from stillhouse.entrypoints.local.text import cut, interval, size
+    from stillhouse.inference.signature import Signature
 
     how = "serving" if new else "already serving"
     click.echo(
@@ -128,7 +138,9 @@ def _say(name: str, running: Running, revision: dict[str, Any], *, new: bool) ->
         click.echo(f"  {figure:<22} {interval(figure, value)}", err=True)
     if revision.get("truncated"):
         click.echo(f"  {'text':<22} {cut(revision['truncated'])}", err=True)
-    click.echo(f'Ask it: still infer {name} "…"', err=True)
+    images = Signature.read(store.objects.path(running.revision)).image is not None
+    asked = "IMAGE.png" if images else '"…"'
+    click.echo(f"Ask it: still infer {name} {asked}", err=True)
 
 
 def _stay(store: LocalStore, name: str, running: Running) -> None:
