@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -35,13 +33,20 @@ def command(name: str, concurrency: int, requests: int, texts: Path | None, outp
     from stillhouse.clients.store.local import LocalStore
     from stillhouse.entrypoints.local import servers
     from stillhouse.entrypoints.local.benching import bench
+    from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.text import interval
     from stillhouse.settings import load_settings
 
     servers.require(LocalStore(load_settings().home), name)  # before a bar is drawn
-    bar: Any = click.progressbar(length=requests + requests // 4, label="requests", hidden=output != "text", file=sys.stderr)
-    with bar:
-        data = bench(name, concurrency=concurrency, requests=requests, texts=texts, advance=bar.update)
+    total, done = max(50, requests // 4) + requests, 0
+    with showing() as listener, listener.busy("bench") as progress:
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            progress.update(done, total, "requests")
+
+        data = bench(name, concurrency=concurrency, requests=requests, texts=texts, advance=advance)
 
     def text() -> None:
         click.echo(

@@ -18,11 +18,11 @@ __all__ = ["command"]
 def command(a: str, b: str, output: str) -> None:
     """Compare two models or revisions figure by figure.
 
-    A and B are names of models, or digests of revisions (their first letters are enough).
+    A and B are names of models, or digests of revisions (their first letters are enough): `still status NAME -o json`
+    lists a model's former ones under history.
 
     \b
     Example:
-      still compare docstring-search docstring-search-full
       still compare docstring-search sha256:4f1c
     """
     from stillhouse.entrypoints.local.comparing import compare
