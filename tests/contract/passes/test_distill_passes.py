@@ -185,10 +185,11 @@ def test_outputs_count_what_was_cut(teacher, data, texts, tmp_path):
     assert facts["tokens"] == sum(min(10, length) for length in whole)
 
 
-def test_outputs_go_on_after_an_interruption_with_the_same_bytes(teacher, data, outputs, tmp_path):
+def test_outputs_go_on_after_an_interruption_with_the_same_bytes(teacher, data, texts, outputs, tmp_path):
+    two_shards = sum(min(32, len(text.split()) + 2) for text in texts[:32])
     inputs = {"teacher": teacher, "data": data}
     with pytest.raises(KeyboardInterrupt):
-        go(TeacherOutputs(), OUTPUTS, inputs, tmp_path, Recorder(stop_at=33, unit="rows"))
+        go(TeacherOutputs(), OUTPUTS, inputs, tmp_path, Recorder(stop_at=two_shards + 1, unit="tokens"))
     ready = sorted(path.name for path in (tmp_path / "scratch").glob("*.safetensors"))
     assert ready == ["outputs-00000.safetensors", "outputs-00001.safetensors"]
     stamps = [(tmp_path / "scratch" / name).stat().st_mtime_ns for name in ready]
@@ -198,12 +199,13 @@ def test_outputs_go_on_after_an_interruption_with_the_same_bytes(teacher, data, 
     assert [(tmp_path / "scratch" / name).stat().st_mtime_ns for name in ready] == stamps
 
 
-def test_outputs_report_progress_to_the_end(teacher, data, tmp_path):
+def test_outputs_report_progress_to_the_end(teacher, data, texts, tmp_path):
     recorder = Recorder()
     go(TeacherOutputs(), OUTPUTS, {"teacher": teacher, "data": data}, tmp_path, recorder)
-    rows = [(done, total) for done, total, unit, message in recorder.updates if message == "asking the teacher"]
-    assert rows[-1] == (50, 50)
-    assert [done for done, _ in rows] == sorted(done for done, _ in rows)
+    told = [(done, total, unit) for done, total, unit, message in recorder.updates if message == "asking the teacher"]
+    tokens = sum(min(32, len(text.split()) + 2) for text in texts)
+    assert told[-1] == (tokens, tokens, "tokens")
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
 
 
 def test_logits_and_hidden_states(judge, data, tmp_path):

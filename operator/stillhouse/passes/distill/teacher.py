@@ -23,6 +23,7 @@ from torch import Tensor
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.pace import Pace
 from stillhouse.passes.distill.rows import Images, Rows, Texts, length_batches, read_inputs
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
@@ -90,14 +91,15 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         seconds = _Stopwatch(ctx.scratch / "seconds.json")
         names = [f"outputs-{number:05d}.safetensors" for number in range((total + config.shard_rows - 1) // config.shard_rows)]
         ready = [_is_whole(ctx.scratch / name) for name in names]
-        done = sum(min(config.shard_rows, total - at * config.shard_rows) for at, there in enumerate(ready) if there)
+        pace = Pace(data.lengths, ctx.progress, "asking the teacher")
+        for at in (at for at, there in enumerate(ready) if there):
+            pace.skip(slice(at * config.shard_rows, (at + 1) * config.shard_rows))
         for number, name in enumerate(names):
             if ready[number]:
                 continue
             first = number * config.shard_rows
             rows = np.arange(first, min(first + config.shard_rows, total), dtype=np.int64)
-            tensors = _shard(teacher, data, rows, config, ctx, done, total)
-            done += len(rows)
+            tensors = _shard(teacher, data, rows, config, pace)
             # Aside, to the disk, then renamed: a file under its final name is whole whatever happens.
             aside = ctx.scratch / (name + ".tmp")
             save_file(tensors, str(aside))
@@ -173,9 +175,7 @@ def _shard(
     data: Texts | Images,
     rows: npt.NDArray[np.int64],
     config: TeacherOutputsConfig,
-    ctx: Context,
-    done: int,
-    total: int,
+    pace: Pace,
 ) -> dict[str, npt.NDArray[np.generic]]:
     hidden = "hidden" in config.outputs
     out: dict[str, npt.NDArray[np.generic]] = {}
@@ -194,8 +194,7 @@ def _shard(
             if not np.isfinite(values).all():
                 raise SourceError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")
             out.setdefault(name, np.empty((len(rows), *values.shape[1:]), dtype=values.dtype))[batch - first] = values
-        done += len(batch)
-        ctx.progress.update(done, total, "rows", "asking the teacher")
+        pace.read(batch)
     return out
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stillhouse.errors import DataError
 from stillhouse.passes.base import Context, Progress
+from stillhouse.passes.distill.pace import Pace
 from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network, count_parameters
@@ -55,8 +56,13 @@ class Validation:
         self._teacher = outputs_of(other, data, ctx.progress, "asking the teacher about the validation rows", _ROWS)
 
     def __call__(self, network: Network) -> float:
-        """Return the figure."""
+        """Return the figure, and say it: what comes next may take a while before it speaks."""
         found = [outputs_of(network, part, self._ctx.progress, "validating", _ROWS) for part in self._parts]
+        figure = self._judge(found)
+        self._ctx.progress.update(0, None, "", f"{self.metric} {figure:.4f} on the validation rows")
+        return figure
+
+    def _judge(self, found: list[Tensor]) -> float:
         if self.metric == "mrr@10":
             return float(reciprocal(ranks(found[0].numpy(), found[1].numpy()), 10).mean())
         if self._teacher is not None:
@@ -82,15 +88,14 @@ def outputs_of(network: Network, data: Texts | Images, progress: Progress, messa
     count = data.count if most is None else min(most, data.count)
     device = next(network.parameters()).device
     out: Tensor | None = None
-    done = 0
+    pace = Pace(data.lengths[:count], progress, message)
     for batch in length_batches(data.lengths, np.arange(count, dtype=np.int64), *forward_size(network)):
         with torch.inference_mode():
             result = network(*(torch.from_numpy(array).to(device) for array in data.batch(batch))).float().cpu()
         if out is None:
             out = torch.empty(count, result.shape[1])
         out[torch.from_numpy(batch)] = result
-        done += len(batch)
-        progress.update(done, count, "rows", message)
+        pace.read(batch)
     if out is None:
         raise DataError("the data has no rows", found="0 rows", allowed="at least one")
     return out
