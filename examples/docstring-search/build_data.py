@@ -73,6 +73,7 @@ def training_rows(
     """Columns `text` and `group` of what a student learns from, in hash order: nothing that is like a held-out text."""
     held_out = [text for pairs in splits.values() for pair in pairs for text in (pair.query, pair.document)]
     # Another seed than the splits': by theirs, the first pairs are just the ones that were held out.
+    progress.step("cutting all docstrings into texts to learn from")
     units = in_hash_order(units_of(docstrings, LEAST_TEXT), "\n".join, SEED + 3)
     progress.step(f"{sum(map(len, units))} distinct texts")
     return grouped(units, held_out, limit, progress)

@@ -97,6 +97,7 @@ class ImportModel(Pass[ImportModelConfig, ModelFacts]):
         if ctx.source is None or not ctx.source.exists():
             raise SourceError("the source is gone", field="source.uri", found=str(ctx.source), fix="run the command again")
         facts = _import(config, ctx.source, ctx)
+        ctx.progress.update(0, None, "", "reading the source again: has it changed meanwhile?")
         refuse_changed(ctx.source, config.digest, "source.uri")
         return facts
 
@@ -156,7 +157,7 @@ def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mode
         architecture = Architecture(kind="hf-encoder", pooling=pooling.mode, normalize=True)
     copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
     copy_file(folder.path("config.json"), ctx.out / "config.json")
-    _describe(ctx.out, architecture, signature, tensors)
+    _describe(ctx, architecture, signature, tensors)
     return _facts(
         config, folder, signature, str(model["model_type"]), tensors,
         tokenizer=tokenizer, published=published,
@@ -169,7 +170,7 @@ def _image(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mod
     tensors = _weights(folder, ctx)
     signature = _image_signature(config, label_order(model, config.labels))
     copy_file(folder.path("config.json"), ctx.out / "config.json")
-    _describe(ctx.out, Architecture(kind="hf-classifier"), signature, tensors)
+    _describe(ctx, Architecture(kind="hf-classifier"), signature, tensors)
     return _facts(config, folder, signature, str(model["model_type"]), tensors)
 
 
@@ -198,7 +199,7 @@ def _factory(config: ImportModelConfig, factory: FactoryConfig, folder: SourceFo
     digest = factory.digest or factories.source_digest(factory.target)
     call = FactoryCall(target=factory.target, arguments=factory.arguments, digest=digest)
     architecture = Architecture(kind="factory", factory=call, normalize=config.task == "sentence-embedding")
-    _describe(ctx.out, architecture, signature, tensors)
+    _describe(ctx, architecture, signature, tensors)
     return _facts(config, folder, signature, factory.target, tensors, tokenizer=tokenizer, published=published)
 
 
@@ -225,17 +226,20 @@ def _onnx(config: ImportModelConfig, folder: SourceFolder, name: str, ctx: Conte
     return ModelFacts(**{**values, "kind": "onnx-model", "parameters": imported.parameters, "dtypes": imported.dtypes})
 
 
-def _describe(out: Path, architecture: Architecture, signature: Signature, tensors: Mapping[str, Tensor]) -> None:
-    architecture.write(out)
-    signature.write(out)
-    check_tensors(out, architecture, signature, tensors)
+def _describe(ctx: Context, architecture: Architecture, signature: Signature, tensors: Mapping[str, Tensor]) -> None:
+    ctx.progress.update(0, None, "", "checking that the weights fit the architecture")  # imports torch and transformers
+    architecture.write(ctx.out)
+    signature.write(ctx.out)
+    check_tensors(ctx.out, architecture, signature, tensors)
 
 
 def _weights(folder: SourceFolder, ctx: Context) -> Mapping[str, Tensor]:
     def report(done: int, total: int) -> None:
         ctx.progress.update(done, total, "bytes", "copying weights")
 
-    return gather(folder, ctx.out / WEIGHTS_FILE, report)
+    tensors = gather(folder, ctx.out / WEIGHTS_FILE, report)
+    ctx.progress.update(0, None, "", "reading configuration and tokenizer")
+    return tensors
 
 
 def _image_signature(config: ImportModelConfig, labels: tuple[str, ...]) -> Signature:
