@@ -59,6 +59,22 @@ def test_a_call_that_reports_nothing_is_said_all_the_same(monkeypatch: pytest.Mo
     assert "server: working" in stream.getvalue()
 
 
+def test_what_is_left_is_told_from_the_count_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    count = display.Count()
+    count.figures(0, None, "", "loading the teacher")
+    now[0] += 20  # which is no part of the count
+    assert count.figures(40, 100, "steps", "loss 0.9") == "40/100 steps loss 0.9", "what an earlier attempt did says nothing"
+    now[0] += 3
+    assert count.figures(50, 100, "steps", "loss 0.8") == "50/100 steps, 15 s left loss 0.8"
+    now[0] += 3
+    assert count.figures(60, 100, "steps", "loss 0.7") == "60/100 steps, 12 s left loss 0.7", "a new message is no new count"
+    assert count.figures(10, 100, "steps", "once more") == "10/100 steps once more"
+    now[0] += 9
+    assert count.figures(100, 100, "steps", "") == "100/100 steps"
+
+
 def test_what_is_quick_says_nothing() -> None:
     stream = Lines()
     with display.showing(stream) as listener, listener.busy("sources") as progress:

@@ -52,17 +52,32 @@ def showing(stream: TextIO | None = None) -> Iterator[Listener]:
             plain.close()
 
 
-def _eta(started: float, done: float, total: float | None) -> str:
-    """Return what is left, from the mean speed so far; empty until it can be told."""
-    elapsed = time.monotonic() - started
-    if not total or done <= 0 or elapsed < 1 or done >= total:
-        return ""
-    return f", {duration(elapsed / done * (total - done))} left"
+class Count:
+    """One count towards one total, with what is left of it by the mean speed since it began.
 
+    It begins anew with another unit or total, or when it falls: not with the message, which may hold a figure of its own,
+    nor with the step, which may have loaded something first. What was there at its beginning, from an earlier attempt,
+    took no time.
+    """
 
-def _figures(started: float, done: float, total: float | None, unit: str, message: str) -> str:
-    count = f"{done:,.0f}/{total:,.0f} {unit}" if total else f"{done:,.0f} {unit}" if done else ""
-    return " ".join(part for part in (count.strip() + _eta(started, done, total), message) if part)
+    def __init__(self) -> None:
+        self._of: tuple[float | None, str] = (None, "")
+        self._began = time.monotonic()
+        self._first = self._done = 0.0
+
+    def figures(self, done: float, total: float | None, unit: str, message: str) -> str:
+        """Take note of a report; return it in words."""
+        if (total, unit) != self._of or done < self._done:
+            self._of, self._began, self._first = (total, unit), time.monotonic(), done
+        self._done = done
+        count = f"{done:,.0f}/{total:,.0f} {unit}" if total else f"{done:,.0f} {unit}" if done else ""
+        return " ".join(part for part in (count.strip() + self._left(), message) if part)
+
+    def _left(self) -> str:
+        total, elapsed = self._of[0], time.monotonic() - self._began
+        if not total or self._done <= self._first or elapsed < 1 or self._done >= total:
+            return ""
+        return f", {duration(elapsed / (self._done - self._first) * (total - self._done))} left"
 
 
 def _summary(receipt: Receipt, cached: bool) -> str:
@@ -110,15 +125,11 @@ class TerminalBar:
     def __init__(self, bars: RichProgress, task: TaskID) -> None:
         self._bars = bars
         self._task = task
-        self._started = time.monotonic()
-        self._label = ""
+        self._count = Count()
 
     def update(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
         """Move the bar."""
-        if message and message != self._label and done == 0:
-            self._started = time.monotonic()
-        self._label = message or self._label
-        figures = _figures(self._started, done, total, unit, message)
+        figures = self._count.figures(done, total, unit, message)
         self._bars.update(self._task, completed=done, total=total, figures=figures)
 
     def note(self, message: str) -> None:
@@ -186,16 +197,13 @@ class PlainStep:
         self._plain = plain
         self._name = name
         self._started = time.monotonic()
-        self._phase = time.monotonic()
-        self._message = ""
+        self._count = Count()
         self._figures = ""
         self.said = time.monotonic()
 
     def update(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
         """Keep the figures; they are written every few seconds."""
-        if message != self._message:
-            self._message, self._phase = message, time.monotonic()
-        self._figures = _figures(self._phase, done, total, unit, message)
+        self._figures = self._count.figures(done, total, unit, message)
 
     def repeat(self) -> None:
         """Write where the step is."""
