@@ -19,7 +19,7 @@ from tests.support.tiny_model import IMAGE
 from stillhouse.clients.store.local import LocalStore
 
 STEPS = (
-    "resolve/source", "compress/int8", "resolve/gate-data", "gate/teacher-reference", "gate/gate", "resolve/index-data",
+    "resolve/source", "resolve/gate-data", "resolve/index-data", "compress/int8", "gate/teacher-reference", "gate/gate",
     "gate/index",
 )  # fmt: skip
 MEASURED = ("gate/gate", "gate/index")
@@ -142,6 +142,7 @@ def test_a_whole_life(built: Project) -> None:
     assert built.still("down", "tiny").stdout == "tiny: was not being served\n"
     assert "not being served" in built.still("infer", "tiny", "text", code=2).stderr
     assert "not serving" in built.still("status").stdout
+    assert "Ready=False  ServerDown: no server answers" in built.still("status").stdout
     assert built.still("logs", "tiny").stdout
 
 
@@ -193,6 +194,8 @@ def test_changed_settings_run_the_gate_again_and_hand_the_port_over(built: Proje
     built.edit(serve={"pin": old})
     assert "spec.serve.pin holds this revision" in again(built)
     assert server(built)["revision"] == old
+    ready = {entry["type"]: entry for entry in built.status()["conditions"]}["Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "Pinned")
     assert built.data("infer", "tiny", "read the file")[0]["results"], "the former revision still has its index"
     built.edit(serve={"pin": "sha256:" + "0" * 64})
     refused = built.still("up", "--detach", str(built.file), code=2).stderr
@@ -558,8 +561,16 @@ def test_rebuild_and_gc(built: Project) -> None:
     status = built.status()
     assert status["server"]["pid"] == first["pid"]
     assert status["history"] == [first["revision"]]
+    found = {entry["type"]: entry for entry in status["conditions"]}
+    assert (found["Available"]["status"], found["Available"]["reason"]) == ("True", "Serving")
+    assert (found["Ready"]["status"], found["Ready"]["reason"]) == ("False", "OlderRevisionServes")
+    assert found["Ready"]["message"].endswith(f"; run: still up {built.file}")
+    assert f"Ready=False  OlderRevisionServes: {first['revision'][7:19]} serves" in built.still("status").stdout
     again(built)
     assert server(built)["revision"] == status["revision"]["digest"]
+    later = built.status()
+    assert {entry["type"]: entry["status"] for entry in later["conditions"]}["Ready"] == "True"
+    assert later["verdict"]["time"] == status["verdict"]["time"], "nothing was measured anew"
     plan = built.data("plan", str(built.file))
     assert plan["total"]["steps"] == 0
     assert "nothing to run" in built.still("plan", str(built.file)).stdout

@@ -36,6 +36,7 @@ REASONS: dict[str, str] = {
     "NoGate": "the resource asks for no gate",
     "Serving": "an accepted revision answers",
     "RollingOut": "the new revision is being started",
+    "OlderRevisionServes": "a newer revision is accepted than the one that serves; the message says how to put it in place",
     "ServerDown": "no server answers",
     "Pinned": "serve.pin holds a revision",
 }

@@ -175,3 +175,15 @@ def test_a_build_forgets_the_former_revisions_that_are_not_there(store: LocalSto
     config = {"metrics": [], "limits": {}, "serve": {}}
     accepted(store, plan, {"gate/gate": receipt_of("gate/gate", new, facts=gate, config=config)})
     assert [each["digest"] for each in store.state(plan.name)["history"]] == [whole]
+
+
+def test_a_verdict_is_as_old_as_its_figures(store: LocalStore) -> None:
+    """A build that finds everything in the store has measured nothing."""
+    plan = make_plan(draft("gate/gate"))
+    facts = {"candidates": [], "precision": "int8", "size": 1, "truncated": {}}
+    config = {"metrics": [], "limits": {}, "serve": {}}
+    when = {"started": "2026-11-22T08:00:30Z", "seconds": 45.2}
+    gate = receipt_of("gate/gate", put(store, {"model.onnx": b"new"}), facts=facts, config=config, **when)
+    accepted(store, plan, {"gate/gate": gate})
+    state = store.state(plan.name)
+    assert state["verdict"]["time"] == state["revision"]["time"] == "2026-11-22T08:01:15Z"

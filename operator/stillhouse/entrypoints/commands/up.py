@@ -113,6 +113,8 @@ def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> t
                 time=state.now(),
                 note=listener.note,
             )
+        if pinned:
+            state.pinned(store, name, pinned)
     return running, revision, new
 
 

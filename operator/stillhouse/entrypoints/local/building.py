@@ -45,7 +45,7 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
         GateFailed, GateInconclusive: no candidate passed; the figures are kept in the state.
         StillhouseError: a step could not be carried out; everything finished is kept.
     """
-    state.planned(work.store, work.plan, str(work.path))
+    state.planned(work.store, work.plan, str(work.path), work.model.spec.serve.pin)
     for note in work.notes:
         listener.note(note)
     limit = work.model.spec.serve.resources.limits.cpu

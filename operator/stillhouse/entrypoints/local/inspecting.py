@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import Busy
 from stillhouse.entrypoints.local import servers
@@ -131,16 +132,19 @@ def _conditions(state: dict[str, Any], server: Any, revision: Any, builder: str)
     generation = int(state.get("generation", 0))
     current = bool(revision and revision["planHash"] == state.get("planHash"))
     ready = serves and current and server["revision"] == revision["digest"]
-    reason = next((entry["reason"] for entry in reversed(found) if entry["status"] == "False"), "ServerDown")
-    found.append(
-        {
-            "type": "Available",
-            "status": str(serves),
-            "reason": "Serving" if serves else "ServerDown",
-            "observedGeneration": generation,
-        }
-    )
-    found.append(
-        {"type": "Ready", "status": str(ready), "reason": "Serving" if ready else reason, "observedGeneration": generation}
-    )
+    available = ("Serving", "") if serves else ("ServerDown", REASONS["ServerDown"])
+    failed = next(((entry["reason"], "") for entry in reversed(found) if entry["status"] == "False"), None)
+    why = available if ready else failed or (_behind(state, server, revision) if serves else available)
+    for kind, status, (reason, message) in (("Available", serves, available), ("Ready", ready, why)):
+        entry = {"type": kind, "status": str(status), "reason": reason, "message": message, "observedGeneration": generation}
+        found.append(entry)
     return found
+
+
+def _behind(state: dict[str, Any], server: Any, revision: Any) -> tuple[str, str]:
+    """Return why what answers is not the newest accepted revision, as (reason, message)."""
+    serving = server["revision"]
+    if serving == state.get("pinned"):
+        return "Pinned", f"spec.serve.pin holds {serving[7:19]}"
+    newest = f", {revision['digest'][7:19]} is accepted" if revision else ""
+    return "OlderRevisionServes", f"{serving[7:19]} serves{newest}; run: still up {state.get('file') or 'FILE'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stillhouse.api.status import REASONS
@@ -12,7 +12,7 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import SpecError
 from stillhouse.planning.plan import Plan
 
-__all__ = ["HISTORY", "accepted", "held", "interrupted", "kept", "now", "planned", "refused", "revision_of"]
+__all__ = ["HISTORY", "accepted", "held", "interrupted", "kept", "now", "pinned", "planned", "refused", "revision_of"]
 
 HISTORY = 3
 """Former revisions that are kept, with everything that they were made from."""
@@ -20,11 +20,22 @@ HISTORY = 3
 
 def now() -> str:
     """Return the time, RFC 3339 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return _written(datetime.now(UTC))
 
 
-def planned(store: LocalStore, plan: Plan, file: str) -> None:
-    """Record that this plan is being carried out."""
+def _written(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _measured(gate: Receipt) -> str:
+    """Return when the gate had its figures: later builds that find them in the store do not make them newer."""
+    if not gate.started:
+        return now()
+    return _written(datetime.fromisoformat(gate.started) + timedelta(seconds=gate.seconds))
+
+
+def planned(store: LocalStore, plan: Plan, file: str, pin: str | None = None) -> None:
+    """Record that this plan is being carried out, and which revision `spec.serve.pin` holds meanwhile."""
     state = store.state(plan.name)
     steps = [
         {"id": step.id, "stage": step.stage, "pass": step.pass_name, "key": step.key, "parents": dict(step.parents)}
@@ -32,7 +43,14 @@ def planned(store: LocalStore, plan: Plan, file: str) -> None:
     ]
     if state.get("planHash") != plan.plan_hash:
         state["generation"] = int(state.get("generation", 0)) + 1
-    state |= {"name": plan.name, "file": file, "requestHash": plan.request_hash, "planHash": plan.plan_hash, "steps": steps}
+    state |= {
+        "name": plan.name,
+        "file": file,
+        "requestHash": plan.request_hash,
+        "planHash": plan.plan_hash,
+        "steps": steps,
+        "pinned": pin,
+    }
     condition(state, "Built", "False", "Building")
     store.write_state(plan.name, state)
 
@@ -53,7 +71,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "serve": gate.config["serve"],
         "steps": [{"id": step.id, "key": step.key} for step in plan.steps],
         "planHash": plan.plan_hash,
-        "time": now(),
+        "time": _measured(gate),
     }
 
 
@@ -68,7 +86,7 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
     state["history"] = others[:HISTORY]
     state["revision"] = revision
     has_gate = bool(receipts["gate/gate"].config["metrics"] or receipts["gate/gate"].config["limits"])
-    state["verdict"] = {"outcome": "passed", "message": "", "candidates": revision["candidates"], "time": now()}
+    state["verdict"] = {"outcome": "passed", "message": "", "candidates": revision["candidates"], "time": revision["time"]}
     condition(state, "Built", "True", "Built")
     condition(state, "GatePassed", "True", "GatePassed" if has_gate else "NoGate")
     store.write_state(plan.name, state)
@@ -98,6 +116,11 @@ def held(store: LocalStore, name: str, digest: str) -> dict[str, Any]:
         allowed=", ".join(each["digest"] for each in known) or f"none: {name} has not been built yet",
         fix=f"still status {name} -o json lists them; or leave pin out",
     )
+
+
+def pinned(store: LocalStore, name: str, digest: str) -> None:
+    """Record that `spec.serve.pin` put this revision in place, whatever was built since."""
+    store.write_state(name, {**store.state(name), "pinned": digest})
 
 
 def interrupted(store: LocalStore, name: str) -> None:
