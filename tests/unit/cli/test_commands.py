@@ -81,6 +81,12 @@ def test_a_plan_says_that_its_gate_can_never_tell(still: Still, project: Project
     assert plan(still, project)["notes"] == []
 
 
+def test_a_plan_says_that_there_is_little_to_learn_from(still: Still, tmp_path: Path) -> None:
+    project = Project(tmp_path / "distilling", tmp_path / "store", tmp_path / "cache").create_distilling()
+    (note,) = [note for note in plan(still, project)["notes"] if "spec.distill.data" in note]
+    assert note.startswith("spec.distill.data: 400 rows are few")
+
+
 def test_estimates_follow_the_sizes(still: Still, project: Project) -> None:
     """A model of 4 MB and 100 short rows is a matter of seconds and megabytes."""
     total = plan(still, project)["total"]

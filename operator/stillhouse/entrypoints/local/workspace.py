@@ -50,7 +50,7 @@ class Workspace:
     @property
     def notes(self) -> list[str]:
         """Return what the user should know of this plan before it is carried out."""
-        return [*self.plan.notes, *advice(self.model)]
+        return [*self.plan.notes, *advice(self.model, self.env)]
 
     def source_path(self, uri: str) -> Path:
         """Return the local file or folder behind a URI, fetched if need be."""

@@ -17,6 +17,7 @@ from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, s
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.evaluate.rows import Truncation, read_reference, read_rows, truncation
 from stillhouse.passes.evaluate.verdict import describe
+from stillhouse.planning.few import after_the_gate
 from stillhouse.settings import load_settings
 from stillhouse.triton.placement import place
 
@@ -105,7 +106,9 @@ class Gate(Pass[GateConfig, GateFacts]):
                     truncated=found.truncated,
                     candidates=report(measured),
                 )
-        raise _refusal(measured, distilled="training" in inputs)
+        training = inputs.get("training")
+        rows = training.facts.get("rows") if training else None
+        raise _refusal(measured, advice(distilled=training is not None, rows=rows))
 
 
 def report(measured: list[Measured]) -> list[dict[str, Any]]:
@@ -125,14 +128,14 @@ def report(measured: list[Measured]) -> list[dict[str, Any]]:
     ]
 
 
-def advice(*, distilled: bool) -> str:
+def advice(*, distilled: bool, rows: int | None = None) -> str:
     """Return what may give a better model; an ONNX source, which the candidates do not tell of, cannot be distilled."""
     if distilled:
-        return "train longer or a larger student (spec.distill)"
+        return after_the_gate(rows)
     return "name another model (spec.source.uri; one in safetensors can be distilled for your data with spec.distill)"
 
 
-def _refusal(measured: list[Measured], *, distilled: bool) -> GateFailed | GateInconclusive:
+def _refusal(measured: list[Measured], better: str) -> GateFailed | GateInconclusive:
     lines = [f"{each.precision}: {describe(check)}" for each in measured for check in each.checks if check.outcome != "passed"]
     open_ones = [each for each in measured if each.outcome == "inconclusive"]
     if open_ones:
@@ -148,7 +151,7 @@ def _refusal(measured: list[Measured], *, distilled: bool) -> GateFailed | GateI
             "no candidate met every limit",
             field="spec.gate",
             found="\n           ".join(lines),
-            fix=f"{advice(distilled=distilled)}, or move the limit; what served before goes on serving",
+            fix=f"{better}, or move the limit; what served before goes on serving",
         )
     error.report = report(measured)
     return error
