@@ -27,6 +27,35 @@ A field that is null counts as left out. Numbers with a fraction and everything 
 around those that look like numbers.
 """
 
+_ERRORS_AS_DATA = """
+### Errors as data
+
+With `-o json` or `-o yaml` an error is a document on standard output, where the data would have been, so that standard
+output is one document whether or not a command succeeds (as `terraform validate -json` and the linters do it). The text for
+people stays on standard error, where progress is told as well.
+
+```json
+{
+ "error": "InvalidSpec",
+ "exitCode": 2,
+ "problems": [
+  {
+   "field": "spec.compress.precision",
+   "line": 6,
+   "found": "int9",
+   "allowed": "'auto', 'fp32', 'int8', 'fp16', 'int4' or 'mixed'",
+   "fix": "write int8",
+   "message": "is not one of the allowed values"
+  }
+ ]
+}
+```
+
+`error` is a reason of the table above; every problem has all six keys, with `""` where there is nothing to say and `null`
+where no line is known. There is no document for an option that does not exist (the text alone says so), for a mistake in
+Stillhouse itself and for Ctrl-C.
+"""
+
 
 def render_markdown() -> str:
     """Return the text of `docs/reference/distilledmodel.md`, the same on every call."""
@@ -144,7 +173,7 @@ def _exit_codes() -> str:
     rows += [("1", "", "a mistake in Stillhouse itself, with a traceback: please report it")]
     rows += [(str(each.exit_code), f"`{each.reason}`", _text(str(inspect.getdoc(each)))) for each in tree]
     rows += [("130", "", "stopped by Ctrl-C; the same command goes on where it was")]
-    return "## Exit codes of `still`\n\n" + _markdown(("code", "reason", "meaning"), rows)
+    return "## Exit codes of `still`\n\n" + _markdown(("code", "reason", "meaning"), rows) + _ERRORS_AS_DATA
 
 
 def _errors_below(kind: type[errors.StillhouseError]) -> Iterator[type[errors.StillhouseError]]:

@@ -13,6 +13,8 @@ import click
 
 from stillhouse import __version__
 from stillhouse.entrypoints import interrupts
+from stillhouse.entrypoints.failures import as_data
+from stillhouse.entrypoints.options import chosen_output, emit
 from stillhouse.errors import StillhouseError
 
 __all__ = ["app", "main"]
@@ -45,6 +47,10 @@ Exit codes:
   4  the gate was too noisy to tell
   5  the machine is in the way: server, store, disk, packages
   130  interrupted; the same command goes on where it was
+
+With -o json or yaml, an error (2 to 5) is a document on standard output too, where the data would have been:
+{"error", "exitCode", "problems": [{"field", "line", "found", "allowed", "fix", "message"}]}. Its text stays on standard
+error, beside the progress.
 """
 
 
@@ -70,9 +76,15 @@ class LazyGroup(click.Group):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command. Where data was asked for, an error is data too; its text and exit code are `run`'s."""
         with _output():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except (StillhouseError, click.ClickException) as error:
+                output = chosen_output(ctx)
+                if output != "text" and not interrupts.requested():
+                    emit(as_data(error), output, lambda: None)
+                raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which a user meets them."""

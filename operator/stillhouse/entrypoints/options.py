@@ -13,20 +13,48 @@ import click
 
 from stillhouse.errors import UsageError
 
-__all__ = ["console", "emit", "file_argument", "name_argument", "output_option", "parse_sources", "source_option"]
+__all__ = [
+    "chosen_output",
+    "console",
+    "emit",
+    "file_argument",
+    "name_argument",
+    "output_option",
+    "parse_sources",
+    "source_option",
+]
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 160
+_OUTPUT = "stillhouse.output"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def output_option(function: F) -> F:
     """Add `-o text|json|yaml`."""
     return click.option(
-        "-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True, help="How to print."
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json", "yaml"]),
+        default="text",
+        show_default=True,
+        is_eager=True,  # known before anything else on the line is found wrong
+        callback=_choose_output,
+        help="How to print.",
     )(function)
+
+
+def _choose_output(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    ctx.meta[_OUTPUT] = value  # one mapping for all contexts of a call
+    return value
+
+
+def chosen_output(ctx: click.Context) -> str:
+    """Return how the command that was called prints; text until it is known, and where it has no choice."""
+    output: str = ctx.meta.get(_OUTPUT, "text")
+    return output
 
 
 def source_option(function: F) -> F:

@@ -67,6 +67,44 @@ def test_lint_says_the_line_of_each_of_several_mistakes(still: Still) -> None:
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
+def test_errors_are_data_where_data_was_asked_for(still: Still, output: str) -> None:
+    read = json.loads if output == "json" else yaml.safe_load
+    text = GOOD.replace("precision: int8", "precision: int9") + "  serve: {instances: 0}\n"
+    result = still("lint", "--no-sources", "-o", output, write(text))
+    plain = still("lint", "--no-sources", write(text))
+    assert (result.code, result.err) == (plain.code, plain.err)
+    found = read(result.out)
+    assert (found["error"], found["exitCode"]) == ("InvalidSpec", 2)
+    places = {problem["field"]: problem for problem in found["problems"]}
+    precision = places["spec.compress.precision"]
+    assert (precision["line"], precision["found"]) == (6, "int9")
+    assert "int8" in precision["allowed"]
+    assert places["spec.serve.instances"]["line"] == 7
+    assert {tuple(problem) for problem in found["problems"]} == {("field", "line", "found", "allowed", "fix", "message")}
+
+    (problem,) = read(still("plan", "-o", output, write("a: [")).out)["problems"]
+    assert (problem["field"], problem["line"]) == ("model.yaml", 1)
+    (problem,) = read(still("status", "unknown", "-o", output).out)["problems"]
+    assert (problem["field"], problem["line"], problem["found"]) == ("NAME", None, "unknown")
+    for line in (["lint"], ["bench", "x", "-n", "1"]):  # the rest of the line is wrong
+        usage = still(*line, "-o", output)
+        assert usage.code == read(usage.out)["exitCode"] == 2
+        assert read(usage.out)["problems"][0]["message"] in usage.err
+
+
+def test_every_kind_of_error_is_data(still: Still, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stillhouse.entrypoints.local import inspecting
+
+    for error in (GateFailed("a limit was missed"), ServerError("it died", field="127.0.0.1:8001", fix="still up FILE")):
+        monkeypatch.setattr(inspecting, "inspect", lambda name, error=error: (_ for _ in ()).throw(error))
+        result = still("status", "-o", "json")
+        found = json.loads(result.out)
+        assert (result.code, found["exitCode"], found["error"]) == (error.exit_code, error.exit_code, error.reason)
+        assert found["problems"][0]["field"] == error.problem.field
+        assert still("status").out == ""
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
 def test_lint_of_a_good_file(still: Still, output: str) -> None:
     result = still("lint", "--no-sources", "-o", output, write(GOOD))
     assert result.code == 0
