@@ -107,8 +107,8 @@ class Gate(Pass[GateConfig, GateFacts]):
                     candidates=report(measured),
                 )
         training = inputs.get("training")
-        rows = training.facts.get("rows") if training else None
-        raise _refusal(measured, advice(distilled=training is not None, rows=rows))
+        learned = training.facts.get("rows") if training else None
+        raise _refusal(measured, advice(distilled=training is not None, rows=learned))
 
 
 def report(measured: list[Measured]) -> list[dict[str, Any]]:
