@@ -21,7 +21,7 @@ FASTAPI_TUNED = "fastapi-tuned"  # (b)
 FASTAPI_ONNX = "fastapi-onnx"  # (c)
 INFINITY = "infinity"  # (d)
 PLAIN_REQUEST = ("--protocol", "http", "--path", "/embed", "--api", "plain")
-OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "ORT_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def workers_ready(count: int) -> Ready:
