@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.support.artifacts import context
+from tests.support.artifacts import Recorder, context
 from tests.support.source_folders import pinned, raised
 from tests.support.tiny_model import write_tiny_model
 
@@ -255,3 +255,40 @@ def test_several_graphs_need_a_choice(folder: Path, tmp_path: Path) -> None:
     (folder / "other.onnx").write_bytes((folder / "model.onnx").read_bytes())
     assert "other.onnx" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
     run(folder / "other.onnx", tmp_path / "work")
+
+
+def large(folder: Path, rows: int = 1 << 16) -> None:
+    """Let the graph carry a table of its own that counts as large."""
+    table = np.zeros((rows, 16), dtype=np.float32)
+    change(folder, lambda model: model.graph.initializer.append(numpy_helper.from_array(table, "large")))
+
+
+def test_the_checker_never_holds_all_weights_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large(folder)
+    sizes = []
+    check = onnx.checker.check_model
+
+    def checking(model: onnx.ModelProto) -> None:
+        sizes.append(len(model.SerializeToString()))
+        check(model)
+
+    monkeypatch.setattr("stillhouse.passes.sources.onnx_file.onnx.checker.check_model", checking)
+    work, told = tmp_path / "work", Recorder()
+    work.mkdir()
+    ctx = dataclasses.replace(context(work, told), source=folder)
+    config = {"digest": pinned(folder), "task": "sentence-embedding"}
+    ImportModel().run(ImportModelConfig.model_validate(config), {}, ctx)
+    assert len(sizes) == 1
+    assert sizes[0] < 1 << 20 < (folder / "model.onnx").stat().st_size
+    assert [(done, total) for done, total, unit, message in told.updates if message == "checking the graph"] == [(1, 1)]
+
+
+def test_a_large_tensor_with_too_few_bytes_is_found(folder: Path, tmp_path: Path) -> None:
+    large(folder)
+
+    def cut(model: onnx.ModelProto) -> None:
+        tensor = next(item for item in model.graph.initializer if item.name == "large")
+        tensor.raw_data = tensor.raw_data[:-4]
+
+    change(folder, cut)
+    assert "a graph that onnx.checker accepts" in raised(SourceError, lambda: run(folder, tmp_path / "work"))

@@ -14,6 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from stillhouse.errors import SourceError, UnsafeSource
+from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.passes.export.tidy import MAX_BYTES, subgraphs
 from stillhouse.passes.sources.folder import SourceFolder
 from stillhouse.sizes import size
@@ -23,11 +24,15 @@ __all__ = ["load_safely"]
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator domains that the runtimes have without loading libraries."""
 _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
+_LARGE = 1 << 20
+"""Numbers of a tensor that is checked by itself."""
 _INLINE = "name the .onnx file of one that was saved whole: onnx.save(model, FILE, save_as_external_data=False)"
 
 
-def load_safely(folder: SourceFolder, name: str) -> onnx.ModelProto:
+def load_safely(folder: SourceFolder, name: str, progress: Progress | None = None) -> onnx.ModelProto:
     """Read an ONNX file with its external data, after judging both; nothing outside `folder` is opened.
+
+    `progress` is told of the tensors that are checked.
 
     Raises:
         UnsafeSource: see the module.
@@ -52,10 +57,28 @@ def load_safely(folder: SourceFolder, name: str) -> onnx.ModelProto:
             if total > MAX_BYTES:
                 raise _broken(name, "more than 2 GiB of external data", "at most 2 GiB in all")
     try:
-        onnx.checker.check_model(model)
+        _check(model, progress or SilentProgress())
     except onnx.checker.ValidationError as error:
         raise _broken(name, str(error).splitlines()[0][:300], "a graph that onnx.checker accepts") from error
     return model
+
+
+def _check(model: onnx.ModelProto, progress: Progress) -> None:
+    """Check large tensors one by one, and the graph without them.
+
+    The checker copies what it is given, and no other thread runs meanwhile, one that shows progress neither: 2 GiB at once
+    are 8 s of silence.
+    """
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    large = [tensor for tensor in bare.graph.initializer if math.prod(tensor.dims) >= _LARGE]
+    for done, tensor in enumerate(large, 1):
+        onnx.checker.check_tensor(tensor)
+        kept = tensor.name
+        tensor.Clear()
+        tensor.CopyFrom(onnx.helper.make_tensor(kept, onnx.TensorProto.FLOAT, [1], [0.0]))
+        progress.update(done, len(large), "tensors", "checking the graph")
+    onnx.checker.check_model(bare)
 
 
 def _refuse_domains(model: onnx.ModelProto) -> None:

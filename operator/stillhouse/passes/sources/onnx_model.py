@@ -48,7 +48,8 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
         UnsafeSource: external data or operators that reach outside the file's folder or need foreign code.
         SourceError: the graph is damaged, too new for the installed runtime, or does not fit the task.
     """
-    model = load_safely(folder, name)
+    ctx.progress.update(0, None, "", "reading the graph")
+    model = load_safely(folder, name, ctx.progress)
     configuration = read_json(folder.path("config.json"), "config.json") if folder.has("config.json") else {}
     refuse_code(configuration, "config.json")
     embedding = config.task == "sentence-embedding"
@@ -63,8 +64,9 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
         length, published = chosen_max_length(config.max_length, folder, configuration)
         copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
     labels = () if embedding else label_order(configuration, config.labels)
+    ctx.progress.update(0, None, "", "writing the graph")
     size = write_model(clean, ctx.out / "model.onnx")
-    ctx.progress.update(size, size, "bytes", "checking the graph")
+    ctx.progress.update(size, size, "bytes", "trying the graph")
     signature = Signature(
         task=config.task,
         inputs=inputs,
