@@ -19,6 +19,7 @@ from tests.support.tiny_model import write_tiny_model
 
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.inference.signature import Signature
+from stillhouse.passes.export.tidy import write_model
 from stillhouse.passes.sources.model import ImportModel, ImportModelConfig, ModelFacts
 
 
@@ -292,3 +293,18 @@ def test_a_large_tensor_with_too_few_bytes_is_found(folder: Path, tmp_path: Path
 
     change(folder, cut)
     assert "a graph that onnx.checker accepts" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+@pytest.mark.parametrize("task", ["sentence-embedding", "text-classification"])
+def test_a_graph_written_in_parts_has_the_bytes_of_one_written_whole(task: str, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", task=task, labels=() if task == "sentence-embedding" else ("x", "y"))
+    large(tmp_path / "model")
+    model = onnx.load(tmp_path / "model" / "model.onnx")
+    model.doc_string, model.model_version = "about", 3
+    model.metadata_props.add(key="a", value="b")
+    model.graph.doc_string = "about"
+    model.graph.value_info.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2]))
+    size = write_model(model, tmp_path / "written.onnx")
+    written = (tmp_path / "written.onnx").read_bytes()
+    assert size == len(written)
+    assert written == model.SerializeToString(deterministic=True)
