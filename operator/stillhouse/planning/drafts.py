@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stillhouse.api.distill import Distill, Loss, Stage
@@ -10,6 +10,7 @@ from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import DataSource, Factory, ModelSource, columns_of
 from stillhouse.errors import SpecError
+from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.request import RUNTIME, gate_config, serve_config
 
@@ -20,8 +21,6 @@ SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
 SHARD_ROWS = 2048
 CHECKPOINT_STEPS = 50
-_WITHOUT_TEACHER = {"hard", "contrastive"}
-"""Losses that ask nothing of the teacher."""
 
 
 def draft(spec: Spec, env: Environment) -> list[StepDraft]:
@@ -130,16 +129,20 @@ def _last_stage(distill: Distill) -> str:
 
 
 def _loss(loss: Loss) -> dict[str, Any]:
-    temperature = loss.temperature or {"logits": "3", "similarity": "0.05", "contrastive": "0.05"}.get(loss.kind, "1")
     return {
         "kind": loss.kind,
         "weight": float(loss.weight),
         "distance": loss.distance,
-        "temperature": float(temperature),
+        "temperature": float(loss.temperature or LOSSES[loss.kind].temperature),
         "alpha": float(loss.alpha),
         "layer": loss.layer,
         "keys": loss.keys or 0,
     }
+
+
+def _reads(losses: Iterable[Loss]) -> list[str]:
+    """Return which of the teacher's outputs these losses learn from, in the order that is part of the step's key."""
+    return sorted({reads for loss in losses if (reads := LOSSES[loss.kind].reads)})
 
 
 def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterator[StepDraft]:
@@ -153,13 +156,12 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
         yield _import_data("resolve/validation", distill.validation, source, env)
     max_length = distill.max_length or source.max_length
     losses = [loss for stage in distill.stages for loss in stage.losses]
-    soft = [loss for loss in losses if loss.kind not in _WITHOUT_TEACHER]
-    if soft:
-        outputs = sorted({{"embedding": "embedding", "similarity": "embedding"}.get(loss.kind, loss.kind) for loss in soft})
+    outputs = _reads(losses)
+    if outputs:
         config: dict[str, Any] = {
             "outputs": outputs,
             "maxLength": max_length,
-            "layers": sorted({loss.layer for loss in soft if loss.kind == "hidden" and loss.layer is not None}),
+            "layers": sorted({loss.layer for loss in losses if loss.kind == "hidden" and loss.layer is not None}),
             "shardRows": SHARD_ROWS,
         }
         yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": DATA})
@@ -181,7 +183,7 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
             "seed": distill.seed,
         }
         parents = {"teacher": TEACHER, "data": DATA}
-        if architecture == "residual" and any(loss.kind in {"embedding", "similarity"} for loss in soft):
+        if architecture == "residual" and "embedding" in outputs:
             parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
         yield StepDraft("train/student", "train", "student", config, parents)
     previous = "train/student"
@@ -200,7 +202,7 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
             "seed": distill.seed + position,
         }
         parents = {"teacher": TEACHER, "student": previous, "data": DATA}
-        if any(loss.kind not in _WITHOUT_TEACHER for loss in stage.losses):
+        if _reads(stage.losses):
             parents["outputs"] = "train/teacher-outputs"
         if distill.validation:
             parents["validation"] = "resolve/validation"

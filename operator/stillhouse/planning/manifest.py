@@ -1,4 +1,4 @@
-"""What passes exist. One line a pass; nothing here imports what it names.
+"""What passes exist, and what losses the training passes know. One line each; nothing here imports what it names.
 
 The version is part of every step's key: raise it (here and in the class) when the same inputs give another result.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PASSES", "PassEntry", "Stage"]
+__all__ = ["LOSSES", "PASSES", "LossEntry", "PassEntry", "Stage"]
 
 Stage = Literal["resolve", "train", "compress", "gate"]
 
@@ -55,5 +55,32 @@ PASSES: dict[str, PassEntry] = {
             "gate", 2, "stillhouse.passes.evaluate.gate:Gate", "revision", measures=True, needs=("onnxruntime", "tritonclient")
         ),
         PassEntry("index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "pyarrow")),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LossEntry:
+    """A term of the training objective: where it lives, as `module:Class`, and what planning must know of it.
+
+    `reads` is the teacher's output that it learns from, None where it asks nothing of the teacher. `temperature` is what
+    counts when the file names none; it is in every step's key, so the terms that have no use for one keep their 1.
+    """
+
+    kind: str
+    target: str
+    reads: Literal["embedding", "logits", "hidden"] | None
+    temperature: float = 1.0
+
+
+LOSSES: dict[str, LossEntry] = {
+    entry.kind: entry
+    for entry in (
+        LossEntry("embedding", "stillhouse.passes.distill.losses.embedding:EmbeddingLoss", "embedding"),
+        LossEntry("similarity", "stillhouse.passes.distill.losses.similarity:SimilarityLoss", "embedding", 0.05),
+        LossEntry("contrastive", "stillhouse.passes.distill.losses.contrastive:ContrastiveLoss", None, 0.05),
+        LossEntry("logits", "stillhouse.passes.distill.losses.logits:LogitsLoss", "logits", 3.0),
+        LossEntry("hard", "stillhouse.passes.distill.losses.hard:HardLoss", None),
+        LossEntry("hidden", "stillhouse.passes.distill.losses.hidden:HiddenLoss", "hidden"),
     )
 }

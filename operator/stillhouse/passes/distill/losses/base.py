@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from stillhouse.passes.distill.config import CamelConfig
 
-__all__ = ["LOGITS_TEMPERATURE", "SIMILARITY_TEMPERATURE", "LossConfig"]
-
-LOGITS_TEMPERATURE: Final = 3.0
-SIMILARITY_TEMPERATURE: Final = 0.05
-"""Also of `contrastive`."""
+__all__ = ["LossConfig"]
 
 
 class LossConfig(CamelConfig):
-    """One term. `temperature` left out: 3 for `logits`, 0.05 for `similarity` and `contrastive`.
+    """One term. `temperature` left out: what `planning/manifest.py` says for the kind.
 
     `keys`: how many of the data's rows, drawn anew for every step, `similarity` compares the batch with; 0: none.
     """

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from stillhouse.errors import DataError
-from stillhouse.passes.distill.losses.base import SIMILARITY_TEMPERATURE
 from stillhouse.passes.distill.losses.term import LossTerm, Targets
 from stillhouse.passes.models.network import NetworkOutput
 
@@ -47,7 +46,7 @@ class ContrastiveLoss(LossTerm):
         having = partners.any(dim=1)
         if not bool(having.any()):
             return rows.sum() * 0.0
-        scores = rows @ rows.T / (self.config.temperature or SIMILARITY_TEMPERATURE)
+        scores = rows @ rows.T / self.temperature
         scores = scores.masked_fill(itself, -torch.inf)
         # Where the diagonal is −∞ a product with 0 would be NaN: only the partners' entries are taken.
         likely = torch.log_softmax(scores, dim=1).masked_fill(~partners, 0.0)

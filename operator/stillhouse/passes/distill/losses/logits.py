@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stillhouse.passes.distill.losses.base import LOGITS_TEMPERATURE
 from stillhouse.passes.distill.losses.term import LossTerm, Targets
 from stillhouse.passes.models.network import NetworkOutput
 
@@ -21,7 +20,7 @@ class LogitsLoss(LossTerm):
 
     def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
         """Return the term, float32 scalar."""
-        temperature, alpha = self.config.temperature or LOGITS_TEMPERATURE, self.config.alpha
+        temperature, alpha = self.temperature, self.config.alpha
         total = alpha * soft_targets(student.output, targets.teacher["logits"], temperature)
         if targets.labels is not None and alpha < 1.0:
             total = total + (1.0 - alpha) * cross_entropy(student.output, targets.labels)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stillhouse.passes.distill.losses.base import SIMILARITY_TEMPERATURE
 from stillhouse.passes.distill.losses.term import LossTerm, Targets
 from stillhouse.passes.models.network import NetworkOutput
 
@@ -40,10 +39,9 @@ class SimilarityLoss(LossTerm):
             ours, wanted = _pairs(mine, mine), _pairs(theirs, theirs)
         if self.config.distance == "mse":
             return (ours - wanted).pow(2).mean()
-        temperature = self.config.temperature or SIMILARITY_TEMPERATURE
         return nn.functional.kl_div(
-            torch.log_softmax(ours / temperature, dim=1),
-            torch.log_softmax(wanted / temperature, dim=1),
+            torch.log_softmax(ours / self.temperature, dim=1),
+            torch.log_softmax(wanted / self.temperature, dim=1),
             reduction="batchmean",
             log_target=True,
         )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.models.network import NetworkOutput
+from stillhouse.planning.manifest import LOSSES
 
 __all__ = ["LossTerm", "Sizes", "Targets"]
 
@@ -53,6 +54,7 @@ class LossTerm(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.config = config
         self.sizes = sizes
+        self.temperature = config.temperature or LOSSES[config.kind].temperature
 
     def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
         """Return the term, float32 scalar."""
