@@ -15,7 +15,7 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import DataError, Problem
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.runner import Machine, Runner
-from stillhouse.planning.manifest import PassEntry
+from stillhouse.planning.manifest import PassEntry, Stage
 from stillhouse.planning.plan import Environment, Plan, Step, StepDraft, seal
 
 __all__ = ["PASSES", "Events", "chain", "draft", "make_plan", "make_runner"]
@@ -120,6 +120,17 @@ class NoDataclass(Pass[WriteConfig, Any]):
         return {"rows": 1}
 
 
+class Choosy(Write):
+    """Foresees that a text with "bad" in it will not do."""
+
+    name = "choosy"
+
+    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+        for role, artifact in inputs.items():
+            if "bad" in (artifact.path / "text").read_text():
+                raise DataError("this will not do", field="source.uri", found=role)
+
+
 _HERE = "tests.support.passes"
 PASSES: dict[str, PassEntry] = {
     entry.name: entry
@@ -127,17 +138,25 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("write", 1, f"{_HERE}:Write", "dataset", needs=("json",)),
         PassEntry("measure", 1, f"{_HERE}:Write", "dataset", measures=True),
         PassEntry("no-dataclass", 1, f"{_HERE}:NoDataclass", "dataset"),
+        PassEntry("choosy", 1, f"{_HERE}:Choosy", "dataset", foresees=True),
         PassEntry("absent", 1, f"{_HERE}:Write", "dataset", needs=("a_package_that_nobody_has",)),
     )
 }
 
 
 def draft(
-    step_id: str, text: str = "", parents: Sequence[str] = (), *, pass_name: str = "write", uri: str = "", **config: Any
+    step_id: str,
+    text: str = "",
+    parents: Sequence[str] = (),
+    *,
+    pass_name: str = "write",
+    uri: str = "",
+    stage: Stage = "train",
+    **config: Any,
 ) -> StepDraft:
     """Return a step that writes `text` behind the texts of its parents."""
     values = {"text": text or step_id, **config}
-    return StepDraft(step_id, "train", pass_name, values, {f"in-{n}": parent for n, parent in enumerate(parents)}, uri)
+    return StepDraft(step_id, stage, pass_name, values, {f"in-{n}": parent for n, parent in enumerate(parents)}, uri)
 
 
 def make_plan(*drafts: StepDraft, targets: Sequence[str] = (), env: Environment | None = None) -> Plan:

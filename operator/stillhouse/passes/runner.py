@@ -13,7 +13,7 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,7 +135,10 @@ class Runner:
                 receipt = self._store.receipt(step.key) if step.id not in running else None
                 if receipt is not None:
                     self._listener.finished(step, receipt, cached=True)
+            work = next((position for position, step in enumerate(todo, start=1) if step.stage != "resolve"), None)
             for position, step in enumerate(todo, start=1):
+                if position == work:
+                    self._foresee(plan, todo[position:])
                 self._one(plan, step, position, len(todo))
                 if self._stopping():
                     raise KeyboardInterrupt
@@ -152,6 +155,17 @@ class Runner:
         if receipt is None:
             raise StoreError("a step's result is gone", field=step.id, fix="run the same command again")
         return Artifact(receipt.artifact, receipt.kind, self._store.objects.path(receipt.artifact), receipt.size, receipt.facts)
+
+    def _foresee(self, plan: Plan, todo: list[Step]) -> None:
+        """Ask the steps that wait for others whether their imports, which are all there, will do."""
+        for step in todo:
+            if not self._passes[step.pass_name].foresees:
+                continue
+            parents = {role: plan.step(parent) for role, parent in step.parents.items()}
+            inputs = {role: self.artifact(parent) for role, parent in parents.items() if parent.stage == "resolve"}
+            with self._listener.busy(step.id) as progress, _explaining(step, self._store.root):
+                progress.update(0, None, "", "looking at what it will be given")
+                load_pass(step.pass_name, self._passes).foresee(inputs)
 
     def _one(self, plan: Plan, step: Step, position: int, total: int) -> None:
         def waiting(holder: str) -> None:
@@ -199,20 +213,12 @@ class Runner:
             field=data_field(step),
         )
         try:
-            with earlier(scratch, self._store.tmp) as before:
+            with _explaining(step, self._store.root), earlier(scratch, self._store.tmp) as before:
                 facts = json.loads(canonical_json(dataclasses.asdict(work.run(config, inputs, context))))
                 kind = work.kind_of(out)
                 digest, size = self._store.objects.put(
                     out, kind, lambda done, total: progress.update(done, total, "bytes", "storing the result")
                 )
-        except StillhouseError as error:
-            error.problem = as_written(step, error.problem)  # a pass does not know what in the resource it works for
-            error.others = tuple(as_written(step, other) for other in error.others)
-            raise
-        except Exception as error:
-            if disk_full(error):
-                raise full(self._store.root, error) from error
-            raise StepFailed(step) from error
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(out, ignore_errors=True)
@@ -244,6 +250,21 @@ class Runner:
             return work.config_type.model_validate(step.config)
         except ValidationError as error:
             raise StepFailed(step) from error
+
+
+@contextlib.contextmanager
+def _explaining(step: Step, root: Path) -> Iterator[None]:
+    """Say what a pass's error is about: the pass does not know what in the resource it works for."""
+    try:
+        yield
+    except StillhouseError as error:
+        error.problem = as_written(step, error.problem)
+        error.others = tuple(as_written(step, other) for other in error.others)
+        raise
+    except Exception as error:
+        if disk_full(error):
+            raise full(root, error) from error
+        raise StepFailed(step) from error
 
 
 def _checking(step: Step, progress: Progress) -> Callable[[int, int], None]:

@@ -30,7 +30,8 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         notes.append("serve.queue: on Triton 2.51 a queue policy holds requests back for half a second now and then")
     return Plan(
         name=model.metadata.name,
-        steps=seal(drafts, env),
+        # Imports need nothing and come first: what is wrong with any data is told before the training, not after it.
+        steps=seal(sorted(drafts, key=lambda each: each.stage != "resolve"), env),
         targets=(GATE, *([INDEX] if spec.index else [])),
         request_hash=request_hash(model, bound or {}, env.rebuild),
         notes=tuple(notes),

@@ -18,7 +18,8 @@ class PassEntry:
     """A pass: where it lives and what it needs.
 
     `measures` marks passes whose result depends on the hardware: their key includes it. `needs` are import names
-    (torch, onnxruntime, …) that must be installed to run it. `target` is `module:Class`.
+    (torch, onnxruntime, …) that must be installed to run it. `target` is `module:Class`. `foresees` marks passes whose
+    `foresee` is asked before anything is trained.
     """
 
     name: str
@@ -27,6 +28,7 @@ class PassEntry:
     makes: str
     measures: bool = False
     needs: tuple[str, ...] = ()
+    foresees: bool = False
 
 
 _TORCH = ("torch", "transformers", "safetensors")
@@ -52,7 +54,13 @@ PASSES: dict[str, PassEntry] = {
             needs=("onnxruntime", "safetensors"),
         ),
         PassEntry(
-            "gate", 2, "stillhouse.passes.evaluate.gate:Gate", "revision", measures=True, needs=("onnxruntime", "tritonclient")
+            "gate",
+            2,
+            "stillhouse.passes.evaluate.gate:Gate",
+            "revision",
+            measures=True,
+            needs=("onnxruntime", "tritonclient"),
+            foresees=True,
         ),
         PassEntry("index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "pyarrow")),
     )

@@ -116,6 +116,30 @@ def test_a_pass_knows_what_its_data_is_for(tmp_path: Path, step: str, field: str
     assert refused.value.problem.found == field
 
 
+def foreseen(text: str) -> Plan:
+    return make_plan(
+        draft("resolve/gate-data", text, stage="resolve"),
+        draft("train/long", "fine"),
+        draft("gate/gate", "x", ["train/long", "resolve/gate-data"], pass_name="choosy", stage="gate"),
+    )
+
+
+def test_what_a_later_step_foresees_from_imports_is_told_before_the_work(tmp_path: Path) -> None:
+    plan, events = foreseen("bad"), Events()
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, plan, events)
+    assert events.ran == ["resolve/gate-data"]
+    assert refused.value.problem.found == "in-1", "only imports are shown"
+    assert refused.value.problem.field == "spec.source.uri"
+    again = Events()
+    with pytest.raises(DataError):
+        run(tmp_path, plan, again)
+    assert again.ran == [], "it is asked again, for it left no receipt"
+    good = Events()
+    run(tmp_path, foreseen("good"), good)
+    assert good.ran == ["resolve/gate-data", "train/long", "gate/gate"]
+
+
 # damage -----------------------------------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ def test_a_new_plan(still: Still, project: Project) -> None:
     data = plan(still, project)
     ids = [step["id"] for step in data["steps"]]
     assert ids == [
-        "resolve/source", "compress/int8", "resolve/gate-data", "gate/teacher-reference", "gate/gate", "resolve/index-data",
+        "resolve/source", "resolve/gate-data", "resolve/index-data", "compress/int8", "gate/teacher-reference", "gate/gate",
         "gate/index",
     ]  # fmt: skip
     assert {(step["state"], step["why"]) for step in data["steps"]} == {("run", "new")}

@@ -42,6 +42,8 @@ def test_every_plan_is_in_order_and_complete(model: DistilledModel) -> None:
         assert (step.uri != "") == step.pass_name.startswith("import-")
         assert json.loads(json.dumps(step.config, allow_nan=False)) == step.config
         seen.add(step.id)
+    stages = [step.stage for step in plan.steps]
+    assert "resolve" not in stages[stages.count("resolve") :], "data is imported, and so judged, before anything is trained"
     assert set(plan.targets) <= seen
     assert "gate/gate" in plan.targets
     # Nothing is planned that no target needs, and stages cover all steps.
@@ -136,19 +138,19 @@ def test_the_complete_text_plan() -> None:
         "resolve/source",
         "resolve/data",
         "resolve/validation",
+        "resolve/calibration",
+        "resolve/gate-data",
+        "resolve/index-data",
         "train/teacher-outputs",
         "train/student",
         "train/soft",
         "train/more",
-        "resolve/calibration",
         "compress/fp32",
         "compress/int8",
         "compress/sensitivity",
         "compress/int8-mixed",
-        "resolve/gate-data",
         "gate/teacher-reference",
         "gate/gate",
-        "resolve/index-data",
         "gate/index",
     ]
     assert plan.targets == ("gate/gate", "gate/index")

@@ -110,6 +110,14 @@ class Gate(Pass[GateConfig, GateFacts]):
         learned = training.facts.get("rows") if training else None
         raise _refusal(measured, advice(distilled=training is not None, rows=learned))
 
+    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse rows that leak.
+
+        Raises:
+            DataError: the gate's rows are also in the training or calibration data.
+        """
+        check_disjoint(inputs)
+
 
 def report(measured: list[Measured]) -> list[dict[str, Any]]:
     """Return every candidate's figures as JSON data, with its verdict and the limits that it missed."""
