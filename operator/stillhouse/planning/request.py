@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from stillhouse.api.distill import Student
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
+from stillhouse.api.source import DataSource, ModelSource
 
-__all__ = ["RUNTIME", "gate_config", "serve_config", "uris"]
+__all__ = ["RUNTIME", "data_sources", "gate_config", "serve_config", "uris"]
 
 RUNTIME = "triton-ort-cpu"
 
 
+def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource]]:
+    """Yield every place of the spec where a source may be named, with what stands there."""
+    yield "spec.source", spec.source
+    if spec.distill:
+        yield "spec.distill.data", spec.distill.data
+        if spec.distill.validation:
+            yield "spec.distill.validation", spec.distill.validation
+        yield "spec.distill.student", spec.distill.student
+    if spec.compress.calibration:
+        yield "spec.compress.calibration", spec.compress.calibration
+    if spec.gate:
+        yield "spec.gate.data", spec.gate.data
+    if spec.index:
+        yield "spec.index.data", spec.index.data
+
+
 def uris(spec: Spec) -> dict[str, str]:
     """Return every URI of the spec with the field that names it: field → URI."""
-    found = {"spec.source.uri": spec.source.uri}
-    if spec.distill:
-        found["spec.distill.data.uri"] = spec.distill.data.uri
-        if spec.distill.validation:
-            found["spec.distill.validation.uri"] = spec.distill.validation.uri
-        if spec.distill.student.uri:
-            found["spec.distill.student.uri"] = spec.distill.student.uri
-    if spec.compress.calibration:
-        found["spec.compress.calibration.uri"] = spec.compress.calibration.uri
-    if spec.gate:
-        found["spec.gate.data.uri"] = spec.gate.data.uri
-    if spec.index:
-        found["spec.index.data.uri"] = spec.index.data.uri
-    return found
+    return {f"{place}.uri": each.uri for place, each in _sources(spec) if each.uri}
+
+
+def data_sources(spec: Spec) -> dict[str, DataSource]:
+    """Return every place of the spec that names data: field → what stands there."""
+    return {place: each for place, each in _sources(spec) if isinstance(each, DataSource)}
 
 
 def serve_config(spec: Spec) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stillhouse.api.model import Spec
@@ -11,26 +11,13 @@ from stillhouse.errors import DataError, SourceError, StillhouseError
 from stillhouse.passes.sources.columns import SHOWN, Role, choose, need_of
 from stillhouse.passes.sources.header import header
 from stillhouse.passes.sources.reading import data_files
+from stillhouse.planning.request import data_sources
 
-__all__ = ["data_sources", "preview", "refuse_same"]
+__all__ = ["preview", "refuse_same"]
 
 GATE = "spec.gate.data"
 _OTHERS = ("spec.distill.data", "spec.compress.calibration")
 """What the gate's rows must not be in."""
-
-
-def data_sources(spec: Spec) -> Iterator[tuple[str, DataSource]]:
-    """Yield every place of the spec that names data, with what stands there."""
-    if spec.distill:
-        yield "spec.distill.data", spec.distill.data
-        if spec.distill.validation:
-            yield "spec.distill.validation", spec.distill.validation
-    if spec.compress.calibration:
-        yield "spec.compress.calibration", spec.compress.calibration
-    if spec.gate:
-        yield GATE, spec.gate.data
-    if spec.index:
-        yield "spec.index.data", spec.index.data
 
 
 def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | None:
@@ -57,7 +44,7 @@ def refuse_same(
     Raises:
         DataError: it does; `others` holds the second, if both do.
     """
-    data = dict(data_sources(spec))
+    data = data_sources(spec)
     problems = []
     for other in _OTHERS:
         if not {GATE, other} <= columns.keys() or not _same_columns(data[GATE], data[other], columns[GATE], columns[other]):

@@ -12,13 +12,13 @@ from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.clients.sources import Resolved, resolve
 from stillhouse.clients.sources.digest import DigestCache
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
-from stillhouse.entrypoints.local.previewing import data_sources, preview, refuse_same
+from stillhouse.entrypoints.local.previewing import preview, refuse_same
 from stillhouse.errors import Problem, StillhouseError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.models.factory import source_digest
 from stillhouse.passes.sources.columns import Role
 from stillhouse.planning.plan import Pin
-from stillhouse.planning.request import uris
+from stillhouse.planning.request import data_sources, uris
 
 __all__ = ["Mistakes", "Sources", "find_sources"]
 
@@ -75,7 +75,7 @@ def find_sources(
             found.resolved[uri] = _resolve(uri, base, bindings, cache, progress)
         except StillhouseError as error:
             failed[uri] = error
-            mistakes.add(error, lambda inner, place=place: f"{place} ({inner})" if "/" in inner else place)  # type: ignore[misc]
+            mistakes.add(error, _around(place))
             continue
         path = found.resolved[uri].path
         info = model_info(path) if place in _MODELS else data_info(path)
@@ -91,19 +91,30 @@ def find_sources(
 
 def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mistakes) -> None:
     """Look at the data's columns, and at whether it leaks: its import would tell late, and the gate after all training."""
-    paths = {place: found.resolved[data.uri].path for place, data in data_sources(spec) if data.uri in found.resolved}
+    there = data_sources(spec)
+    paths = {place: found.resolved[data.uri].path for place, data in there.items() if data.uri in found.resolved}
     columns: dict[str, Mapping[Role, str] | None] = {}
-    for place, data in data_sources(spec):
+    for place, data in there.items():
         if place not in paths:
             continue
         try:
             columns[place] = preview(place, data, paths[place])
         except StillhouseError as error:
-            mistakes.add(error, lambda inner, place=place: place + inner.removeprefix("data"))  # type: ignore[misc]
+            mistakes.add(error, _within(place))
     try:
         refuse_same(spec, paths, columns, lambda file: digests.sha256(file)[1])
     except StillhouseError as error:
         mistakes.add(error)
+
+
+def _around(place: str) -> Callable[[str], str]:
+    """Return the field of what a URI's resolver found wrong: `place`, with the file that it names."""
+    return lambda inner: f"{place} ({inner})" if "/" in inner else place
+
+
+def _within(place: str) -> Callable[[str], str]:
+    """Return the field of what an import would find wrong below `data`, which stands at `place`."""
+    return lambda inner: place + inner.removeprefix("data")
 
 
 def _resolve(uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress) -> Resolved:
