@@ -38,15 +38,12 @@ def command(name: str, concurrency: int, requests: int, texts: Path | None, outp
     from stillhouse.settings import load_settings
 
     servers.require(LocalStore(load_settings().home), name)  # before a bar is drawn
-    total, done = max(50, requests // 4) + requests, 0
     with showing() as listener, listener.busy("bench") as progress:
 
-        def advance(more: int) -> None:
-            nonlocal done
-            done += more
+        def report(done: int, total: int) -> None:
             progress.update(done, total, "requests")
 
-        data = bench(name, concurrency=concurrency, requests=requests, texts=texts, advance=advance)
+        data = bench(name, concurrency=concurrency, requests=requests, texts=texts, report=report)
 
     def text() -> None:
         click.echo(

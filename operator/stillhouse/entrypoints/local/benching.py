@@ -41,8 +41,12 @@ def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> 
     raise UsageError("there are no texts to ask", field="--texts", fix=f"still bench {name} --texts FILE, one text a line")
 
 
-def bench(name: str, *, concurrency: int, requests: int, texts: Path | None, advance: Callable[[int], None]) -> dict[str, Any]:
+def bench(
+    name: str, *, concurrency: int, requests: int, texts: Path | None, report: Callable[[int, int], None]
+) -> dict[str, Any]:
     """Return latency and throughput with one client and with `concurrency`, as plain data.
+
+    `report` is told requests answered and requests in all, of both loads together.
 
     Raises:
         UsageError: the model is not being served, or there is nothing to ask it.
@@ -50,14 +54,16 @@ def bench(name: str, *, concurrency: int, requests: int, texts: Path | None, adv
     store = LocalStore(load_settings().home)
     running = servers.require(store, name)
     images, payloads = _payloads(store, name, running.revision, texts)
-    lock, seen = threading.Lock(), 0
+    loads = ((1, max(50, requests // 4)), (concurrency, requests))
+    total = sum(count for _, count in loads)
+    lock, earlier, seen = threading.Lock(), 0, 0
 
     def progress(done: int) -> None:
         nonlocal seen
         with lock:
-            if done > seen:
-                advance(done - seen)
-                seen = done
+            if earlier + done > seen:
+                seen = earlier + done
+                report(seen, total)
 
     def ask(client: TritonClient, payload: Any) -> None:
         if images:
@@ -68,8 +74,7 @@ def bench(name: str, *, concurrency: int, requests: int, texts: Path | None, adv
     runs = []
     with TritonClient(running.handle.address) as client:
         before = client.statistics(name)
-        for clients, count in ((1, max(50, requests // 4)), (concurrency, requests)):
-            seen = 0
+        for clients, count in loads:
             result = closed_loop(
                 lambda: TritonClient(running.handle.address, retries=0),
                 ask,
@@ -89,6 +94,7 @@ def bench(name: str, *, concurrency: int, requests: int, texts: Path | None, adv
                     "mean": float(np.mean(result.latencies)),
                 }
             )
+            earlier += count
         after = client.statistics(name)
     executions = after.executions - before.executions
     return {
