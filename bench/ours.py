@@ -49,13 +49,14 @@ class Embedded:
         return tree_cpu_seconds(self.handle.pid)
 
     def stop(self) -> None:
-        """Note the batches it formed, stop it, and remove its repository."""
+        """Note the batches it formed, stop it, and remove its repository; one that has gone is asked nothing."""
         try:
-            with TritonClient(self.address) as client:
-                self.batches.counts = dict(client.statistics(self.model).batch_sizes)
+            if self.handle.alive():
+                with TritonClient(self.address) as client:
+                    self.batches.counts = dict(client.statistics(self.model).batch_sizes)
         finally:
             self.handle.stop(5.0)
-        self.folder.cleanup()
+            self.folder.cleanup()
 
 
 def build(file: Path) -> tuple[Path, str, str]:
