@@ -101,7 +101,7 @@ def _counting(report: Callable[[int, int], None], total: int) -> Any:
     alike; what is on disk includes what an interrupted download had left there, so that one is told. The bar's own total
     grows with every file that is begun, and would promise too early an end.
     """
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]  # it has no types
 
     class Counting(tqdm):  # type: ignore[misc]  # it has no types
         _told = threading.Lock()
