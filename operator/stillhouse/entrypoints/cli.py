@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -132,15 +133,21 @@ def app() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `still` and exit with its code."""
+    atexit.register(interrupts.ignore)  # the first to be registered is the last to be called
     code = run(arguments)
-    if code == 130:
-        # A Ctrl-C that C code ran into while it imported Python code (pyarrow, pandas) stays marked as unhandled: CPython
-        # would kill itself by SIGINT at the end instead of returning our code.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
+    if code == 130 or interrupts.requested():
+        # A Ctrl-C that C code ran into while it imported Python code (pyarrow, pandas) stays marked as unhandled, also where
+        # the command could be finished: CPython would kill itself by SIGINT at the end instead of returning our code.
+        _leave(code)
+    interrupts.listen(lambda: _leave(code))  # all is said: a Ctrl-C from now on ends only what Python does at its end
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the signal came while it was being flushed
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
