@@ -55,7 +55,7 @@ PASSES: dict[str, PassEntry] = {
         ),
         PassEntry(
             "gate",
-            2,
+            3,
             "stillhouse.passes.evaluate.gate:Gate",
             "revision",
             measures=True,

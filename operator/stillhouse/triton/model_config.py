@@ -40,7 +40,7 @@ def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, 
         kind=pb.ModelInstanceGroup.KIND_CPU if runtime.accelerator == "cpu" else pb.ModelInstanceGroup.KIND_GPU,
         count=profile.instances,
     )
-    _batching(config, serve)
+    _batching(config, runtime, serve)
     if serve.response_cache:
         config.response_cache.enable = True
     if serve.warmup and artifact.signature.task != "image-classification":
@@ -72,10 +72,14 @@ def _tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
     config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
 
 
-def _batching(config: Any, serve: ServeSettings) -> None:
+def _batching(config: Any, runtime: Runtime, serve: ServeSettings) -> None:
     batching = config.dynamic_batching
     batching.SetInParent()  # present even when every field has its default: that is what turns batching on
-    batching.preferred_batch_size.extend(serve.preferred_batch_sizes)
+    preferred = serve.preferred_batch_sizes
+    if preferred is None:
+        own = runtime.preferred_batch_size
+        preferred = (own,) if 0 < own < serve.max_batch_size else ()
+    batching.preferred_batch_size.extend(preferred)
     batching.max_queue_delay_microseconds = serve.max_queue_delay_us
     if serve.max_queue_size or serve.queue_timeout_us:
         # Without a policy the message must stay absent: its mere presence with a limit turns Triton's prefetching off.

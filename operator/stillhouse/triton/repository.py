@@ -88,7 +88,7 @@ def _check(serve: ServeSettings) -> None:
             found=str(serve.max_batch_size),
             allowed="1 or more",
         )
-    for size in serve.preferred_batch_sizes:
+    for size in serve.preferred_batch_sizes or ():
         if not 1 <= size <= serve.max_batch_size:
             raise SpecError(
                 "a preferred batch size is larger than the largest batch",

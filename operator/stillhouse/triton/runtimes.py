@@ -30,7 +30,8 @@ class Runtime:
 
     `backend` is what config.pbtxt names; `model_folder` the version folder; `flags` go to every start of this server
     (`{...}` are filled in by flags.py); `restricted_*` the APIs that need a key which nobody is given;
-    `response_parameters` whether its Python backend can attach parameters to a response.
+    `response_parameters` whether its Python backend can attach parameters to a response; `preferred_batch_size` the rows
+    that leave at once though more could be waited for or taken (0: none), where the model allows more.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Runtime:
     restricted_http: tuple[str, ...] = ()
     response_parameters: bool = False
     accelerator: str = "cpu"
+    preferred_batch_size: int = 0
     probes: Probes = Probes()
     advisory: str = ""
 
@@ -75,6 +77,9 @@ _TRITON_ORT_CPU = Runtime(
     restricted_grpc=_LOCKED,
     restricted_http=_LOCKED,
     response_parameters=False,
+    # Without it the first free instance takes all that waits and the other is left with single rows: half of all batches
+    # had one row, and the 99th percentile was a third higher (docs/design/20261122-embedded-server.md).
+    preferred_batch_size=8,
     advisory=(
         "Triton 2.51 is the only server on the Python package index. NVIDIA's security bulletins since then name it "
         "(57 CVEs from January 2025 to August 2026, most in the HTTP front end, shared memory and the Python backend's "

@@ -16,7 +16,8 @@ class ServeSettings:
     """How a model is served. Times are microseconds, sizes bytes.
 
     `max_queue_delay_us`: how long the batcher waits for more requests; 0 batches only what has queued up meanwhile.
-    `preferred_batch_sizes`: sizes that leave at once without waiting; empty: none.
+    `preferred_batch_sizes`: sizes that leave at once even where larger ones could be formed; empty: none; None: the
+    runtime's own.
     `max_queue_size`: requests waiting beyond this many are refused at once (UNAVAILABLE); 0: no limit.
     `queue_timeout_us`: requests waiting longer are refused; 0: no limit. Clients may set a shorter one per request.
     Both are off unless asked for: any queue policy makes Triton 2.51 pause for half a second now and then
@@ -26,7 +27,7 @@ class ServeSettings:
 
     max_batch_size: int = 32
     max_queue_delay_us: int = 0
-    preferred_batch_sizes: tuple[int, ...] = ()
+    preferred_batch_sizes: tuple[int, ...] | None = None
     max_queue_size: int = 0
     queue_timeout_us: int = 0
     response_cache: bool = False

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
@@ -101,6 +102,17 @@ def test_batching_is_on_and_no_policy_unless_asked_for() -> None:
     assert list(found.dynamic_batching.preferred_batch_size) == [4, 8]
     assert not found.dynamic_batching.HasField("default_queue_policy")
     assert rendered(serve=ServeSettings()).HasField("dynamic_batching")
+
+
+def test_the_runtime_has_a_preferred_size_where_the_model_allows_more() -> None:
+    def preferred(**serve: Any) -> list[int]:
+        return list(rendered(serve=ServeSettings(**serve)).dynamic_batching.preferred_batch_size)
+
+    assert preferred() == [RUNTIME.preferred_batch_size] == [8]
+    assert preferred(max_batch_size=9) == [8]
+    assert preferred(max_batch_size=8) == []
+    assert preferred(max_batch_size=1) == []
+    assert preferred(preferred_batch_sizes=()) == []
 
 
 def test_queue_policy() -> None:

@@ -57,7 +57,7 @@ class Gate(Pass[GateConfig, GateFacts]):
     """Measures through Triton, in the runtime and at the CPU limit that will serve."""
 
     name = "gate"
-    version = 2
+    version = 3
     kind = "revision"
     config_type = GateConfig
 
