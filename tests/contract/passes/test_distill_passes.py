@@ -219,6 +219,14 @@ def test_logits_and_hidden_states(judge, data, tmp_path):
     }
 
 
+def test_the_last_layer_is_the_one_that_is_meant_where_none_is_named(judge, data, tmp_path):
+    config = {"outputs": ["logits", "hidden"], "maxLength": 32, "layers": [-1, 3], "shardRows": 64}
+    made, _ = go(TeacherOutputs(), config, {"teacher": judge, "data": data}, tmp_path)
+    tensors, description = read_outputs(made.path)
+    assert set(tensors) == {"logits", "hidden-3"}
+    assert (description["layers"], description["teacher_layers"]) == ([3], 3)
+
+
 @pytest.mark.parametrize("change", [{"outputs": ["logits"]}, {"outputs": ["hidden"], "layers": [4]}])
 def test_what_the_teacher_does_not_have_is_refused(teacher, data, tmp_path, change):
     with pytest.raises(SpecError):

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -36,7 +36,7 @@ OUTPUTS_FILE: Final = "outputs.json"
 
 
 class TeacherOutputsConfig(CamelConfig):
-    """What of the teacher is kept. `layers` count from 1; 0 is the embeddings below the first layer."""
+    """What of the teacher is kept. `layers` count from 1; 0 is the embeddings below the first layer, -1 the last layer."""
 
     outputs: tuple[Literal["embedding", "logits", "hidden"], ...] = Field(min_length=1)
     max_length: int | None = Field(default=None, ge=1)
@@ -48,7 +48,7 @@ class TeacherOutputsConfig(CamelConfig):
 class TeacherOutputsFacts:
     """What came of it.
 
-    `precision` is the arithmetic of the forward (`bfloat16` where the processor has AMX). `tokens` were read,
+    `precision` is the arithmetic of the forward (`bfloat16` where the processor multiplies it in hardware). `tokens` were read,
     `truncated_tokens` of `truncated_rows` lay behind the limit and were not.
     """
 
@@ -85,7 +85,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         torch.set_num_threads(ctx.threads)
         ctx.progress.update(0, None, "rows", "loading the teacher")
         teacher = load(inputs["teacher"].path, role="teacher")
-        _check(teacher, config)
+        layers = _check(teacher, config)
         data = read_inputs(Rows.of(inputs), inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
         total = data.count
         seconds = _Stopwatch(ctx.scratch / "seconds.json")
@@ -99,7 +99,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
                 continue
             first = number * config.shard_rows
             rows = np.arange(first, min(first + config.shard_rows, total), dtype=np.int64)
-            tensors = _shard(teacher, data, rows, config, pace)
+            tensors = _shard(teacher, data, rows, config.outputs, layers, pace)
             # Aside, to the disk, then renamed: a file under its final name is whole whatever happens.
             aside = ctx.scratch / (name + ".tmp")
             save_file(tensors, str(aside))
@@ -121,7 +121,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         )
         description = dataclasses.asdict(facts)
         del description["seconds"]  # the artifact is data: the same rows give the same bytes
-        description |= {"outputs": list(config.outputs), "layers": list(config.layers), "shard_rows": config.shard_rows}
+        description |= {"outputs": list(config.outputs), "layers": list(layers), "shard_rows": config.shard_rows}
         description |= {"labels": list(teacher.signature.labels), "teacher_layers": teacher.layers, "version": 1}
         (ctx.out / OUTPUTS_FILE).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return facts
@@ -150,7 +150,12 @@ def read_outputs(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: torch.cat(tensors) for name, tensors in parts.items()}, description
 
 
-def _check(teacher: Network, config: TeacherOutputsConfig) -> None:
+def _check(teacher: Network, config: TeacherOutputsConfig) -> tuple[int, ...]:
+    """Return the layers to keep, each once.
+
+    Raises:
+        SpecError: the teacher has not what is asked for.
+    """
     embeds = teacher.signature.task == "sentence-embedding"
     for output in config.outputs:
         if output != "hidden" and (output == "embedding") != embeds:
@@ -160,36 +165,40 @@ def _check(teacher: Network, config: TeacherOutputsConfig) -> None:
                 found=f"a teacher for {teacher.signature.task}",
                 allowed="embedding, similarity, hidden" if embeds else "logits, hard, hidden",
             )
-    wrong = [layer for layer in config.layers if not 0 <= layer <= teacher.layers]
-    if "hidden" in config.outputs and (wrong or not config.layers):
+    if "hidden" not in config.outputs:
+        return ()
+    layers = tuple(sorted({teacher.layers if layer == -1 else layer for layer in config.layers}))
+    wrong = [layer for layer in layers if not 0 <= layer <= teacher.layers]
+    if wrong or not layers or not teacher.layers:
         raise SpecError(
-            "the teacher has no such layer" if wrong else "hidden states need a layer",
+            "the teacher has no such layer" if teacher.layers else "the teacher shows no layers",
             field="spec.distill.stages[].losses[].layer",
             found=str(wrong[0]) if wrong else "none",
             allowed=f"1 to {teacher.layers}" if teacher.layers else "none: a factory's network shows no layers",
+            fix="choose a layer that the teacher has, or another loss",
         )
+    return layers
 
 
 def _shard(
     teacher: Network,
     data: Texts | Images,
     rows: npt.NDArray[np.int64],
-    config: TeacherOutputsConfig,
+    outputs: Sequence[str],
+    layers: Sequence[int],
     pace: Pace,
 ) -> dict[str, npt.NDArray[np.generic]]:
-    hidden = "hidden" in config.outputs
     out: dict[str, npt.NDArray[np.generic]] = {}
     first = int(rows[0])
     for batch in length_batches(data.lengths, rows, *forward_size(teacher)):
         with torch.inference_mode(), reading_precision(teacher):
-            result = teacher.run(*tensors_of(data.batch(batch)), hidden=hidden)
+            result = teacher.run(*tensors_of(data.batch(batch)), hidden=bool(layers))
         found: dict[str, npt.NDArray[np.generic]] = {}
-        if "embedding" in config.outputs:
+        if "embedding" in outputs:
             found["embedding"] = result.output.float().numpy().astype(np.float16)
-        if "logits" in config.outputs:
+        if "logits" in outputs:
             found["logits"] = result.output.float().numpy().astype(np.float32)
-        if hidden:
-            found |= {f"hidden-{layer}": result.hidden[layer].float().numpy().astype(np.float16) for layer in config.layers}
+        found |= {f"hidden-{layer}": result.hidden[layer].float().numpy().astype(np.float16) for layer in layers}
         for name, values in found.items():
             if not np.isfinite(values).all():
                 raise SourceError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")

@@ -21,6 +21,7 @@ from stillhouse.passes.distill.losses import build_losses, needed_outputs
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.rows import NO_LABEL, Rows, read_inputs
+from stillhouse.passes.distill.step import Objective, TrainingSet
 from stillhouse.passes.distill.teacher import read_outputs
 from stillhouse.passes.distill.validation import Validation
 from stillhouse.passes.models.artifact import load, save
@@ -133,11 +134,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             )
         result = train(
             student,
-            [(name, loss.weight, term) for name, loss, term in zip(names, config.losses, terms, strict=True)],
-            data,
-            teacher,
-            labels,
-            rows.groups() if any(term.wants_groups for term in terms) else None,
+            Objective([(name, loss.weight, term) for name, loss, term in zip(names, config.losses, terms, strict=True)]),
+            TrainingSet(data, teacher, labels, rows.groups() if any(term.wants_groups for term in terms) else None),
             LoopSettings(
                 config.epochs,
                 config.batch_size,

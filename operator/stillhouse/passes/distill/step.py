@@ -1,0 +1,139 @@
+"""One step of training: a batch through the student, its losses, and the optimizer's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from stillhouse.errors import DataError
+from stillhouse.passes.distill.losses.term import LossTerm, Targets
+from stillhouse.passes.distill.rows import Images, Texts, length_batches
+from stillhouse.passes.models.network import Network, NetworkOutput
+
+__all__ = ["Objective", "Stepper", "TrainingSet"]
+
+_CLIP_NORM: Final = 1.0
+_SLICE_TOKENS: Final = 8192
+"""Padded tokens that go through the network at once: what a slice's states take stays near the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What there is to learn from, row by row.
+
+    `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
+    -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
+    none, or None.
+    """
+
+    inputs: Texts | Images
+    teacher: Mapping[str, Tensor]
+    labels: npt.NDArray[np.int64] | None = None
+    groups: npt.NDArray[np.int64] | None = None
+
+    def targets(self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], device: torch.device) -> Targets:
+        """Return what belongs to `rows`, in their order; the embeddings of `drawn` are its keys."""
+        index = torch.from_numpy(rows)
+        return Targets(
+            {name: tensor[index].to(device, torch.float32) for name, tensor in self.teacher.items()},
+            None if self.labels is None else torch.from_numpy(self.labels[rows]).to(device),
+            self.teacher["embedding"][torch.from_numpy(drawn)].to(device, torch.float32) if len(drawn) else None,
+            None if self.groups is None else torch.from_numpy(self.groups[rows]).to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The weighted sum that training lowers: (name, weight, term) each."""
+
+    parts: Sequence[tuple[str, float, LossTerm]]
+
+    @property
+    def names(self) -> list[str]:
+        """Give the terms' names in order."""
+        return [name for name, _, _ in self.parts]
+
+    @property
+    def terms(self) -> list[LossTerm]:
+        """Give the terms themselves: some have parameters that are trained along."""
+        return [term for _, _, term in self.parts]
+
+    def __call__(self, output: NetworkOutput, targets: Targets) -> list[Tensor]:
+        """Return the sum and then each term without its weight, float32 scalars.
+
+        Raises:
+            DataError: the sum is no longer a finite number.
+        """
+        values = [term(output, targets) for term in self.terms]
+        zero = torch.zeros((), device=output.output.device)
+        total = sum((weight * value for (_, weight, _), value in zip(self.parts, values, strict=True)), zero)
+        if not torch.isfinite(total):
+            raise DataError(
+                "training went astray: the objective is no longer a finite number",
+                field="spec.distill.stages[].learningRate",
+                found=", ".join(f"{name} {float(value.detach()):g}" for name, value in zip(self.names, values, strict=True)),
+                fix="lower learningRate, or raise warmup",
+            )
+        return [total, *values]
+
+
+class Stepper:
+    """Does steps: everything that stays the same from one to the next is here."""
+
+    def __init__(
+        self, accelerator: Accelerator, network: Network, objective: Objective, data: TrainingSet, optimizer: Any, seed: int
+    ) -> None:
+        self._accelerator = accelerator
+        self._network = network
+        self._objective = objective
+        self._data = data
+        self._optimizer = optimizer
+        self._seed = seed
+        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._hidden = any(term.wants_hidden for term in objective.terms)
+        self._keys = max((term.config.keys for term in objective.terms), default=0)
+
+    def step(self, number: int, rows: npt.NDArray[np.int64]) -> list[float]:
+        """Train on the rows of step `number`, int64 [batch]; return the objective and each term.
+
+        Raises:
+            DataError: the objective is no longer a finite number.
+        """
+        inputs = self._data.inputs
+        drawn = _draw(inputs.count, rows, self._keys, (self._seed, number))
+        # Rows of one group differ in length: slices of like lengths spare most of the padding.
+        slices = length_batches(inputs.lengths, rows, _SLICE_TOKENS, len(rows))
+        targets = self._data.targets(np.concatenate(slices), drawn, self._accelerator.device)
+        values = self._objective(self._forward(slices), targets)
+        self._accelerator.backward(values[0])
+        self._accelerator.clip_grad_norm_(self._parameters, _CLIP_NORM)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return [float(value.detach()) for value in values]
+
+    def _forward(self, slices: Sequence[npt.NDArray[np.int64]]) -> NetworkOutput:
+        """Run the network over a batch slice by slice; the outputs' rows are in the order of the slices."""
+        parts = []
+        for rows in slices:
+            arrays = [torch.from_numpy(array).to(self._accelerator.device) for array in self._data.inputs.batch(rows)]
+            parts.append(self._network.run(*arrays, hidden=self._hidden))
+        if len(parts) == 1:
+            return parts[0]
+        states = zip(*(part.hidden for part in parts), strict=True)
+        return NetworkOutput(torch.cat([part.output for part in parts]), tuple(torch.cat(layer) for layer in states))
+
+
+def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return at most `most` rows that are not in the batch; they follow from seed and step, so that a run can go on."""
+    if not most:
+        return np.zeros(0, dtype=np.int64)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn = generator.choice(count, min(most, count), replace=False, shuffle=False)
+    return drawn[~np.isin(drawn, batch)].astype(np.int64)
