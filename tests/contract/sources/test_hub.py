@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import subprocess
@@ -11,18 +12,29 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+
+from stillhouse.clients.sources.hub import fetch_repository
+from stillhouse.clients.sources.selection import is_used
+from stillhouse.errors import EnvironmentProblem, SourceError
 
 COMMIT = "c0ffee" + "0" * 34
 FILES = {
     "config.json": b'{"model_type": "bert"}',
     "model.safetensors": b"weights" * 1000,
     "tokenizer.json": b"{}",
+    "modules.json": b"[]",
+    "1_Pooling/config.json": b'{"pooling_mode_cls_token": true}',
     "README.md": b"# about",
     "pytorch_model.bin": b"pickle",
     "modeling_evil.py": b"raise SystemExit",
     "onnx/model.onnx": b"a variant",
+    ".eval/config.json": b"{}",
+    "1_Pooling/.old/config.json": b"{}",
+    "a/b/c/d/e/f/config.json": b"{}",
 }
+USED = ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json", "tokenizer.json"]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -114,11 +126,11 @@ def test_revision_is_pinned_and_only_data_is_downloaded(hub: tuple[str, list[str
     found = ask("hf://owner/model", tmp_path, endpoint)
     assert found["uri"] == f"hf://owner/model@{COMMIT}"
     assert found["commit"] == COMMIT
-    assert found["files"] == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert found["files"] == USED == sorted(name for name in FILES if is_used(name) and not name.endswith(".onnx"))
     assert not [line for line in asked if line.endswith((".bin", ".py", ".onnx"))]
     told = found["told"]
     assert isinstance(told, list)
-    total = sum(len(FILES[name]) for name in ("config.json", "model.safetensors", "tokenizer.json"))
+    total = sum(len(FILES[name]) for name in USED)
     assert told[-1] == [total, total], "bytes that have come, and bytes in all"
     assert {all_in_all for _, all_in_all in told} == {total}
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -159,3 +171,38 @@ def test_unreachable_hub(tmp_path: Path) -> None:
     answer = ask("hf://owner/model", tmp_path, "http://127.0.0.1:9")
     assert answer["error"] == "SourceError"
     assert "HF_ENDPOINT" in str(answer["text"])
+
+
+@pytest.mark.parametrize(
+    ("number", "message", "way"),
+    [
+        (errno.ENOSPC, "the disk is full", "free space there"),
+        (errno.EDQUOT, "the disk is full", "free space there"),
+        (errno.EROFS, "the download cache cannot be written", "give this user the right to write there"),
+        (errno.EACCES, "the download cache cannot be written", "give this user the right to write there"),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_disk_that_takes_no_download_is_not_told_as_a_bad_network(
+    own: bool, number: int, message: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> str:
+        raise OSError(number, "the disk says so", "model.safetensors")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # not to ask the hub before
+    with pytest.raises(EnvironmentProblem) as refused:
+        fetch_repository("owner/model", None if own else tmp_path, "hf://owner/model")
+    problem = refused.value.problem
+    assert (refused.value.exit_code, problem.message) == (5, message)
+    assert problem.fix == f"{way}, or put the cache elsewhere: {'HF_HOME' if own else 'XDG_CACHE_HOME'}=/path"
+
+
+def test_an_error_of_the_network_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(**_: object) -> str:
+        raise ConnectionResetError(errno.ECONNRESET, "reset by peer")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lost)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match="the hub cannot be asked"):
+        fetch_repository("owner/model", tmp_path, "hf://owner/model")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ import pytest
 from tests.support.artifacts import Recorder, context
 from tests.support.source_folders import pinned, raised
 
+from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import DataError, SourceError, UserError
 from stillhouse.passes.sources.data import DataFacts, ImportData, ImportDataConfig
 from stillhouse.passes.sources.dataset import read_columns, read_description
 from stillhouse.passes.sources.header import header
-from stillhouse.passes.sources.reading import open_table
+from stillhouse.passes.sources.reading import data_files, open_table
 
 ROWS = [
     {"body": "Read a file.", "kind": "io"},
@@ -261,3 +264,90 @@ def test_what_a_preview_refuses_the_import_refuses_alike(tmp_path: Path, name: s
     with pytest.raises(type(early.value)) as late:
         open_table(tmp_path / name, tmp_path / "cache")
     assert dataclasses.replace(early.value.problem, found="") == dataclasses.replace(late.value.problem, found="")
+
+
+# the files themselves -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [".2.jsonl", ".old/2.jsonl", "a/.b/2.jsonl", "a/b/c/d/e/f/2.jsonl"])
+def test_what_the_digest_does_not_cover_is_not_read(other: str, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    deepest = folder / "a/b/c/d/e"
+    deepest.mkdir(parents=True)
+    write(folder / "1.jsonl", ROWS[:1])
+    write(deepest / "1.jsonl", ROWS[1:2])
+    before = pinned(folder)
+    (folder / other).parent.mkdir(parents=True, exist_ok=True)
+    write(folder / other, ROWS)
+    assert pinned(folder) == before
+    assert data_files(folder) == [folder / "1.jsonl", deepest / "1.jsonl"]
+    _, out = run(folder, tmp_path / "work", columns={"text": "body"})
+    assert read_columns(out, ["text"])["text"] == [row["body"] for row in ROWS[:2]]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_signs_of_patterns_in_a_path_are_letters(whole: bool, suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / "[ab]*" / "**?"
+    folder.mkdir(parents=True)
+    source = write(folder / f"rows[12]{suffix}", ROWS)
+    for decoy in (tmp_path / "a" / "xx" / f"rows1{suffix}", tmp_path / f"rows1{suffix}"):
+        decoy.parent.mkdir(parents=True, exist_ok=True)
+        write(decoy, ROWS[:1])
+    _, out = run(folder if whole else source, tmp_path / "work", columns=NAMED)
+    assert read_columns(out, ["text"])["text"] == [row["body"] for row in ROWS]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_a_file_that_was_replaced_is_read_again(suffix: str, tmp_path: Path) -> None:
+    """An interrupted import leaves its cache behind."""
+    for number, text in enumerate(("one", "two"), 1):
+        path = write(tmp_path / f"rows{suffix}", [{"text": text}] * 2)
+        os.utime(path, ns=(number, number))
+        assert open_table(path, tmp_path / "cache")["text"][0] == text
+
+
+def test_rows_that_are_nested_too_deeply_are_bad_data_in_every_file(tmp_path: Path) -> None:
+    """The parser would end the process without a word."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    write(folder / "1.jsonl", [{"text": "a"}])
+    (folder / "2.jsonl").write_text('{"text": "b"}\n{"text": "c", "more": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    assert header(folder) == ["text"]
+    assert "2.jsonl: line 2 is nested too deeply" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    wide = [{"text": "a", "more": [[0]] * 1000}] * 2
+    assert run(write(tmp_path / "wide.jsonl", wide), tmp_path / "wide")[0].rows == 2
+
+
+def test_a_full_disk_is_not_told_as_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def full(*_: Any, **__: Any) -> None:
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RuntimeError("An error occurred while generating the dataset") from error
+
+    monkeypatch.setattr(datasets.Dataset, "from_json", full)
+    with pytest.raises(RuntimeError) as told:
+        run(write(tmp_path / "rows.jsonl", ROWS), tmp_path / "work", columns=NAMED)
+    assert disk_full(told.value), "the runner says which disk, and the way out"
+
+
+def test_a_file_that_may_no_longer_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest is known from before."""
+    import builtins
+
+    source = write(tmp_path / "rows.jsonl", ROWS)
+    digest, real = pinned(source), builtins.open
+
+    def refusing(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file) == str(source):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", refusing)
+    monkeypatch.setattr(io, "open", refusing)
+    text = raised(SourceError, lambda: run(source, tmp_path / "work", columns=NAMED, digest=digest))
+    assert text.startswith("data.uri: the source cannot be read")
+    assert "ask its owner for the right to read it" in text

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import io
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +177,40 @@ def test_length_beyond_the_models_positions(folder: Path, tmp_path: Path) -> Non
 def test_source_that_changed_since_the_plan(folder: Path, tmp_path: Path) -> None:
     text = raised(SourceError, lambda: run(folder, tmp_path / "work", digest="sha256:another"))
     assert "changed" in text
+
+
+def opening(monkeypatch: pytest.MonkeyPatch, refused: Path, number: int) -> None:
+    """Let the system refuse to open one file."""
+    real = io.open
+
+    def refusing(file: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(str(file)).resolve() == refused.resolve():
+            raise OSError(number, os.strerror(number), str(file))
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", refusing)
+
+
+def test_a_file_that_may_no_longer_be_read_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest is known from before."""
+    digest = pinned(folder)
+    opening(monkeypatch, folder / "model.safetensors", errno.EACCES)
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work", digest=digest))
+    assert text.startswith("source.uri: the source cannot be read")
+    assert f"model: [Errno 13] Permission denied: '{folder / 'model.safetensors'}'" in text
+    assert "ask its owner for the right to read it" in text
+
+
+def test_what_the_store_cannot_take_is_no_fault_of_the_source(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(PermissionError):
+        opening(patched, folder / "work" / "out" / "model.safetensors", errno.EACCES)
+        run(folder, folder / "work")  # the store lies beside the model
+
+    def full(source: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))  # shutil names what it copies
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(folder, tmp_path / "work")

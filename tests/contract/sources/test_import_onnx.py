@@ -17,6 +17,7 @@ from tests.support.artifacts import Recorder, context
 from tests.support.source_folders import pinned, raised
 from tests.support.tiny_model import write_tiny_model
 
+from stillhouse.clients.sources.selection import EXTERNAL_DATA
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.export.tidy import write_model
@@ -45,11 +46,11 @@ def change(folder: Path, edit: Callable[[onnx.ModelProto], None]) -> None:
 
 
 def external(folder: Path, **record: str) -> None:
-    """Move the embedding table's bytes to `table.bin` and let the record say what the test wants."""
+    """Move the embedding table's bytes to `table.onnx_data` and let the record say what the test wants."""
 
     def edit(model: onnx.ModelProto) -> None:
         tensor = next(item for item in model.graph.initializer if item.name == "table")
-        (folder / "table.bin").write_bytes(tensor.raw_data)
+        (folder / "table.onnx_data").write_bytes(tensor.raw_data)
         tensor.ClearField("raw_data")
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in record.items():
@@ -104,46 +105,68 @@ def test_output_gets_its_name_and_paths_of_the_machine_go(folder: Path, tmp_path
     assert b"/home" not in (out / "model.onnx").read_bytes()
 
 
-def test_external_data_beside_the_model_is_taken_in(folder: Path, tmp_path: Path) -> None:
-    external(folder, location="table.bin", offset="0")
-    _, out = run(folder, tmp_path / "work")
+@pytest.mark.parametrize("ending", EXTERNAL_DATA)
+@pytest.mark.parametrize("as_file", [True, False])
+def test_external_data_beside_the_model_is_taken_in(as_file: bool, ending: str, folder: Path, tmp_path: Path) -> None:
+    external(folder, location=f"weights{ending}", offset="0")
+    (folder / "table.onnx_data").rename(folder / f"weights{ending}")
+    source = folder / "model.onnx" if as_file else folder
+    before = pinned(source)
+    _, out = run(source, tmp_path / "work")
     assert not any(tensor.external_data for tensor in onnx.load(out / "model.onnx", load_external_data=False).graph.initializer)
+    with (folder / f"weights{ending}").open("r+b") as file:
+        file.write(b"\0\0\0\1")
+    assert pinned(source) != before, "other numbers are another source"
+
+
+@pytest.mark.parametrize("name", ["table.bin", "table.data", "5f1c", "table.csv"])
+@pytest.mark.parametrize("as_file", [True, False])
+def test_external_data_that_the_digest_does_not_cover_is_refused(as_file: bool, name: str, folder: Path, tmp_path: Path) -> None:
+    """Its numbers could change behind a result that is kept under the same digest."""
+    external(folder, location=name)
+    (folder / "table.onnx_data").rename(folder / name)
+    text = raised(SourceError, lambda: run(folder / "model.onnx" if as_file else folder, tmp_path / "work"))
+    assert "source.uri: tensor table: external data of the graph is in a file that does not count" in text
+    assert f"found:   {name}\n" in text
+    assert "NAME.onnx_data beside the .onnx file or a file NAME.onnx.data" in text
+    onnx.save(onnx.load(folder / "model.onnx"), folder / "model.onnx")  # what the fix says
+    run(folder / "model.onnx", tmp_path / "again")
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        {"location": "../table.bin"},
-        {"location": "./table.bin"},
-        {"location": "sub/../../table.bin"},
-        {"location": "sub\\..\\table.bin"},
+        {"location": "../table.onnx_data"},
+        {"location": "./table.onnx_data"},
+        {"location": "sub/../../table.onnx_data"},
+        {"location": "sub\\..\\table.onnx_data"},
         {"location": "/etc/hostname"},
-        {"location": "C:table.bin"},
-        {"location": "linked.bin"},
-        {"location": "missing.bin"},
+        {"location": "C:table.onnx_data"},
+        {"location": "linked.onnx_data"},
+        {"location": "missing.onnx_data"},
         {"location": ""},
         {"location": ".."},
         {"offset": "0"},
-        {"location": "table.bin", "basepath": "/etc"},
-        {"location": "table.bin", "model_path": "x"},
+        {"location": "table.onnx_data", "basepath": "/etc"},
+        {"location": "table.onnx_data", "model_path": "x"},
     ],
 )
 def test_external_data_that_reaches_out(record: dict[str, str], folder: Path, tmp_path: Path) -> None:
     external(folder, **record)
-    (tmp_path / "table.bin").write_bytes((folder / "table.bin").read_bytes())
-    (folder / "linked.bin").symlink_to("../table.bin")
+    (tmp_path / "table.onnx_data").write_bytes((folder / "table.onnx_data").read_bytes())
+    (folder / "linked.onnx_data").symlink_to("../table.onnx_data")
     raised(UnsafeSource, lambda: run(folder / "model.onnx", tmp_path / "work"))
 
 
 def test_external_data_in_a_linked_folder(folder: Path, tmp_path: Path) -> None:
-    external(folder, location="table.bin")
-    (folder / "table.bin").rename(tmp_path / "table.bin")
-    (folder / "table.bin").symlink_to(tmp_path / "table.bin")
+    external(folder, location="table.onnx_data")
+    (folder / "table.onnx_data").rename(tmp_path / "table.onnx_data")
+    (folder / "table.onnx_data").symlink_to(tmp_path / "table.onnx_data")
     raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
 
 
 def test_a_key_given_twice(folder: Path, tmp_path: Path) -> None:
-    external(folder, location="table.bin")
+    external(folder, location="table.onnx_data")
     change(folder, lambda model: model.graph.initializer[0].external_data.add(key="location", value="../x") and None)
     raised(UnsafeSource, lambda: run(folder, tmp_path / "work"))
 
@@ -161,7 +184,7 @@ def test_a_key_given_twice(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_external_data_beyond_its_file(record: dict[str, str], folder: Path, tmp_path: Path) -> None:
-    external(folder, location="table.bin", **record)
+    external(folder, location="table.onnx_data", **record)
     raised(SourceError, lambda: run(folder, tmp_path / "work"))
 
 

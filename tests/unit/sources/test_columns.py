@@ -67,3 +67,10 @@ def test_an_index_needs_texts_and_pairs_are_asked_for_their_documents() -> None:
 
 def test_texts_beside_half_a_pair_are_taken() -> None:
     assert choose({}, ["text", "document", "qurey"]) == {"text": "text", "document": "document"}
+
+
+def test_a_column_that_was_given_a_role_has_no_other() -> None:
+    there = ["query", "document", "name"]
+    assert choose({"text": "query"}, there) == {"text": "query", "document": "document", "name": "name"}
+    assert choose({"query": "document", "document": "query"}, there) == {"query": "document", "document": "query", "name": "name"}
+    assert choose({"text": "query", "name": "query"}, ["query"]) == {"text": "query", "name": "query"}, "by choice it may"

@@ -71,3 +71,10 @@ def test_a_header_alone_holds_no_rows(tmp_path: Path) -> None:
     for name in ("a.csv", "a.parquet"):
         with pytest.raises(DataError, match="no rows"):
             header(tmp_path / name)
+
+
+def test_an_object_that_is_nested_too_deeply_is_bad_data(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "more": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(SourceError, match="cannot be parsed") as error:
+        header(tmp_path / "a.jsonl")
+    assert error.value.problem.found == "a.jsonl: line 1 is nested too deeply"

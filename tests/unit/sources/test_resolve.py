@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
+import io
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from tests.support.source_folders import raised
 
-from stillhouse.clients.sources import DigestCache, digest_of, resolve
+from stillhouse.clients.sources import DigestCache, absolute, digest_of, resolve
 from stillhouse.clients.sources import digest as digest_module
 from stillhouse.clients.sources.hub import parse_hub_uri
 from stillhouse.errors import NotAvailable, SourceError, UserError
@@ -151,3 +154,113 @@ def test_a_large_file_tells_how_much_of_it_was_read(model: Path, tmp_path: Path)
     told.clear()
     digest_of(model, DigestCache(cache), lambda done, total: told.append((done, total)))
     assert len(told) == 2, "what is remembered is not read"
+
+
+# what the system says --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uri", ["file://./models/minilm", "models/minilm/config.json", "models:minilm", "package://shut_package/m"]
+)
+def test_a_folder_that_may_not_be_entered_is_the_users_to_open(
+    uri: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = (tmp_path / "models", tmp_path / "shut_package")
+    shutil.copytree(model, shut[1] / "m")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    real = Path.stat
+
+    def refusing(self: Path, **options: bool) -> os.stat_result:
+        if any(folder in self.parents for folder in shut):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, **options)
+
+    bindings = {"models:minilm": f"file://{model}"}
+    monkeypatch.setattr(Path, "stat", refusing)
+    text = raised(SourceError, lambda: resolve(uri, base=tmp_path, bindings=bindings))
+    assert text.startswith("uri: the source cannot be read")
+    assert "Permission denied" in text
+    assert "ask its owner for the right to read it" in text
+
+
+def test_a_file_that_may_not_be_read_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = io.open
+
+    def refusing(file: object, *arguments: object, **options: object) -> object:
+        if str(file).endswith("config.json"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return real(file, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", refusing)
+    assert "config.json" in raised(SourceError, lambda: resolve(str(model), base=tmp_path, bindings={}))
+
+
+@pytest.mark.parametrize("rest", ["x" * 300, f"models/{'x' * 300}/deep", "x/" * 3000, "\0", "a\0/b"])
+@pytest.mark.parametrize("scheme", ["file://./", "package://json/"])
+def test_under_a_name_that_no_file_can_have_there_is_nothing(scheme: str, rest: str, model: Path, tmp_path: Path) -> None:
+    assert "nothing is there" in raised(SourceError, lambda: resolve(scheme + rest, base=tmp_path, bindings={}))
+
+
+@pytest.mark.parametrize("uri", ["file://~nobody-of-this-name/m", "~nobody-of-this-name/m"])
+def test_a_home_that_is_not_known(uri: str, tmp_path: Path) -> None:
+    text = raised(SourceError, lambda: resolve(uri, base=tmp_path, bindings={}))
+    assert "the home folder of this user is not known" in text
+
+
+def test_a_link_in_a_circle_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "round_package").mkdir()
+    (tmp_path / "round_package" / "m").symlink_to("m")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for uri in ("file://./round_package/m", "package://round_package/m"):
+        raised(SourceError, lambda uri=uri: resolve(uri, base=tmp_path, bindings={}))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.json", "caf\udce9.jsonl", "caf\udce9/config.json"])
+def test_a_name_that_is_no_utf8(name: str, model: Path, tmp_path: Path) -> None:
+    before = digest_of(model)
+    path = model / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    if name == "caf\udce9.json":
+        assert digest_of(model) == before, "a file that is not used may have any name"
+    else:
+        text = raised(SourceError, lambda: resolve(str(model), base=tmp_path, bindings={}))
+        assert "the name of a file or folder is not UTF-8" in text
+        assert r"caf\udce9" in text
+    quoted = f"{model}/{name}".replace("\udce9", "%E9")
+    assert "is not UTF-8" in raised(SourceError, lambda: resolve(f"file://{quoted}", base=tmp_path, bindings={}))
+
+
+# relative to a settings file -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "means"),
+    [
+        ("file://./m", "/a 50%25 off/m"),
+        ("m", "/a 50%25 off/m"),
+        ("file://./my%20model", "/a 50%25 off/my model"),
+        ("file:///elsewhere/m%20n", "/elsewhere/m n"),
+        ("a:b", "/a 50%25 off/a:b"),
+    ],
+)
+def test_a_relative_path_starts_from_its_folder_whatever_that_is_called(uri: str, means: str, tmp_path: Path) -> None:
+    bound = absolute(uri, Path("/a 50%25 off"))
+    assert bound.startswith("file:///")
+    text = raised(SourceError, lambda: resolve(bound, base=tmp_path, bindings={}))
+    assert f"({means})" in text
+
+
+@pytest.mark.parametrize(
+    "uri", ["file://~/m", "~/m", "file://~someone/m", "package://p/m", "hf://o/m@main", "models:x", "\ud800"]
+)
+def test_what_starts_elsewhere_stays_as_it_is(uri: str) -> None:
+    assert absolute(uri, Path("/a")) == uri
+
+
+def test_a_home_folder_is_found_from_everywhere(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "models"))
+    model.rename(tmp_path / "models" / "my model")
+    for uri in ("file://~/my%20model", "~/my%20model", "~/my model"):
+        found = resolve("models:x", base=tmp_path, bindings={"models:x": absolute(uri, tmp_path)})
+        assert found.path == tmp_path / "models" / "my model"

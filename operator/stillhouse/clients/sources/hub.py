@@ -5,6 +5,7 @@ HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean for huggingface_hub
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -12,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.sources.selection import PATTERNS, is_used
-from stillhouse.errors import MissingPackages, SourceError, UnsafeSource
+from stillhouse.clients.sources.selection import PATTERNS, UNUSED_PATHS, USED_PATHS, is_used
+from stillhouse.clients.store.files import disk_full
+from stillhouse.errors import EnvironmentProblem, MissingPackages, SourceError, UnsafeSource
 
 __all__ = ["fetch_repository", "parse_hub_uri"]
 
@@ -52,6 +54,7 @@ def fetch_repository(
         SourceError: the repository or revision is not there, access is denied, or the hub cannot be reached.
         UnsafeSource: the weights are there as a pickle only.
         MissingPackages: huggingface_hub is not installed.
+        EnvironmentProblem: the download cache cannot be written, or its disk is full.
     """
     repository, revision = parse_hub_uri(rest, uri)
     try:
@@ -69,8 +72,9 @@ def fetch_repository(
         "repo_id": repository,
         "cache_dir": str(folder) if folder is not None else None,
         "endpoint": endpoint,
+        "ignore_patterns": list(UNUSED_PATHS),
     }
-    patterns = list(PATTERNS)
+    patterns = list(USED_PATHS)
     try:
         if constants.HF_HUB_OFFLINE:
             path = _from_cache({**options, "revision": revision}, patterns)
@@ -89,6 +93,7 @@ def fetch_repository(
     except UnsafeSource:
         raise
     except Exception as error:  # HTTP, cache and validation errors of several libraries
+        _refuse_disk(error, folder)
         raise _explain(error, repository, revision, uri) from error
     commit = path.name if _COMMIT.fullmatch(path.name) else ""
     return path, commit, f"hf://{repository}@{commit or revision}"
@@ -151,6 +156,27 @@ def _refuse_pickle_only(names: list[str], uri: str) -> None:
         )
     if not any(is_used(name) for name in names):
         raise SourceError("the repository holds nothing that can be used", field="uri", found=uri, allowed=", ".join(PATTERNS))
+
+
+def _refuse_disk(error: Exception, folder: Path | None) -> None:
+    """Tell the disk's errors from the network's; `folder` is the download cache (None: huggingface_hub's own).
+
+    Raises:
+        EnvironmentProblem: it is the disk.
+    """
+    if disk_full(error):
+        message, fix = "the disk is full", "free space there"
+    elif isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        message, fix = "the download cache cannot be written", "give this user the right to write there"
+    else:
+        return
+    variable = "HF_HOME" if folder is None else "XDG_CACHE_HOME"
+    raise EnvironmentProblem(
+        message,
+        field=str(folder or "the hub's cache"),
+        found=str(error).splitlines()[0][:300],
+        fix=f"{fix}, or put the cache elsewhere: {variable}=/path",
+    ) from error
 
 
 def _explain(error: Exception, repository: str, revision: str, uri: str) -> SourceError:

@@ -11,16 +11,18 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+from stillhouse.clients.sources.access import refuse_odd_name, unreadable
 from stillhouse.clients.sources.digest import DigestCache, digest_of
 from stillhouse.errors import NotAvailable, SourceError
 
-__all__ = ["LATER_SCHEMES", "Resolved", "resolve"]
+__all__ = ["LATER_SCHEMES", "Resolved", "absolute", "resolve"]
 
 LATER_SCHEMES = ("pvc", "s3", "gs", "oci", "https", "http")
 NAMED = ("models", "data")
@@ -45,9 +47,13 @@ class Resolved:
         """Return the local path.
 
         Raises:
-            SourceError: it is gone since it was resolved.
+            SourceError: it is gone since it was resolved, or may no longer be read.
         """
-        if not self.path.exists():
+        try:
+            there = self.path.exists()
+        except OSError as error:
+            raise unreadable(error, self.given, "uri") from error
+        if not there:
             raise _missing(self.path, self.given)
         return self.path
 
@@ -68,22 +74,36 @@ def resolve(
     and bytes in all, `fetching` the same of a download.
 
     Raises:
-        SourceError: nothing is there, the name is not bound, or the hub cannot be asked.
+        SourceError: nothing is there, it cannot be read, the name is not bound, or the hub cannot be asked.
         NotAvailable: the scheme comes with a later version.
     """
     bound = _bind(uri, bindings)
+    try:
+        path, commit, pinned = _find(bound, uri, base, cache, fetching)
+        refuse_odd_name(pinned)
+        digest = digest_of(path, DigestCache(cache), report)
+    except BrokenPipeError:
+        raise  # no file gives it: whoever was told of the progress has gone
+    except OSError as error:
+        raise unreadable(error, uri, "uri") from error
+    return Resolved(pinned, digest, path, uri, commit)
+
+
+def _find(
+    bound: str, uri: str, base: Path, cache: Path | None, fetching: Callable[[int, int], None] | None
+) -> tuple[Path, str, str]:
+    """Return path, commit and pinned URI of what `bound` points to, which the resource calls `uri`."""
     scheme, path_part = _split(bound)
-    commit = ""
     if scheme in ("", "file"):
         path = _local(path_part, base, uri)
-        pinned = f"file://{path}"
-    elif scheme == "package":
-        path, pinned = _in_package(path_part, uri), bound
-    elif scheme == "hf":
+        return path, "", f"file://{path}"
+    if scheme == "package":
+        return _in_package(path_part, uri), "", bound
+    if scheme == "hf":
         from stillhouse.clients.sources.hub import fetch_repository
 
-        path, commit, pinned = fetch_repository(path_part, cache / "hub" if cache is not None else None, uri, fetching)
-    elif scheme in LATER_SCHEMES:
+        return fetch_repository(path_part, cache / "hub" if cache is not None else None, uri, fetching)
+    if scheme in LATER_SCHEMES:
         raise NotAvailable(
             "this kind of source is not available in this version",
             field="uri",
@@ -91,20 +111,14 @@ def resolve(
             allowed="file://, package://, hf://, models:NAME, data:NAME",
             fix="copy it to a local folder and write file://./FOLDER",
         )
-    else:
-        near = difflib.get_close_matches(scheme, ("file", "package", "hf", *NAMED, *LATER_SCHEMES), n=1)
-        raise SourceError(
-            "the URI's scheme is not known",
-            field="uri",
-            found=uri,
-            allowed="file://, package://, hf://, models:NAME, data:NAME",
-            fix=f"did you mean {near[0]}?" if near else "for a local folder write file://./FOLDER",
-        )
-    try:
-        digest = digest_of(path, DigestCache(cache), report)
-    except OSError as error:
-        raise SourceError("the source cannot be read", field="uri", found=f"{uri}: {error}") from error
-    return Resolved(pinned, digest, path, uri, commit)
+    near = difflib.get_close_matches(scheme, ("file", "package", "hf", *NAMED, *LATER_SCHEMES), n=1)
+    raise SourceError(
+        "the URI's scheme is not known",
+        field="uri",
+        found=uri,
+        allowed="file://, package://, hf://, models:NAME, data:NAME",
+        fix=f"did you mean {near[0]}?" if near else "for a local folder write file://./FOLDER",
+    )
 
 
 def _bind(uri: str, bindings: Mapping[str, str]) -> str:
@@ -144,12 +158,47 @@ def _split(uri: str) -> tuple[str, str]:
     return "", uri
 
 
+def absolute(uri: str, base: Path) -> str:
+    """Return a URI whose relative path, if it has one, starts from `base`; every other URI is returned as it is."""
+    scheme, text = _split(uri)
+    path = _path(text)
+    if scheme not in ("", "file") or str(path).startswith("~"):
+        return uri
+    try:
+        return "file://" + quote(bytes(base / path))
+    except UnicodeEncodeError:  # no file has such a name, which will be told where it is used
+        return uri
+
+
+def _path(text: str) -> Path:
+    """Return the path that a URI writes with %XX for whatever it cannot hold, be it no UTF-8."""
+    return Path(unquote(text, errors="surrogateescape"))
+
+
 def _local(text: str, base: Path, uri: str) -> Path:
-    path = Path(unquote(text)).expanduser() if not text.startswith("~") else Path(text).expanduser()
-    path = path if path.is_absolute() else base / path
-    if not path.exists():
+    try:
+        path = base / _path(text).expanduser()
+    except RuntimeError as error:  # ~USER
+        raise SourceError(
+            "the home folder of this user is not known",
+            field="uri",
+            found=uri,
+            allowed="~ for your own, or ~USER of a user of this machine",
+            fix="write the whole path: file:///PATH",
+        ) from error
+    if not _exists(path):
         raise _missing(path, uri)
     return path.resolve()
+
+
+def _exists(path: Path) -> bool:
+    """Say whether something is there; under a name that is too long for any file there is nothing."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _in_package(text: str, uri: str) -> Path:
@@ -178,10 +227,13 @@ def _in_package(text: str, uri: str) -> Path:
             fix=f"pip install the package that brings {name}",
         )
     root = folders[0].joinpath(*name.split(".")[1:]).resolve()
-    path = (root / unquote(inside)).resolve()
+    try:
+        path = (root / _path(inside)).resolve()
+    except (RuntimeError, ValueError) as error:  # links in a circle; a NUL
+        raise _missing(root / _path(inside), uri) from error
     if not path.is_relative_to(root):
         raise SourceError("the path leaves the package", field="uri", found=uri, allowed="a path inside the package")
-    if not path.exists():
+    if not _exists(path):
         raise _missing(path, uri)
     return path
 
@@ -190,7 +242,7 @@ def _missing(path: Path, uri: str) -> SourceError:
     """Say what is there instead: the nearest names in the deepest folder of the path that exists."""
     folder = path.parent
     wanted = path.name
-    while not folder.is_dir() and folder != folder.parent:
+    while not _is_folder(folder) and folder != folder.parent:
         wanted, folder = folder.name, folder.parent
     try:
         names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -200,7 +252,14 @@ def _missing(path: Path, uri: str) -> SourceError:
     return SourceError(
         "nothing is there",
         field="uri",
-        found=f"{uri} ({path})",
+        found=f"{uri} ({path})"[:400],
         allowed=f"in {folder}: {', '.join(near or names[:8]) or 'nothing'}",
         fix=f"did you mean {near[0]}?" if near else "check the path; relative ones are taken from the resource's folder",
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no right to look, or a name that is too long
+        return False

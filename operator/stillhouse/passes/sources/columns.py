@@ -47,8 +47,10 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> 
                 allowed=", ".join(there[:20]) or "no columns at all",
                 fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {there[0] if there else 'COLUMN'}}}",
             )
-    # Many tables have a column "group" that means something else: this role counts only where it is named.
-    chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or (role in there and role != "group")}
+    # Many tables have a column "group" that means something else: this role counts only where it is named. And a column that
+    # was given another role has that one alone.
+    by_name = [role for role in _ROLES if role in there and role not in named.values() and role != "group"]
+    chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or role in by_name}
     _refuse_useless(chosen, there, need)
     return chosen
 

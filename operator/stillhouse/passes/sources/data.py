@@ -14,7 +14,7 @@ from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.sources.columns import Role, choose, need_of
 from stillhouse.passes.sources.dataset import DATA_FILE, Description
 from stillhouse.passes.sources.judging import Content
-from stillhouse.passes.sources.pinned import refuse_changed
+from stillhouse.passes.sources.pinned import readable, refuse_changed
 from stillhouse.passes.sources.reading import BATCH, no_rows, open_table
 
 __all__ = ["DataFacts", "ImportData", "ImportDataConfig"]
@@ -75,20 +75,22 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
         """Check `ctx.source` row by row and write `data.parquet` and `dataset.json`.
 
         Raises:
-            SourceError: the file is missing, of another format, or cannot be parsed.
+            SourceError: the file is missing, of another format, or cannot be read or parsed.
             DataError: a column is missing, there are no rows, or a value is not what its role needs (the row is named).
             MissingPackages: `datasets` is not installed.
         """
         if ctx.source is None or not ctx.source.exists():
             raise SourceError("the data is gone", field="data.uri", found=str(ctx.source), fix="run the command again")
-        table = open_table(ctx.source, ctx.scratch / "datasets")
+        with readable(ctx, "data.uri"):
+            table = open_table(ctx.source, ctx.scratch / "datasets")
         columns = choose(config.columns, list(table.column_names), need_of(ctx.field))
         total = min(len(table), config.max_rows or len(table))
         if total == 0:
             raise no_rows(ctx.source.name)
         content = _write(table, columns, total, ctx)
         content.check()
-        refuse_changed(ctx.source, config.digest, "data.uri")
+        with readable(ctx, "data.uri"):
+            refuse_changed(ctx.source, config.digest, "data.uri")
         description = Description(
             tuple(columns), total, config.digest, content.digest, tuple(sorted(content.labels)), content.images.shape
         )

@@ -17,7 +17,7 @@ from typing import Any
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.sizes import size
 
-__all__ = ["MAX_JSON", "SourceFolder", "copy_file", "read_json"]
+__all__ = ["MAX_JSON", "SourceFolder", "allowed_roots", "copy_file", "read_json"]
 
 MAX_JSON = 256 << 20
 """Largest JSON file that is read, in bytes; a large multilingual tokenizer.json has about 35 MB."""
@@ -52,7 +52,7 @@ class SourceFolder:
                 fix="name the folder, not a file in it",
             )
         folder = cls(root, {}, {})
-        _walk(root, _allowed_roots(root), folder, "")
+        _walk(root, allowed_roots(root), folder, "")
         return folder
 
     def has(self, name: str) -> bool:
@@ -89,7 +89,8 @@ class SourceFolder:
         return sorted(name for name in (*self.files, *self.astray) if "/" not in name and name.endswith(suffix))
 
 
-def _allowed_roots(root: Path) -> tuple[Path, ...]:
+def allowed_roots(root: Path) -> tuple[Path, ...]:
+    """Return the folders in which the real files of the source at `root` may lie."""
     real = root.resolve()
     roots = [real]
     repository = real.parent.parent

@@ -56,11 +56,13 @@ def _jsonl(path: Path) -> tuple[list[str] | None, bool]:
         text = file.read(_BYTES)
         text += file.readline()
     names: dict[str, None] = {}
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+        except RecursionError as error:
+            raise unparsable(path.name, f"line {number} is nested too deeply") from error
         except ValueError:  # perhaps one array over many lines, which can be read as well
             return None, True
         if not isinstance(row, dict):

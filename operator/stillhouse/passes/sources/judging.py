@@ -100,13 +100,7 @@ def _text(value: Any, row: int, column: str, role: Role) -> str:
     if isinstance(value, str) and value.strip() and not any("\ud800" <= letter <= "\udfff" for letter in value):
         return value
     shown = "an empty text" if isinstance(value, str) else "nothing" if _missing(value) else f"{type(value).__name__} {value!r}"
-    raise DataError(
-        f"row {row} has no {role}",
-        field=f"data.columns.{role}",
-        found=f"{shown} in row {row}, column {column}"[:200],
-        allowed="a text that is not empty in every row",
-        fix="remove or mend that row",
-    )
+    raise _useless(f"no {role}", shown, "a text that is not empty in every row", row, column, role)
 
 
 def _label(value: Any, row: int, column: str, role: Role) -> str:
@@ -118,11 +112,15 @@ def _label(value: Any, row: int, column: str, role: Role) -> str:
         shown = f"{value!r}, with white space around it"
     else:
         shown = "nothing" if _missing(value) or value == "" else repr(value)
-    raise DataError(
-        f"row {row} has no usable {role}",
+    raise _useless(f"no usable {role}", shown, "a name without white space around it, or a whole number", row, column, role)
+
+
+def _useless(lack: str, shown: str, allowed: str, row: int, column: str, role: Role) -> DataError:
+    return DataError(
+        f"row {row} has {lack}",
         field=f"data.columns.{role}",
         found=f"{shown} in row {row}, column {column}"[:200],
-        allowed="a name without white space around it, or a whole number",
+        allowed=allowed,
         fix="remove or mend that row",
     )
 

@@ -20,7 +20,7 @@ from stillhouse.passes.sources.architecture import check_tensors, pooling_of, re
 from stillhouse.passes.sources.folder import SourceFolder, copy_file
 from stillhouse.passes.sources.labels import label_order, licence_of
 from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
-from stillhouse.passes.sources.pinned import refuse_changed
+from stillhouse.passes.sources.pinned import readable, refuse_changed
 from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer
 from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather, refuse_pickles
 
@@ -91,14 +91,15 @@ class ImportModel(Pass[ImportModelConfig, ModelFacts]):
 
         Raises:
             UnsafeSource: reading it could run code or reach outside its folder.
-            SourceError: files are missing or damaged, or do not fit each other or the task.
+            SourceError: files are missing, damaged or not to be read, or do not fit each other or the task.
             MissingPackages: torch, transformers or onnx is not installed.
         """
         if ctx.source is None or not ctx.source.exists():
             raise SourceError("the source is gone", field="source.uri", found=str(ctx.source), fix="run the command again")
-        facts = _import(config, ctx.source, ctx)
-        ctx.progress.update(0, None, "", "reading the source again: has it changed meanwhile?")
-        refuse_changed(ctx.source, config.digest, "source.uri")
+        with readable(ctx, "source.uri"):
+            facts = _import(config, ctx.source, ctx)
+            ctx.progress.update(0, None, "", "reading the source again: has it changed meanwhile?")
+            refuse_changed(ctx.source, config.digest, "source.uri")
         return facts
 
 

@@ -2,7 +2,8 @@
 
 Known traps (CVE-2022-25882, 2024-27318, 2025-51480, 2026-27489, 2026-34445): external data outside the model's folder,
 by `..`, absolute paths or links; keys of an external-data record that name other files or offsets. So: only plain names
-beside the model, only the keys that the format defines, only regular files, only numbers inside the file.
+beside the model, only the keys that the format defines, only regular files, only numbers inside the file. And only files that
+are part of the source: another one could change, and the digest under which the result is kept would not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 import onnx
 from google.protobuf.message import DecodeError
 
+from stillhouse.clients.sources.selection import EXTERNAL_DATA
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.passes.export.tidy import MAX_BYTES, subgraphs
@@ -27,6 +29,7 @@ _EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 _LARGE = 1 << 20
 """Numbers of a tensor that is checked by itself."""
 _INLINE = "name the .onnx file of one that was saved whole: onnx.save(model, FILE, save_as_external_data=False)"
+_SAVE_WHOLE = "save it whole: onnx.save(onnx.load(FILE), FILE)"
 
 
 def load_safely(folder: SourceFolder, name: str, progress: Progress | None = None) -> onnx.ModelProto:
@@ -138,6 +141,14 @@ def _inline(tensor: onnx.TensorProto, folder: SourceFolder, prefix: str) -> int:
             fix=_INLINE,
         )
     path = folder.path(inside)
+    if not location.endswith(EXTERNAL_DATA):
+        raise SourceError(
+            "external data of the graph is in a file that does not count as part of the source",
+            field=f"source.uri: tensor {tensor.name}"[:200],
+            found=location[:200],
+            allowed=" or ".join(f"a file NAME{ending} beside the .onnx file" for ending in EXTERNAL_DATA),
+            fix=_SAVE_WHOLE,
+        )
     there = path.stat().st_size
     needed = _bytes_of(tensor)
     offset, length = _number(record.get("offset", "0")), _number(record.get("length", str(needed)))

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from stillhouse.clients.sources.access import unreadable
+from stillhouse.clients.sources.selection import used_files
+from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import DataError, MissingPackages, SourceError
 
 __all__ = ["BATCH", "data_files", "no_rows", "open_table", "unparsable"]
 
 BATCH = 4096
 """Rows that are read at once."""
-_FORMATS = {".parquet": "parquet", ".jsonl": "json", ".csv": "csv"}
+_READERS = {".parquet": "from_parquet", ".jsonl": "from_json", ".csv": "from_csv"}
+_DEEP = 500
+"""Brackets in a line of JSON below which it need not be asked how deeply they are nested."""
 
 
 def data_files(source: Path) -> list[Path]:
-    """Return the files of the data in the order in which they are read, all of one format.
+    """Return the files of the data in the order in which they are read, all of one format: files that its digest covers.
 
     Raises:
         SourceError: they are of another format, or of several.
         DataError: one is empty.
+        OSError: the folder cannot be read.
     """
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.suffix in _FORMATS)
+    files = [source] if source.is_file() else sorted(path for path in used_files(source).values() if path.suffix in _READERS)
     formats = sorted({path.suffix for path in files})
-    if len(formats) != 1 or formats[0] not in _FORMATS:
+    if len(formats) != 1 or formats[0] not in _READERS:
         raise SourceError(
             "the data's format is not known" if len(formats) < 2 else "the folder mixes formats",
             field="data.uri",
@@ -43,40 +50,61 @@ def open_table(source: Path, cache: Path) -> Any:
     """Return the data as a `datasets.Dataset`, kept on disk in `cache`.
 
     Raises:
-        SourceError: the file is of another format, or cannot be parsed.
+        SourceError: the file is of another format, or cannot be read or parsed.
         DataError: there are no rows.
         MissingPackages: `datasets` is not installed.
+        OSError: the folder cannot be read, or the disk is full.
     """
     files = data_files(source)
     suffix = files[0].suffix
+    if suffix == ".jsonl":
+        for path in files:
+            _refuse_deep(path)
     try:
         import datasets
+        from datasets.data_files import DataFilesDict, DataFilesList
     except ImportError as error:
         raise MissingPackages("reading data needs datasets", found=str(error), fix="pip install 'stillhouse[build]'") from error
     # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
     choices: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": BATCH}}
     options = choices.get(suffix, {})
+    # Names, and no patterns: `datasets` would take [ ] * ? in a path for more than they are. The time tells a file from what
+    # stood there when an earlier run filled the cache.
+    paths, times = [str(path.absolute()) for path in files], [(str(path.stat().st_mtime_ns),) for path in files]
+    names = DataFilesDict({"train": DataFilesList(paths, times)})
     progress = datasets.utils.logging.is_progress_bar_enabled()
     datasets.utils.logging.disable_progress_bar()
     try:
-        return datasets.load_dataset(
-            _FORMATS[suffix],
-            data_files=[str(path) for path in files],
-            split="train",
-            cache_dir=str(cache),
-            keep_in_memory=False,
-            **options,
-        )
+        read = getattr(datasets.Dataset, _READERS[suffix])
+        return read(names, split="train", cache_dir=str(cache), keep_in_memory=False, **options)
     except Exception as error:  # parsers of three formats, wrapped differently by every release
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if disk_full(error):
+            raise
+        if isinstance(cause, PermissionError) and cause.filename in paths:
+            raise unreadable(cause, source.name, "data.uri") from error
         if "corresponds to no data" in str(error):  # how datasets says that a header stands alone
             raise no_rows(source.name) from error
         raise unparsable(source.name, cause) from error
     finally:
         if progress:
             datasets.utils.logging.enable_progress_bar()
+
+
+def _refuse_deep(path: Path) -> None:
+    """Look for what would end the process: the parser, which is C++, does not watch its stack."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.count(b"[") + line.count(b"{") < _DEEP:
+                continue
+            try:
+                json.loads(line)
+            except RecursionError as error:
+                raise unparsable(path.name, f"line {number} is nested too deeply") from error
+            except ValueError:  # the parser will say it better
+                continue
 
 
 def unparsable(name: str, cause: BaseException | str) -> SourceError:
