@@ -44,15 +44,28 @@ def test_the_bootstrap_is_the_same_every_time() -> None:
     assert first == second
 
 
-def test_one_row_has_an_interval_of_no_width() -> None:
-    assert bootstrap(lambda rows: float(rows.mean() + 3), 1) == Interval(3.0, 3.0, 3.0, 1)
+@pytest.mark.parametrize("n", [1, 5, 100, 1000])
+def test_what_has_no_exception_is_bounded_by_what_was_not_seen(n: int) -> None:
+    """Clopper and Pearson's interval of n right answers of n, and of none: R's binom.test gives the same ends."""
+    right = bootstrap(lambda rows: 1.0, n, rounds=20)
+    assert (right.estimate, right.high) == (1.0, 1.0)
+    assert right.low**n == pytest.approx(0.025)
+    wrong = bootstrap(lambda rows: 0.0, n, rounds=20)
+    assert (wrong.estimate, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - right.low))
+
+
+def test_the_unseen_may_lie_anywhere_within_the_range() -> None:
+    cosine = bootstrap(lambda rows: 1.0, 10, rounds=20, within=(-1.0, 1.0))
+    assert cosine.low == pytest.approx(1 - 2 * (1 - 0.025**0.1))
+    alike = bootstrap(lambda rows: 1.0, 10, rounds=20, within=(0.0, 2.0))
+    assert alike.high - 1 == pytest.approx(1 - alike.low) == pytest.approx(1 - 0.025**0.1)
 
 
 def test_samples_without_a_figure_do_not_count() -> None:
     """A ratio whose denominator is empty in a few samples still has an interval."""
     values = np.array([0.0] * 5 + [1.0])
     found = bootstrap(lambda rows: 1.0 if values[rows].sum() else float("nan"), 6)
-    assert found == Interval(1.0, 1.0, 1.0, 6)
+    assert (found.estimate, found.high) == (1.0, 1.0)
     nothing = bootstrap(lambda rows: float("nan"), 6)
     assert math.isnan(nothing.estimate)
     assert math.isnan(nothing.low)

@@ -274,7 +274,8 @@ def test_samples_in_which_the_teacher_has_nothing_are_left_out() -> None:
     wrong = np.roll(document, 1, axis=0)
     teacher = Outputs(query=np.concatenate([document[:1], wrong[1:]]), document=document)
     found = evaluate("mrr@1", teacher, teacher, None, relative=True)
-    assert (found.estimate, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert found.estimate == 1.0
+    assert found.low == pytest.approx(0.025**0.25), "every sample agrees; what four pairs do not show may differ"
 
 
 NEEDS = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "block_interval", "bootstrap", "fewest_for_upper_end", "quantile_interval"]
+__all__ = ["Interval", "block_interval", "bootstrap", "fewest_for_share", "fewest_for_upper_end", "quantile_interval"]
 
 ROUNDS = 1000
 SEED = 20_240_501
@@ -36,20 +36,34 @@ class Interval:
         return {**{name: value if math.isfinite(value) else None for name, value in ends.items()}, "n": self.n}
 
 
-def bootstrap(statistic: Callable[[npt.NDArray[np.int64]], float], n: int, rounds: int = ROUNDS) -> Interval:
+def bootstrap(
+    statistic: Callable[[npt.NDArray[np.int64]], float],
+    n: int,
+    rounds: int = ROUNDS,
+    within: tuple[float, float] = (0.0, 1.0),
+) -> Interval:
     """Return the percentile bootstrap interval of a statistic (Efron 1979).
 
     `statistic` takes the indices of a sample, int64 [n]; pairing (the same items for student and teacher) is its own
     affair. A sample that the statistic is not defined on (NaN) does not count. The seed is fixed: the same items give
     the same interval.
+
+    Where all samples agree (every answer right, or a single row) resampling knows nothing of what has not been seen. n
+    items without an exception leave room for a share of 1 - 0.025^(1/n) of them (Clopper & Pearson 1934), and those may
+    lie anywhere `within` the statistic's range: the interval reaches as far. So five right answers of five are
+    [0.48, 1], and no number of rows shows a perfect figure.
     """
     estimate = float(statistic(np.arange(n)))
     if math.isnan(estimate):
         return Interval(estimate, estimate, estimate, n)
     rng = np.random.default_rng(SEED)
     values = np.array([statistic(rng.integers(0, n, n)) for _ in range(rounds)])
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Interval(estimate, float(low), float(high), n)
+    low, high = (float(end) for end in np.nanpercentile(values, [2.5, 97.5]))
+    if low == high:
+        unseen = 1 - TAIL ** (1 / n)
+        low = min(low, estimate - unseen * (estimate - within[0]))
+        high = max(high, estimate + unseen * (within[1] - estimate))
+    return Interval(estimate, low, high, n)
 
 
 def quantile_interval(values: npt.NDArray[np.float64], q: float) -> Interval:
@@ -73,6 +87,11 @@ def quantile_interval(values: npt.NDArray[np.float64], q: float) -> Interval:
 def fewest_for_upper_end(q: float) -> int:
     """Return how many values it takes until `quantile_interval` gives the q-quantile a finite upper end: 368 for 0.99."""
     return next(n for n in itertools.count(1) if _upper_rank(n, q) is not None)
+
+
+def fewest_for_share(share: float) -> int | None:
+    """Return how many rows without an exception it takes to show a share of (0, 1); None: no number of rows shows 1."""
+    return math.ceil(math.log(TAIL) / math.log(share)) if share < 1 else None
 
 
 def _upper_rank(n: int, q: float) -> int | None:

@@ -16,6 +16,8 @@ __all__ = ["Outputs", "evaluate", "overlap_at_k"]
 
 Floats = npt.NDArray[np.float32]
 ROW_BLOCK = 512
+# Between what a metric can be; a share of the teacher's figure is 1 where the two are alike.
+SHARE, COSINE, LOG_LOSS, DROP, RELATIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, 35.0), (-1.0, 1.0), (0.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def _evaluate(
     if base == "cosine" and teacher is not None:
         pairs = _embeddings(student, teacher)
         per_row = np.concatenate([(a * b).sum(axis=1) for a, b in pairs]).astype(np.float64)
-        return _ratio(per_row, None)
+        return _ratio(per_row, None, COSINE)
     if base == "neighbour-overlap" and teacher is not None:
         pairs = _embeddings(student, teacher)
         mine_all, theirs_all = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
@@ -151,7 +153,7 @@ def _evaluate(
         return _ratio((guess == labels).astype(np.float64), theirs)
     if base == "log-loss":
         theirs = _log_loss(teacher, labels) if relative and teacher is not None else None
-        return _ratio(_log_loss(student, labels), theirs)
+        return _ratio(_log_loss(student, labels), theirs, LOG_LOSS)
     if base == "macro-f1":
         return bootstrap(
             lambda rows: _divide(
@@ -159,6 +161,7 @@ def _evaluate(
                 macro_f1(labels[rows], other[rows], classes) if relative and other is not None else None,
             ),
             n,
+            within=RELATIVE if relative else SHARE,
         )
     theirs_guess = _need(other, name, "the teacher's outputs")
     return bootstrap(
@@ -166,6 +169,7 @@ def _evaluate(
             np.nanmax(_recall(labels[rows], theirs_guess[rows], classes) - _recall(labels[rows], guess[rows], classes))
         ),
         n,
+        within=DROP,
     )
 
 
@@ -225,8 +229,12 @@ def _divide(mine: float, theirs: float | None) -> float:
     return mine / theirs if theirs > 0 else float("nan")
 
 
-def _ratio(mine: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64] | None) -> Interval:
-    """Bootstrap the mean of per-row figures, or the ratio of two means over the same rows."""
+def _ratio(
+    mine: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64] | None, within: tuple[float, float] = SHARE
+) -> Interval:
+    """Bootstrap the mean of per-row figures, which lie `within` two ends, or the ratio of two means over the same rows."""
     return bootstrap(
-        lambda rows: _divide(float(mine[rows].mean()), None if theirs is None else float(theirs[rows].mean())), len(mine)
+        lambda rows: _divide(float(mine[rows].mean()), None if theirs is None else float(theirs[rows].mean())),
+        len(mine),
+        within=within if theirs is None else RELATIVE,
     )
