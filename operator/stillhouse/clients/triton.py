@@ -104,8 +104,21 @@ class TritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def infer_texts(self, model: str, texts: Sequence[str], *, provenance: bool = False) -> Answer:
-        """Answer texts, one row each, in one request."""
-        raw = pack_strings([text.encode("utf-8") for text in texts])
+        """Answer texts, one row each, in one request.
+
+        Raises:
+            DataError: a text holds what UTF-8 has no form for, as an argument in another encoding does.
+        """
+        try:
+            raw = pack_strings([text.encode("utf-8") for text in texts])
+        except UnicodeEncodeError as error:
+            raise DataError(
+                "a text is not UTF-8",
+                field="TEXT",
+                found=error.object.encode("utf-8", "backslashreplace").decode()[:80],
+                allowed="text in UTF-8",
+                fix="convert it: iconv -f ENCODING -t UTF-8",
+            ) from error
         return self._infer(model, "TEXT", "BYTES", [len(texts), 1], raw, provenance=provenance)
 
     def infer_images(self, model: str, images: npt.NDArray[np.float32], *, provenance: bool = False) -> Answer:

@@ -46,7 +46,9 @@ def command(
         repository: the model repository.
         endpoints: addresses and ports.
         server_id: what the server calls itself; a hand-over tells old and new by it.
-        key: value of the header that unlocks the restricted APIs; a random one that is told to nobody locks them.
+        key: value of the header that unlocks the restricted APIs. It is random and no client is given it. Triton takes it
+            from the command line alone (neither a file nor the environment), so whoever sees this machine's processes can
+            read it there: it locks out clients that reach the port, not the machine's own users.
         response_cache_bytes: size of the response cache; 0: none.
     """
     words = [

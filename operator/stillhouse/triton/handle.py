@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.errors import ServerError
+from stillhouse.triton.birth import birth, runs
 
 __all__ = ["ServerHandle", "attach"]
 
@@ -26,14 +27,14 @@ _FLUSH_S = 0.1  # for the last answers to leave the process
 
 @dataclass(frozen=True, slots=True)
 class ServerHandle:
-    """One Triton process. `create_time` (seconds since the epoch, by the kernel) tells it from a later one of that pid.
+    """One Triton process. `birth` (`stillhouse.triton.birth`) tells it from a later one of that pid.
 
     `server_id` is what the server answers to a metadata request. Ports of None are turned off. `backends` is how many
     processes of the backend ran when the server was ready.
     """
 
     pid: int
-    create_time: float
+    birth: str
     host: str
     grpc_port: int
     http_port: int | None
@@ -55,15 +56,7 @@ class ServerHandle:
 
     def alive(self) -> bool:
         """Return whether this very process is running."""
-        import psutil
-
-        try:
-            process = psutil.Process(self.pid)
-            # create_time is rounded to the clock tick by the kernel, hence the tolerance.
-            same = abs(process.create_time() - self.create_time) < 1.0
-            return same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        except psutil.NoSuchProcess:
-            return False
+        return runs(self.pid, self.birth)
 
     def check(self) -> None:
         """Raise if the server, or a process of its backend, has died.
@@ -182,10 +175,28 @@ def attach(record: dict[str, Any]) -> ServerHandle | None:
         ServerError: the record is not one.
     """
     try:
-        handle = ServerHandle(**record)
-    except TypeError as error:
+        handle = ServerHandle(**_with_birth(record))
+    except (TypeError, KeyError, ValueError) as error:
         raise ServerError("the record of a running server is not readable", found=str(error)) from error
     return handle if handle.alive() else None
+
+
+def _with_birth(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record in today's form. Older ones hold `create_time`, seconds since the epoch, in place of `birth`.
+
+    Those seconds move with the clock, so the id on the command line counts as well.
+    """
+    if "birth" in record:
+        return record
+    import psutil
+
+    born = ""  # of a process that is gone: what has no birth does not run
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(record["pid"])
+        same = abs(process.create_time() - record["create_time"]) < 1.0
+        if same or f"--id={record['server_id']}" in process.cmdline():
+            born = birth(process.pid)
+    return {**{name: value for name, value in record.items() if name != "create_time"}, "birth": born}
 
 
 def _backends(server_id: str) -> list[Any]:

@@ -5,6 +5,7 @@ The package is located, never imported: its Python API is not for model reposito
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import shutil
@@ -152,7 +153,11 @@ def prepare_backends(installation: Installation, cache: Path) -> Path:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
+        way = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give this user the right to write there"
         raise ServerError(
-            "the server's backend cannot be laid out", field=str(cache), found=str(error), fix="free disk space"
+            "the server's backend cannot be laid out",
+            field=str(cache),
+            found=str(error),
+            fix=f"{way}, or put the cache elsewhere: XDG_CACHE_HOME=/path",
         ) from error
     return folder

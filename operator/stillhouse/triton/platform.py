@@ -14,10 +14,7 @@ from stillhouse.triton.runtimes import RUNTIMES
 __all__ = ["Finding", "check_platform", "require_platform"]
 
 _GLIBC = (2, 35)
-_WAY_OUT = (
-    "serve in a container of a Linux x86_64 image with glibc 2.35 or newer (Debian 12, Ubuntu 22.04), "
-    "or in a cluster: kubectl apply -f FILE"
-)
+_WAY_OUT = "serve in a container of a Linux x86_64 image with glibc 2.35 or newer (Debian 12, Ubuntu 22.04)"
 # The Python backend exchanges tensors through shared memory: 1 MiB at the start for each instance, growing with the batch.
 _SHARED_MEMORY = 64 << 20
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stillhouse.errors import ServerError
 from stillhouse.triton import launch
+from stillhouse.triton.birth import birth
 
 __all__ = ["spawn"]
 
@@ -21,7 +21,7 @@ def spawn(
     *,
     cpus: Iterable[int] | None = None,
     die_with_parent: bool = False,
-) -> tuple[int, float]:
+) -> tuple[int, str]:
     """Start a program in a session of its own, its output appended to `log`.
 
     Args:
@@ -33,13 +33,11 @@ def spawn(
             from the main thread.
 
     Returns:
-        Process id and creation time (seconds since the epoch).
+        Process id and birth (`stillhouse.triton.birth`).
 
     Raises:
         ServerError: the log cannot be written or the process not be made.
     """
-    import psutil
-
     cores = ",".join(str(cpu) for cpu in sorted(cpus)) if cpus is not None else "all"
     parent = os.getpid() if die_with_parent else 0
     # A session of its own: Ctrl-C on the terminal is for `still`, which then stops the server in order.
@@ -55,7 +53,4 @@ def spawn(
         pid = os.posix_spawn(line[0], line, dict(environment), file_actions=actions, setsid=True)
     except OSError as error:
         raise ServerError("the server cannot be started", field=str(log), found=str(error)) from error
-    try:
-        return pid, psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return pid, time.time()
+    return pid, birth(pid)

@@ -31,9 +31,9 @@ def choose(cpus: float, model_bytes: int = 0, instances: int | None = None, thre
         instances: what the user set; None: choose.
         threads: likewise.
 
-    Instances of one thread each waste nothing on synchronising (facts: spinning or waiting threads cost more than
-    they bring on few cores) and overlap one batch's tokenising with another's model. Large models get fewer copies and
-    more threads each. On more than four CPUs two stay free for the server itself.
+    Instances of one thread each waste nothing on synchronising (on few cores threads that spin or wait cost more than they
+    bring: docs/design/20261122-embedded-server.md) and overlap one batch's tokenising with another's model. Large models
+    get fewer copies and more threads each. On more than four CPUs two stay free for the server itself.
     """
     usable = max(1, math.floor(cpus))
     if usable > SPARE_ABOVE_CPUS:

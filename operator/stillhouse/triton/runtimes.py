@@ -1,7 +1,7 @@
 """Runtimes as data: what differs between one Triton and the next.
 
 A runtime says which server it is, which flags that version knows, how a repository is laid out for it and what of the
-configuration it reads. Everything else is the same for all, and every runtime passes tests/contract/test_runtimes.py.
+configuration it reads. Everything else is the same for all, and every runtime passes tests/contract/runtimes/.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Probes:
 class Runtime:
     """One kind of Triton server.
 
-    `backend` is what config.pbtxt names; `model_folder` the version folder; `flags` go to every start of this server
-    (`{...}` are filled in by flags.py); `restricted_*` the APIs that need a key which nobody is given;
+    `backend` is what config.pbtxt names; `model_folder` the version folder; `flags` go to every start of this
+    server; `restricted_*` the APIs that need a key which no client is given (flags.py);
     `response_parameters` whether its Python backend can attach parameters to a response; `preferred_batch_size` the rows
     that leave at once though more could be waited for or taken (0: none), where the model allows more.
     """

@@ -95,10 +95,10 @@ def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
     )
     log = options.run_folder / f"triton-{token}.log"
     values = flags.environment(options.runtime, installation, os.environ)
-    pid, created = spawn(words, values, log, cpus=options.cpus, die_with_parent=options.die_with_parent)
+    pid, born = spawn(words, values, log, cpus=options.cpus, die_with_parent=options.die_with_parent)
     return ServerHandle(
         pid=pid,
-        create_time=created,
+        birth=born,
         host=options.host,
         grpc_port=grpc_port,
         http_port=endpoints.http_port,

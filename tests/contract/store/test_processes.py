@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.stores import digest, key, put, receipt_of
 from stillhouse.clients.store.gc import collect
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import Busy
+from stillhouse.entrypoints.local.inspecting import inspect
 from stillhouse.errors import StoreError, UsageError
 
 ROOT = Path(__file__).parents[3]
@@ -142,9 +144,9 @@ def test_garbage_is_not_collected_under_a_build_of_another_process(tmp_path: Pat
     put(store)
     with held("store.using()", tmp_path):
         with pytest.raises(UsageError):
-            collect(store, keep_steps=[], keep_objects=[])
+            collect(store, lambda: ([], []))
         assert len(store.objects.digests()) == 1
-    assert len(collect(store, keep_steps=[], keep_objects=[]).objects) == 1
+    assert len(collect(store, lambda: ([], [])).objects) == 1
 
 
 def test_a_build_waits_for_the_collection_and_then_makes_what_it_needs(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_the_leftovers_of_a_killed_process_are_collected(tmp_path: Path) -> None
         until_some(tmp_path / "tmp")
     store = LocalStore(tmp_path)
     assert list(store.tmp.iterdir())
-    freed = collect(store, keep_steps=[], keep_objects=[])
+    freed = collect(store, lambda: ([], []))
     assert freed.bytes == 100
     assert list(store.tmp.iterdir()) == []
 
@@ -229,7 +231,7 @@ import sys
 from pathlib import Path
 from stillhouse.clients.store.gc import collect
 from stillhouse.clients.store.local import LocalStore
-freed = collect(LocalStore(Path(sys.argv[1])), keep_steps=[], keep_objects=[])
+freed = collect(LocalStore(Path(sys.argv[1])), lambda: ([], []))
 assert len(freed.objects) == 4, freed
 """
 
@@ -290,7 +292,8 @@ def test_a_file_that_may_not_grow_further_is_a_full_disk_or_a_plain_error_never_
 # size -------------------------------------------------------------------------------------------------------------------
 
 
-def test_among_ten_thousand_receipts_only_the_models_own_are_opened(tmp_path: Path) -> None:
+def test_among_ten_thousand_receipts_status_opens_only_the_models_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLHOUSE_HOME", str(tmp_path))
     store = LocalStore(tmp_path)
     folder = store.root / "steps"
     folder.mkdir(parents=True)
@@ -298,6 +301,8 @@ def test_among_ten_thousand_receipts_only_the_models_own_are_opened(tmp_path: Pa
         receipt = receipt_of(f"step-{number}", digest(str(number)))
         (folder / f"{receipt.key}.json").write_text(json.dumps(receipt.to_json()))
     own = [key(f"step-{number}") for number in range(0, 10_000, 1000)]
+    steps = [{"id": f"train/{number}", "stage": "train", "key": name} for number, name in enumerate(own)]
+    store.write_state("tiny", {"name": "tiny", "steps": steps})
 
     opened: list[str] = []
     listed: list[str] = []
@@ -311,12 +316,17 @@ def test_among_ten_thousand_receipts_only_the_models_own_are_opened(tmp_path: Pa
     watching = True
     sys.addaudithook(hook)
     try:
-        found = [LocalStore(tmp_path).receipt(name) for name in own]
+        (model,) = inspect()
     finally:
         watching = False
-    assert all(found)
-    assert [Path(name).stem for name in opened if name.endswith(".json")] == own
-    assert not [name for name in listed if name.startswith(str(tmp_path))]
+    assert all(step["artifact"] for step in model["steps"])
+    assert [Path(name).stem for name in opened if name.startswith(str(folder))] == own
+    assert [name for name in opened if name.startswith(str(tmp_path)) and not name.startswith(str(folder))] == [
+        str(tmp_path / "models/tiny/state.json"),
+        str(tmp_path / "run/tiny/server.json"),
+        str(tmp_path / "locks/model-tiny.lock"),
+    ]
+    assert [name for name in listed if name.startswith(str(tmp_path))] == [str(tmp_path / "models")]
     assert len(store.receipt_keys()) == 10_000
 
 
@@ -340,3 +350,37 @@ def test_a_store_error_names_the_file_that_may_not_be_read(tmp_path: Path) -> No
         folder.chmod(0o755)
     out, err = python(code, tmp_path, key("a")).communicate(timeout=60)
     assert out.startswith("the store cannot be read store/steps/"), err
+
+
+LOOK = """
+import os, sys
+from stillhouse.entrypoints.local.inspecting import inspect
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+(model,) = inspect()
+print(model["summary"])
+"""
+
+
+def test_whoever_may_read_a_store_may_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a real user who has no right to write there, also while a model is being built."""
+    # Not below tmp_path: that is for nobody's eyes but ours.
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        for variable in ("STILLHOUSE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+            monkeypatch.setenv(variable, str(root))
+        store = LocalStore(root)
+        store.write_state("tiny", {"name": "tiny"})
+        with store.model("tiny"):
+            (root / "models/tiny/state.json").chmod(0o644)
+            folders = (root, root / "models", root / "models/tiny", root / "locks")
+            for folder in folders:
+                folder.chmod(0o555)
+            out, err = python(LOOK).communicate(timeout=60)
+            assert out == f"not serving, process {os.getpid()} builds or starts it\n", err
+        out, err = python(LOOK).communicate(timeout=60)
+        assert out == "not serving\n", err
+        for folder in folders:
+            folder.chmod(0o755)

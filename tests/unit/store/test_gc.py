@@ -36,7 +36,7 @@ def objects(store: LocalStore, *contents: bytes) -> list[str]:
 
 
 def test_what_is_named_stays_and_the_rest_goes(store: LocalStore, tmp_path: Path) -> None:
-    freed = collect(store, keep_steps=[key("kept"), key("unfinished")], keep_objects=[])
+    freed = collect(store, lambda: ([key("kept"), key("unfinished")], []))
 
     assert store.receipt_keys() == [key("kept")]
     assert store.objects.digests() == objects(store, b"1")
@@ -51,39 +51,39 @@ def test_what_is_named_stays_and_the_rest_goes(store: LocalStore, tmp_path: Path
 
 def test_an_object_named_by_itself_stays(store: LocalStore) -> None:
     loose = objects(store, b"22")
-    collect(store, keep_steps=[], keep_objects=loose)
+    collect(store, lambda: ([], loose))
     assert store.objects.digests() == loose
     assert store.receipt_keys() == []
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(store: LocalStore) -> None:
     before = state_of(store)
-    said = collect(store, keep_steps=[key("kept")], keep_objects=[], dry_run=True)
+    said = collect(store, lambda: ([key("kept")], []), dry_run=True)
     assert state_of(store) == before
-    assert collect(store, keep_steps=[key("kept")], keep_objects=[]) == said
+    assert collect(store, lambda: ([key("kept")], [])) == said
 
 
 def test_a_second_run_finds_nothing(store: LocalStore) -> None:
-    collect(store, keep_steps=[key("kept")], keep_objects=[])
-    again = collect(store, keep_steps=[key("kept")], keep_objects=[])
+    collect(store, lambda: ([key("kept")], []))
+    again = collect(store, lambda: ([key("kept")], []))
     assert (again.receipts, again.objects, again.scratch, again.bytes) == ((), (), (), 0)
 
 
 def test_an_empty_store_is_no_error(tmp_path: Path) -> None:
-    freed = collect(LocalStore(tmp_path / "new"), keep_steps=[], keep_objects=[])
+    freed = collect(LocalStore(tmp_path / "new"), lambda: ([], []))
     assert freed.bytes == 0
 
 
 def test_scratch_of_a_finished_step_goes_even_when_the_step_is_kept(store: LocalStore) -> None:
     """A process killed between the receipt and the tidying leaves it."""
     (store.scratch(key("kept")) / "part").write_text("x")
-    freed = collect(store, keep_steps=[key("kept")], keep_objects=[])
+    freed = collect(store, lambda: ([key("kept")], []))
     assert key("kept") in freed.scratch
 
 
 def test_a_damaged_receipt_is_freed_and_its_object_too(store: LocalStore) -> None:
     store.receipt_path(key("kept")).write_text("{")
-    collect(store, keep_steps=[key("kept")], keep_objects=[])
+    collect(store, lambda: ([key("kept")], []))
     assert store.receipt_keys() == []
     assert store.objects.digests() == []
 
@@ -92,7 +92,7 @@ def test_a_damaged_receipt_is_freed_and_its_object_too(store: LocalStore) -> Non
 def test_damaged_objects_can_be_freed(tmp_path: Path, kind: str) -> None:
     store = LocalStore(tmp_path / "store")
     DAMAGE[kind](store.objects.path(put(store)))
-    collect(store, keep_steps=[], keep_objects=[])
+    collect(store, lambda: ([], []))
     assert store.objects.digests() == []
     assert list(store.tmp.iterdir()) == []
 
@@ -100,14 +100,14 @@ def test_damaged_objects_can_be_freed(tmp_path: Path, kind: str) -> None:
 def test_it_refuses_while_the_store_is_used(store: LocalStore) -> None:
     before = state_of(store)
     with store.using(), store.using(), pytest.raises(UsageError, match="using the store") as refused:
-        collect(store, keep_steps=[], keep_objects=[])
+        collect(store, lambda: ([], []))
     assert "still gc" in refused.value.problem.fix
     assert state_of(store) == before
 
 
 def test_it_refuses_a_second_one(store: LocalStore) -> None:
     with store.alone(), pytest.raises(UsageError):
-        collect(store, keep_steps=[], keep_objects=[])
+        collect(store, lambda: ([], []))
 
 
 def test_it_needs_no_room_on_a_full_disk(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_it_needs_no_room_on_a_full_disk(store: LocalStore, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         for call in ("pwrite", "mkdir", "rename", "fsync", "link", "symlink"):
             patch.setattr(os, call, full)
-        collect(store, keep_steps=[key("kept")], keep_objects=[])
+        collect(store, lambda: ([key("kept")], []))
     assert store.objects.digests() == objects(store, b"1")
     assert store.receipt_keys() == [key("kept")]
 
@@ -133,16 +133,16 @@ def test_nothing_is_freed_while_it_is_unknown_what_a_model_needs(store: LocalSto
     (store.root / "models" / "model" / "state.json").write_text(text)
     before = state_of(store)
     with pytest.raises(StoreError) as refused:
-        collect(store, keep_steps=[], keep_objects=[])
+        collect(store, lambda: ([], []))
     assert "still gc --forget model" in refused.value.problem.fix
     assert state_of(store) == before
     store.forget_model("model")
-    assert collect(store, keep_steps=[], keep_objects=[]).objects
+    assert collect(store, lambda: ([], [])).objects
 
 
 def test_lock_files_of_steps_go(store: LocalStore) -> None:
     with store.step(key("kept")):
         pass
     assert list((store.root / "locks").glob("step-*"))
-    collect(store, keep_steps=[], keep_objects=[])
+    collect(store, lambda: ([], []))
     assert not list((store.root / "locks").glob("step-*"))

@@ -195,13 +195,15 @@ def test_a_receipt_is_on_disk_before_it_has_its_name(store: LocalStore, monkeypa
     assert ("fsync", root) in events  # the folder `steps` was new
 
 
-def test_other_errors_of_the_disk_are_not_dressed_up(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_the_disk_are_the_machine_too(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(handle: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(StoreError, match="cannot be written") as refused:
         store.write_state("model", {})
+    assert refused.value.problem.found == "Input/output error"
+    assert "dmesg" in refused.value.problem.fix
 
 
 def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

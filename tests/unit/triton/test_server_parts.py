@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from stillhouse.clients.inference import Answer, FakeInferenceClient
 from stillhouse.clients.triton import pack_strings, unpack_strings
 from stillhouse.errors import ServerError, UsageError
 from stillhouse.triton import flags, locate, platform, ports, steering
+from stillhouse.triton.birth import birth
 from stillhouse.triton.handle import ServerHandle, attach
 from stillhouse.triton.locate import Installation
 from stillhouse.triton.process import spawn
@@ -101,8 +103,8 @@ def wait_for(path: Path, text: str) -> None:
         time.sleep(0.01)
 
 
-def handle(pid: int, created: float, log: Path) -> ServerHandle:
-    return ServerHandle(pid, created, "127.0.0.1", 1, None, None, str(log), "docs", "sha256:ab", "stillhouse-test-none")
+def handle(pid: int, born: str, log: Path) -> ServerHandle:
+    return ServerHandle(pid, born, "127.0.0.1", 1, None, None, str(log), "docs", "sha256:ab", "stillhouse-test-none")
 
 
 def python(code: str) -> list[str]:
@@ -113,8 +115,8 @@ def test_a_process_gets_its_cores_session_and_log(tmp_path: Path) -> None:
     core = min(os.sched_getaffinity(0))
     log = tmp_path / "deep" / "log"
     code = "import os,time;print(os.sched_getaffinity(0), os.getsid(0)==os.getpid(), os.environ['X'], flush=True);time.sleep(60)"
-    pid, created = spawn(python(code), {"X": "y"}, log, cpus={core})
-    server = handle(pid, created, log)
+    pid, born = spawn(python(code), {"X": "y"}, log, cpus={core})
+    server = handle(pid, born, log)
     try:
         wait_for(log, f"{{{core}}} True y")
         assert server.alive()
@@ -128,8 +130,8 @@ def test_a_process_gets_its_cores_session_and_log(tmp_path: Path) -> None:
 
 def test_death_is_told_with_status_and_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    pid, created = spawn(python("print('\\n'.join(f'line {i}' for i in range(50)));raise SystemExit(7)"), {}, log)
-    server = handle(pid, created, log)
+    pid, born = spawn(python("print('\\n'.join(f'line {i}' for i in range(50)));raise SystemExit(7)"), {}, log)
+    server = handle(pid, born, log)
     deadline = time.monotonic() + 20
     while server.alive():
         assert time.monotonic() < deadline
@@ -144,15 +146,56 @@ def test_death_is_told_with_status_and_last_lines(tmp_path: Path) -> None:
 def test_a_server_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = "import signal,time;signal.signal(15,signal.SIG_IGN);print('up',flush=True);time.sleep(60)"
-    pid, created = spawn(python(code), {}, log)
+    pid, born = spawn(python(code), {}, log)
     wait_for(log, "up")
-    server = handle(pid, created, log)
+    server = handle(pid, born, log)
     assert server.stop(0.3) is False
     assert not server.alive()
 
 
 def test_another_process_with_the_same_id_is_not_ours(tmp_path: Path) -> None:
-    assert not handle(os.getpid(), 1.0, tmp_path / "log").alive()
+    boot, _, tick = birth(os.getpid()).partition(":")
+    assert handle(os.getpid(), f"{boot}:{tick}", tmp_path / "log").alive()
+    for born in ("", f"{boot}:{int(tick) + 1}", f"{boot}:{int(tick) - 1}", f"another-boot:{tick}"):
+        assert not handle(os.getpid(), born, tmp_path / "log").alive()
+
+
+def test_a_clock_that_is_set_leaves_a_server_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil adds the boot's time, which moves with the clock."""
+    log = tmp_path / "log"
+    pid, born = spawn(python("import time;print(1,flush=True);time.sleep(60)"), {}, log)
+    server = handle(pid, born, log)
+    real = psutil.Process.create_time
+    try:
+        wait_for(log, "1")
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: real(self) + 3600)
+        assert server.alive()
+        server.check()
+        assert attach(server.to_json()) == server
+    finally:
+        monkeypatch.undo()
+        server.stop(0.2)
+    assert not server.alive()
+
+
+def test_a_record_of_before_is_understood(tmp_path: Path) -> None:
+    """It held seconds since the epoch. Where the clock was set since, the id on the command line tells."""
+    log = tmp_path / "log"
+    pid, born = spawn([*python("import time;print(1,flush=True);time.sleep(60)"), "--id=stillhouse-test-none"], {}, log)
+    server = handle(pid, born, log)
+    try:
+        wait_for(log, "1")
+        created = psutil.Process(pid).create_time()
+        record = {name: value for name, value in server.to_json().items() if name != "birth"}
+        assert attach({**record, "create_time": created}) == server
+        assert attach({**record, "create_time": created + 3600}) == server
+        assert attach({**record, "create_time": created, "server_id": "another"}) is not None
+        assert attach({**record, "create_time": created + 3600, "server_id": "another"}) is None
+    finally:
+        server.stop(0.2)
+    assert attach({**record, "create_time": created}) is None
+    with pytest.raises(ServerError, match="not readable"):
+        attach({"create_time": created})
 
 
 def test_a_server_can_die_with_its_parent(tmp_path: Path) -> None:
@@ -166,8 +209,8 @@ def test_a_server_can_die_with_its_parent(tmp_path: Path) -> None:
     )
     with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        pid, created = parent.stdout.readline().split()
-        server = handle(int(pid), float(created), log)
+        pid, born = parent.stdout.readline().split()
+        server = handle(int(pid), born, log)
         wait_for(log, "1")
         assert server.alive()
         parent.kill()

@@ -9,11 +9,18 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stillhouse.errors import StoreError
 
 __all__ = ["disk_errors", "disk_full", "fsync_dir", "full", "make_dirs", "read_json", "write_json"]
+
+_WAYS_OUT = (
+    ((errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to {verb} there"),
+    # A file, or a link that leads nowhere or in a circle, stands where a folder of the store belongs.
+    ((errno.ENOTDIR, errno.EEXIST, errno.ELOOP), "move away what stands where the store's folder belongs"),
+    ((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS), "choose a file system that can lock files, as a local disk does"),
+)
 
 
 def fsync_dir(path: Path) -> None:
@@ -47,25 +54,31 @@ def disk_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def disk_errors(what: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or missing rights into a `StoreError` that says the way out.
+def disk_errors(what: Path, purpose: Literal["read", "written"] = "written") -> Iterator[None]:
+    """Turn what the file system refuses into a `StoreError` that says the way out.
 
     Put it around the store's own reading and writing only: around somebody's code it would blame the store for every
     file that they may not read.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise  # no file gives it: whoever was told of the progress has gone
     except OSError as error:
         if disk_full(error):
             raise full(what, error) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreError(
-                "the store cannot be written",
-                field=str(error.filename or what),
-                found=error.strerror or "",
-                fix="give this user the right to write there, or put the store elsewhere: STILLHOUSE_HOME=/path",
-            ) from error
-        raise
+        raise _refused(what, error, purpose) from error
+
+
+def _refused(what: Path, error: OSError, purpose: Literal["read", "written"]) -> StoreError:
+    verb = {"read": "read", "written": "write"}[purpose]
+    way = next((way for numbers, way in _WAYS_OUT if error.errno in numbers), "look after the disk (dmesg may say more)")
+    return StoreError(
+        f"the store cannot be {purpose}",
+        field=str(error.filename or what),
+        found=error.strerror or str(error),
+        fix=f"{way.format(verb=verb)}, or put the store elsewhere: STILLHOUSE_HOME=/path",
+    )
 
 
 def full(what: Path, error: BaseException) -> StoreError:
@@ -101,16 +114,10 @@ def read_json(path: Path) -> Any | None:
     """Return the JSON data of a file; None when it is missing or not readable as JSON (then it counts as not written).
 
     Raises:
-        StoreError: this user may not read it.
+        StoreError: it is there, and this user may not read it, or the disk does not give it.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
-        return None
-    except PermissionError as error:
-        raise StoreError(
-            "the store cannot be read",
-            field=str(path),
-            found=error.strerror or "",
-            fix="give this user the right to read there, or put the store elsewhere: STILLHOUSE_HOME=/path",
-        ) from error
+    with disk_errors(path, "read"):
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+            return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,14 @@ def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def collect(store: LocalStore, *, keep_steps: Collection[str], keep_objects: Collection[str], dry_run: bool = False) -> Freed:
-    """Remove receipts outside `keep_steps` and objects that neither a kept receipt nor `keep_objects` names.
+Kept = tuple[Collection[str], Collection[str]]
+"""Step keys and digests of objects."""
+
+
+def collect(store: LocalStore, keep: Callable[[], Kept], *, dry_run: bool = False) -> Freed:
+    """Remove receipts of other steps than `keep` names, and objects that neither a kept receipt nor `keep` names.
+
+    `keep` is asked once the store is ours alone, so that a build which ended a moment before counts.
 
     Raises:
         UsageError: a build is going on.
@@ -38,7 +44,8 @@ def collect(store: LocalStore, *, keep_steps: Collection[str], keep_objects: Col
     try:
         with store.alone():
             _refuse_unknown(store)
-            return _collect(store, set(keep_steps), set(keep_objects), dry_run)
+            steps, objects = keep()
+            return _collect(store, set(steps), set(objects), dry_run)
     except Busy:
         raise UsageError(
             "a build or a server start is using the store",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.files import disk_errors, make_dirs, read_json, write_json
-from stillhouse.clients.store.locks import hold
+from stillhouse.clients.store.locks import hold, holder
 from stillhouse.clients.store.objects import ObjectStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import UsageError
@@ -64,46 +64,47 @@ class LocalStore:
     def receipt_keys(self) -> list[str]:
         """Return the keys of all receipts."""
         folder = self.root / "steps"
-        if not folder.is_dir():
-            return []
-        with os.scandir(folder) as entries:
-            return sorted(entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json"))
+        with disk_errors(folder, "read"):
+            if not folder.is_dir():
+                return []
+            with os.scandir(folder) as entries:
+                return sorted(entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json"))
 
     # locks ------------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
         """Hold the store against garbage collection while a build or a server start goes on."""
-        with self._locked("store", shared=True):
+        with hold(self._lock("store"), shared=True):
             yield
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the whole store; raises `locks.Busy` while anybody uses it."""
-        with self._locked("store", wait=False):
+        with hold(self._lock("store"), wait=False):
             yield
 
     @contextlib.contextmanager
     def step(self, key: str, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Hold one step: of two processes that want it, the second waits and then finds the receipt."""
-        with self._locked(f"step-{key}", on_wait=on_wait):
+        with hold(self._lock(f"step-{key}"), on_wait=on_wait):
             yield
 
     @contextlib.contextmanager
     def model(self, name: str, on_wait: Callable[[str], None] | None = None, *, wait: bool = True) -> Iterator[None]:
         """Hold a model's name: one build or server start of it at a time."""
         self._model_dir(name)
-        with self._locked(f"model-{name}", on_wait=on_wait, wait=wait):
+        with hold(self._lock(f"model-{name}"), on_wait=on_wait, wait=wait):
             yield
 
-    @contextlib.contextmanager
-    def _locked(
-        self, name: str, *, shared: bool = False, wait: bool = True, on_wait: Callable[[str], None] | None = None
-    ) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            with disk_errors(self.root):  # around the lock alone: errors of what is done under it are none of ours
-                stack.enter_context(hold(self.root / "locks" / f"{name}.lock", shared=shared, wait=wait, on_wait=on_wait))
-            yield
+    def builder(self, name: str) -> str:
+        """Return the process id of whoever builds or starts a model at this moment, "" when nobody does. Keeps nobody out."""
+        self._model_dir(name)
+        found = holder(self._lock(f"model-{name}"))
+        return "" if found is None else found or "unknown"
+
+    def _lock(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
 
     # scratch ----------------------------------------------------------------------------------------------------------
 
@@ -149,7 +150,8 @@ class LocalStore:
     def model_names(self) -> list[str]:
         """Return the names of all known models."""
         folder = self.root / "models"
-        return sorted(path.name for path in folder.iterdir() if (path / "state.json").is_file()) if folder.is_dir() else []
+        with disk_errors(folder, "read"):
+            return sorted(path.name for path in folder.iterdir() if (path / "state.json").is_file()) if folder.is_dir() else []
 
     def run_dir(self, name: str) -> Path:
         """Return the folder of a model's running servers."""

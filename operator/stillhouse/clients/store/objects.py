@@ -173,10 +173,11 @@ class ObjectStore:
 
     def digests(self) -> list[str]:
         """Return the digests of all objects."""
-        if not self.root.is_dir():
-            return []
-        with os.scandir(self.root) as entries:
-            return sorted(entry.name.replace("-", ":", 1) for entry in entries if entry.name.startswith("sha256-"))
+        with disk_errors(self.root, "read"):
+            if not self.root.is_dir():
+                return []
+            with os.scandir(self.root) as entries:
+                return sorted(entry.name.replace("-", ":", 1) for entry in entries if entry.name.startswith("sha256-"))
 
     def size(self, digest: str) -> int:
         """Return the bytes of an object's files, by its manifest; 0 when it is damaged."""
