@@ -23,8 +23,9 @@ Ctrl-C ends with 130.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 __all__ = [
     "DataError",
@@ -49,17 +50,30 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, in the five parts that a user needs to mend it."""
+    """One thing that is wrong, in the five parts that a user needs to mend it.
+
+    `line`, `column`: where `field` stands in the file that was read, from 1; None where no file says it. A column is known
+    of what is no YAML, and `field` is the file then.
+    """
 
     message: str
     field: str = ""
     found: str = ""
     allowed: str = ""
     fix: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Give the field and where it stands, as text."""
+        if self.line is None:
+            return self.field
+        return f"{self.field} (line {self.line})" if self.column is None else f"{self.field}:{self.line}:{self.column}"
 
     def lines(self) -> list[str]:
         """Render as lines of text, the message first."""
-        head = f"{self.field}: {self.message}" if self.field else self.message
+        head = f"{self.place}: {self.message}" if self.field else self.message
         parts = [("found", self.found), ("allowed", self.allowed), ("fix", self.fix)]
         return [head, *(f"  {name + ':':<9}{text}" for name, text in parts if text)]
 
@@ -83,6 +97,13 @@ class StillhouseError(Exception):
         self.problem = Problem(message, field, found, allowed, fix)
         self.others = others
         super().__init__(message)
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> Self:
+        """Make an error of this kind out of problems, at least one."""
+        error = cls(problems[0].message)
+        error.problem, error.others = problems[0], tuple(problems[1:])
+        return error
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -97,7 +97,7 @@ def clean(root: Path) -> list[str]:
     """Free everything that step c does not stand for."""
     plan = passes.chain()
     store = LocalStore(root)
-    freed = collect(store, keep_steps=[plan.step("train/c").key], keep_objects=[])
+    freed = collect(store, lambda: ([plan.step("train/c").key], []))
     return list(freed.objects)
 
 
@@ -149,9 +149,7 @@ def main() -> None:
         killed, _, _ = in_child(lambda: work(root), point)
         after = look(root)
         _, result, _ = in_child(lambda: work(root))
-        _, cleaned, _ = in_child(
-            lambda: bool(collect(LocalStore(root), keep_steps=LocalStore(root).receipt_keys(), keep_objects=[]))
-        )
+        _, cleaned, _ = in_child(lambda: bool(collect(LocalStore(root), lambda: (LocalStore(root).receipt_keys(), []))))
         report.append({"point": point, "killed": killed, "after": after, "result": result, "cleaned": cleaned, "end": look(root)})
     print(json.dumps({"total": total, "points": report}))
 

@@ -201,7 +201,7 @@ def test_a_classifier_is_held_against_labels(tmp_path: Path) -> None:
     guessed = [engine.signature.labels[int(row.argmax())] for row in engine.predict(QUERIES)]
     given = {"candidate-0": candidate, "data": dataset(tmp_path / "data", text=QUERIES, label=guessed)}
     metrics = [
-        {"name": "accuracy", "min": 0.99, "max": None, "of": "absolute"},
+        {"name": "accuracy", "min": 0.9, "max": None, "of": "absolute"},
         {"name": "log-loss", "min": None, "max": 5.0, "of": "absolute"},
     ]
     facts, _, _ = run(tmp_path, config("fp32", task="text-classification", metrics=metrics), given)

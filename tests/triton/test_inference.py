@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from bench.harness.errors import BenchError
+from bench.harness.load import loadgen
+from tests.support.tiers import require
 from tests.support.tiny_model import IMAGE
 from tests.support.triton import build, running
 from tritonclient.grpc import service_pb2 as pb
@@ -23,6 +27,16 @@ from stillhouse.triton.server import ServerHandle
 from stillhouse.triton.settings import ServeSettings
 
 TEXTS = ["open the file", "a", "return the list of path name value", "", "unseen Wörter", "read write " * 40]
+
+
+@pytest.fixture(scope="session")
+def independent() -> Path:
+    """The load generator of the benchmarks, compiled."""
+    try:
+        return loadgen()
+    except BenchError as why:
+        require("triton", str(why))
+        raise  # not reached: something is missing
 
 
 def test_same_numbers_as_in_process(client: TritonClient, engine: Engine) -> None:
@@ -76,8 +90,8 @@ def test_tritonclient_gets_an_answer(server: ServerHandle, engine: Engine) -> No
     assert reply.as_numpy("PROVENANCE") is None
 
 
-def test_a_client_made_of_nothing_but_the_protocol_gets_an_answer(server: ServerHandle, engine: Engine) -> None:
-    """No stubs, no tritonclient code: the method's path and the messages of the Open Inference Protocol."""
+def test_the_bare_method_and_messages_get_an_answer(server: ServerHandle, engine: Engine) -> None:
+    """No stubs and no client library: the method's path, and the protocol's messages as tritonclient has them compiled."""
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -93,6 +107,27 @@ def test_a_client_made_of_nothing_but_the_protocol_gets_an_answer(server: Server
     assert [output.name for output in reply.outputs] == ["EMBEDDING"]
     values = np.frombuffer(reply.raw_output_contents[0], np.float32)
     np.testing.assert_allclose(values, engine.embed(["open the file"])[0], atol=1e-5)
+
+
+@pytest.mark.timeout(func_only=True)  # the first time, a compiler runs before it
+def test_a_client_that_shares_nothing_with_ours_gets_the_same_answers(
+    independent: Path, server: ServerHandle, engine: Engine, tmp_path: Path
+) -> None:
+    """Go, another gRPC library, and the protocol's messages written and read byte by byte (bench/loadgen/oip.go)."""
+    payloads = tmp_path / "texts.jsonl"
+    payloads.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
+    count = str(len(TEXTS))
+    done = subprocess.run(
+        [
+            independent, "--protocol", "grpc", "--target", server.address, "--model", "tiny", "--payloads", payloads,
+            "--clients", "2", "--warmup", "0s", "--max-requests", count, "--answers", count, "--expect-dim", "16",
+        ],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert (report["right"], report["errors"]) == (len(TEXTS), 0)
+    answers = np.array([report["answers"][str(position)] for position in range(len(TEXTS))], np.float32)
+    np.testing.assert_allclose(answers, engine.embed(TEXTS), atol=1e-5)
 
 
 def raw(server: ServerHandle, content: bytes, shape: list[int], datatype: str = "BYTES", name: str = "TEXT") -> Any:

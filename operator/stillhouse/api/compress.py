@@ -28,7 +28,8 @@ class Compress(ApiModel):
     """
 
     precision: Precision = "auto"
-    """`auto`, `fp32` or `int8`; `fp16`, `int4` and `mixed` come with a later version."""
+    """`auto`, `fp32` or `int8`; `fp16`, `int4` and `mixed` come with a later version. A source that is an ONNX file takes
+    `int8` alone in this version."""
     calibration: DataSource | None = None
     """Texts or images on which sensitivity is measured; the training data when left out. Must not overlap the gate's."""
     keep_fp32: Annotated[int, Field(ge=1, le=256)] = 4

@@ -89,9 +89,9 @@ class Student(ApiModel):
     hidden_size: Annotated[int | None, Field(ge=8, le=8192)] = None
     """Width; the teacher's when left out."""
     intermediate_size: Annotated[int | None, Field(ge=8, le=65536)] = None
-    """Width of the feed-forward layers; four times hiddenSize when left out."""
+    """Width of the feed-forward layers. Left out: the teacher's at its width, else four times hiddenSize."""
     attention_heads: Annotated[int | None, Field(ge=1, le=256)] = None
-    """Attention heads; hiddenSize / 32 when left out."""
+    """Attention heads. Left out: the teacher's at its width, else hiddenSize / 32."""
     init: Literal["static", "svd", "layers", "random"] | None = None
     """Where its first weights come from: `static` (what the teacher says of every token alone, reduced by PCA), `svd`
     (the teacher's weights projected onto the largest singular directions of its embeddings), `layers` (a choice of the
@@ -140,7 +140,7 @@ class Loss(ApiModel):
     weight: DecimalString = "1"
     """Factor of this term."""
     distance: Literal["cosine", "mse"] = "cosine"
-    """Distance of `embedding` and `hidden`."""
+    """Distance of `embedding`, `similarity` and `hidden`."""
     temperature: DecimalString | None = None
     """T of `logits` (3 when left out), of `similarity` and `contrastive` (0.05 when left out)."""
     alpha: DecimalString = "0.7"
@@ -232,8 +232,3 @@ class Distill(ApiModel):
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
         return self
-
-    @property
-    def uses_labels(self) -> bool:
-        """Whether a loss needs labels."""
-        return any(loss.kind == "hard" for stage in self.stages for loss in stage.losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from stillhouse.api import gate, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
 from stillhouse.errors import Problem
 
-__all__ = ["WRITTEN_AS", "problems_of", "with_line"]
+__all__ = ["WRITTEN_AS", "line_of", "problems_of"]
 
 WRITTEN_AS = {
     scalars.DECIMAL: 'a decimal in quotes, for example "0.7"',
@@ -48,9 +49,10 @@ def problems_of(model: type[ApiModel], details: list[ErrorDetails], lines: Mappi
     Args:
         model: what was validated; its field names are offered for unknown ones.
         details: `ValidationError.errors()`.
-        lines: field path → line number, from 1, shown after the path.
+        lines: field path → line number, from 1.
     """
-    return [_problem(model, detail, lines) for detail in _causes(details)]
+    found = [_problem(model, detail) for detail in _causes(details)]
+    return [dataclasses.replace(problem, line=line_of(problem.field, lines)) for problem in found]
 
 
 def _causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -64,14 +66,13 @@ def _causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
     ]
 
 
-def _problem(model: type[ApiModel], detail: ErrorDetails, lines: Mapping[str, int]) -> Problem:
+def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     error = context.get("error")
-    path = _path(detail["loc"])
+    field = _path(detail["loc"])
     if isinstance(error, Mistake):
-        path = f"{path}.{error.field}" if error.field else path
+        field = f"{field}.{error.field}" if error.field else field
         value = _inside(value, error.field)
-    field = with_line(path, lines)
     found = "" if kind == "missing" or isinstance(value, dict | ApiModel) else _short(value)
     if kind == "extra_forbidden":
         return _unknown(model, detail["loc"], field, _short(value))
@@ -131,13 +132,13 @@ def _inside(value: Any, path: str) -> Any:
     return value
 
 
-def with_line(path: str, lines: Mapping[str, int]) -> str:
-    """Add the line of a field, or of the nearest place around it that the file has."""
+def line_of(path: str, lines: Mapping[str, int]) -> int | None:
+    """Return the line of a field, or of the nearest place around it that the file has."""
     place = path
     while place and place not in lines:
         dot, bracket = place.rfind("."), place.rfind("[")
         place = place[: max(dot, bracket, 0)]
-    return f"{path} (line {lines[place]})" if place else path
+    return lines[place] if place else None
 
 
 def _nearest(value: Any, allowed: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from stillhouse.api.explain import problems_of
 from stillhouse.api.model import DistilledModel
-from stillhouse.errors import NotAvailable, SpecError
+from stillhouse.errors import NotAvailable, Problem, SpecError
 
 __all__ = ["MAX_BYTES", "load_file", "load_text", "load_with_lines", "parse"]
 
@@ -105,9 +105,10 @@ def _load(text: str, name: str) -> tuple[DistilledModel, dict[str, int]]:
         data, lines = _read(text, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         fix = "indent with spaces" if "\\t" in str(error.problem) else "mend this line; a text with : or # in it needs quotes"
-        raise SpecError(f"not readable as YAML: {error.problem}", field=where, fix=fix) from error
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        problem = Problem(f"not readable as YAML: {error.problem}", name, fix=fix, line=line, column=column)
+        raise SpecError.of([problem]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError("not readable as YAML", field=name, found=str(error)[:200]) from error
     if not isinstance(data, dict):
@@ -129,10 +130,7 @@ def parse(data: Any, lines: Mapping[str, int] | None = None) -> DistilledModel:
         problems = problems_of(DistilledModel, error.errors(include_url=False), lines or {})
         unavailable = [p for p in problems if p.message.startswith("not available")]
         kind = NotAvailable if len(unavailable) == len(problems) else SpecError
-        first, *others = problems
-        raise kind(
-            first.message, field=first.field, found=first.found, allowed=first.allowed, fix=first.fix, others=tuple(others)
-        ) from None
+        raise kind.of(problems) from None
 
 
 def _no_mapping(data: Any, name: str) -> SpecError:

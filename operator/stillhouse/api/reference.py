@@ -170,7 +170,7 @@ def _conditions() -> str:
 def _exit_codes() -> str:
     tree = sorted(_errors_below(errors.StillhouseError), key=lambda each: each.exit_code)
     rows = [("0", "", "done, and every limit was met")]
-    rows += [("1", "", "a mistake in Stillhouse itself, with a traceback: please report it")]
+    rows += [("1", "", "a mistake in Stillhouse itself; its traceback is in the file that is named: please report it")]
     rows += [(str(each.exit_code), f"`{each.reason}`", _text(str(inspect.getdoc(each)))) for each in tree]
     rows += [("130", "", "stopped by Ctrl-C; the same command goes on where it was")]
     return "## Exit codes of `still`\n\n" + _markdown(("code", "reason", "meaning"), rows) + _ERRORS_AS_DATA

@@ -62,7 +62,7 @@ class Amounts(ApiModel):
     cpu: CpuQuantity | None = None
     """CPUs, for example `"1"` or `500m`."""
     memory: Quantity | None = None
-    """Memory, for example `512Mi`."""
+    """Memory, for example `512Mi`; it bounds pods in a cluster, and nothing on one machine."""
 
     cel_rules = (_SOME_CPU, _SOME_MEMORY)
 
@@ -103,9 +103,9 @@ class Serve(ApiModel):
     queue: Queue = Queue()
     """Queue policy."""
     instances: Annotated[int | None, Field(ge=1, le=256)] = None
-    """Instances of the model; one a CPU when left out."""
+    """Instances of the model. Left out: CPUs / threads, of more than four CPUs two kept for the server."""
     threads: Annotated[int | None, Field(ge=1, le=256)] = None
-    """Threads of each instance; 1 when left out."""
+    """Threads of each instance. Left out: CPUs / instances where those are given, else 1, for models above 256 MiB up to 4."""
     response_cache: bool = False
     """Answer repeated requests from memory."""
     resources: Resources = Resources()

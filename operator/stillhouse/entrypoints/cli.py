@@ -159,24 +159,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except StillhouseError as error:
         if interrupts.requested():  # an import that Ctrl-C broke looks like a missing package
             return _say_interrupted()
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(str(error), err=True)
+        with contextlib.suppress(OSError):  # nobody is left to read it; the code tells all the same
+            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(error), err=True)
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _say_interrupted()
     except ReaderGone:
         # Not an error; but Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 130 if interrupts.requested() else 0  # `| tee log` dies of the same Ctrl-C
     except Exception as error:  # a bug: the user gets a line and a file, not a traceback
         return _say_interrupted() if interrupts.requested() else _bug(error)
 
 
 def _say_interrupted() -> int:
-    click.echo("interrupted: what is finished is kept; the same command goes on from there", err=True)
+    with contextlib.suppress(OSError):  # a terminal that was closed takes no words
+        click.echo("interrupted: what is finished is kept; the same command goes on from there", err=True)
     return 130
 
 
@@ -187,9 +190,10 @@ def _bug(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="still-bug-", suffix=".txt", delete=False, encoding="utf-8") as stream:
         traceback.print_exception(error, file=stream)
     cause = error.__cause__ or error
-    click.secho("bug in Stillhouse: ", fg="red", bold=True, nl=False, err=True)
     text = f"{error}: " if error is not cause else ""
-    click.echo(f"{text}{type(cause).__name__}: {cause}\n  traceback: {stream.name}", err=True)
+    with contextlib.suppress(OSError):
+        click.secho("bug in Stillhouse: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(f"{text}{type(cause).__name__}: {cause}\n  traceback: {stream.name}", err=True)
     return 1
 
 

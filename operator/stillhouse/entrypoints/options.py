@@ -113,7 +113,9 @@ def console() -> Console:
 def emit(data: Any, output: str, text: Callable[[], None]) -> None:
     """Print `data` as JSON or YAML, or call `text` to print it for people."""
     if output == "json":
-        click.echo(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
+        # What UTF-8 has no form for (a file's name in another encoding) is escaped, as JSON writes it.
+        document = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+        click.echo(document.encode("utf-8", "backslashreplace").decode())
     elif output == "yaml":
         import yaml
 

@@ -161,7 +161,8 @@ def _distill(distill: Distill, source: ModelSource, env: Environment) -> Iterato
         config: dict[str, Any] = {
             "outputs": outputs,
             "maxLength": max_length,
-            "layers": sorted({loss.layer for loss in losses if loss.kind == "hidden" and loss.layer is not None}),
+            # Only the teacher knows how many layers it has: -1 is its last.
+            "layers": sorted({-1 if loss.layer is None else loss.layer for loss in losses if loss.kind == "hidden"}),
             "shardRows": SHARD_ROWS,
         }
         yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": DATA})

@@ -59,10 +59,12 @@ PASSES: dict[str, PassEntry] = {
             "stillhouse.passes.evaluate.gate:Gate",
             "revision",
             measures=True,
-            needs=("onnxruntime", "tritonclient"),
+            needs=("onnxruntime", "tokenizers", "tritonclient", "pytriton"),
             foresees=True,
         ),
-        PassEntry("index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "pyarrow")),
+        PassEntry(
+            "index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "tokenizers", "pyarrow")
+        ),
     )
 }
 

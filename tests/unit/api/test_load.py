@@ -90,19 +90,19 @@ def test_what_is_written_is_read_back(base: str) -> None:
     ],
 )
 def test_the_line_is_right(old: str, new: str, field: str) -> None:
-    assert refused(changed(old, new)).problem.field == field
+    assert refused(changed(old, new)).problem.place == field
 
 
 def test_lines_count_from_the_start_of_the_file() -> None:
     text = "# a comment\n---\n" + changed("hiddenSize: 192", "hidenSize: 192")
 
-    assert refused(text).problem.field == "spec.distill.student.hidenSize (line 12)"
+    assert refused(text).problem.place == "spec.distill.student.hidenSize (line 12)"
 
 
 def test_a_syntax_error_shows_line_and_column() -> None:
     error = refused(changed("hiddenSize: 192", "hiddenSize: [192"))
 
-    assert error.problem.field.startswith("file.yaml:1")
+    assert error.problem.place.startswith("file.yaml:1")
     assert "not readable as YAML" in error.problem.message
 
 
@@ -165,7 +165,7 @@ def test_a_reserved_name_is_not_available_and_has_its_line() -> None:
     with pytest.raises(NotAvailable) as error:
         load_text(changed("  gate:\n", "  edge: {mode: gateway}\n  gate:\n"))
 
-    assert error.value.problem.field == "spec.edge (line 17)"
+    assert error.value.problem.place == "spec.edge (line 17)"
     assert error.value.problem.message == "not available in this version"
     assert error.value.reason == "NotAvailable"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from tests.support.stores import digest, put, receipt_of
 
 from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local import building
 from stillhouse.entrypoints.local.text import duration, size
+from stillhouse.errors import DataError
 from stillhouse.passes.attempts import ATTEMPTS_FILE
 from stillhouse.planning.estimate import TORCH_SECONDS
+from stillhouse.planning.plan import Plan
 
 from .conftest import Still
 
@@ -193,6 +198,57 @@ def test_forgetting_a_model_that_is_being_built(still: Still, project: Project) 
     assert store.model_names() == []
 
 
+def test_what_a_build_has_just_finished_is_not_freed(still: Still, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended between the command's start and the moment in which `gc` has the store for itself."""
+    store = LocalStore(tmp_path / "store")
+    receipt = receipt_of("train/a", put(store))
+    store.finish(receipt)
+    alone = LocalStore.alone
+
+    @contextlib.contextmanager
+    def after_a_build(self: LocalStore) -> Iterator[None]:
+        self.write_state("late", {"name": "late", "steps": [{"id": "train/a", "key": receipt.key}]})
+        with alone(self):
+            yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "alone", after_a_build)
+        freed = json.loads(still("gc", "-o", "json").out)
+    assert (freed["objects"], freed["receipts"]) == ([], [])
+    assert store.done(receipt.key)
+    assert json.loads(still("gc", "--forget", "late", "-o", "json").out)["objects"] == [receipt.artifact]
+
+
+def test_a_build_that_waited_for_a_rebuild_is_of_its_token(
+    still: Still, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was planned before the lock was its own. With the old token it would put the old revision back."""
+    store = LocalStore(project.home)
+    planned: list[tuple[str, set[str]]] = []
+
+    class Stopped:
+        def run(self, plan: Plan) -> None:
+            planned.append((plan.plan_hash, {step.key for step in plan.steps}))
+            raise DataError("far enough")
+
+    @contextlib.contextmanager
+    def after_a_rebuild(name: str, *_: object, **__: object) -> Iterator[None]:
+        store.write_state(name, {**store.state(name), "rebuild": "token"})
+        yield
+
+    monkeypatch.setattr(building, "runner", lambda *_: Stopped())
+    before = plan(still, project)
+    assert still("build", str(project.file)).code == 2
+    monkeypatch.setattr(LocalStore, "model", lambda self, name, *_, **__: after_a_rebuild(name))
+    for line in (["build"], ["up", "--detach"]):
+        store.write_state("tiny", {**store.state("tiny"), "rebuild": ""})
+        assert still(*line, str(project.file)).code == 2
+    after = plan(still, project)
+    assert [each for each, _ in planned] == [before["planHash"], after["planHash"], after["planHash"]]
+    assert before["planHash"] != after["planHash"] == store.state("tiny")["planHash"]
+    assert planned[0][1] != planned[1][1]
+
+
 def test_rebuild_looks_at_the_file_before_anything_counts_as_old(still: Still, project: Project) -> None:
     store = LocalStore(project.home)
     store.write_state("tiny", {"name": "tiny", "file": str(project.file)})
@@ -208,7 +264,7 @@ def test_rebuild_looks_at_the_file_before_anything_counts_as_old(still: Still, p
 
 
 def test_nothing_to_ask(still: Still, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n\n")))
     result = still("infer", "tiny")
     assert result.code == 2
     assert "TEXTS: there is nothing to ask" in result.err

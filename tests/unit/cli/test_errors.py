@@ -133,6 +133,16 @@ def test_lint_warns_of_a_99th_percentile_that_so_few_requests_cannot_bound(still
     assert "warning" not in still("lint", "--no-sources", write(p99(50, repeats).replace("P99", "P50"))).out
 
 
+def test_lint_warns_of_a_perfect_figure_that_no_number_of_rows_shows(still: Still) -> None:
+    def warned(metric: str) -> str:
+        return still("lint", "--no-sources", write(GOOD + f"  gate: {{data: {{uri: data:x}}, metrics: [{metric}]}}\n")).out
+
+    said = warned('{name: neighbour-overlap@5, min: "100%"}')
+    assert "warning: spec.gate.metrics[0].min: no number of rows shows neighbour-overlap@5 100%" in said
+    assert "warning" not in warned('{name: neighbour-overlap@5, min: "99%"}')
+    assert "warning" not in warned('{name: mrr@10, min: "100%", of: teacher}')
+
+
 @pytest.mark.parametrize("command", ["lint", "plan", "build", "up"])
 def test_a_file_that_is_not_there(still: Still, command: str) -> None:
     result = still(command, "nowhere.yaml")

@@ -42,6 +42,14 @@ def write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:
             writer.writerows(rows)
 
 
+def test_lint_warns_of_a_limit_that_so_few_rows_cannot_show(still: Still, project: Project) -> None:
+    project.edit(gate={"metrics": [{"name": "neighbour-overlap@5", "min": "95%"}]})
+    said = still("lint", str(project.file)).out
+    assert "spec.gate.metrics[0].min: 95% cannot be told from 60 rows; without a single mistake it takes 72" in said
+    project.edit(gate={"metrics": [{"name": "neighbour-overlap@5", "min": "94%"}]})
+    assert "cannot be told" not in still("lint", str(project.file)).out
+
+
 # every source --------------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +165,19 @@ def test_a_gate_that_reads_the_calibration_file_is_refused(still: Still, project
     result = still("lint", str(project.file))
     assert result.code == 2
     assert "the rows of spec.gate.data are also in spec.compress.calibration" in result.err
+
+
+def test_validation_that_reads_what_it_judges_or_is_judged_by_is_refused(still: Still, project: Project) -> None:
+    project.edit(distill={"validation": {"uri": "file://./gate.jsonl"}})
+    assert "the rows of spec.gate.data are also in spec.distill.validation" in still("lint", str(project.file)).err
+    write_table(project.folder / "pairs.jsonl", [{"query": "left", "document": "right"}])
+    pairs = {"uri": "file://./pairs.jsonl"}
+    project.edit(distill={"validation": pairs})
+    assert still("lint", str(project.file)).code == 0
+    project.edit(distill={"data": {**pairs, "columns": {"text": "document"}}})
+    result = still("lint", str(project.file))
+    assert result.code == 2
+    assert "the rows of spec.distill.validation are also in spec.distill.data" in result.err
 
 
 def test_one_file_that_is_no_leak(still: Still, project: Project) -> None:

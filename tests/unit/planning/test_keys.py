@@ -116,6 +116,8 @@ TOOLS = [
     ("onnxruntime", COMPRESS | GATE),
     ("onnx", COMPRESS | GATE),
     ("tritonclient", GATE),
+    ("pytriton", GATE),
+    ("tokenizers", GATE),
     ("pyarrow", {"gate/index"}),
     ("accelerate", STAGES | COMPRESS | GATE),
     ("torch", TRAINED),

@@ -99,6 +99,12 @@ def seconds_of_student(edits: dict[str, Any], rows: int = 20_000) -> float:
     return estimate(plan.step("train/student"), plan, env).seconds
 
 
+def test_a_hidden_loss_without_a_layer_keeps_the_teachers_last() -> None:
+    assert plan_of("text").step("train/teacher-outputs").config["layers"] == [3]
+    plan = plan_of("text", {"spec.distill.stages[0].losses[2].layer": GONE})
+    assert plan.step("train/teacher-outputs").config["layers"] == [-1]
+
+
 def test_a_residual_students_fit_is_estimated() -> None:
     made = seconds_of_student({}, rows=FIT_ROWS)
     assert 35 < made < 80, "about 40 s for the tokens and 12 s, on two cores, for the regression"

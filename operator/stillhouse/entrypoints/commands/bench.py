@@ -14,7 +14,14 @@ __all__ = ["command"]
 @click.command()
 @name_argument
 @click.option("-c", "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Clients in a closed loop.")
-@click.option("-n", "--requests", type=click.IntRange(50, 1_000_000), default=2000, show_default=True, help="Requests in all.")
+@click.option(
+    "-n",
+    "--requests",
+    type=click.IntRange(50, 1_000_000),
+    default=2000,
+    show_default=True,
+    help="Requests of the closed loop; one client sends a quarter as many before.",
+)
 @click.option(
     "--texts", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="One text a line. Default: the gate's data."
 )

@@ -50,12 +50,16 @@ def command(dry_run: bool, names: tuple[str, ...], output: str) -> None:
             raise UsageError(
                 "the model is being built", field="--forget", found=name, fix=f"wait for process {busy.holder}, or stop it"
             ) from None
-    keys, digests = kept(store, without=names)
-    for name in store.model_names():
-        running = servers.find(store, name)
-        if running is not None:
-            digests.add(running.revision)
-    freed = collect(store, keep_steps=keys, keep_objects=digests, dry_run=dry_run)
+
+    def needed() -> tuple[set[str], set[str]]:
+        keys, digests = kept(store, without=names)
+        for name in store.model_names():
+            running = servers.find(store, name)
+            if running is not None:
+                digests.add(running.revision)
+        return keys, digests
+
+    freed = collect(store, needed, dry_run=dry_run)
 
     def text() -> None:
         verb = "would free" if dry_run else "freed"

@@ -31,11 +31,12 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
       cat questions.txt | still infer docstring-search -o json
     """
     from stillhouse.entrypoints.local.asking import ask
+    from stillhouse.entrypoints.local.lines import lines_of
     from stillhouse.errors import UsageError
 
     asked = list(texts)
     if not asked and not sys.stdin.isatty():
-        asked = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        asked = lines_of(sys.stdin.buffer.read(), "standard input")
     if not asked:
         raise UsageError(
             "there is nothing to ask", field="TEXTS", fix=f'still infer {name} "…", or IMAGE.png where the model takes images'
@@ -51,7 +52,7 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
-        click.secho(answer["text"], bold=True)
+        click.secho(click.format_filename(answer["text"]), bold=True)  # an image's name may be no UTF-8
     if "results" in answer:
         for result in answer["results"]:
             summary = result["text"].strip().splitlines()[0][:90]

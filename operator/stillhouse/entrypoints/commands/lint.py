@@ -32,13 +32,15 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
 
     if no_sources:
         model = load_file(file)
+        warnings = advice(model)
     else:
         from stillhouse.entrypoints.local.display import showing
         from stillhouse.entrypoints.local.workspace import open_file
 
         with showing() as listener, listener.busy("sources") as progress:
-            model = open_file(file, parse_sources(sources), progress).model
-    name, warnings = model.metadata.name, advice(model)
+            work = open_file(file, parse_sources(sources), progress)
+        model, warnings = work.model, advice(work.model, work.env)
+    name = model.metadata.name
 
     def text() -> None:
         click.echo(f"{file}: {name} is valid")

@@ -40,19 +40,18 @@ def command(name: str, sources: tuple[str, ...]) -> None:
             fix="still up FILE",
         )
     with showing() as listener, holding(store, name, listener):
-        path, bound = Path(state["file"]), parse_sources(sources)
+        path, token = Path(state["file"]), secrets.token_hex(8)
         with listener.busy("sources") as progress:
-            found = open_file(path, bound, progress).name  # a mistake in the file is found before anything counts as old
-        if found != name:
+            work = open_file(path, parse_sources(sources), progress, rebuild=token)
+        if work.name != name:
             raise UsageError(
                 "the file describes another model now",
                 field=f"{path}: metadata.name",
-                found=found,
+                found=work.name,
                 allowed=name,
                 fix=f"still up {path}",
             )
-        store.write_state(name, {**store.state(name), "rebuild": secrets.token_hex(8)})
-        with listener.busy("sources") as progress:
-            work = open_file(path, bound, progress)
+        # Only now does what was built count as old: a mistake in the file has been told above.
+        store.write_state(name, {**store.state(name), "rebuild": token})
         revision = build(work, listener)
     click.echo(f"{name}: {revision['digest']} ({revision['precision']}); serve it with: still up {state['file']}")

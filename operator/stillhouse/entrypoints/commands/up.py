@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.options import file_argument, parse_sources, source_option
 
 if TYPE_CHECKING:
@@ -72,16 +74,17 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
         else:
             click.echo("Ctrl-C stops it.", err=True)
         _stay(work.store, work.name, running)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError) as reason:  # OSError: nobody reads what we say (`| tee log` was ended before us)
+        interrupts.ignore()  # a terminal that closes sends SIGHUP twice, and half a stop would leave the server running
         mine = servers.find(work.store, work.name)
-        if mine is None or not own or mine.supervisor != own:
-            if mine is None or not attached:
-                raise  # while it was being built: what served before goes on
-            click.echo(f"\n{work.name} goes on serving; stop it with: still down {work.name}", err=True)
-            raise click.exceptions.Exit(130) from None
-        click.echo(f"\nstopping {work.name} ...", err=True)
-        if not mine.handle.stop():
-            click.echo("it did not stop in time and was killed", err=True)
+        if mine is not None and own and mine.supervisor == own:
+            _stop(work.name, mine)
+        elif mine is None or not attached or isinstance(reason, OSError):
+            raise  # while it was being built: what served before goes on
+        else:
+            _tell(f"\n{work.name} goes on serving; stop it with: still down {work.name}")
+        if isinstance(reason, OSError):
+            raise
         raise click.exceptions.Exit(130) from None
 
 
@@ -143,6 +146,19 @@ def _say(store: LocalStore, name: str, running: Running, revision: dict[str, Any
     images = Signature.read(store.objects.path(running.revision)).image is not None
     asked = "IMAGE.png" if images else '"…"'
     click.echo(f"Ask it: still infer {name} {asked}", err=True)
+
+
+def _stop(name: str, mine: Running) -> None:
+    """Stop the server that this command started, whoever is left to hear of it."""
+    _tell(f"\nstopping {name} ...")
+    if not mine.handle.stop():
+        _tell("it did not stop in time and was killed")
+
+
+def _tell(text: str) -> None:
+    """Say something, if there is still somebody: `| tee log` dies of the same Ctrl-C, a closed terminal takes no words."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _stay(store: LocalStore, name: str, running: Running) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import DistilledModel
-from stillhouse.passes.evaluate.intervals import fewest_for_upper_end
+from stillhouse.api.scalars import parse_share_or_decimal
+from stillhouse.api.source import DataSource
+from stillhouse.passes.evaluate.intervals import fewest_for_share, fewest_for_upper_end
 from stillhouse.planning.few import beforehand
 from stillhouse.planning.plan import Environment
 
@@ -14,20 +16,35 @@ __all__ = ["advice"]
 def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     """Return warnings, a line each, that begin with the field to change; with `env` also of what the sources hold."""
     gate = model.spec.gate
-    found = [] if gate is None else _too_few_requests(gate)
-    rows = beforehand(_training_rows(model, env), model.spec.source.task) if env is not None else ""
-    return [*found, rows] if rows else found
+    found = []
+    if gate is not None:
+        found = [*_too_few_requests(gate), *_too_few_rows(gate, None if env is None else _rows(gate.data, env))]
+    distill = model.spec.distill
+    few = "" if distill is None or env is None else beforehand(_rows(distill.data, env), model.spec.source.task)
+    return [*found, few] if few else found
 
 
-def _training_rows(model: DistilledModel, env: Environment) -> int | None:
-    """Return how many rows a student would learn from; None where there is none, or where only reading all would tell."""
-    if model.spec.distill is None:
-        return None
-    data = model.spec.distill.data
+def _rows(data: DataSource, env: Environment) -> int | None:
+    """Return how many rows of data are read; None where only reading all would tell."""
     pin = env.pins.get(data.uri)
     there = None if pin is None else pin.info.get("rows")
     known = [int(rows) for rows in (there, data.max_rows) if rows is not None]
     return min(known, default=None)
+
+
+def _too_few_rows(gate: Gate, rows: int | None) -> list[str]:
+    """Warn of limits that so few rows (None: not known) cannot show, even without a single mistake."""
+    found = []
+    for position, metric in enumerate(gate.metrics):
+        if metric.min is None or metric.of == "teacher":
+            continue
+        field, limit = f"spec.gate.metrics[{position}].min", parse_share_or_decimal(metric.min)
+        needed = fewest_for_share(limit) if limit > 0 else 1
+        if needed is None:
+            found.append(f"{field}: no number of rows shows {metric.name} {metric.min}, for the interval's lower end is compared")
+        elif metric.name != "cosine" and rows is not None and rows < needed:
+            found.append(f"{field}: {metric.min} cannot be told from {rows:,} rows; without a single mistake it takes {needed:,}")
+    return found
 
 
 def _too_few_requests(gate: Gate) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stillhouse.clients.inference import Answer
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
@@ -66,32 +67,38 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
     kept: list[dict[str, Any]] = [each for each in (state.get("revision"), *state.get("history", [])) if each]
     revision = next((each for each in kept if each["digest"] == running.revision), {})
     signature = Signature.read(store.objects.path(running.revision))
+    index = None
+    if signature.task == "sentence-embedding" and revision.get("index") and not vector:
+        problem = _check(store, revision["index"], name)
+        if problem:
+            raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
+        index = Index(store.objects.path(revision["index"]))
+    images = None if signature.image is None else _images(texts, signature.image)
+    rows = int(running.settings.get("maxBatchSize", 1))  # more in one request are refused
+    answers: list[dict[str, Any]] = []
     with TritonClient(running.handle.address) as client:
-        if signature.image is not None:
-            answer = client.infer_images(name, _images(texts, signature.image), provenance=True)
-        else:
-            answer = client.infer_texts(name, texts, provenance=True)
-    provenance = answer.provenance or [{} for _ in texts]
-    answers: list[dict[str, Any]] = [{"text": text, "provenance": about} for text, about in zip(texts, provenance, strict=True)]
-    if answer.labels is not None and answer.probabilities is not None:
-        known = signature.labels
-        for row, entry in enumerate(answers):
-            order = np.argsort(-answer.probabilities[row])
-            entry["label"] = answer.labels[row]
-            entry["probabilities"] = {known[i]: round(float(answer.probabilities[row][i]), 5) for i in order}
-    elif answer.embeddings is not None:
-        index = revision.get("index")
-        if index and not vector:
-            problem = _check(store, index, name)
-            if problem:
-                raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
-            found = Index(store.objects.path(index))
-            for row, entry in enumerate(answers):
-                entry["results"] = found.search(answer.embeddings[row], top)
-        else:
-            for row, entry in enumerate(answers):
-                entry["embedding"] = [round(float(value), 6) for value in answer.embeddings[row]]
+        for start in range(0, len(texts), rows):
+            part = slice(start, start + rows)
+            if images is None:
+                answer = client.infer_texts(name, texts[part], provenance=True)
+            else:
+                answer = client.infer_images(name, images[part], provenance=True)
+            about = answer.provenance or [{} for _ in texts[part]]
+            for row, text in enumerate(texts[part]):
+                answers.append({"text": text, "provenance": about[row], **_said(answer, row, signature, index, top)})
     return answers
+
+
+def _said(answer: Answer, row: int, signature: Signature, index: Index | None, top: int) -> dict[str, Any]:
+    """Return one row of an answer as plain data: label and probabilities, what the index holds near it, or the embedding."""
+    if answer.labels is not None and answer.probabilities is not None:
+        order = np.argsort(-answer.probabilities[row])
+        shown = {signature.labels[i]: round(float(answer.probabilities[row][i]), 5) for i in order}
+        return {"label": answer.labels[row], "probabilities": shown}
+    assert answer.embeddings is not None  # the contract's only other answer
+    if index is not None:
+        return {"results": index.search(answer.embeddings[row], top)}
+    return {"embedding": [round(float(value), 6) for value in answer.embeddings[row]]}
 
 
 def _check(store: LocalStore, index: str, name: str) -> str:

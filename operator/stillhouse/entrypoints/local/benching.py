@@ -12,6 +12,7 @@ import numpy as np
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
+from stillhouse.entrypoints.local.lines import lines_of
 from stillhouse.errors import UsageError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
@@ -26,7 +27,7 @@ __all__ = ["bench"]
 def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> tuple[bool, list[Any]]:
     """Return (whether they are images, payloads): lines of a file, or the rows of the gate's data."""
     if texts is not None:
-        lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = lines_of(texts.read_bytes(), f"--texts {texts}")
         if not lines:
             raise UsageError("the file has no texts", field="--texts", found=str(texts))
         return False, lines
@@ -49,7 +50,7 @@ def bench(
     `report` is told requests answered and requests in all, of both loads together.
 
     Raises:
-        UsageError: the model is not being served, or there is nothing to ask it.
+        UsageError: the model is not being served, or there is nothing to ask it, or no UTF-8.
     """
     store = LocalStore(load_settings().home)
     running = servers.require(store, name)

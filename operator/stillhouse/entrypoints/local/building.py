@@ -12,7 +12,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
-from stillhouse.entrypoints.local.workspace import Workspace, machine
+from stillhouse.entrypoints.local.workspace import Workspace, after_waiting, machine
 from stillhouse.errors import GateError, StillhouseError
 from stillhouse.passes.runner import Listener, Runner
 
@@ -39,12 +39,13 @@ def holding(store: LocalStore, name: str, listener: Listener) -> Iterator[None]:
 
 
 def build(work: Workspace, listener: Listener) -> dict[str, Any]:
-    """Carry out the plan and return the accepted revision. What serves is not touched.
+    """Carry out the plan and return the accepted revision. What serves is not touched. The caller holds the model.
 
     Raises:
         GateFailed, GateInconclusive: no candidate passed; the figures are kept in the state.
         StillhouseError: a step could not be carried out; everything finished is kept.
     """
+    work = after_waiting(work)
     state.planned(work.store, work.plan, str(work.path), work.model.spec.serve.pin)
     for note in work.notes:
         listener.note(note)
@@ -53,6 +54,8 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
         listener.note(f"the CPU limit is {limit}, this machine gives {work.env.cpus:g}: figures are this machine's")
     if work.model.spec.scale.max_replicas > 1:
         listener.note("spec.scale is for clusters: on one machine there is one server")
+    if work.model.spec.serve.resources.limits.memory:
+        listener.note("spec.serve.resources.limits.memory is for clusters: on one machine nothing bounds the server's memory")
     try:
         # Libraries print now and then; standard output belongs to what was asked for (`-o json`).
         with contextlib.redirect_stdout(sys.stderr):

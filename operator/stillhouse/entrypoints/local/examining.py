@@ -23,6 +23,7 @@ EXTRAS = {
     "build": ("torch", "transformers", "accelerate", "safetensors", "datasets", "onnx", "onnxscript"),
 }
 LOW_DISK = 2 << 30
+PARTS = ("objects", "steps", "locks", "work", "models", "run", "tmp")
 
 
 def _finding(state: str, title: str, detail: str, fix: str = "") -> dict[str, Any]:
@@ -73,10 +74,22 @@ def examine(*, contents: bool = False, progress: Progress | None = None) -> list
 
 
 def _store(home: Path) -> dict[str, Any]:
-    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    existing = next(folder for folder in (home, *home.parents) if os.path.lexists(folder))
+    strange = next((path for path in (existing, *(home / part for part in PARTS)) if _in_the_way(path)), None)
+    if strange is not None:
+        fix = "move it away, or set STILLHOUSE_HOME to a folder of yours"
+        return _finding("failed", "store", f"{strange} is not a folder", fix)
     if not os.access(existing, os.W_OK):
         return _finding("failed", "store", f"{home} cannot be written", "set STILLHOUSE_HOME to a folder of yours")
     free = shutil.disk_usage(existing).free
     if free < LOW_DISK:
         return _finding("warning", "store", f"{home}, only {size(free)} free", "still gc, or set STILLHOUSE_HOME elsewhere")
     return _finding("ok", "store", f"{home}, {size(free)} free")
+
+
+def _in_the_way(path: Path) -> bool:
+    """Say whether something stands there that is no folder: a file, or a link that leads to none."""
+    try:
+        return os.path.lexists(path) and not path.is_dir()
+    except OSError:  # it leads where this user may not look
+        return True

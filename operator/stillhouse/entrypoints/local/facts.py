@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stillhouse.clients.sources.selection import used_files
+
 __all__ = ["data_info", "model_info", "size_of"]
 
 SHAPE = {
@@ -24,7 +26,7 @@ def model_info(path: Path | None) -> dict[str, Any]:
     info: dict[str, Any] = {"format": "safetensors"}
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return info
     if isinstance(config, dict):
         for name, keys in SHAPE.items():
@@ -52,7 +54,5 @@ def data_info(path: Path | None) -> dict[str, Any]:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of the files in a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    """Return the bytes of what is used of a file or folder."""
+    return sum(each.stat().st_size for each in used_files(path).values())

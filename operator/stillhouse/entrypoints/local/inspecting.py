@@ -6,7 +6,6 @@ from typing import Any
 
 from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.clients.store.locks import Busy
 from stillhouse.entrypoints.local import servers
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StillhouseError, UsageError
@@ -52,7 +51,7 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
     revision = state.get("revision")
     server = _server(running, name) if running else None
     verdict = state.get("verdict")
-    builder = _builder(store, name)
+    builder = store.builder(name)
     return {
         "name": name,
         "file": state.get("file", ""),
@@ -66,15 +65,6 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
         "conditions": _conditions(state, server, revision, builder),
         "history": [each["digest"] for each in state.get("history", [])],
     }
-
-
-def _builder(store: LocalStore, name: str) -> str:
-    """Return the process id of whoever builds or starts the model at this moment, "" when nobody does."""
-    try:
-        with store.model(name, wait=False):
-            return ""
-    except Busy as busy:
-        return busy.holder or "unknown"
 
 
 def _summary(revision: Any, server: Any, verdict: Any, builder: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stillhouse.triton.birth import birth
 from stillhouse.triton.handle import ServerHandle
 
 __all__ = ["alive", "stop_orphans"]
@@ -39,7 +40,7 @@ def _servers(run_folder: Path) -> list[ServerHandle]:
 
     start = f"--model-repository={run_folder}/"
     servers = []
-    for process in psutil.process_iter(["cmdline", "create_time"]):
+    for process in psutil.process_iter(["cmdline"]):
         words: list[str] = process.info["cmdline"] or []
         if not any(word.startswith(start) for word in words):
             continue
@@ -47,7 +48,7 @@ def _servers(run_folder: Path) -> list[ServerHandle]:
         servers.append(
             ServerHandle(
                 pid=process.pid,
-                create_time=process.info["create_time"],
+                birth=birth(process.pid),
                 host=given.get("--grpc-address", "127.0.0.1"),
                 grpc_port=int(given.get("--grpc-port", 0)),
                 http_port=None,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stillhouse.api.model import Spec
 from stillhouse.api.source import DataSource, columns_of
-from stillhouse.errors import DataError, SourceError, StillhouseError
+from stillhouse.clients.sources.access import unreadable
+from stillhouse.errors import DataError, StillhouseError
 from stillhouse.passes.sources.columns import SHOWN, Role, choose, need_of
 from stillhouse.passes.sources.header import header
 from stillhouse.passes.sources.reading import data_files
@@ -15,9 +16,14 @@ from stillhouse.planning.request import data_sources
 
 __all__ = ["preview", "refuse_same"]
 
-GATE = "spec.gate.data"
-_OTHERS = ("spec.distill.data", "spec.compress.calibration")
-"""What the gate's rows must not be in."""
+_GATE, _VALIDATION, _TRAINING = "spec.gate.data", "spec.distill.validation", "spec.distill.data"
+_APART = (
+    (_GATE, _TRAINING),
+    (_GATE, "spec.compress.calibration"),
+    (_GATE, _VALIDATION),
+    (_VALIDATION, _TRAINING),
+)
+"""What judges must hold no row of what was learned from or tuned on: (judge, other) each."""
 
 
 def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | None:
@@ -29,7 +35,7 @@ def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | No
     try:
         there = header(path)
     except OSError as error:
-        raise SourceError("the source cannot be read", field="data.uri", found=f"{data.uri}: {error}") from error
+        raise unreadable(error, data.uri, "data.uri") from error
     named: Mapping[Role, str] = columns_of(data)  # type: ignore[assignment]  # the resource has no other roles
     return None if there is None else choose(named, there, need_of(place))
 
@@ -37,28 +43,31 @@ def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | No
 def refuse_same(
     spec: Spec, paths: Mapping[str, Path], columns: Mapping[str, Mapping[Role, str] | None], digest: Callable[[Path], str]
 ) -> None:
-    """Refuse a gate that reads the same columns of the same file as training or calibration, wherever the copy lies.
+    """Refuse what judges (gate, validation) where it reads the same columns of the same file as what is judged by it.
+
+    Wherever the copy lies: files are compared by their contents.
 
     `paths` and `columns`: what stands at each place, as far as it is known; `digest` tells files apart.
 
     Raises:
-        DataError: it does; `others` holds the second, if both do.
+        DataError: it does; `others` holds the further ones.
     """
     data = data_sources(spec)
     problems = []
-    for other in _OTHERS:
-        if not {GATE, other} <= columns.keys() or not _same_columns(data[GATE], data[other], columns[GATE], columns[other]):
+    for judge, other in _APART:
+        known = {judge, other} <= columns.keys()
+        if not known or not _same_columns(data[judge], data[other], columns[judge], columns[other]):
             continue
         theirs = {digest(file) for file in _read(data[other], paths[other])}
-        shared = next((file for file in _read(data[GATE], paths[GATE]) if digest(file) in theirs and _has_rows(file)), None)
+        shared = next((file for file in _read(data[judge], paths[judge]) if digest(file) in theirs and _has_rows(file)), None)
         if shared is not None:
             problems.append(
                 DataError(
-                    f"the data leaks: the rows of {GATE} are also in {other}",
-                    field=f"{GATE}.uri",
+                    f"the data leaks: the rows of {judge} are also in {other}",
+                    field=f"{judge}.uri",
                     found=f"{shared} is also what {other}.uri names: {data[other].uri}",
                     allowed="splits that share no text (case and white space do not count)",
-                    fix=f"split the rows into two files and name one in {GATE}.uri, the other in {other}.uri",
+                    fix=f"split the rows into two files and name one in {judge}.uri, the other in {other}.uri",
                 )
             )
     if problems:
@@ -84,6 +93,6 @@ def _has_rows(file: Path) -> bool:
     """Say whether a file holds anything that can leak: empty parts of two folders are alike."""
     try:
         header(file)
-    except StillhouseError:
+    except (StillhouseError, OSError):
         return False
     return True

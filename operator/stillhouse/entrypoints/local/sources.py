@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stillhouse.api.explain import with_line
+from stillhouse.api.explain import line_of
 from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.clients.sources import Resolved, resolve
+from stillhouse.clients.sources.access import unreadable
 from stillhouse.clients.sources.digest import DigestCache
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
 from stillhouse.entrypoints.local.previewing import preview, refuse_same
 from stillhouse.errors import Problem, StillhouseError
 from stillhouse.passes.base import Progress
-from stillhouse.passes.models.factory import source_digest
+from stillhouse.passes.models.factory import search_folders, source_digest
 from stillhouse.passes.sources.columns import Role
 from stillhouse.planning.plan import Pin
 from stillhouse.planning.request import data_sources, uris
@@ -37,8 +38,9 @@ class Mistakes:
         """Note an error, whose fields stand in the file where `name` says, each with its line."""
         self._first = self._first or error
         for problem in error.problems:
-            place, bracket, inner = name(problem.field).partition(" (")
-            self._problems.append(dataclasses.replace(problem, field=with_line(place, self._lines) + bracket + inner))
+            field = name(problem.field)
+            place = field.partition(" (")[0]  # without the file that it names
+            self._problems.append(dataclasses.replace(problem, field=field, line=line_of(place, self._lines)))
 
     def refuse(self) -> None:
         """Raise the first error with all the others, if there was one.
@@ -47,9 +49,7 @@ class Mistakes:
             StillhouseError: of the first one's kind.
         """
         if self._first is not None:
-            self._first.problem, *others = self._problems
-            self._first.others = tuple(others)
-            raise self._first
+            raise type(self._first).of(self._problems) from self._first
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,11 @@ def find_sources(
         found.pins[uri] = Pin(found.resolved[uri].digest, size_of(path), info)
     for place, target in _factories(model):
         try:
-            found.pins[f"factory:{target}"] = Pin(source_digest(target, (base,), place))
+            # Where the steps will look as well; the file's folder may be among these already.
+            folders = tuple(dict.fromkeys((base, *search_folders())))
+            found.pins[f"factory:{target}"] = Pin(source_digest(target, folders, place))
+        except OSError as error:
+            mistakes.add(unreadable(error, target, f"{place}.target"))
         except StillhouseError as error:
             mistakes.add(error)
     _look_into(model.spec, found, DigestCache(cache), mistakes)

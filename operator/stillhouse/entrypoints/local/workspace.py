@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from stillhouse.api.load import load_with_lines
 from stillhouse.api.model import DistilledModel
 from stillhouse.clients.hardware import hardware, reduce_range
-from stillhouse.clients.sources import Resolved
+from stillhouse.clients.sources import Resolved, absolute
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.advice import advice
 from stillhouse.entrypoints.local.sources import Mistakes, find_sources
@@ -25,9 +26,9 @@ from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Environment, Plan
 from stillhouse.settings import Settings, load_settings
 
-__all__ = ["Workspace", "machine", "open_file"]
+__all__ = ["Workspace", "after_waiting", "machine", "open_file"]
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"pytriton": "nvidia-pytriton", "sklearn": "scikit-learn"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,13 @@ def machine() -> Machine:
     return Machine(threads=len(os.sched_getaffinity(0)), toolchain=toolchain(), hardware=hardware().to_json())
 
 
-def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None) -> Workspace:
-    """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
+def open_file(
+    path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None, rebuild: str | None = None
+) -> Workspace:
+    """Read a file, bind and pin its sources, and plan it.
+
+    `progress` is told of the sources: a large one takes long. `rebuild` is a token under which nothing has been built; None:
+    the one that the model's last rebuild left.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every one, with field and line.
@@ -84,7 +90,7 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
     base = path.resolve().parent
     settings = load_settings(base, sources)
     store = LocalStore(settings.home)
-    bindings = {name: _absolute(uri, start) for name, (uri, start) in settings.sources.items()}
+    bindings = {name: absolute(uri, start) for name, (uri, start) in settings.sources.items()}
     os.environ[FACTORY_PATH_VARIABLE] = os.pathsep.join([str(base), os.environ.get(FACTORY_PATH_VARIABLE, "")])
     mistakes = Mistakes(lines)
     found = find_sources(model, base, bindings, settings.cache, progress, mistakes)
@@ -94,11 +100,11 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
         toolchain=toolchain(),
         hardware=_measured_on(),
         cpus=float(len(os.sched_getaffinity(0))),
-        rebuild=str(store.state(model.metadata.name).get("rebuild", "")),
+        rebuild=_token(store, model.metadata.name) if rebuild is None else rebuild,
         reduce_range=reduce_range(hardware().isa),
     )
     try:
-        plan = build_plan(model, env, {uri: each.uri for uri, each in found.resolved.items()})
+        plan = _planned(model, env, found.resolved)
     except StillhouseError as error:  # what only the sources' contents show
         mistakes.add(error)
         mistakes.refuse()
@@ -106,18 +112,25 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
     return Workspace(path.resolve(), model, settings, store, env, plan, found.resolved)
 
 
+def after_waiting(work: Workspace) -> Workspace:
+    """Return a workspace under the token that the model has now; the caller holds the model.
+
+    A `rebuild` may have held it while we waited. Under the token of before, its revision would be replaced by the old one.
+    """
+    env = dataclasses.replace(work.env, rebuild=_token(work.store, work.name))
+    return work if env == work.env else dataclasses.replace(work, env=env, plan=_planned(work.model, env, work.resolved))
+
+
+def _token(store: LocalStore, name: str) -> str:
+    return str(store.state(name).get("rebuild", ""))
+
+
+def _planned(model: DistilledModel, env: Environment, resolved: Mapping[str, Resolved]) -> Plan:
+    return build_plan(model, env, {uri: each.uri for uri, each in resolved.items()})
+
+
 def _measured_on() -> dict[str, Any]:
     """Return what a measurement depends on. Not the memory: it differs by pages from boot to boot."""
     facts = hardware().to_json()
     facts.pop("memory")
     return facts
-
-
-def _absolute(uri: str, start: Path) -> str:
-    """Make a relative path of a settings file absolute: it starts from that file's folder."""
-    scheme, separator, rest = uri.partition("://")
-    if separator and scheme == "file" and not rest.startswith("/"):
-        return f"file://{(start / rest).resolve()}"
-    if not separator and ":" not in uri:
-        return f"file://{(start / uri).resolve()}"
-    return uri

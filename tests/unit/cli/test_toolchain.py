@@ -1,0 +1,16 @@
+"""What goes into receipts and keys beside a step's own configuration."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from stillhouse.entrypoints.local.workspace import toolchain
+from stillhouse.planning.manifest import PASSES
+
+
+def test_every_package_that_a_pass_needs_has_a_version() -> None:
+    """An import name is not always the distribution's: under the wrong one, every version would be the same."""
+    found = toolchain()
+    assert set(found) == {need for entry in PASSES.values() for need in entry.needs}
+    assert [name for name, version in found.items() if not version] == []
+    assert found["pytriton"] == importlib.metadata.version("nvidia-pytriton")
