@@ -1,8 +1,8 @@
 """`make bench-distill`: how much of its teacher a student keeps, beside the simple rival.
 
-Search (docstring-search): MRR@10 on the pairs of the split, each document of it a candidate; teacher MiniLM unchanged, BM25, the
-student in FP32 and INT8, and the student's own bag of words (its token vectors alone, before training). Ratios carry the 95 %
-interval of a paired bootstrap over queries. Figures of the split `test` are for releases; tune on `validation`.
+Search (docstring-search): MRR@10 on the pairs of the split, each document of it a candidate; teacher MiniLM unchanged, BM25,
+and the student in FP32 and INT8. Ratios carry the 95 % interval of a paired bootstrap over queries. Figures of the split
+`test` are for releases; tune on `validation`.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def measure(draw: Draw, options: argparse.Namespace) -> dict[str, Any]:
             return on_hard_labels(draw, other, config, seed, options.epochs, listener)
 
         scored: list[tuple[float, Mapping[str, Any]]] = []
-        for config in HARD[: options.configurations]:
+        for config in (HARD[number] for number in options.configurations):
             found = predict(taught(f"train-{draw.shots}", config, seeds[0]), validation["text"])
             scored.append((float((found == known).mean()), config))
             listener.note(f"hard labels, {config}: {scored[-1][0]:.4f} of the validation rows right")
@@ -205,7 +205,8 @@ def measure(draw: Draw, options: argparse.Namespace) -> dict[str, Any]:
         answers["hard labels alone"] = np.stack(hard)
         labels = load(teacher).signature.labels
         pseudo = pseudo_labelled(draw, labels, run(first, first.plan, "train/teacher-outputs", listener))
-        answers["hard pseudo-labels"] = np.stack([predict(taught(pseudo, {}, seed), texts) for seed in seeds])
+        if options.pseudo:
+            answers["hard pseudo-labels"] = np.stack([predict(taught(pseudo, {}, seed), texts) for seed in seeds])
     said = ask_teacher(teacher, texts, "asking the teacher")
     ceiling = agreement_ceiling(ask_teacher(teacher, few["text"], "asking the teacher"), few["label"], said)
     guessed = draw.table(pseudo)
@@ -227,7 +228,10 @@ def main() -> int:
     rows, epochs = chosen_training()
     parser.add_argument("--rows", type=int, default=rows, help=f"training texts that are read, the few labelled first ({rows})")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"over those rows ({epochs})")
-    parser.add_argument("--configurations", type=int, default=len(HARD), help="of the control on hard labels, 8 at most (8)")
+    every = list(range(len(HARD)))
+    words = "which of the eight configurations of the control on hard labels are tried (0 to 7; all)"
+    parser.add_argument("--configurations", type=int, nargs="+", default=every, choices=every, help=words)
+    parser.add_argument("--no-pseudo", dest="pseudo", action="store_false", help="leave out the training on hard pseudo-labels")
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--name", default="few", help="of the result file")
     options = parser.parse_args()

@@ -56,10 +56,11 @@ def summary(shots: int, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ratios = {
         f"few_vs_tfidf@{shots}": interval(right["student"], right["TF-IDF + LinearSVC"]),
         f"few_vs_hard@{shots}": interval(right["student"], right["hard labels alone"]),
-        f"few_vs_pseudo@{shots}": interval(right["student"], right["hard pseudo-labels"]),
         f"teacher_vs_tfidf@{shots}": interval(right["teacher"], right["TF-IDF + LinearSVC"]),
         f"student_vs_teacher@{shots}": interval(right["student"], right["teacher"]),
     }
+    if "hard pseudo-labels" in right:
+        ratios[f"few_vs_pseudo@{shots}"] = interval(right["student"], right["hard pseudo-labels"])
     ceiling = float(np.mean([fold["ceiling"] for fold in found]))
     return {
         "rows": rows,

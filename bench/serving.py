@@ -2,7 +2,8 @@
 
 Peers: (a) `fastapi`, FastAPI + transformers FP32 with default threads; (b) `fastapi-tuned`, the same with the best threads
 and workers; (c) `fastapi-onnx`, FastAPI + ONNX Runtime INT8, tuned too; (d) `infinity`, the maintained server infinity-emb.
-Ours are given on the command line as running servers and as model folders, or in code as further `Side`s of `run`.
+Ours are the compressed MiniLM and the quickstart's student, built where they are missing; or what the command line names,
+as running servers and as model folders.
 
 Phases, each in interleaved rounds, every side started afresh:
   peak    closed loop, 16 clients: throughput, CPU time a request
@@ -167,6 +168,7 @@ def main() -> int:
     parser.add_argument("--attach", action="append", default=[], metavar="NAME=HOST:PORT,MODEL,PID")
     parser.add_argument("--in-process", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--peers-only", action="store_true", help="leave our own models out")
+    parser.add_argument("--own-only", action="store_true", help="leave the peers out: Triton against no server at all")
     parser.add_argument("--duration", type=float, default=20.0, help="seconds of one measurement")
     parser.add_argument("--warmup", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -181,22 +183,24 @@ def main() -> int:
         own: list[Side] = [*map(attached, options.attach), *map(in_process, options.in_process)]
         if not own and not options.peers_only:
             own = everything()
-        return measure(own, settings, options.texts, options.name)
+        return measure(own, settings, options.texts, options.name, with_peers=not options.own_only)
     except BenchError as error:
         print(f"bench-serving: {error}", file=sys.stderr)
         return 1
 
 
-def measure(own: Sequence[Side], settings: Settings, most_texts: int, name: str = "serving") -> int:
-    """Do the whole benchmark with our sides beside the peers."""
+def measure(own: Sequence[Side], settings: Settings, most_texts: int, name: str = "serving", *, with_peers: bool = True) -> int:
+    """Do the whole benchmark with our sides beside the peers, without which no answers are compared."""
     texts = prepare(minilm_folder() / "tokenizer.json", MAX_LENGTH, most_texts)
     print(f"{texts.count} texts from {texts.source}, {texts.digest}")
     print("tokens a text: " + "  ".join(f"{bound}: {count}" for bound, count in texts.histogram.items()), flush=True)
-    theirs, tuning = peers(settings, texts.path)
+    theirs, tuning = peers(settings, texts.path) if with_peers else ([], {})
     sides = [*theirs, *own]
-    print(f"tuning: {tuning}")
-    cosines = same_model(sides, texts.path)
-    print(f"lowest cosine to {FASTAPI}: {cosines}", flush=True)
+    cosines: dict[str, float] = {}
+    if with_peers:
+        print(f"tuning: {tuning}")
+        cosines = same_model(sides, texts.path)
+        print(f"lowest cosine to {FASTAPI}: {cosines}", flush=True)
     runs = run(sides, texts, settings)
     ratios = ratios_of(runs)
     path = write_results(

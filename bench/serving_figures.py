@@ -76,6 +76,7 @@ COMPARISONS = (
     Comparison("student_vs_fastapi_onnx_throughput", STUDENT, FASTAPI_ONNX, PEAK, throughput),
     Comparison("student_vs_infinity_throughput", STUDENT, INFINITY, PEAK, throughput),
     Comparison("triton_vs_inprocess_throughput", COMPRESSED, COMPRESSED_INPROCESS, PEAK, throughput),
+    Comparison("triton_vs_inprocess_per_core", COMPRESSED, COMPRESSED_INPROCESS, PEAK, per_core),
     Comparison("triton_vs_inprocess_even_throughput", COMPRESSED, COMPRESSED_INPROCESS + EVEN, PEAK, throughput),
     Comparison("student_triton_vs_inprocess_throughput", STUDENT, STUDENT_INPROCESS, PEAK, throughput),
     Comparison("triton_added_cpu_ms", STUDENT, STUDENT_INPROCESS, PEAK, cpu_ms, difference=True),
