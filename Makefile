@@ -1,4 +1,5 @@
-# Two commands: `make quickstart` and `make test`. Everything that they need is set up by themselves.
+# Two commands: `make quickstart` and `make test`. Everything that they need beside make itself is set up by them (with root,
+# Debian packages too).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -29,9 +30,7 @@ system-packages:
 $(STAMP): | system-packages
 	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.txt
-	@echo "installing the pinned packages (half a minute to a few minutes, by the network; once)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement $(LOCK)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@scripts/install.sh $(VENV) $(LOCK)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
@@ -85,8 +84,10 @@ generate: setup ## Write what is generated from the models: the CRD and the refe
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
-bench-distill: setup ## Quality of the examples' students against the teacher and the simple rivals
+bench-distill: setup ## Quality of the examples' students against their teachers and the simple rivals; about two hours
+	$(BIN)/python examples/docstring-search/build_data.py
 	$(BIN)/python -m bench.distill
+	$(BIN)/python -m bench.few --split test
 
 .PHONY: clean
 clean: ## Remove what make has made here (not the store)

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Debian packages that the project needs beside Python: installed with root, named without.
+# Debian packages that the project needs: installed with root, named without.
 set -euo pipefail
 python=${PYTHON:-python3.11}
 
+if ! command -v "$python" >/dev/null && [ "$python" = python3.11 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+  echo "installing Debian packages: python3.11"
+  DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3.11 >/dev/null || true
+fi
 if ! command -v "$python" >/dev/null; then
   echo "error: $python was not found" >&2
   echo "  fix: install Python 3.11 (Debian 12: apt-get install python3.11 python3.11-venv libpython3.11), or make PYTHON=/path/to/python3.11" >&2

@@ -12,4 +12,12 @@ case " ${TIERS:-} " in *" integration "*)
   # Ahead of time, so that a test's own time limit does not count the compiler's.
   .venv/bin/python -m tests.support.kube.binaries || [ "${CI:-}" != true ] ;;
 esac
+# The load generator that the benchmarks and a test of the triton tier use. Go is there, new enough and has the modules, or it is
+# said what is missing, and CI fails.
+if reason=$(cd bench/loadgen && go list -deps -test ./... 2>&1 >/dev/null); then
+  (cd bench/loadgen && go vet ./... && go test ./...)
+else
+  echo "bench/loadgen: its tests cannot run: ${reason##*$'\n'}; they need Go >= 1.25 and its modules" >&2
+  [ "${CI:-}" != true ]
+fi
 exec .venv/bin/python -m pytest -p no:cacheprovider "${tiers[@]}" "${select[@]}" --durations=15 --durations-min=2
