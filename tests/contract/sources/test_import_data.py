@@ -17,6 +17,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from tests.support.artifacts import Recorder, context
+from tests.support.refusals import refuse
 from tests.support.source_folders import pinned, raised
 
 from stillhouse.clients.store.files import disk_full
@@ -339,15 +340,9 @@ def test_a_file_that_may_no_longer_be_read_is_named(tmp_path: Path, monkeypatch:
     import builtins
 
     source = write(tmp_path / "rows.jsonl", ROWS)
-    digest, real = pinned(source), builtins.open
-
-    def refusing(file: Any, *arguments: Any, **options: Any) -> Any:
-        if str(file) == str(source):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
-        return real(file, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "open", refusing)
-    monkeypatch.setattr(io, "open", refusing)
+    digest = pinned(source)
+    refuse(monkeypatch, builtins, "open", source.__eq__)
+    refuse(monkeypatch, io, "open", source.__eq__)
     text = raised(SourceError, lambda: run(source, tmp_path / "work", columns=NAMED, digest=digest))
     assert text.startswith("data.uri: the source cannot be read")
     assert "ask its owner for the right to read it" in text

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tests.support.artifacts import context
+from tests.support.refusals import refuse
 from tests.support.source_folders import WORDS, pinned, raised, write_bert_folder
 
 from stillhouse.errors import SourceError, UnsafeSource
@@ -180,15 +181,8 @@ def test_source_that_changed_since_the_plan(folder: Path, tmp_path: Path) -> Non
 
 
 def opening(monkeypatch: pytest.MonkeyPatch, refused: Path, number: int) -> None:
-    """Let the system refuse to open one file."""
-    real = io.open
-
-    def refusing(file: Any, *arguments: Any, **options: Any) -> Any:
-        if Path(str(file)).resolve() == refused.resolve():
-            raise OSError(number, os.strerror(number), str(file))
-        return real(file, *arguments, **options)
-
-    monkeypatch.setattr(io, "open", refusing)
+    """Let the system refuse to open one file, by whatever name."""
+    refuse(monkeypatch, io, "open", lambda file: file.resolve() == refused.resolve(), number)
 
 
 def test_a_file_that_may_no_longer_be_read_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

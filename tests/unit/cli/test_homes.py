@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.cli import Project
+from tests.support.refusals import refuse
 
 from stillhouse.clients.store.local import LocalStore
 
@@ -87,14 +88,7 @@ def test_a_home_that_cannot_be_locked(still: Still, project: Project, monkeypatc
 
 def test_a_disk_that_gives_nothing_back(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     LocalStore(project.home).write_state("tiny", {"name": "tiny"})
-    real = Path.read_text
-
-    def broken(self: Path, *arguments: Any, **options: Any) -> str:
-        if self.name == "state.json":
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, "read_text", broken)
+    refuse(monkeypatch, Path, "read_text", lambda file: file.name == "state.json", errno.EIO)
     result = still("status")
     assert result.code == 5
     assert "the store cannot be read" in result.err

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import pytest
 from tests.support.cli import Project, write_model
+from tests.support.refusals import refuse
 
 from stillhouse.entrypoints.local.facts import model_info
 
@@ -64,14 +63,8 @@ def test_a_configuration_that_is_nested_too_deeply_tells_no_shape(project: Proje
 
 @pytest.mark.parametrize("name", ["bert", "train.jsonl"])
 def test_what_may_not_be_read(still: Still, project: Project, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shut, real = project.folder / name, Path.stat
-
-    def refusing(self: Path, **options: bool) -> os.stat_result:
-        if self == shut or shut in self.parents:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-        return real(self, **options)
-
-    monkeypatch.setattr(Path, "stat", refusing)
+    shut = project.folder / name
+    refuse(monkeypatch, Path, "stat", lambda file: file == shut or shut in file.parents)
     field = "spec.source.uri" if name == "bert" else "spec.distill.data.uri"
     assert "ask its owner" in refused(still, project, field, "the source cannot be read")
 
@@ -79,31 +72,19 @@ def test_what_may_not_be_read(still: Still, project: Project, name: str, monkeyp
 def test_a_file_whose_digest_is_known_and_that_may_no_longer_be_read(
     still: Still, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shut, real = project.folder / "train.jsonl", Path.open
+    shut = project.folder / "train.jsonl"
     assert still("lint", str(project.file)).code == 0
-
-    def refusing(self: Path, *arguments: object, **options: object) -> object:
-        if self == shut:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-        return real(self, *arguments, **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(Path, "open", refusing)
+    refuse(monkeypatch, Path, "open", shut.__eq__)
     refused(still, project, "spec.distill.data.uri", "the source cannot be read")
 
 
 def test_a_hidden_folder_that_may_not_be_entered_is_nobodys_business(
     still: Still, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shut, real = project.folder / "bert" / ".cache", Path.stat
+    shut = project.folder / "bert" / ".cache"
     shut.mkdir()
     (shut / "config.json").touch()
-
-    def refusing(self: Path, **options: bool) -> os.stat_result:
-        if shut in self.parents:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-        return real(self, **options)
-
-    monkeypatch.setattr(Path, "stat", refusing)
+    refuse(monkeypatch, Path, "stat", lambda file: shut in file.parents)
     assert still("lint", str(project.file)).code == 0
 
 
@@ -150,15 +131,9 @@ def test_a_factory_is_looked_for_where_the_variable_says(
 
 
 def test_a_factory_that_may_not_be_read(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    shut, real = project.folder / "shut_networks.py", Path.open
+    shut = project.folder / "shut_networks.py"
     shut.touch()
     monkeypatch.setenv("STILLHOUSE_FACTORY_PATH", "")
     project.edit(source={"factory": {"target": "shut_networks:make"}})
-
-    def refusing(self: Path, *arguments: object, **options: object) -> object:
-        if self == shut:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-        return real(self, *arguments, **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(Path, "open", refusing)
+    refuse(monkeypatch, Path, "open", shut.__eq__)
     refused(still, project, "spec.source.factory.target", "the source cannot be read")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shutil
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.refusals import refuse
 from tests.support.source_folders import raised
 
 from stillhouse.clients.sources import DigestCache, absolute, digest_of, resolve
@@ -168,15 +168,8 @@ def test_a_folder_that_may_not_be_entered_is_the_users_to_open(
     shut = (tmp_path / "models", tmp_path / "shut_package")
     shutil.copytree(model, shut[1] / "m")
     monkeypatch.syspath_prepend(str(tmp_path))
-    real = Path.stat
-
-    def refusing(self: Path, **options: bool) -> os.stat_result:
-        if any(folder in self.parents for folder in shut):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-        return real(self, **options)
-
     bindings = {"models:minilm": f"file://{model}"}
-    monkeypatch.setattr(Path, "stat", refusing)
+    refuse(monkeypatch, Path, "stat", lambda file: any(folder in file.parents for folder in shut))
     text = raised(SourceError, lambda: resolve(uri, base=tmp_path, bindings=bindings))
     assert text.startswith("uri: the source cannot be read")
     assert "Permission denied" in text
@@ -184,14 +177,7 @@ def test_a_folder_that_may_not_be_entered_is_the_users_to_open(
 
 
 def test_a_file_that_may_not_be_read_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = io.open
-
-    def refusing(file: object, *arguments: object, **options: object) -> object:
-        if str(file).endswith("config.json"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
-        return real(file, *arguments, **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(io, "open", refusing)
+    refuse(monkeypatch, io, "open", lambda file: str(file).endswith("config.json"))
     assert "config.json" in raised(SourceError, lambda: resolve(str(model), base=tmp_path, bindings={}))
 
 
