@@ -46,7 +46,7 @@ class Figures:
     cpu: float
 
 
-def program(module: str) -> Path:
+def built(module: str) -> Path:
     """Build a Go program where it is missing and give its path.
 
     Raises:
@@ -108,14 +108,14 @@ def descriptors(folder: Path) -> Path:
     return path
 
 
-def hey(address: str, seconds: float) -> list[str]:
+def hey(program: Path, address: str, seconds: float) -> list[str]:
     """Give hey's command line."""
     body = json.dumps({"text": TEXT})
     shape = ["-z", f"{seconds:g}s", "-c", str(CLIENTS), "-m", "POST", "-T", "application/json", "-d", body]
-    return [str(program(HEY)), *shape, f"http://{address}/embed"]
+    return [str(program), *shape, f"http://{address}/embed"]
 
 
-def ghz(address: str, seconds: float, protoset: Path) -> list[str]:
+def ghz(program: Path, address: str, seconds: float, protoset: Path) -> list[str]:
     """Give ghz's command line."""
     tensor = {"name": "TEXT", "datatype": "BYTES", "shape": [1, 1]}
     raw = len(TEXT).to_bytes(4, "little") + TEXT.encode()
@@ -124,7 +124,7 @@ def ghz(address: str, seconds: float, protoset: Path) -> list[str]:
     # One connection, as ours has by default.
     shape = ["-z", f"{seconds:g}s", "-c", str(CLIENTS), "--connections", "1", "-O", "json"]
     call = ["--insecure", "--protoset", str(protoset), "--call", "inference.GRPCInferenceService/ModelInfer"]
-    return [str(program(GHZ)), *shape, *call, "-d", json.dumps(request), address]
+    return [str(program), *shape, *call, "-d", json.dumps(request), address]
 
 
 def compare(
@@ -162,7 +162,7 @@ def main() -> int:
             folder = Path(name)
             texts = folder / "texts.jsonl"
             texts.write_text(json.dumps({"text": TEXT}) + "\n", "utf-8")
-            protoset = descriptors(folder)
+            protoset, hey_program, ghz_program = descriptors(folder), built(HEY), built(GHZ)
             student = next(
                 side
                 for side in sides(STUDENT, EXAMPLES / "docstring-search" / "distilledmodel.yaml")
@@ -172,14 +172,14 @@ def main() -> int:
             found = {
                 "hey": compare(
                     peer,
-                    lambda server: counted(server, hey(server.address, options.duration), read_hey),
+                    lambda server: counted(server, hey(hey_program, server.address, options.duration), read_hey),
                     texts,
                     mode,
                     options.rounds,
                 ),
                 "ghz": compare(
                     student,
-                    lambda server: counted(server, ghz(server.address, options.duration, protoset), read_ghz),
+                    lambda server: counted(server, ghz(ghz_program, server.address, options.duration, protoset), read_ghz),
                     texts,
                     mode,
                     options.rounds,
