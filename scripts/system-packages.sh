@@ -3,10 +3,16 @@
 set -euo pipefail
 python=${PYTHON:-python3.11}
 
-if ! command -v "$python" >/dev/null && [ "$python" = python3.11 ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-  echo "installing Debian packages: python3.11"
-  DEBIAN_FRONTEND=noninteractive apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3.11 >/dev/null || true
+can_install() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }
+install() {
+  echo "installing Debian packages: $*"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+if ! command -v "$python" >/dev/null && [ "$python" = python3.11 ] && can_install; then
+  install python3.11 || true
 fi
 if ! command -v "$python" >/dev/null; then
   echo "error: $python was not found" >&2
@@ -28,11 +34,8 @@ sys.exit(0 if found else 1)
 PY
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
-if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-  echo "installing Debian packages: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if can_install; then
+  install "${missing[@]}"
 else
   echo "error: Debian packages are missing: ${missing[*]}" >&2
   echo "  fix: sudo apt-get install ${missing[*]}" >&2
