@@ -40,9 +40,9 @@ def command(name: str, sources: tuple[str, ...]) -> None:
             fix="still up FILE",
         )
     with showing() as listener, holding(store, name, listener):
-        path, token = Path(state["file"]), secrets.token_hex(8)
+        path = Path(state["file"])
         with listener.busy("sources") as progress:
-            work = open_file(path, parse_sources(sources), progress, rebuild=token)
+            work = open_file(path, parse_sources(sources), progress)
         if work.name != name:
             raise UsageError(
                 "the file describes another model now",
@@ -52,6 +52,6 @@ def command(name: str, sources: tuple[str, ...]) -> None:
                 fix=f"still up {path}",
             )
         # Only now does what was built count as old: a mistake in the file has been told above.
-        store.write_state(name, {**store.state(name), "rebuild": token})
+        store.write_state(name, {**store.state(name), "rebuild": secrets.token_hex(8)})
         revision = build(work, listener)
     click.echo(f"{name}: {revision['digest']} ({revision['precision']}); serve it with: still up {state['file']}")

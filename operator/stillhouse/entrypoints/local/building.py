@@ -12,7 +12,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
-from stillhouse.entrypoints.local.workspace import Workspace, after_waiting, machine
+from stillhouse.entrypoints.local.workspace import Workspace, machine, under_token
 from stillhouse.errors import GateError, StillhouseError
 from stillhouse.passes.runner import Listener, Runner
 
@@ -45,7 +45,7 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
         GateFailed, GateInconclusive: no candidate passed; the figures are kept in the state.
         StillhouseError: a step could not be carried out; everything finished is kept.
     """
-    work = after_waiting(work)
+    work = under_token(work)
     state.planned(work.store, work.plan, str(work.path), work.model.spec.serve.pin)
     for note in work.notes:
         listener.note(note)

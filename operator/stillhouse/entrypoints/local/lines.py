@@ -14,7 +14,7 @@ def lines_of(content: bytes, field: str) -> list[str]:
         UsageError: one is not UTF-8; whatever the locale says, which may be none at all.
     """
     found = []
-    for number, line in enumerate(content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), 1):
+    for number, line in enumerate(content.splitlines(), 1):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stillhouse.api.model import Spec
 from stillhouse.api.source import DataSource, columns_of
 from stillhouse.clients.sources.access import unreadable
-from stillhouse.errors import DataError, StillhouseError
+from stillhouse.errors import DataError, Problem, StillhouseError
 from stillhouse.passes.sources.columns import SHOWN, Role, choose, need_of
 from stillhouse.passes.sources.header import header
 from stillhouse.passes.sources.reading import data_files
@@ -62,7 +62,7 @@ def refuse_same(
         shared = next((file for file in _read(data[judge], paths[judge]) if digest(file) in theirs and _has_rows(file)), None)
         if shared is not None:
             problems.append(
-                DataError(
+                Problem(
                     f"the data leaks: the rows of {judge} are also in {other}",
                     field=f"{judge}.uri",
                     found=f"{shared} is also what {other}.uri names: {data[other].uri}",
@@ -71,8 +71,7 @@ def refuse_same(
                 )
             )
     if problems:
-        problems[0].others = tuple(problem.problem for problem in problems[1:])
-        raise problems[0]
+        raise DataError.of(problems)
 
 
 def _same_columns(a: DataSource, b: DataSource, found_a: Mapping[Role, str] | None, found_b: Mapping[Role, str] | None) -> bool:

@@ -26,7 +26,7 @@ from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Environment, Plan
 from stillhouse.settings import Settings, load_settings
 
-__all__ = ["Workspace", "after_waiting", "machine", "open_file"]
+__all__ = ["Workspace", "machine", "open_file", "under_token"]
 
 DISTRIBUTIONS = {"pytriton": "nvidia-pytriton", "sklearn": "scikit-learn"}
 
@@ -74,13 +74,8 @@ def machine() -> Machine:
     return Machine(threads=len(os.sched_getaffinity(0)), toolchain=toolchain(), hardware=hardware().to_json())
 
 
-def open_file(
-    path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None, rebuild: str | None = None
-) -> Workspace:
-    """Read a file, bind and pin its sources, and plan it.
-
-    `progress` is told of the sources: a large one takes long. `rebuild` is a token under which nothing has been built; None:
-    the one that the model's last rebuild left.
+def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None) -> Workspace:
+    """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every one, with field and line.
@@ -100,7 +95,7 @@ def open_file(
         toolchain=toolchain(),
         hardware=_measured_on(),
         cpus=float(len(os.sched_getaffinity(0))),
-        rebuild=_token(store, model.metadata.name) if rebuild is None else rebuild,
+        rebuild=_token(store, model.metadata.name),
         reduce_range=reduce_range(hardware().isa),
     )
     try:
@@ -112,10 +107,11 @@ def open_file(
     return Workspace(path.resolve(), model, settings, store, env, plan, found.resolved)
 
 
-def after_waiting(work: Workspace) -> Workspace:
-    """Return a workspace under the token that the model has now; the caller holds the model.
+def under_token(work: Workspace) -> Workspace:
+    """Return a workspace under the rebuild token that the model has now; the caller holds the model.
 
-    A `rebuild` may have held it while we waited. Under the token of before, its revision would be replaced by the old one.
+    A `rebuild` sets it once the file has been read, and may have held the model while another command waited: under the token
+    of before, that command would replace its revision by the old one.
     """
     env = dataclasses.replace(work.env, rebuild=_token(work.store, work.name))
     return work if env == work.env else dataclasses.replace(work, env=env, plan=_planned(work.model, env, work.resolved))
