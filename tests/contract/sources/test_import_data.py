@@ -346,3 +346,64 @@ def test_a_file_that_may_no_longer_be_read_is_named(tmp_path: Path, monkeypatch:
     text = raised(SourceError, lambda: run(source, tmp_path / "work", columns=NAMED, digest=digest))
     assert text.startswith("data.uri: the source cannot be read")
     assert "ask its owner for the right to read it" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("text,label\nRead, and write,io\nSort,list\n", 2),
+        ("text,label\nSort,list\nRead, and write,io\n", 3),
+        ('text,label\n"a\nb",list\n\nRead, and write,io\n', 5),
+        ("\ufefftext,label\r\nSort,list,\r\n", 2),
+    ],
+)
+def test_a_text_with_commas_and_no_quotes_loses_nothing(content: str, line: int, tmp_path: Path) -> None:
+    """pandas would make an index of the first columns, and the start of each row would be gone."""
+    source = tmp_path / "rows.csv"
+    source.write_bytes(content.encode())
+    text = raised(DataError, lambda: run(source, tmp_path / "work"))
+    assert f"rows.csv: line {line}: 3 fields" in text
+    assert "needs quotes" in text
+
+
+def test_long_quoted_texts_of_csv_are_read_whole(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "a, b\n" * 100_000
+    _, out = run(write(tmp_path / "rows.csv", [{"text": long}] * 2), tmp_path / "work")
+    assert read_columns(out, ["text"])["text"] == [long] * 2
+    assert csv.field_size_limit() == limit
+
+
+def test_a_header_that_names_a_column_twice_is_no_header(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("text,text,label\na,b,io\n")
+    assert "names a column twice" in raised(DataError, lambda: run(source, tmp_path / "work"))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_bytes_that_are_no_utf8_are_bad_data(suffix: str, tmp_path: Path) -> None:
+    source = tmp_path / f"rows{suffix}"
+    if suffix == ".csv":
+        source.write_bytes(b"text\none\nS\xe4ge\n")
+        where = "rows.csv"
+    else:
+        raw = pyarrow.array([b"one", b"two", b"S\xe4ge", b"four"]).view(pyarrow.binary())
+        offsets = pyarrow.StringArray.from_buffers(len(raw), raw.buffers()[1], raw.buffers()[2])
+        pyarrow.parquet.write_table(pyarrow.table({"text": offsets}), source)
+        where = "row 3"
+    text = raised(SourceError, lambda: run(source, tmp_path / "work"))
+    assert "cannot be parsed" in text
+    assert where in text
+    assert "utf-8" in text
+
+
+def test_the_library_says_nothing_beside_the_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import datasets
+
+    level = datasets.utils.logging.get_verbosity()
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "a"}\n{"text": \n')
+    with caplog.at_level("INFO"):
+        raised(SourceError, lambda: run(source, tmp_path / "work"))
+    assert not caplog.records
+    assert datasets.utils.logging.get_verbosity() == level

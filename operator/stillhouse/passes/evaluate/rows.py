@@ -122,7 +122,7 @@ def _truth(labels: Iterable[str], known: Sequence[str]) -> npt.NDArray[np.int64]
         raise DataError(
             "the data has labels that the model does not know",
             field="spec.gate.data",
-            found=", ".join(strange[:5]),
+            found=", ".join(label or f"no label in {found.count(label)} of {len(found)} rows" for label in strange[:5]),
             allowed=", ".join(known[:20]),
             fix="correct the labels, or set spec.source.labels",
         )

@@ -15,7 +15,7 @@ from stillhouse.passes.sources.columns import Role, choose, need_of
 from stillhouse.passes.sources.dataset import DATA_FILE, Description
 from stillhouse.passes.sources.judging import Content
 from stillhouse.passes.sources.pinned import readable, refuse_changed
-from stillhouse.passes.sources.reading import BATCH, no_rows, open_table
+from stillhouse.passes.sources.reading import BATCH, no_rows, open_table, unparsable
 
 __all__ = ["DataFacts", "ImportData", "ImportDataConfig"]
 
@@ -121,12 +121,24 @@ def _write(table: Any, columns: dict[Role, str], total: int, ctx: Context) -> Co
     content = Content(tuple(columns))
     with pyarrow.parquet.ParquetWriter(ctx.out / DATA_FILE, schema, compression="zstd") as writer:
         for start in range(0, total, BATCH):
-            batch = table[start : min(start + BATCH, total)]
+            batch = _decoded(table, start, min(start + BATCH, total), ctx)
             made = {role: content.take(role, batch[column], start + 1, column) for role, column in columns.items()}
             arrays = [pyarrow.array(made[role], type=kinds[role]) for role in columns]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
             ctx.progress.update(min(start + BATCH, total), total, "rows", "reading")
     return content
+
+
+def _decoded(table: Any, start: int, end: int, ctx: Context) -> Any:
+    """Return rows as Python's values. Texts are decoded here and not when the file is parsed: one may not be UTF-8."""
+    try:
+        return table[start:end]
+    except UnicodeDecodeError as error:
+        if end - start == 1:
+            raise unparsable(ctx.source.name if ctx.source else "", f"row {start + 1}: {error}") from error
+    for row in range(start, end):
+        _decoded(table, row, row + 1, ctx)
+    raise AssertionError("rows that can be read one by one can be read together")
 
 
 def _quantiles(lengths: list[int]) -> dict[str, int]:

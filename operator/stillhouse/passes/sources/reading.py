@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from stillhouse.clients.sources.access import unreadable
 from stillhouse.clients.sources.selection import used_files
 from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import DataError, MissingPackages, SourceError
+from stillhouse.passes.sources.csv_rows import check_csv
 
 __all__ = ["BATCH", "data_files", "no_rows", "open_table", "unparsable"]
 
@@ -51,7 +53,7 @@ def open_table(source: Path, cache: Path) -> Any:
 
     Raises:
         SourceError: the file is of another format, or cannot be read or parsed.
-        DataError: there are no rows.
+        DataError: there are no rows, or those of a CSV file do not fit its header.
         MissingPackages: `datasets` is not installed.
         OSError: the folder cannot be read, or the disk is full.
     """
@@ -60,6 +62,12 @@ def open_table(source: Path, cache: Path) -> Any:
     if suffix == ".jsonl":
         for path in files:
             _refuse_deep(path)
+    elif suffix == ".csv":
+        for path in files:
+            try:
+                check_csv(path)
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise unparsable(path.name, error) from error
     try:
         import datasets
         from datasets.data_files import DataFilesDict, DataFilesList
@@ -72,8 +80,10 @@ def open_table(source: Path, cache: Path) -> Any:
     # stood there when an earlier run filled the cache.
     paths, times = [str(path.absolute()) for path in files], [(str(path.stat().st_mtime_ns),) for path in files]
     names = DataFilesDict({"train": DataFilesList(paths, times)})
-    progress = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.utils.logging.disable_progress_bar()
+    logging = datasets.utils.logging
+    progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)  # what it logs before it raises, our error says
     try:
         read = getattr(datasets.Dataset, _READERS[suffix])
         return read(names, split="train", cache_dir=str(cache), keep_in_memory=False, **options)
@@ -89,8 +99,9 @@ def open_table(source: Path, cache: Path) -> Any:
             raise no_rows(source.name) from error
         raise unparsable(source.name, cause) from error
     finally:
+        logging.set_verbosity(verbosity)
         if progress:
-            datasets.utils.logging.enable_progress_bar()
+            logging.enable_progress_bar()
 
 
 def _refuse_deep(path: Path) -> None:
