@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.errors import ServerError
-from stillhouse.triton.birth import birth, runs
+from stillhouse.triton.birth import runs
 
 __all__ = ["ServerHandle", "attach"]
 
@@ -175,28 +175,10 @@ def attach(record: dict[str, Any]) -> ServerHandle | None:
         ServerError: the record is not one.
     """
     try:
-        handle = ServerHandle(**_with_birth(record))
-    except (TypeError, KeyError, ValueError) as error:
+        handle = ServerHandle(**record)
+    except TypeError as error:
         raise ServerError("the record of a running server is not readable", found=str(error)) from error
     return handle if handle.alive() else None
-
-
-def _with_birth(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in today's form. Older ones hold `create_time`, seconds since the epoch, in place of `birth`.
-
-    Those seconds move with the clock, so the id on the command line counts as well.
-    """
-    if "birth" in record:
-        return record
-    import psutil
-
-    born = ""  # of a process that is gone: what has no birth does not run
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(record["pid"])
-        same = abs(process.create_time() - record["create_time"]) < 1.0
-        if same or f"--id={record['server_id']}" in process.cmdline():
-            born = birth(process.pid)
-    return {**{name: value for name, value in record.items() if name != "create_time"}, "birth": born}
 
 
 def _backends(server_id: str) -> list[Any]:

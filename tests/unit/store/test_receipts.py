@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -253,10 +254,17 @@ def test_models_are_remembered_and_forgotten(store: LocalStore) -> None:
     assert store.model_names() == ["other"]
 
 
-def test_a_damaged_state_counts_as_nothing_known(store: LocalStore) -> None:
+@pytest.mark.parametrize("change", [None, {"generation": "x"}, {"history": 7}, {"digest": "sha256:0"}, {"steps": [{"key": 1}]}])
+def test_a_damaged_state_counts_as_nothing_known(change: dict[str, Any] | None, store: LocalStore) -> None:
+    """Also where it is valid JSON: no command looks at every field."""
     store.write_state("model", {"generation": 1})
-    (store.root / "models" / "model" / "state.json").write_text("[1]")
+    path = store.root / "models" / "model" / "state.json"
+    assert not store.state_damaged("model")
+    path.write_text("[1]" if change is None else json.dumps({**json.loads(path.read_text()), **change}))
     assert store.state("model") == {}
+    assert store.state_damaged("model")
+    store.write_state("model", {"generation": 2})
+    assert store.state("model") == {"generation": 2}
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../objects", "/etc", "a/b", "A", "-a", "a-", "a\n", "ä"])

@@ -178,24 +178,9 @@ def test_a_clock_that_is_set_leaves_a_server_alive(tmp_path: Path, monkeypatch: 
     assert not server.alive()
 
 
-def test_a_record_of_before_is_understood(tmp_path: Path) -> None:
-    """It held seconds since the epoch. Where the clock was set since, the id on the command line tells."""
-    log = tmp_path / "log"
-    pid, born = spawn([*python("import time;print(1,flush=True);time.sleep(60)"), "--id=stillhouse-test-none"], {}, log)
-    server = handle(pid, born, log)
-    try:
-        wait_for(log, "1")
-        created = psutil.Process(pid).create_time()
-        record = {name: value for name, value in server.to_json().items() if name != "birth"}
-        assert attach({**record, "create_time": created}) == server
-        assert attach({**record, "create_time": created + 3600}) == server
-        assert attach({**record, "create_time": created, "server_id": "another"}) is not None
-        assert attach({**record, "create_time": created + 3600, "server_id": "another"}) is None
-    finally:
-        server.stop(0.2)
-    assert attach({**record, "create_time": created}) is None
+def test_what_is_no_record_is_refused() -> None:
     with pytest.raises(ServerError, match="not readable"):
-        attach({"create_time": created})
+        attach({"pid": 1})
 
 
 def test_a_server_can_die_with_its_parent(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from stillhouse.digests import content_digest
 from stillhouse.errors import StoreError
 
-__all__ = ["disk_errors", "disk_full", "fsync_dir", "full", "make_dirs", "read_json", "write_json"]
+__all__ = ["disk_errors", "disk_full", "fsync_dir", "full", "make_dirs", "read_json", "read_sealed", "write_json", "write_sealed"]
 
 _WAYS_OUT = (
     ((errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to {verb} there"),
@@ -86,7 +87,7 @@ def full(what: Path, error: BaseException) -> StoreError:
     return StoreError(
         "the disk is full",
         field=str(what),
-        found=(error.strerror if isinstance(error, OSError) else "") or str(error).splitlines()[0],
+        found=(error.strerror if isinstance(error, OSError) else "") or next(iter(str(error).splitlines()), ""),
         fix="free space with `still gc`, or put the store elsewhere: STILLHOUSE_HOME=/path; finished steps are kept",
     )
 
@@ -121,3 +122,27 @@ def read_json(path: Path) -> Any | None:
             return json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
             return None
+
+
+def write_sealed(path: Path, data: Mapping[str, Any], *, tmp: Path) -> None:
+    """Write a record as `write_json` does, with a digest over itself that `read_sealed` asks for."""
+    plain = {name: value for name, value in data.items() if name != "digest"}
+    write_json(path, {**plain, "digest": content_digest(plain)}, tmp=tmp)
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Return a record that `write_sealed` wrote; None when it is missing, or not as it was written.
+
+    Whoever reads it need not look at every field: half of another record, or what somebody typed, counts as not written.
+
+    Raises:
+        StoreError: as `read_json`.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        return None
+    plain = {name: value for name, value in data.items() if name != "digest"}
+    try:
+        return plain if data.get("digest") == content_digest(plain) else None
+    except ValueError:  # NaN, which Python's parser takes and JSON does not know
+        return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.store.files import disk_errors, make_dirs, read_json, write_json
+from stillhouse.clients.store.files import disk_errors, make_dirs, read_json, read_sealed, write_json, write_sealed
 from stillhouse.clients.store.locks import hold, holder
 from stillhouse.clients.store.objects import ObjectStore
 from stillhouse.clients.store.receipts import Receipt
@@ -131,17 +131,16 @@ class LocalStore:
 
     def state(self, name: str) -> dict[str, Any]:
         """Return what is known of a model; empty when nothing is."""
-        data = read_json(self._model_dir(name) / "state.json")
-        return data if isinstance(data, dict) else {}
+        return read_sealed(self._model_dir(name) / "state.json") or {}
 
     def state_damaged(self, name: str) -> bool:
         """Return whether something is written of a model that cannot be read."""
         path = self._model_dir(name) / "state.json"
-        return path.exists() and not isinstance(read_json(path), dict)
+        return path.exists() and read_sealed(path) is None
 
     def write_state(self, name: str, state: dict[str, Any]) -> None:
         """Replace what is known of a model."""
-        write_json(self._model_dir(name) / "state.json", state, tmp=self.tmp)
+        write_sealed(self._model_dir(name) / "state.json", state, tmp=self.tmp)
 
     def forget_model(self, name: str) -> None:
         """Forget a model; its artifacts stay until `gc`."""

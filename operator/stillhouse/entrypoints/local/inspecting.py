@@ -13,6 +13,7 @@ from stillhouse.settings import load_settings
 
 __all__ = ["inspect"]
 
+DAMAGED = "what is known of it cannot be read; run still up FILE again (finished steps are found again)"
 SHOWN = ("digest", "precision", "size", "index", "figures", "truncated", "time")
 
 
@@ -55,7 +56,7 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "file": state.get("file", ""),
-        "summary": _summary(revision, server, verdict, builder),
+        "summary": DAMAGED if store.state_damaged(name) else _summary(revision, server, verdict, builder),
         "requestHash": state.get("requestHash", ""),
         "planHash": state.get("planHash", ""),
         "server": server,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.store.files import read_json, write_json
+from stillhouse.clients.store.files import read_sealed, write_sealed
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import hold
 from stillhouse.entrypoints.local.orphans import alive, stop_orphans
@@ -60,8 +60,8 @@ def _record(store: LocalStore, name: str) -> Path:
 
 def find(store: LocalStore, name: str) -> Running | None:
     """Return the model's running server; None when there is none (a dead one's record counts as none)."""
-    data = read_json(_record(store, name))
-    if not isinstance(data, dict):
+    data = read_sealed(_record(store, name))
+    if data is None:
         return None
     handle = attach(data["handle"])
     if handle is None:
@@ -71,8 +71,8 @@ def find(store: LocalStore, name: str) -> Running | None:
 
 def last_log(store: LocalStore, name: str) -> Path | None:
     """Return the log of the running or the last server."""
-    data = read_json(_record(store, name))
-    path = Path(data["handle"]["log"]) if isinstance(data, dict) else None
+    data = read_sealed(_record(store, name))
+    path = Path(data["handle"]["log"]) if data else None
     return path if path and path.is_file() else None
 
 
@@ -162,7 +162,7 @@ def serve(
 
     def record(handle: ServerHandle) -> Running:
         found = Running(handle, revision["digest"], revision["precision"], time, supervisor, serving)
-        write_json(_record(store, name), found.to_json(), tmp=store.tmp)
+        write_sealed(_record(store, name), found.to_json(), tmp=store.tmp)
         return found
 
     def switched(done: HandOver) -> None:
@@ -206,8 +206,8 @@ def require_port(store: LocalStore, name: str, port: int | None) -> None:
 
 def _free_port(store: LocalStore, name: str) -> int:
     """Return the port that the model had last, else the first free one from 8001 up."""
-    last = read_json(_record(store, name))
-    wanted = [int(last["handle"]["grpc_port"])] if isinstance(last, dict) else []
+    last = read_sealed(_record(store, name))
+    wanted = [int(last["handle"]["grpc_port"])] if last else []
     choices: list[int] = [*wanted, *range(FIRST_PORT, FIRST_PORT + PORTS)]
     for port in choices:
         try:
@@ -222,7 +222,7 @@ def stop(store: LocalStore, name: str, *, orphans: bool = True) -> Running | Non
     """Stop the model's server and (for whoever holds the model's lock) those that nobody knows of; return the former."""
     running = find(store, name)
     if running is not None:
-        write_json(_record(store, name), {**running.to_json(), "stopped": True}, tmp=store.tmp)
+        write_sealed(_record(store, name), {**running.to_json(), "stopped": True}, tmp=store.tmp)
         running.handle.stop()
     if orphans:
         stop_orphans(store.run_dir(name), 0)
@@ -232,11 +232,11 @@ def stop(store: LocalStore, name: str, *, orphans: bool = True) -> Running | Non
 def supervise(store: LocalStore, name: str, running: Running, supervisor: int) -> Running:
     """Record who waits for a server from now on."""
     found = dataclasses.replace(running, supervisor=supervisor)
-    write_json(_record(store, name), found.to_json(), tmp=store.tmp)
+    write_sealed(_record(store, name), found.to_json(), tmp=store.tmp)
     return found
 
 
 def stopped_on_purpose(store: LocalStore, name: str) -> bool:
     """Return whether the last server was stopped by `still down`."""
-    data = read_json(_record(store, name))
-    return isinstance(data, dict) and bool(data.get("stopped"))
+    data = read_sealed(_record(store, name))
+    return data is not None and bool(data.get("stopped"))
