@@ -97,6 +97,11 @@ class Write(Pass[WriteConfig, WriteFacts]):
                 raise PermissionError(13, "Permission denied", "/somewhere/of/the/user.parquet")
             case "full":
                 raise RuntimeError("write failed: No space left on device (os error 28)")
+            case "blamed":
+                try:
+                    raise RuntimeError("write failed: No space left on device (os error 28)")
+                except RuntimeError as error:
+                    raise DataError("the model cannot be quantized", field="source.uri") from error
             case "manifest":
                 (ctx.out / "manifest.json").write_text("{}")
             case "link":

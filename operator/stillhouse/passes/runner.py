@@ -258,6 +258,9 @@ def _explaining(step: Step, root: Path) -> Iterator[None]:
     try:
         yield
     except StillhouseError as error:
+        cause = error.__cause__ or error.__context__
+        if not isinstance(error, StoreError) and cause is not None and disk_full(cause):
+            raise full(root, cause) from error  # a library said so, and the pass took it for a fault of the input
         error.problem = as_written(step, error.problem)
         error.others = tuple(as_written(step, other) for other in error.others)
         raise

@@ -317,6 +317,7 @@ ERRORS: list[tuple[str, type[Exception], str]] = [
     ("bug", StepFailed, "step train/b failed"),
     ("rights", StepFailed, "step train/b failed"),
     ("full", StoreError, "the disk is full"),
+    ("blamed", StoreError, "the disk is full"),
     ("manifest", StoreError, "store's own file"),
     ("link", StoreError, "plain files only"),
     ("nan", StepFailed, "step train/b failed"),

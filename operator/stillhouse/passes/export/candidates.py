@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.compress.quantize import quantizable, quantize
@@ -66,6 +67,8 @@ def candidates(
         try:
             raw, expected, shape = _export(exporter, source, signature, vocabulary, opset)
         except Exception as error:  # exporters raise whatever their inside raises; the other one may still do
+            if disk_full(error):
+                raise
             refused[exporter] = _first_line(error)
             continue
         for name, build in _variants(exporter, raw, shape):
@@ -79,6 +82,8 @@ def candidates(
             except SourceError:
                 raise
             except Exception as error:  # the checker, the fusions and ONNX Runtime have no common error
+                if disk_full(error):
+                    raise
                 refused[name] = _first_line(error)
     return made, refused
 
