@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,22 @@ MAX_BYTES = 1 << 20
 _MAX_DEPTH = 64  # levels; the resource has 8, and Python's stack ends at some hundred
 _TYPES_OF_JSON = ("null", "bool", "int", "float", "str", "seq", "map")
 _TAG = "tag:yaml.org,2002:"
+_MAX_PROBLEMS = 50
+"""Mistakes that are explained; whoever made more of them made one of them often."""
+_NUMBERS = {
+    f"{_TAG}int": re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z"),
+    f"{_TAG}float": re.compile(
+        r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+    ),
+}
+"""Numbers as kubectl reads them: PyYAML takes 1:30 for 90, as YAML 1.1 did, and 1e3 for a text."""
+_FIXES = (
+    ("\\t", "indent with spaces"),
+    ("could not find expected ':'", "write a colon and a space after the name: name: value"),
+    ("mapping values are not allowed", "mend this line or the one above (name: value); a text with : or # in it needs quotes"),
+    ("for the tag", "remove the tag (what begins with !): only text, numbers, true, false, null, lists and mappings are read"),
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,7 +48,7 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class declares it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.removeprefix(_TAG) in _TYPES_OF_JSON]
+        first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag.removeprefix(_TAG) in _TYPES_OF_JSON]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     yaml_constructors = {  # noqa: RUF012
@@ -44,11 +61,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed here", problem_mark=event.start_mark)
+            raise _mistake("aliases are not allowed here", event.start_mark, "write out here what the alias (*) stands for")
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem=f"more than {_MAX_DEPTH} levels", problem_mark=event.start_mark)
+            raise _mistake(f"more than {_MAX_DEPTH} levels", event.start_mark, "a DistilledModel has eight: mend the indentation")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -58,11 +75,15 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(problem=f"keys are strings, this one is {key!r}", problem_mark=key_node.start_mark)
+                raise _mistake(f"keys are strings, this one is {key!r}"[:200], key_node.start_mark, "put the key in quotes")
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key} stands here twice", problem_mark=key_node.start_mark)
+                raise _mistake(f"{key[:80]} stands here twice", key_node.start_mark, "remove one of the two")
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _mistake(problem: str, mark: yaml.Mark, fix: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark, note=fix)
 
 
 def load_file(path: Path) -> DistilledModel:
@@ -88,7 +109,7 @@ def load_with_lines(path: Path) -> tuple[DistilledModel, dict[str, int]]:
             "there is no such file", field=str(path), allowed=", ".join(near), fix="give the path of a DistilledModel's YAML file"
         ) from error
     except UnicodeDecodeError as error:
-        raise SpecError("the file is not UTF-8", field=str(path), found=str(error)) from error
+        raise SpecError("the file is not UTF-8", field=str(path), found=str(error), fix="save it as UTF-8") from error
     except OSError as error:
         raise SpecError("the file cannot be read", field=str(path), found=error.strerror or str(error)) from error
     return _load(text, str(path))
@@ -104,13 +125,14 @@ def _load(text: str, name: str) -> tuple[DistilledModel, dict[str, int]]:
     try:
         data, lines = _read(text, name)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        fix = "indent with spaces" if "\\t" in str(error.problem) else "mend this line; a text with : or # in it needs quotes"
+        mark, told = error.problem_mark, str(error.problem)
+        known = next((fix for sign, fix in _FIXES if sign in told), "mend this line; a text with : or # in it needs quotes")
+        fix = error.note or known
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         problem = Problem(f"not readable as YAML: {error.problem}", name, fix=fix, line=line, column=column)
         raise SpecError.of([problem]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError("not readable as YAML", field=name, found=str(error)[:200]) from error
+        raise SpecError("not readable as YAML", field=name, found=str(error)[:200], fix=_way_out(error)) from error
     if not isinstance(data, dict):
         raise _no_mapping(data, name)
     return parse(data, lines), lines
@@ -127,10 +149,21 @@ def parse(data: Any, lines: Mapping[str, int] | None = None) -> DistilledModel:
     try:
         return DistilledModel.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = problems_of(DistilledModel, error.errors(include_url=False), lines or {})
+        details = error.errors(include_url=False)
+        problems = problems_of(DistilledModel, details[:_MAX_PROBLEMS], lines or {})
         unavailable = [p for p in problems if p.message.startswith("not available")]
         kind = NotAvailable if len(unavailable) == len(problems) else SpecError
+        if len(details) > _MAX_PROBLEMS:
+            problems.append(Problem(f"{len(details) - _MAX_PROBLEMS} more mistakes are not listed", fix="mend these first"))
         raise kind.of(problems) from None
+
+
+def _way_out(error: Exception) -> str:
+    if isinstance(error, yaml.YAMLError):
+        return "remove the characters that do not print (is it a text file?)"
+    if isinstance(error, RecursionError):
+        return "a DistilledModel has eight levels: mend the indentation"
+    return "no number of a DistilledModel has so many digits: mend it, or put a text of digits in quotes"
 
 
 def _no_mapping(data: Any, name: str) -> SpecError:
@@ -144,7 +177,9 @@ def _no_mapping(data: Any, name: str) -> SpecError:
 
 def _refuse_huge(size: int, name: str) -> None:
     if size > MAX_BYTES:
-        raise SpecError("the file is too large", field=name, allowed="at most 1 MiB")
+        raise SpecError(
+            "the file is too large", field=name, allowed="at most 1 MiB", fix="give the path of a DistilledModel's file"
+        )
 
 
 def _read(text: str, name: str) -> tuple[Any, dict[str, int]]:
@@ -160,7 +195,8 @@ def _read(text: str, name: str) -> tuple[Any, dict[str, int]]:
     finally:
         loader.dispose()
     if len(found) != 1:
-        raise SpecError("the file must hold one resource", field=name, found=f"{len(found)} YAML documents")
+        fix = "put each resource into a file of its own" if found else "write the resource: examples/ has some"
+        raise SpecError("the file must hold one resource", field=name, found=f"{len(found)} YAML documents", fix=fix)
     data, node = found[0]
     lines: dict[str, int] = {}
     _number(node, "", lines)

@@ -201,6 +201,40 @@ def test_what_is_no_resource_is_refused(text: str, says: str) -> None:
     assert says in str(refused(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("a: &x {b: 1}\nc: *x\n", "write out here"),
+        (changed("hiddenSize: 192", "hiddenSize: 192\n      hiddenSize: 96"), "remove one of the two"),
+        (changed("hiddenSize: 192", "7: 192"), "in quotes"),
+        ("a: !!binary aGk=\n", "remove the tag"),
+        ("a: !mine b\n", "remove the tag"),
+        ("[" * 1000, "mend the indentation"),
+        ("a: \x00\n", "do not print"),
+        (f"a: {'9' * 5000}\n", "digits"),
+        ("a:\n\tb: 1\n", "indent with spaces"),
+        ("spec:\n  task text\n  uri: a\n", "this line or the one above"),
+        ("spec:\n  ? a\nb\n", "write a colon"),
+        (TEXT + "---\n" + TEXT, "a file of its own"),
+        ("", "examples/"),
+    ],
+)
+def test_what_cannot_be_read_says_its_own_way_out(text: str, fix: str) -> None:
+    assert fix in refused(text).problem.fix
+
+
+@pytest.mark.parametrize(("written", "read"), [("1:30", "1:30"), ("1:30.5", "1:30.5"), ("1e3", 1000.0), ("0x10", 16), ("010", 8)])
+def test_numbers_are_those_of_kubectl(written: str, read: Any) -> None:
+    problem = refused(changed("hiddenSize: 192", f"hidenSize: {written}")).problem
+    assert yaml.safe_load(problem.found) == (read if isinstance(read, str) else pytest.approx(read))
+
+
+def test_very_many_mistakes_are_counted_and_not_listed() -> None:
+    error = refused(changed("hiddenSize: 192", "\n      ".join(f"x{number}: 1" for number in range(20_000))))
+    assert len(error.problems) == 51
+    assert error.problems[-1].message == "19950 more mistakes are not listed"
+
+
 def test_aliases_cannot_unfold_into_something_huge() -> None:
     """Ten levels of ten aliases each would be 10^10 items."""
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
