@@ -29,12 +29,14 @@ RESERVED_KEY = "x-stillhouse-reserved"
 class Mistake(ValueError):
     """What a validator found wrong.
 
-    `field` is the path below the model that is validated (empty: the model itself), `fix` what mends it.
+    `field` is the path below the model that is validated (empty: the model itself), `allowed` what may stand there, `fix`
+    what mends it.
     """
 
-    def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", allowed: str = "", fix: str = "") -> None:
         super().__init__(message)
         self.field = field
+        self.allowed = allowed
         self.fix = fix
 
 
@@ -54,10 +56,10 @@ class CelRule:
     message: str
     field: str = ""
 
-    def broken(self, fix: str = "") -> Mistake:
+    def broken(self, fix: str = "", allowed: str = "") -> Mistake:
         """Return the error that a Python validator raises when the rule does not hold."""
         kind = NotAvailableHere if self.message.startswith("not available") else Mistake
-        return kind(self.message, field=self.field, fix=fix)
+        return kind(self.message, field=self.field, allowed=allowed, fix=fix)
 
 
 class ApiModel(BaseModel):

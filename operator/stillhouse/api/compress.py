@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
 from stillhouse.api.source import DataSource
 
-__all__ = ["Compress", "Precision"]
+__all__ = ["LATER", "Compress", "Precision"]
 
 Precision = Literal["auto", "fp32", "int8", "fp16", "int4", "mixed"]
-LATER = ("fp16", "int4", "mixed")
+LATER = {
+    "fp16": "write fp32; or auto, which takes int8 where the gate lets it pass",
+    "int4": "write int8; or auto, which takes int8 where the gate lets it pass",
+    "mixed": "write auto, which tries int8 with its most sensitive operators in FP32",
+}
+"""Values that a later version brings → what to write now."""
+AVAILABLE = tuple(each for each in get_args(Precision) if each not in LATER)
 
 _LATER = CelRule(
     "!(self.precision in ['fp16', 'int4', 'mixed'])",
@@ -42,5 +48,5 @@ class Compress(ApiModel):
     @model_validator(mode="after")
     def _available(self) -> Compress:
         if self.precision in LATER:
-            raise _LATER.broken()
+            raise _LATER.broken(fix=LATER[self.precision], allowed=f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}")
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from stillhouse.api import gate, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
+from stillhouse.api.compress import LATER
 from stillhouse.errors import Problem
 
 __all__ = ["WRITTEN_AS", "line_of", "problems_of"]
@@ -82,13 +84,13 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
         fix = error.fix
         if str(error).startswith("not available") and not fix:
             fix = "remove the field; CHANGELOG.md says what each version brings"
-        return Problem(str(error), field, found, "", fix)
+        return Problem(str(error), field, found, error.allowed, fix)
     if kind == "literal_error":
-        allowed = str(context.get("expected", ""))
+        allowed = _available(str(context.get("expected", "")))
         return Problem("is not one of the allowed values", field, found, allowed, _nearest(value, allowed))
     if kind == "string_pattern_mismatch":
         pattern = str(context.get("pattern", ""))
-        return Problem("is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern))
+        return Problem("is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern), _with_unit(pattern, value))
     if kind in {"too_short", "too_long"}:
         limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return Problem(f"{context['actual_length']} items stand here", field, "", limit)
@@ -139,6 +141,19 @@ def line_of(path: str, lines: Mapping[str, int]) -> int | None:
         dot, bracket = place.rfind("."), place.rfind("[")
         place = place[: max(dot, bracket, 0)]
     return lines[place] if place else None
+
+
+def _available(allowed: str) -> str:
+    """Leave out of pydantic's list of values (`'a', 'b' or 'c'`) those that a later version brings."""
+    options = [part.strip() for part in allowed.replace(" or ", ",").split(",")]
+    now = [option for option in options if option.strip("'") not in LATER]
+    return allowed if now == options or len(now) < 2 else f"{', '.join(now[:-1])} or {now[-1]}"
+
+
+def _with_unit(pattern: str, value: Any) -> str:
+    """Return what mends a duration that is a number alone."""
+    text = f"{value}ms"
+    return f"write for example {text}" if pattern == scalars.DURATION and re.fullmatch(pattern, text) else ""
 
 
 def _nearest(value: Any, allowed: str) -> str:

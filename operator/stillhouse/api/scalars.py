@@ -39,12 +39,16 @@ NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 URI: Final = r"^[a-z][a-z0-9+.-]*:.+$"
 
 
-def _no_numbers(pattern: str, example: str) -> BeforeValidator:
-    """Refuse a YAML number where a string belongs, with the line that mends it."""
+def _no_numbers(pattern: str, example: str, unit: str = "") -> BeforeValidator:
+    """Refuse a YAML number where a string belongs, with the line that mends it: with a `unit` where it lacks one."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool | int | float):
-            quoted = f'"{value}"' if re.fullmatch(pattern, str(value)) else f"for example {example}"
+            quoted = f"for example {example}"
+            if re.fullmatch(pattern, str(value)):
+                quoted = f'"{value}"'
+            elif unit and re.fullmatch(pattern, f"{value}{unit}"):
+                quoted = f'for example "{value}{unit}"'
             raise Mistake("a number was given where a string belongs; write it in quotes", fix=f"write {quoted}")
         return value
 
@@ -52,11 +56,11 @@ def _no_numbers(pattern: str, example: str) -> BeforeValidator:
 
 
 DecimalString = Annotated[str, StringConstraints(pattern=DECIMAL, max_length=20), _no_numbers(DECIMAL, '"0.7"')]
-Percent = Annotated[str, StringConstraints(pattern=PERCENT, max_length=10), _no_numbers(PERCENT, '"70%"')]
+Percent = Annotated[str, StringConstraints(pattern=PERCENT, max_length=10), _no_numbers(PERCENT, '"70%"', "%")]
 ShareOrDecimal = Annotated[
     str, StringConstraints(pattern=SHARE_OR_DECIMAL, max_length=20), _no_numbers(SHARE_OR_DECIMAL, '"70%" or "0.7"')
 ]
-Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=12), _no_numbers(DURATION, '"20ms"')]
+Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=12), _no_numbers(DURATION, '"20ms"', "ms")]
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=20), _no_numbers(QUANTITY, '"12Mi"')]
 CpuQuantity = Annotated[str, StringConstraints(pattern=CPU, max_length=10), _no_numbers(CPU, '"1" or "500m"')]
 ModelName = Annotated[str, StringConstraints(pattern=NAME, max_length=40)]

@@ -138,11 +138,11 @@ class Scale(ApiModel):
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
         if self.min_replicas == 0:
-            raise _NOT_TO_ZERO.broken()
+            raise _NOT_TO_ZERO.broken(fix="write 1", allowed="1 or more")
         if self.min_replicas > self.max_replicas:
             raise _ORDERED.broken()
         if self.replicas == 0:
-            raise _NOT_AT_ZERO.broken()
+            raise _NOT_AT_ZERO.broken(fix="write 1", allowed="1 or more")
         if self.mode != "external" and self.replicas > 1:
             raise _REPLICAS_ARE_EXTERNAL.broken()
         return self

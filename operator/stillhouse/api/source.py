@@ -107,7 +107,8 @@ class ModelSource(ApiModel):
     ] = ()
     """Labels in the order of the model's outputs; `id2label` of its configuration when left out."""
     image: Image | None = None
-    """Shape of the input of an image model."""
+    """Shape of the input of an image model. Images of data must have it: nothing resizes them. `still infer` alone takes PNG
+    and JPEG files of any size and resizes them (bilinear; the aspect ratio is not kept)."""
     factory: Factory | None = None
     """Builds the network that the weights at `uri` belong to, for models that Hugging Face does not know."""
 

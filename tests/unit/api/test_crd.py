@@ -184,6 +184,13 @@ def test_what_has_no_structural_form_is_refused_while_generating() -> None:
         structural(Undecided, "spec")
 
 
+def test_no_exit_code_stands_twice_with_one_reason() -> None:
+    table = render_markdown().partition("## Exit codes")[2].partition("###")[0]
+    rows = [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in table.splitlines() if line.startswith("| ")][2:]
+    assert ("5", "`Server`") in rows
+    assert len(rows) == len(set(rows))
+
+
 def test_the_reference_names_every_field_condition_reason_and_exit_code() -> None:
     text = render_markdown()
 

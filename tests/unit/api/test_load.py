@@ -122,6 +122,9 @@ def test_a_syntax_error_shows_line_and_column() -> None:
         ('weight: "1"', "weight: 0.5", 'write "0.5"'),
         ('min: "70%"', "min: 70", 'write "70"'),
         ("maxLatencyP99: 20ms", "maxLatencyP99: 20", 'write for example "20ms"'),
+        ("maxLatencyP99: 20ms", "maxLatencyP99: 100", 'write for example "100ms"'),
+        ("maxLatencyP99: 20ms", 'maxLatencyP99: "100"', "write for example 100ms"),
+        ("      epochs: 4\n", "      epochs: 4\n      warmup: 80\n", 'write for example "80%"'),
         ("epochs: 4", 'epochs: "4"', "write 4"),
         ("docstring-search", "2026", 'put it in quotes: "2026"'),
         ("kind: DistilledModel", "kind: DistiledModel", "write DistilledModel"),
@@ -133,6 +136,19 @@ def test_the_way_out_is_named(old: str, new: str, fix: str) -> None:
 
     assert error.problem.fix == fix
     assert error.exit_code == 2
+
+
+@pytest.mark.parametrize("value", ["fp16", "int4", "mixed", "int9"])
+def test_only_what_this_version_can_do_is_allowed(value: str) -> None:
+    problem = refused(changed("  gate:\n", f"  compress: {{precision: {value}}}\n  gate:\n")).problem
+
+    assert problem.field == "spec.compress.precision"
+    for later in ("fp16", "int4", "mixed"):
+        assert later not in problem.allowed
+        assert later not in problem.fix
+    for now in ("auto", "fp32", "int8"):
+        assert now in problem.allowed
+    assert problem.fix.startswith("write ")
 
 
 def test_a_wrong_unit_is_shown_beside_the_right_ones() -> None:
