@@ -24,7 +24,7 @@ Ctrl-C ends with 130.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 __all__ = [
@@ -47,13 +47,16 @@ __all__ = [
     "UserError",
 ]
 
+RESOURCE_FIELDS = ("apiVersion", "kind", "metadata", "spec")
+"""The fields that a resource has at its top; every other field of a problem is an option, a column or a path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, in the five parts that a user needs to mend it.
 
     `line`, `column`: where `field` stands in the file that was read, from 1; None where no file says it. A column is known
-    of what is no YAML, and `field` is the file then.
+    of what is no YAML, and `field` is the file then. `file`: the file that `field` is a part of, where a command was given one.
     """
 
     message: str
@@ -63,13 +66,15 @@ class Problem:
     fix: str = ""
     line: int | None = None
     column: int | None = None
+    file: str = ""
 
     @property
     def place(self) -> str:
         """Give the field and where it stands, as text."""
+        field = f"{self.file}: {self.field}" if self.file else self.field
         if self.line is None:
-            return self.field
-        return f"{self.field} (line {self.line})" if self.column is None else f"{self.field}:{self.line}:{self.column}"
+            return field
+        return f"{field} (line {self.line})" if self.column is None else f"{field}:{self.line}:{self.column}"
 
     def lines(self) -> list[str]:
         """Render as lines of text, the message first."""
@@ -104,6 +109,13 @@ class StillhouseError(Exception):
         error = cls(problems[0].message)
         error.problem, error.others = problems[0], tuple(problems[1:])
         return error
+
+    def within(self, file: str) -> None:
+        """Note which file the fields of a resource stand in, for those who read about more than one."""
+        self.problem, *others = (
+            replace(each, file=file) if each.field.partition(".")[0] in RESOURCE_FIELDS else each for each in self.problems
+        )
+        self.others = tuple(others)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -160,8 +160,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if interrupts.requested():  # an import that Ctrl-C broke looks like a missing package
             return _say_interrupted()
         with contextlib.suppress(OSError):  # nobody is left to read it; the code tells all the same
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
+            for problem in error.problems:
+                click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+                click.echo("\n".join(problem.lines()), err=True)
         return error.exit_code
     except click.ClickException as error:
         with contextlib.suppress(OSError):

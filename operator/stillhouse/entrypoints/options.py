@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from stillhouse.errors import UsageError
+from stillhouse.errors import StillhouseError, UsageError
 
 __all__ = [
     "chosen_output",
@@ -69,8 +70,17 @@ def source_option(function: F) -> F:
 
 
 def file_argument(function: F) -> F:
-    """Add the argument FILE."""
-    return click.argument("file", type=click.Path(path_type=Path))(function)
+    """Add the argument FILE; errors about what stands in it name it."""
+
+    @functools.wraps(function)
+    def naming(*arguments: Any, file: Path, **options: Any) -> Any:
+        try:
+            return function(*arguments, file=file, **options)
+        except StillhouseError as error:
+            error.within(str(file))
+            raise
+
+    return cast("F", click.argument("file", type=click.Path(path_type=Path))(naming))
 
 
 def _complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -66,6 +66,18 @@ def test_lint_says_the_line_of_each_of_several_mistakes(still: Still) -> None:
     assert "line 7" in result.err or ":7" in result.err
 
 
+def test_every_mistake_is_an_error_of_the_file(still: Still) -> None:
+    text = GOOD.replace("precision: int8", "precision: int9").replace("name: tiny", "name: Tiny_") + "  serve: {instances: 0}\n"
+    heads = [line for line in still("lint", "--no-sources", write(text)).err.splitlines() if not line.startswith(" ")]
+    fields = ("metadata.name (line 3)", "spec.compress.precision (line 6)", "spec.serve.instances (line 7)")
+    assert len(heads) == len(fields)
+    for head, field in zip(heads, fields, strict=True):
+        assert head.startswith(f"error: model.yaml: {field}: ")
+    missing = still("plan", write(GOOD.replace("metadata: {name: tiny}\n", "")))
+    assert missing.err.startswith("error: model.yaml: metadata: is required")
+    assert still("lint", write("a: [")).err.count("model.yaml") == 1
+
+
 @pytest.mark.parametrize("output", ["json", "yaml"])
 def test_errors_are_data_where_data_was_asked_for(still: Still, output: str) -> None:
     read = json.loads if output == "json" else yaml.safe_load

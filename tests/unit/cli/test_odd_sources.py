@@ -23,7 +23,7 @@ def refused(still: Still, project: Project, field: str, message: str) -> str:
     """Lint; the one mistake is `field`'s, with its line, as text and as data."""
     result = still("lint", str(project.file))
     assert (result.code, result.out) == (2, ""), result.err
-    assert result.err.startswith(f"error: {field} (line ")
+    assert result.err.startswith(f"error: {project.file}: {field} (line ")
     assert f"): {message}\n" in result.err
     assert "  fix:     " in result.err
     (problem,) = json.loads(still("lint", "-o", "json", str(project.file)).out)["problems"]
