@@ -63,6 +63,19 @@ def test_a_dry_run_says_the_same_and_changes_nothing(store: LocalStore) -> None:
     assert collect(store, lambda: ([key("kept")], [])) == said
 
 
+def test_a_dry_run_looks_while_others_use_the_store(store: LocalStore) -> None:
+    """What they write at this moment is theirs, so it does not count; nothing else is told otherwise."""
+    alone = collect(store, lambda: ([key("kept")], []), dry_run=True)
+    leftovers = 1000 + 7
+    before = state_of(store)
+    with store.using():
+        beside = collect(store, lambda: ([key("kept")], []), dry_run=True)
+    assert (alone.busy, beside.busy) == (False, True)
+    assert (beside.receipts, beside.objects, beside.scratch) == (alone.receipts, alone.objects, alone.scratch)
+    assert beside.bytes <= alone.bytes - leftovers
+    assert state_of(store) == before
+
+
 def test_a_second_run_finds_nothing(store: LocalStore) -> None:
     collect(store, lambda: ([key("kept")], []))
     again = collect(store, lambda: ([key("kept")], []))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
 import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,16 +19,26 @@ __all__ = ["Freed", "collect"]
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What was (or with a dry run would be) removed; `bytes` counts objects and scratch."""
+    """What was (or with a dry run would be) removed; `bytes` counts objects and scratch.
+
+    `busy`: somebody used the store while a dry run looked.
+    """
 
     receipts: tuple[str, ...]
     objects: tuple[str, ...]
     scratch: tuple[str, ...]
     bytes: int
+    busy: bool = False
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    """Return the bytes below a folder. What goes away meanwhile (only a dry run has company) counts for nothing."""
+    found = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += Path(parent, name).lstat().st_size
+    return found
 
 
 Kept = tuple[Collection[str], Collection[str]]
@@ -35,10 +48,11 @@ Kept = tuple[Collection[str], Collection[str]]
 def collect(store: LocalStore, keep: Callable[[], Kept], *, dry_run: bool = False) -> Freed:
     """Remove receipts of other steps than `keep` names, and objects that neither a kept receipt nor `keep` names.
 
-    `keep` is asked once the store is ours alone, so that a build which ended a moment before counts.
+    `keep` is asked once the store is ours alone, so that a build which ended a moment before counts. A dry run removes
+    nothing, so it may look while others build; what they have not recorded yet looks then like what nobody needs.
 
     Raises:
-        UsageError: a build is going on.
+        UsageError: a build is going on, and this is no dry run.
         StoreError: what a model refers to is not readable, so that nobody can say what it needs.
     """
     try:
@@ -47,11 +61,21 @@ def collect(store: LocalStore, keep: Callable[[], Kept], *, dry_run: bool = Fals
             steps, objects = keep()
             return _collect(store, set(steps), set(objects), dry_run)
     except Busy:
+        if dry_run:
+            return _look(store, keep)
         raise UsageError(
             "a build or a server start is using the store",
             field=str(store.root),
             fix="wait until it has ended, or stop it, then run `still gc` again",
         ) from None
+
+
+def _look(store: LocalStore, keep: Callable[[], Kept]) -> Freed:
+    """Say what would be removed while others use the store; `using` keeps out only who removes something."""
+    with store.using():
+        _refuse_unknown(store)
+        steps, objects = keep()
+        return dataclasses.replace(_collect(store, set(steps), set(objects), dry_run=True, alone=False), busy=True)
 
 
 def _refuse_unknown(store: LocalStore) -> None:
@@ -64,7 +88,7 @@ def _refuse_unknown(store: LocalStore) -> None:
             )
 
 
-def _collect(store: LocalStore, keep_steps: set[str], keep_objects: set[str], dry_run: bool) -> Freed:
+def _collect(store: LocalStore, keep_steps: set[str], keep_objects: set[str], dry_run: bool, *, alone: bool = True) -> Freed:
     receipts, freed_bytes = [], 0
     for key in store.receipt_keys():
         receipt = store.receipt(key) if key in keep_steps else None
@@ -89,7 +113,7 @@ def _collect(store: LocalStore, keep_steps: set[str], keep_objects: set[str], dr
             freed_bytes += _size(folder)
             if not dry_run:
                 shutil.rmtree(folder, ignore_errors=True)
-    if store.tmp.is_dir():  # nobody else uses the store, so whatever lies here was left by a process that died
+    if alone and store.tmp.is_dir():  # nobody else uses the store, so whatever lies here was left by a process that died
         for path in store.tmp.iterdir():
             is_folder = path.is_dir() and not path.is_symlink()
             freed_bytes += _size(path) if is_folder else path.lstat().st_size

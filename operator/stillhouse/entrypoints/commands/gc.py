@@ -18,6 +18,8 @@ __all__ = ["command"]
 def command(dry_run: bool, names: tuple[str, ...], output: str) -> None:
     """Free what no model refers to: its plan, the revision that serves, three former ones.
 
+    Nothing is freed while something is built or a server starts; --dry-run says even then what would be.
+
     \b
     Example:
       still gc --dry-run
@@ -67,5 +69,9 @@ def command(dry_run: bool, names: tuple[str, ...], output: str) -> None:
             f"{verb} {size(freed.bytes)}: {len(freed.objects)} artifacts, {len(freed.receipts)} receipts,"
             f" {len(freed.scratch)} unfinished steps"
         )
+        if freed.busy:
+            click.echo(
+                "note: a build or a server start is using the store; its own files do not count, and the figures can change"
+            )
 
     emit(asdict(freed), output, text)
