@@ -18,6 +18,7 @@ def test_two_at_once_are_one_server(plain: Project) -> None:
     wait_until(lambda: all("serving" in each.text for each in both))
     # Which of the two came first is the scheduler's choice; exactly one waited.
     (other,) = [each for each in both if "is building or starting tiny; waiting for it" in each.text]
+    assert "how far it is: still status tiny" in other.text
     owner = next(each for each in both if each is not other)
     if "--port" in other.process.args:  # type: ignore[operator]
         # It asked for a port of its own: the server moved there, and the first gave way.
@@ -120,6 +121,7 @@ def test_a_foreground_command_leaves_running_what_was_detached(plain: Project, n
     mine.wait_for("Ctrl-C stops it")
     assert again_there.end() == 0
     assert "another process now serves" in again_there.text
+    assert "replaces the server that --detach left running, but ends with this command" in mine.text
     assert server(plain)["supervisor"] == mine.process.pid
     mine.send(number)
     assert mine.end() == 130

@@ -28,7 +28,7 @@ def test_a_whole_life(built: Project) -> None:
     assert text.count("function_") == 3
     asked = built.still("infer", "tiny", "-o", "json", stdin="read the file\n\nwrite a list\n")
     many = json.loads(asked.stdout)
-    assert [answer["text"] for answer in many] == ["read the file", "write a list"]
+    assert [answer["text"] for answer in many] == ["read the file", "", "write a list"], "an empty line is an empty text"
     scores = [result["score"] for result in many[0]["results"]]
     assert scores == sorted(scores, reverse=True)
     assert many[0]["provenance"]["digest"] == first["revision"]
@@ -62,6 +62,7 @@ def test_a_whole_life(built: Project) -> None:
     assert all(run["throughput"]["estimate"] > 0 < run["latencyP50"]["estimate"] for run in bench["runs"])
     shown = built.still("bench", "tiny", "-n", "50", "-c", "4")
     assert "4 clients, 50 requests" in shown.stdout
+    assert "1 client, 50 requests" in shown.stdout
     assert "requests" not in shown.stderr.splitlines(), "a bar's label without its bar"
     assert len(built.still("logs", "tiny", "-n", "5").stdout.splitlines()) == 5
     compared = built.data("compare", "tiny", "tiny")
@@ -108,7 +109,7 @@ def test_changed_settings_run_the_gate_again_and_hand_the_port_over(built: Proje
     built.edit(serve={"batching": {"maxBatchSize": 8}})
     plan = {step["id"]: step for step in built.data("plan", str(built.file))["steps"]}
     assert {name for name, step in plan.items() if step["state"] == "run"} == set(MEASURED)
-    assert plan["gate/gate"]["why"] == "changed: serve"
+    assert plan["gate/gate"]["why"] == "changed: serve.maxBatchSize"
     assert plan["gate/index"]["why"] == "gate is new"
     said = again(built)
     assert f"hands {first['address']} over" in said

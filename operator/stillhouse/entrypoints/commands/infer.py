@@ -21,7 +21,8 @@ __all__ = ["command"]
 def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: str) -> None:
     """Ask a running model.
 
-    Texts are arguments, or lines of standard input; for a model of images they are image files. A classifier answers with
+    Texts are arguments, or lines of standard input, each with an answer of its own in the same order: an empty line is an
+    empty text. For a model of images they are image files, of any size (see `source.image`). A classifier answers with
     labels and probabilities; a sentence embedding with the nearest rows of its index, or with the vector where it has none.
 
     \b
@@ -36,7 +37,8 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
 
     asked = list(texts)
     if not asked and not sys.stdin.isatty():
-        asked = lines_of(sys.stdin.buffer.read(), "standard input")
+        asked = lines_of(sys.stdin.buffer.read(), "standard input", blank=True)
+        asked = asked if any(text.strip() for text in asked) else []
     if not asked:
         raise UsageError(
             "there is nothing to ask", field="TEXTS", fix=f'still infer {name} "…", or IMAGE.png where the model takes images'
@@ -52,7 +54,7 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
-        click.secho(click.format_filename(answer["text"]), bold=True)  # an image's name may be no UTF-8
+        click.secho(click.format_filename(answer["text"]) or '""', bold=True)  # an image's name may be no UTF-8
     if "results" in answer:
         for result in answer["results"]:
             summary = result["text"].strip().splitlines()[0][:90]

@@ -64,7 +64,9 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
     verdict = model["verdict"]
     if verdict:
         colour = {"passed": "green", "failed": "red"}.get(verdict["outcome"], "yellow")
-        branch = tree.add(f"gate  [{colour}]{verdict['outcome']}[/]  {verdict['time']}")
+        asked = not any(entry["reason"] == "NoGate" for entry in model["conditions"]) or verdict["outcome"] != "passed"
+        outcome = f"[{colour}]{verdict['outcome']}[/]" if asked else "[dim]no gate was asked for[/]"
+        branch = tree.add(f"gate  {outcome}  {verdict['time']}")
         for candidate in verdict["candidates"]:
             rung = branch.add(f"{candidate['precision']}  {candidate['outcome']}  {size(candidate['size'])}")
             for check in candidate["checks"]:

@@ -105,6 +105,7 @@ def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> t
             if running is not None:
                 listener.note(f"{running.revision[7:19]} ({running.precision}) goes on serving at {running.handle.address}")
             raise
+        former = servers.find(store, name)
         with store.using(), listener.busy("server"):
             running, new = servers.serve(
                 store,
@@ -118,6 +119,8 @@ def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> t
             )
         if pinned:
             state.pinned(store, name, pinned)
+        if new and own and former is not None and former.supervisor == 0:
+            listener.note("it replaces the server that --detach left running, but ends with this command")
     return running, revision, new
 
 

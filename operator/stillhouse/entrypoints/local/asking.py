@@ -13,8 +13,8 @@ import numpy.typing as npt
 from stillhouse.clients.inference import Answer
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
-from stillhouse.entrypoints.local import servers
 from stillhouse.entrypoints.local.text import size
+from stillhouse.entrypoints.local.underway import served
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Progress
@@ -62,7 +62,7 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
         ServerError: the server does not answer.
     """
     store = LocalStore(load_settings().home)
-    running = servers.require(store, name)
+    running = served(store, name)
     state = store.state(name)
     kept: list[dict[str, Any]] = [each for each in (state.get("revision"), *state.get("history", [])) if each]
     revision = next((each for each in kept if each["digest"] == running.revision), {})
@@ -132,7 +132,10 @@ def _images(paths: list[str], spec: ImageSpec) -> npt.NDArray[np.float32]:
     for path in map(Path, paths):
         if not path.is_file():
             raise UsageError(
-                "there is no such image", field="INPUTS", found=str(path), allowed="PNG or JPEG files: this model takes images"
+                "there is no such image",
+                field="INPUTS",
+                found=str(path) if path.name else "an empty line",
+                allowed="PNG or JPEG files: this model takes images",
             )
         found.append(decode_image(path.read_bytes(), spec))
     return np.stack(found)

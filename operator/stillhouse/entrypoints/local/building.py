@@ -26,14 +26,16 @@ def runner(work: Workspace, listener: Listener) -> Runner:
 
 @contextlib.contextmanager
 def holding(store: LocalStore, name: str, listener: Listener) -> Iterator[None]:
-    """Hold a model's name; while another process has it, `listener` hears of the waiting."""
-
-    def waiting(holder: str) -> None:
-        listener.note(f"another `still` (process {holder or 'unknown'}) is building or starting {name}; waiting for it")
-
+    """Hold a model's name; while another process has it, `listener` hears of whom is waited for."""
     with contextlib.ExitStack() as held:
         with listener.busy(name) as progress:
-            progress.update(0, None, "", "waiting for another process")
+
+            def waiting(holder: str) -> None:
+                other = f"process {holder or 'unknown'}"
+                listener.note(f"another `still` ({other}) is building or starting {name}; waiting for it")
+                listener.note(f"how far it is: still status {name}")
+                progress.update(0, None, "", f"waiting for {other}; still status {name} shows how far it is")
+
             held.enter_context(store.model(name, on_wait=waiting))
         yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local.underway import follow
 from stillhouse.errors import UsageError
 from stillhouse.settings import load_settings
 
@@ -28,6 +29,13 @@ def _find(store: LocalStore, what: str) -> tuple[str, dict[str, Any]]:
         return by_name[0]
     if len({entry[1]["digest"] for entry in by_digest}) == 1:
         return by_digest[0]
+    if what in store.model_names():
+        raise UsageError(
+            "the model has no revision yet",
+            field="A, B",
+            found=what,
+            fix=follow(store, what) or f"still up {store.state(what).get('file', 'FILE')}",
+        )
     raise UsageError(
         "more than one revision begins like this" if by_digest else "there is no such model or revision",
         field="A, B",

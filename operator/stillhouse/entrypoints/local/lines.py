@@ -7,8 +7,10 @@ from stillhouse.errors import UsageError
 __all__ = ["lines_of"]
 
 
-def lines_of(content: bytes, field: str) -> list[str]:
-    """Return the lines that are not blank; `field` is where they come from.
+def lines_of(content: bytes, field: str, *, blank: bool = False) -> list[str]:
+    """Return the lines, with `blank` also those that hold nothing; `field` is where they come from.
+
+    What follows the last line feed is no line where it is empty.
 
     Raises:
         UsageError: one is not UTF-8; whatever the locale says, which may be none at all.
@@ -25,6 +27,6 @@ def lines_of(content: bytes, field: str) -> list[str]:
                 allowed="text in UTF-8",
                 fix="convert it: iconv -f ENCODING -t UTF-8 FILE",
             ) from error
-        if text.strip():
+        if blank or text.strip():
             found.append(text)
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints.local.workspace import Workspace
 from stillhouse.passes.attempts import carried
 from stillhouse.planning.estimate import estimate, start_of_torch, work_of
@@ -37,6 +39,24 @@ def _rates(work: Workspace, former: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def _accepted(work: Workspace, step: Step) -> Receipt | None:
+    """Return the receipt of a step as the accepted revision had it: the last plan's may have failed, and left none."""
+    revision = work.store.state(work.name).get("revision") or {}
+    key = next((each["key"] for each in revision.get("steps", []) if each["id"] == step.id), None)
+    return work.store.receipt(key) if key else None
+
+
+def _changed(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Yield the names of what differs between two configurations: `serve.maxBatchSize`, not all of `serve`."""
+    if before == now:
+        return
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*before, *now}):
+            yield from _changed(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    else:
+        yield name
+
+
 def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, str]) -> str:
     known = former.get(step.id)
     if carried(work.store.root / "work" / step.key):
@@ -48,10 +68,10 @@ def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, 
     if any(states.get(parent) == "run" for parent in step.parents.values()):
         changed = [parent for parent in step.parents.values() if states.get(parent) == "run"]
         return f"{changed[0].partition('/')[2]} is new"
-    receipt = work.store.receipt(known["key"])
+    receipt = work.store.receipt(known["key"]) or _accepted(work, step)
     if receipt is None:
-        return "changed"
-    fields = sorted(key for key in step.config if receipt.config.get(key) != step.config[key])
+        return "changed since the last plan, which did not get here"
+    fields = list(_changed(receipt.config, step.config))
     if "digest" in fields:
         return "the source has changed"
     return f"changed: {', '.join(fields)}" if fields else "other packages, hardware, or a rebuild was asked for"
