@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.fixture(scope="module")
 def exported(model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Any]:
-    ctx = context(tmp_path_factory.mktemp("export"))
+    heard = Recorder()
+    ctx = context(tmp_path_factory.mktemp("export"), heard)
     facts = ExportOnnx().run(ExportConfig(), {"model": model}, ctx)
+    (note,) = heard.notes
+    assert re.match(r"[a-z-]+ is taken of \d graphs: 1 row of \d+ tokens in [\d.]+ ms \(fp32\), 8 rows of ", note)
+    assert "{" not in note
+    assert {(done, unit) for done, _, unit, message in heard.updates if message.startswith("exporting: ")} == {(0, "")}
     return artifact(ctx.out, "onnx-model"), facts
 
 

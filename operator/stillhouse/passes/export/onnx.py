@@ -81,12 +81,9 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         signature = Signature.read(source)
         _refuse_too_large(source)
         vocabulary = vocabulary_rows(source)
-        steps = 0
 
-        def report(what: str) -> None:
-            nonlocal steps
-            steps += 1
-            ctx.progress.update(steps, None, "steps", f"exporting: {what}")
+        def report(what: str) -> None:  # how many of them there will be nobody knows, so they are not counted
+            ctx.progress.update(0, None, "", f"exporting: {what}")
 
         made, refused = candidates(
             source, signature, vocabulary,
@@ -98,7 +95,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         latencies = {name: candidate.latency_ms for name, candidate in made.items()}
         best = choose(latencies)
         chosen = made[best]
-        ctx.progress.note(f"exporter {best}: {latencies[best]} ms")
+        ctx.progress.note(_said(best, latencies))
         report("writing the graph")
         size = write_model(chosen.model, ctx.out / MODEL_FILE)
         if (source / "tokenizer.json").is_file():
@@ -123,6 +120,17 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
             size=size,
             threads=config.threads,
         )
+
+
+def _said(best: str, latencies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Say which graph was taken and how quick it is. A shape is `rows x tokens`, of images the rows alone."""
+    times = []
+    for precision, shapes in latencies[best].items():
+        for shape, milliseconds in shapes.items():
+            rows, _, tokens = shape.partition("x")
+            what = f"{rows} row" if rows == "1" else f"{rows} rows"
+            times.append(f"{what}{f' of {tokens} tokens' if tokens else ''} in {milliseconds:.3g} ms ({precision})")
+    return f"{best} is taken of {len(latencies)} graphs: {', '.join(times)}"
 
 
 def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict[str, int]:
