@@ -89,6 +89,22 @@ STATIC: dict[str, Any] = {
 }
 
 
+def test_the_gate_is_estimated_by_what_it_sends_and_judges() -> None:
+    """Seconds, not a minute, for some hundred rows and requests; and the more of them, the longer."""
+
+    def seconds(rows: int, requests: int) -> float:
+        model = parse(edited(complete("text"), {"spec.gate.load.requests": requests}))
+        env = environment(model)
+        pins = {
+            uri: dataclasses.replace(pin, info={"rows": rows}) if "rows" in pin.info else pin for uri, pin in env.pins.items()
+        }
+        plan = build_plan(model, dataclasses.replace(env, pins=pins))
+        return estimate(plan.step("gate/gate"), plan, dataclasses.replace(env, pins=pins)).seconds
+
+    assert 1 < seconds(270, 500) < 6
+    assert seconds(270, 500) < seconds(2_000, 500) < seconds(2_000, 20_000)
+
+
 def seconds_of_student(edits: dict[str, Any], rows: int = 20_000) -> float:
     """Return the estimate of making the student; the teacher has 6 layers of 384 and 30,522 tokens."""
     model = parse(edited(complete("text"), {**STATIC, **edits}))
