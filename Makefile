@@ -28,8 +28,9 @@ system-packages:
 	@PYTHON=$(PYTHON) scripts/system-packages.sh
 
 $(STAMP): | system-packages
-	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.txt
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version) and pip (some seconds)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -c 'import uv' 2>/dev/null || \
+	  { echo "fetching uv, which installs the packages"; $(BIN)/pip install --quiet --require-hashes --requirement requirements/uv.txt; }
 	@scripts/install.sh $(VENV) $(LOCK)
 	@rm -f $(VENV)/.installed-*
 	@touch $@

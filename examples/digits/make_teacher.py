@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the teacher of `digits`: a small convolutional network, some seconds on one core. Needs `build_data.py` before.
+"""Train the teacher of `digits`: a small convolutional network, 10 to 40 s on one core. Needs `build_data.py` before.
 
 Writes `teacher/model.safetensors`: the state of `students:teacher` (names and shapes as in its `state_dict`).
 
@@ -10,9 +10,14 @@ Example:
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _shared.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +46,7 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(images, (1, 1, 1, 1))[:, :, down : down + 8, right : right + 8]
 
 
-def train(images: torch.Tensor, labels: torch.Tensor) -> torch.nn.Module:
+def train(images: torch.Tensor, labels: torch.Tensor, progress: Progress) -> torch.nn.Module:
     """Train with AdamW and a cosine schedule; the same machine and seed give the same weights."""
     import torch
     from students import teacher
@@ -51,7 +56,7 @@ def train(images: torch.Tensor, labels: torch.Tensor) -> torch.nn.Module:
     steps = EPOCHS * -(-len(images) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(EPOCHS):
+    for _ in progress.over(range(EPOCHS), EPOCHS, "training: epoch"):
         for rows in torch.randperm(len(images)).split(BATCH):
             loss = torch.nn.functional.cross_entropy(network(shifted(images[rows])), labels[rows])
             optimizer.zero_grad()
@@ -69,17 +74,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not (options.data / "train.parquet").is_file():
         parser.error(f"{options.data / 'train.parquet'} is not there; run: python examples/digits/build_data.py")
+    with Progress() as progress:
+        right, count = make(options.data, options.out, progress)
+    print(f"teacher: {right} of {count} validation images right; written to {options.out}")
+
+
+def make(data: Path, out: Path, progress: Progress) -> tuple[int, int]:
+    """Train, write the weights; return (validation images that it has right, validation images)."""
+    progress.step("loading torch")
     import torch
     from safetensors.torch import save_file
 
     torch.set_num_threads(1)
-    network = train(*read(options.data / "train.parquet"))
-    options.out.mkdir(parents=True, exist_ok=True)
-    save_file(dict(network.state_dict()), str(options.out / "model.safetensors"))
-    images, labels = read(options.data / "validation.parquet")
+    progress.step(f"training for {EPOCHS} epochs")
+    network = train(*read(data / "train.parquet"), progress)
+    progress.step("writing its weights, asking it about the validation images")
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(dict(network.state_dict()), str(out / "model.safetensors"))
+    images, labels = read(data / "validation.parquet")
     with torch.no_grad():
         right = int((network(images).argmax(1) == labels).sum())
-    print(f"teacher: {right} of {len(labels)} validation images right; written to {options.out}")
+    return right, len(labels)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ python $here/ask.py
 step "5. How fast is what runs now?"
 still bench docstring-search --requests 2000
 
-step "Done in $(($(date +%s) - start)) s. The server is still running:"
+address=$(still status docstring-search -o json | python -c 'import json, sys; print(json.load(sys.stdin)[0]["server"]["address"])')
+step "Done in $(($(date +%s) - start)) s. The server is still running at $address:"
 cat <<'TEXT'
   still infer docstring-search "Return the current working directory."
   still status
