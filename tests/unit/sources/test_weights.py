@@ -66,6 +66,46 @@ def test_shards_become_one_file(tmp_path: Path) -> None:
     assert "model-2.safetensors is missing" in raised(SourceError, lambda: gather(SourceFolder.open(tmp_path), tmp_path / "o"))
 
 
+@pytest.mark.parametrize(("dtype", "item"), [("F16", "007c"), ("F16", "01fe"), ("BF16", "80ff"), ("BF16", "c07f"),
+                                             ("F32", "0000807f"), ("F32", "0000c0ff"), ("F64", "000000000000f07f"),
+                                             ("F64", "010000000000f8ff")])  # fmt: skip
+def test_numbers_that_are_not_finite_are_noted_while_they_are_copied(dtype: str, item: str, tmp_path: Path) -> None:
+    bad = bytes.fromhex(item)
+    count = (3 << 20) // len(bad)  # several blocks
+    data = bytes(len(bad)) * (count - 1) + bad
+    header = {
+        "bad": {"dtype": dtype, "shape": [count], "data_offsets": [0, len(data)]},
+        "good": {"dtype": dtype, "shape": [2], "data_offsets": [len(data), len(data) + 2 * len(bad)]},
+        "numbers": {"dtype": "I8", "shape": [len(bad)], "data_offsets": [len(data) + 2 * len(bad), len(data) + 3 * len(bad)]},
+    }
+    written(tmp_path, raw_safetensors(header, data + bytes(2 * len(bad)) + bad))
+    joined = gather(SourceFolder.open(tmp_path), tmp_path / "out.safetensors")
+    assert {name: tensor.finite for name, tensor in joined.items()} == {"bad": False, "good": True, "numbers": True}
+    with (tmp_path / "out.safetensors").open("rb") as file:
+        assert file.read().count(bad) >= 2, "the bytes are copied as they are"
+
+
+def test_largest_numbers_are_finite(tmp_path: Path) -> None:
+    kinds = (np.float16, np.float32, np.float64)
+    save_file(
+        {kind.__name__: np.array([np.finfo(kind).max, np.finfo(kind).min], kind) for kind in kinds}, tmp_path / "m.safetensors"
+    )
+    joined = gather(SourceFolder.open(tmp_path), tmp_path / "out.safetensors")
+    assert all(tensor.finite for tensor in joined.values())
+
+
+def test_the_check_comes_before_anything_is_written(tmp_path: Path) -> None:
+    written(tmp_path, raw_safetensors(GOOD, b"12345678"))
+
+    def refuse(tensors: object) -> None:
+        assert tensors == read_header(tmp_path / "model.safetensors").tensors
+        raise SourceError("no")
+
+    with pytest.raises(SourceError):
+        gather(SourceFolder.open(tmp_path), tmp_path / "out.safetensors", None, refuse)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "model.bin", 3])
 def test_shard_names_that_leave_the_folder(name: Any, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))

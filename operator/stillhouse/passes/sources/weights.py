@@ -11,9 +11,11 @@ import math
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.sources.folder import SourceFolder, read_json
@@ -28,18 +30,29 @@ _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
+_EXPONENTS: dict[str, np.unsignedinteger[Any]] = {
+    "F16": np.dtype("<u2").type(0x7C00), "BF16": np.dtype("<u2").type(0x7F80),
+    "F32": np.dtype("<u4").type(0x7F800000), "F64": np.dtype("<u8").type(0x7FF0 << 48),
+}  # fmt: skip
+"""The bits of the exponent: all of them are set in NaN and the infinities, and in nothing else."""
+_BLOCK = 1 << 20
+"""How many bytes are copied at once, a multiple of every item's; small enough to be looked at while in the cache."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 _FETCH = "fetch the file again from where the model was published"
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a file: dtype by the format's name, shape, and its bytes [start, end) after the header."""
+    """One tensor of a file: dtype by the format's name, shape, and its bytes [start, end) after the header.
+
+    `finite`: no NaN and no infinity was met; of a tensor that was not copied nobody knows, and it is True.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+    finite: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +114,26 @@ def refuse_pickles(folder: SourceFolder) -> None:
             )
 
 
-def gather(folder: SourceFolder, target: Path, progress: Callable[[int, int], None] | None = None) -> Mapping[str, Tensor]:
+def gather(
+    folder: SourceFolder,
+    target: Path,
+    progress: Callable[[int, int], None] | None = None,
+    check: Callable[[Mapping[str, Tensor]], None] | None = None,
+) -> Mapping[str, Tensor]:
     """Write the folder's weights as one file `target` and return its tensors.
 
-    One `model.safetensors`, or shards named by `model.safetensors.index.json`, whose bytes are joined without being
-    interpreted: memory use does not grow with the model. `progress` is told bytes written and bytes in all.
+    One `model.safetensors`, or shards named by `model.safetensors.index.json`, whose bytes are joined block by block:
+    memory use does not grow with the model. `progress` is told bytes written and bytes in all; `check` is called with the
+    tensors before anything is written. Numbers that are not finite are noted, not refused: a network may keep a mask of
+    infinities among its buffers.
 
     Raises:
         UnsafeSource: there is only a pickle, or a shard's name leaves the folder.
         SourceError: no weights, a missing shard or tensor, or a damaged file.
     """
     pieces = _pieces(folder)
+    if check is not None:
+        check({key: tensor for key, (_, _, tensor) in pieces.items()})
     total = sum(tensor.end - tensor.start for _, _, tensor in pieces.values())
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     joined: dict[str, Tensor] = {}
@@ -133,7 +155,8 @@ def gather(folder: SourceFolder, target: Path, progress: Callable[[int, int], No
             path, offset, tensor = pieces[key]
             with path.open("rb") as file:
                 file.seek(offset + tensor.start)
-                _copy(file, out, tensor.end - tensor.start, path.name)
+                if not _copy(file, out, tensor, path.name):
+                    joined[key] = replace(joined[key], finite=False)
             done += tensor.end - tensor.start
             if progress is not None:
                 progress(done, total)
@@ -229,13 +252,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _copy(source: BinaryIO, target: BinaryIO, count: int, name: str) -> None:
-    while count:
-        block = source.read(min(count, 8 << 20))
-        if not block:
+def _copy(source: BinaryIO, target: BinaryIO, tensor: Tensor, name: str) -> bool:
+    """Copy the tensor's bytes and say whether all of its numbers are finite."""
+    exponent = _EXPONENTS.get(tensor.dtype)
+    finite = True
+    for start in range(tensor.start, tensor.end, _BLOCK):
+        count = min(tensor.end - start, _BLOCK)
+        block = source.read(count)
+        if len(block) < count:
             raise _broken(name, "the file ends early", "all bytes of its header's tensors")
         target.write(block)
-        count -= len(block)
+        if finite and exponent is not None:
+            finite = bool((np.frombuffer(block, exponent.dtype) & exponent).max() != exponent)
+    return finite
 
 
 def _broken(name: str, found: str, allowed: str) -> SourceError:
