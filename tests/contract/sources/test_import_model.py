@@ -175,6 +175,73 @@ def test_length_beyond_the_models_positions(folder: Path, tmp_path: Path) -> Non
     assert "at most 48" in raised(SourceError, lambda: run(folder, tmp_path / "work", maxLength=49))
 
 
+def settle(folder: Path, **changes: Any) -> None:
+    """Change the folder's config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_hidden_layers", 1_000_000), ("num_hidden_layers", -1), ("num_labels", 10_000_000), ("hidden_size", "32")],
+)
+@pytest.mark.parametrize("task", ["sentence-embedding", "text-classification"])
+def test_numbers_without_bound_are_refused_before_anything_is_built(key: str, value: Any, task: str, tmp_path: Path) -> None:
+    folder = write_bert_folder(tmp_path / "model", labels=("a", "b", "c"))
+    settle(folder, **{key: value})
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work", task=task))
+    assert text.startswith(f"source.uri: config.json: {key}: ")
+    assert not (tmp_path / "work" / "out" / "model.safetensors").exists()
+
+
+def test_labels_are_counted_before_the_weights_are_copied(tmp_path: Path) -> None:
+    folder = write_bert_folder(tmp_path / "model", labels=("a", "b", "c"))
+    settle(folder, id2label={str(number): str(number) for number in range(40)}, num_labels=40)
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work", task="text-classification"))
+    assert "40 labels, 3 rows of classifier.weight" in text
+    assert not (tmp_path / "work" / "out" / "model.safetensors").exists()
+
+
+def test_width_that_the_configuration_leaves_out(folder: Path, tmp_path: Path) -> None:
+    settle(folder, hidden_size=None)
+    assert "hidden_size" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+
+
+def test_feed_forward_in_chunks_takes_texts_of_any_length(folder: Path, tmp_path: Path) -> None:
+    import torch
+
+    from stillhouse.passes.models.artifact import load
+
+    settle(folder, chunk_size_feed_forward=7)
+    _, out = run(folder, tmp_path / "work")
+    with torch.inference_mode():
+        assert load(out)(torch.tensor([[2, 5, 6, 3]]), torch.ones(1, 4, dtype=torch.long)).shape == (1, 32)
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_named(number: float, folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["encoder.layer.1.output.dense.weight"][3, 4] = number
+    save_file(tensors, folder / "model.safetensors")
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    assert text.startswith("source.uri: the weights are broken: encoder.layer.1.output.dense.weight")
+
+
+def test_tensors_that_the_network_does_not_use_may_be_anything(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "cls.predictions.bias": np.full(8, np.nan, np.float32)}, folder / "model.safetensors")
+    run(folder, tmp_path / "work")
+
+
+def test_tokenizer_whose_template_leaves_the_embeddings(folder: Path, tmp_path: Path) -> None:
+    data = json.loads((folder / "tokenizer.json").read_text())
+    data["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [len(WORDS)]
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    assert f"token id {len(WORDS)}" in raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    settle(folder, vocab_size=None)  # the weights have the number as well
+    assert f"token id {len(WORDS)}" in raised(SourceError, lambda: run(folder, tmp_path / "again"))
+
+
 def test_source_that_changed_since_the_plan(folder: Path, tmp_path: Path) -> None:
     text = raised(SourceError, lambda: run(folder, tmp_path / "work", digest="sha256:another"))
     assert "changed" in text

@@ -13,9 +13,10 @@ from tests.support.source_folders import WORDS, bert_config, raised, tokenizer_d
 from stillhouse.errors import SourceError, UnsafeSource
 from stillhouse.passes.sources.architecture import own_max_length, pooling_of, read_config
 from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
-from stillhouse.passes.sources.labels import label_order, licence_of
+from stillhouse.passes.sources.labels import check_outputs, label_order, licence_of
 from stillhouse.passes.sources.limits import chosen_max_length
 from stillhouse.passes.sources.tokenizer import inspect_tokenizer
+from stillhouse.passes.sources.weights import Tensor
 
 
 def opened(folder: Path, **files: object) -> SourceFolder:
@@ -136,6 +137,43 @@ def test_padding_token_is_found(tmp_path: Path) -> None:
     assert inspect_tokenizer(source, {"pad_token_id": 5}, None).pad_id == 5
 
 
+def around(token: str, number: int) -> dict[str, object]:
+    """Return a tokenizer that puts the token around a text with another id than the vocabulary's."""
+    data = tokenizer_data()
+    data["post_processor"]["special_tokens"][token]["ids"] = [number]
+    return data
+
+
+@pytest.mark.parametrize("rows", [len(WORDS) + 5, None])
+def test_what_the_tokenizer_puts_around_a_text_has_an_embedding(rows: int | None, tmp_path: Path) -> None:
+    source = opened(tmp_path, tokenizer__json=around("[SEP]", 900))
+    text = raised(SourceError, lambda: inspect_tokenizer(source, {}, rows))
+    assert "token id 900" in text
+    assert "post_processor" in text
+    assert inspect_tokenizer(source, {}, 901).rows == len(WORDS)
+
+
+def test_padding_of_the_tokenizers_file_is_not_carried_out(tmp_path: Path) -> None:
+    padding = {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None,
+               "pad_id": 4, "pad_type_id": 0, "pad_token": "[NONE]"}  # fmt: skip
+    source = opened(tmp_path, tokenizer__json={**tokenizer_data(), "padding": padding})
+    assert inspect_tokenizer(source, {}, len(WORDS)).rows == len(WORDS)
+
+
+def test_tokenizer_that_has_nothing_for_unknown_words(tmp_path: Path) -> None:
+    data = tokenizer_data()
+    data["model"]["unk_token"] = "[NONE]"
+    assert "cannot encode" in raised(
+        SourceError, lambda: inspect_tokenizer(opened(tmp_path, tokenizer__json=data), {}, len(WORDS))
+    )
+
+
+def test_padding_token_has_an_embedding(tmp_path: Path) -> None:
+    source = opened(tmp_path, tokenizer__json=tokenizer_data())
+    text = raised(SourceError, lambda: inspect_tokenizer(source, {"pad_token_id": len(WORDS)}, len(WORDS)))
+    assert text.startswith("source.uri: config.json: pad_token_id")
+
+
 def pooled(folder: Path, flags: object, kinds: tuple[str, ...] = ("Transformer", "Pooling")) -> SourceFolder:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(flags))
@@ -192,6 +230,18 @@ def test_labels_that_do_not_fit(config: dict[str, object], given: list[str] | No
     assert "source.labels" in raised(SourceError, lambda: label_order(config, given))
 
 
+def test_very_many_labels_are_ordered_in_no_time() -> None:
+    labels = label_order({"id2label": {str(number): f"label {number}" for number in range(100_000)}}, None)
+    assert labels[99_999] == "label 99999"
+
+
+def test_labels_are_held_against_the_heads_rows() -> None:
+    head = {"classifier.weight": Tensor("F32", (3, 32), 0, 384)}
+    check_outputs(("a", "b", "c"), head)
+    assert "2 labels, 3 rows of classifier.weight" in raised(SourceError, lambda: check_outputs(("a", "b"), head))
+    check_outputs(("a", "b"), {"network.head": Tensor("F32", (3, 32), 0, 384)})  # no name of a head: seen later
+
+
 def test_licence_is_taken_from_the_readme_or_the_licence_file(tmp_path: Path) -> None:
     assert licence_of(opened(tmp_path, config__json={})) == ""
     assert licence_of(opened(tmp_path, LICENSE="                  Apache License\n  Version 2.0")) == "Apache-2.0"
@@ -208,3 +258,12 @@ def test_length_is_the_models_own_unless_the_resource_says_less(tmp_path: Path) 
     assert chosen_max_length(48, source, config) == (48, 40)
     assert "at most 48" in raised(SourceError, lambda: chosen_max_length(49, source, config))
     assert own_max_length(source, {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1})[1] == 512
+
+
+def test_length_of_half_a_token_is_no_statement(tmp_path: Path) -> None:
+    assert own_max_length(opened(tmp_path, tokenizer_config__json={"model_max_length": 0.5}), bert_config()) == (48, 48)
+
+
+def test_positions_that_the_padding_takes_up(tmp_path: Path) -> None:
+    config = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 600}
+    assert "max_position_embeddings" in raised(SourceError, lambda: own_max_length(opened(tmp_path, x={}), config))

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from stillhouse.errors import MissingPackages, SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture
-from stillhouse.passes.sources.folder import SourceFolder, read_json
+from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
+from stillhouse.passes.sources.numbers import check_numbers
 from stillhouse.passes.sources.tokenizer import refuse_code
 from stillhouse.passes.sources.weights import Tensor
 
-__all__ = ["Pooling", "check_tensors", "own_max_length", "pooling_of", "read_config"]
+__all__ = ["Pooling", "check_tensors", "own_max_length", "pooling_of", "read_config", "write_config"]
 
 _POOLINGS: dict[str, Literal["mean", "cls"]] = {
     "pooling_mode_mean_tokens": "mean",
@@ -39,7 +40,8 @@ def read_config(folder: SourceFolder) -> dict[str, Any]:
 
     Raises:
         UnsafeSource: it asks for the model's own code.
-        SourceError: it is missing, not readable, has no model_type, or describes weights that are quantized already.
+        SourceError: it is missing, not readable, has no model_type, counts something by what is no number, or describes
+            weights that are quantized already.
     """
     config = read_json(folder.path("config.json"), "config.json")
     refuse_code(config, "config.json")
@@ -59,7 +61,20 @@ def read_config(folder: SourceFolder) -> dict[str, Any]:
             allowed="weights in float32, float16 or bfloat16",
             fix="start from the model that was quantized; compress.precision says what to make of it",
         )
+    check_numbers(config)
     return config
+
+
+def write_config(folder: SourceFolder, config: Mapping[str, Any], out: Path) -> None:
+    """Write config.json, which was read as `config`, to `out`: as it is, unless texts would have to have certain lengths.
+
+    `chunk_size_feed_forward` spares memory, changes no result, and refuses every length that is no multiple of it.
+    """
+    if not config.get("chunk_size_feed_forward"):
+        copy_file(folder.path("config.json"), out / "config.json")
+        return
+    data = json.dumps({**config, "chunk_size_feed_forward": 0}, indent=1, sort_keys=True)
+    (out / "config.json").write_text(data + "\n", encoding="utf-8")
 
 
 def pooling_of(folder: SourceFolder) -> Pooling:
@@ -94,16 +109,27 @@ def own_max_length(folder: SourceFolder, config: Mapping[str, Any]) -> tuple[int
     """Return (the length that the model was published with, the longest that its positions allow), in tokens.
 
     The first is at most the second; without any statement both are 512.
+
+    Raises:
+        SourceError: the positions that the padding's id takes leave none.
     """
     positions = config.get("max_position_embeddings")
     hard = int(positions) if isinstance(positions, int) and positions > 0 else 512
     if config.get("model_type") in _POSITIONS_AFTER_PAD:
         hard -= int(config.get("pad_token_id") or 0) + 1
+    if hard < 1:
+        raise SourceError(
+            "the model has no positions for tokens: they begin after the padding's id",
+            field="source.uri: config.json: max_position_embeddings",
+            found=f"{positions}, pad_token_id {config.get('pad_token_id')}",
+            allowed="more than pad_token_id + 1",
+            fix="take config.json and the weights from the same model and revision",
+        )
     own = hard
     for name, key in (("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")):
         if folder.has(name):
             value = read_json(folder.path(name), name).get(key)
-            if isinstance(value, int | float) and 0 < value <= hard:
+            if isinstance(value, int | float) and 1 <= value <= hard:
                 own = int(value)
     return own, hard
 
@@ -115,13 +141,13 @@ def check_tensors(out: Path, architecture: Architecture, signature: Signature, t
     pooling is its own.
 
     Raises:
-        SourceError: tensors are missing or have another shape, or the network cannot be built.
+        SourceError: tensors are missing, have another shape or are not finite, or the network cannot be built.
         MissingPackages: torch or transformers is not installed.
     """
     expected, prefix = _expected(out, architecture, signature)
-    have = {name.removeprefix(prefix): tensor.shape for name, tensor in tensors.items()}
+    have = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     # BERT's first checkpoints call LayerNorm's parameters gamma and beta.
-    have |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): shape for name, shape in list(have.items())}
+    have |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in list(have.items())}
     missing = [name for name in expected if name.removeprefix(prefix) not in have]
     if missing:
         headless = architecture.kind == "hf-classifier" and any(not name.startswith(prefix) for name in missing)
@@ -136,13 +162,22 @@ def check_tensors(out: Path, architecture: Architecture, signature: Signature, t
         )
     for name, shape in expected.items():
         found = have[name.removeprefix(prefix)]
-        if found != shape:
+        if found.shape != shape:
             raise SourceError(
                 "a tensor has another shape than the architecture's",
                 field=f"source.uri: {name}",
-                found=str(list(found)),
+                found=str(list(found.shape)),
                 allowed=str(list(shape)),
                 fix="take the weights and their configuration from the same model and revision",
+            )
+    for name in expected:
+        if not have[name.removeprefix(prefix)].finite:
+            raise SourceError(
+                f"the weights are broken: {name} holds what is no number, or infinity",
+                field="source.uri",
+                found=f"NaN or infinity in {name}",
+                allowed="finite numbers",
+                fix="fetch the weights again, or train the model anew: its training has diverged",
             )
 
 

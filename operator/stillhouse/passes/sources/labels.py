@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillhouse.errors import SourceError
 from stillhouse.passes.sources.folder import SourceFolder
+from stillhouse.passes.sources.weights import Tensor
 
-__all__ = ["label_order", "licence_of"]
+__all__ = ["check_outputs", "label_order", "licence_of"]
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _KNOWN = (
@@ -19,6 +21,7 @@ _KNOWN = (
     ("BSD 3-Clause", "BSD-3-Clause"),
     ("GNU GENERAL PUBLIC LICENSE", "GPL"),
 )
+_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
 
 def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple[str, ...]:
@@ -42,10 +45,22 @@ def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple
         raise _bad("no labels", "source.labels, or id2label in config.json")
     if own and len(labels) != len(own):
         raise _bad(f"{len(labels)} labels for a model with {len(own)} outputs", f"{len(own)} labels")
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise _bad(f"{twice[0]!r} twice", "each label once")
+    label, count = Counter(labels).most_common(1)[0]
+    if count > 1:
+        raise _bad(f"{label!r} twice", "each label once")
     return tuple(labels)
+
+
+def check_outputs(labels: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+    """Hold the labels against the rows of a classification head with one of the usual names, if there is one.
+
+    Raises:
+        SourceError: there is another number of rows.
+    """
+    for name in _HEADS:
+        shape = tensors[name].shape if name in tensors else ()
+        if shape and shape[0] != len(labels):
+            raise _bad(f"{len(labels)} labels, {shape[0]} rows of {name}", f"{shape[0]} labels")
 
 
 def licence_of(folder: SourceFolder) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -16,10 +17,11 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.models import factory as factories
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
-from stillhouse.passes.sources.architecture import check_tensors, pooling_of, read_config
+from stillhouse.passes.sources.architecture import check_tensors, pooling_of, read_config, write_config
 from stillhouse.passes.sources.folder import SourceFolder, copy_file
-from stillhouse.passes.sources.labels import label_order, licence_of
+from stillhouse.passes.sources.labels import check_outputs, label_order, licence_of
 from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
+from stillhouse.passes.sources.numbers import check_sizes, table_rows, width_of
 from stillhouse.passes.sources.pinned import readable, refuse_changed
 from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer
 from stillhouse.passes.sources.weights import WEIGHTS_FILE, Tensor, gather, refuse_pickles
@@ -129,17 +131,17 @@ def _import(config: ImportModelConfig, source: Path, ctx: Context) -> ModelFacts
 def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
     model = read_config(folder)
     embedding = config.task == "sentence-embedding"
-    tensors = _weights(folder, ctx)
-    rows = model.get("vocab_size")
-    tokenizer = inspect_tokenizer(folder, model, rows if isinstance(rows, int) else None)
     labels = () if embedding else label_order(model, config.labels)
+    tensors = _weights(folder, ctx, model, labels)
+    rows = model.get("vocab_size")
+    tokenizer = inspect_tokenizer(folder, model, rows if isinstance(rows, int) else table_rows(tensors))
     length, published = chosen_max_length(config.max_length, folder, model)
     pooling = pooling_of(folder)
     signature = Signature(
         task=config.task,
         inputs=("input_ids", "attention_mask"),
         output="sentence_embedding" if embedding else "logits",
-        dimension=int(model["hidden_size" if "hidden_size" in model else "dim"]) if embedding else len(labels),
+        dimension=width_of(model) if embedding else len(labels),
         labels=labels,
         max_length=length,
         pad_id=tokenizer.pad_id,
@@ -157,7 +159,7 @@ def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mode
         # The wire contract promises unit vectors, so those are normalised as well that the source leaves as they are.
         architecture = Architecture(kind="hf-encoder", pooling=pooling.mode, normalize=True)
     copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
-    copy_file(folder.path("config.json"), ctx.out / "config.json")
+    write_config(folder, model, ctx.out)
     _describe(ctx, architecture, signature, tensors)
     return _facts(
         config, folder, signature, str(model["model_type"]), tensors,
@@ -168,9 +170,10 @@ def _text(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mode
 
 def _image(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> ModelFacts:
     model = read_config(folder)
-    tensors = _weights(folder, ctx)
-    signature = _image_signature(config, label_order(model, config.labels))
-    copy_file(folder.path("config.json"), ctx.out / "config.json")
+    labels = label_order(model, config.labels)
+    tensors = _weights(folder, ctx, model, labels)
+    signature = _image_signature(config, labels)
+    write_config(folder, model, ctx.out)
     _describe(ctx, Architecture(kind="hf-classifier"), signature, tensors)
     return _facts(config, folder, signature, str(model["model_type"]), tensors)
 
@@ -234,11 +237,21 @@ def _describe(ctx: Context, architecture: Architecture, signature: Signature, te
     check_tensors(ctx.out, architecture, signature, tensors)
 
 
-def _weights(folder: SourceFolder, ctx: Context) -> Mapping[str, Tensor]:
+def _weights(
+    folder: SourceFolder, ctx: Context, model: Mapping[str, Any] | None = None, labels: Sequence[str] = ()
+) -> Mapping[str, Tensor]:
+    """Copy the weights, after they were held against config.json (`model`; a factory has none) and the labels."""
+
+    def check(tensors: Mapping[str, Tensor]) -> None:
+        if model is not None:
+            check_sizes(model, tensors)
+        if model is not None and labels:
+            check_outputs(labels, tensors)
+
     def report(done: int, total: int) -> None:
         ctx.progress.update(done, total, "bytes", "copying weights")
 
-    tensors = gather(folder, ctx.out / WEIGHTS_FILE, report)
+    tensors = gather(folder, ctx.out / WEIGHTS_FILE, report, check)
     ctx.progress.update(0, None, "", "reading configuration and tokenizer")
     return tensors
 

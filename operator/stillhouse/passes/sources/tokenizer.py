@@ -14,6 +14,7 @@ from stillhouse.passes.sources.folder import SourceFolder, read_json
 __all__ = ["TokenizerInfo", "inspect_tokenizer", "refuse_code", "vocabulary_rows"]
 
 _SLOW = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm")
+_TEXTS = ("", "a", "The quick brown fox: 17 hops, naïve or not! \n" * 200)
 _PADS = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
 
 
@@ -75,7 +76,17 @@ def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_ro
             allowed=f"token ids below {embedding_rows}",
             fix="take tokenizer.json and the weights from the same model and revision",
         )
-    return TokenizerInfo(file_digest(path), rows, _pad_id(config, vocabulary, tokenizer.padding))
+    pad_id = _pad_id(config, vocabulary, tokenizer.padding)
+    _try(tokenizer, rows if embedding_rows is None else embedding_rows)
+    if embedding_rows is not None and pad_id >= embedding_rows:
+        raise SourceError(
+            "the padding's id is one for which there is no embedding",
+            field="source.uri: config.json: pad_token_id" if config.get("pad_token_id") == pad_id else "source.uri",
+            found=f"{pad_id}, {embedding_rows} rows of embeddings",
+            allowed=f"a token id below {embedding_rows}",
+            fix="take tokenizer.json, config.json and the weights from the same model and revision",
+        )
+    return TokenizerInfo(file_digest(path), rows, pad_id)
 
 
 def vocabulary_rows(folder: Path) -> int:
@@ -103,6 +114,30 @@ def refuse_code(data: dict[str, Any], name: str) -> None:
                 allowed="architectures that transformers knows by itself",
                 fix="use a model without custom code, or export it to ONNX where you trust it",
             )
+
+
+def _try(tokenizer: Any, rows: int) -> None:
+    """Encode texts: what stands around them has ids of its own in tokenizer.json, whatever its vocabulary says."""
+    tokenizer.no_padding()  # every use sets its own, so the file's may be as absurd as it likes
+    tokenizer.no_truncation()
+    try:
+        highest = max(max(tokenizer.encode(text).ids, default=-1) for text in _TEXTS)
+    except Exception as error:  # the Rust library raises bare Exception
+        raise SourceError(
+            "the tokenizer cannot encode every text",
+            field="source.uri",
+            found=f"tokenizer.json: {error}"[:200],
+            allowed="a tokenizer that has tokens, or an unknown token, for any text",
+            fix="fetch tokenizer.json again from where the model was published",
+        ) from error
+    if highest >= rows:
+        raise SourceError(
+            "the tokenizer does not fit the model: what it puts around a text has ids for which there is no embedding",
+            field="source.uri",
+            found=f"tokenizer.json: token id {highest}, {rows} rows of embeddings",
+            allowed=f"token ids below {rows}",
+            fix="mend post_processor in tokenizer.json, or take tokenizer.json and the weights from the same model and revision",
+        )
 
 
 def _pad_id(config: dict[str, Any], vocabulary: dict[str, int], padding: dict[str, Any] | None) -> int:
