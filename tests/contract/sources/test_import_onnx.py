@@ -81,6 +81,23 @@ def test_classifier_takes_its_labels_from_the_configuration(tmp_path: Path) -> N
     assert "3 labels" in text
 
 
+def test_labels_are_counted_before_the_graph_is_written(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", task="text-classification", labels=("x", "y"))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"id2label": {str(n): f"l{n}" for n in range(50_000)}}))
+    text = raised(SourceError, lambda: run(tmp_path / "model", tmp_path / "work", task="text-classification"))
+    assert "50000 labels, 2 outputs" in text
+    assert not (tmp_path / "work" / "out" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("value", [0, -4, "48", 1.5, True, [], [48], {}])
+def test_positions_that_are_no_number(value: Any, folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": value}))
+    text = raised(SourceError, lambda: run(folder, tmp_path / "work"))
+    assert text.startswith("source.uri: config.json: max_position_embeddings: ")
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 20}))
+    assert run(folder, tmp_path / "again")[0].max_length == 20
+
+
 def test_image_model_with_its_own_input_name(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model", task="image-classification", labels=("x", "y"))
     image = {"height": 8, "width": 8, "channels": 3}

@@ -19,6 +19,7 @@ from stillhouse.passes.export.timing import open_session
 from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
 from stillhouse.passes.sources.labels import label_order
 from stillhouse.passes.sources.limits import chosen_max_length, image_spec
+from stillhouse.passes.sources.numbers import check_numbers
 from stillhouse.passes.sources.onnx_file import load_safely
 from stillhouse.passes.sources.onnx_table import embedding_rows
 from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer, refuse_code
@@ -55,15 +56,18 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
     embedding = config.task == "sentence-embedding"
     inputs = _inputs(model, config.task)
     output = _output(model, "sentence_embedding" if embedding else "logits")
+    labels = () if embedding else label_order(configuration, config.labels)
+    if labels and output:
+        _check_labels(labels, output)
     tokenizer, length, published = None, 0, 0
     clean = tidy(model, "sentence_embedding" if embedding else "logits")
     if config.task != "image-classification":
         stated = configuration.get("vocab_size")
         rows = embedding_rows(clean.graph) or (stated if isinstance(stated, int) else None)
+        check_numbers(configuration, ("vocab_size", "max_position_embeddings", "pad_token_id"))
         tokenizer = inspect_tokenizer(folder, configuration, rows)
         length, published = chosen_max_length(config.max_length, folder, configuration)
         copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
-    labels = () if embedding else label_order(configuration, config.labels)
     ctx.progress.update(0, None, "", "writing the graph")
     size = write_model(clean, ctx.out / "model.onnx")
     ctx.progress.update(size, size, "bytes", "trying the graph")
@@ -79,18 +83,23 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
         image=image_spec(config.image),
     )
     dimension = _try(ctx.out / "model.onnx", signature, tokenizer.rows if tokenizer else 0, ctx.threads)
-    if labels and dimension != len(labels):
-        raise SourceError(
-            "the labels do not fit the graph",
-            field="source.labels",
-            found=f"{len(labels)} labels, {dimension} outputs",
-            allowed=f"{dimension} labels",
-            fix="list source.labels in the order of the model's outputs",
-        )
+    if labels:
+        _check_labels(labels, dimension)
     signature = Signature.from_json({**signature.to_json(), "dimension": dimension})
     signature.write(ctx.out)
     kinds = sorted({onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in clean.graph.initializer})
     return ImportedOnnx(signature, tokenizer, count_parameters(clean).total, published, tuple(kinds))
+
+
+def _check_labels(labels: tuple[str, ...], outputs: int) -> None:
+    if outputs != len(labels):
+        raise SourceError(
+            "the labels do not fit the graph",
+            field="source.labels",
+            found=f"{len(labels)} labels, {outputs} outputs",
+            allowed=f"{outputs} labels",
+            fix="list source.labels in the order of the model's outputs",
+        )
 
 
 def _inputs(model: onnx.ModelProto, task: str) -> tuple[str, ...]:
