@@ -40,7 +40,7 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("import-model", 1, "stillhouse.passes.sources.model:ImportModel", "torch-model"),
         PassEntry("import-data", 3, "stillhouse.passes.sources.data:ImportData", "dataset", needs=("datasets",)),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
-        PassEntry("student", 2, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
+        PassEntry("student", 3, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry("distill", 3, "stillhouse.passes.distill.train:Distill", "torch-model", needs=(*_TORCH, "accelerate")),
         PassEntry("export", 1, "stillhouse.passes.export.onnx:ExportOnnx", "onnx-model", measures=True, needs=(*_TORCH, *_ONNX)),
         PassEntry("quantize-dynamic", 1, "stillhouse.passes.compress.dynamic:QuantizeDynamic", "onnx-model", needs=_ONNX),

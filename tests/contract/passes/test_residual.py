@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -101,6 +102,23 @@ def test_it_starts_as_a_bag_of_words_that_is_fitted_to_the_teacher(inputs, tmp_p
     alone, other = go(InitStudent(), SHAPE, {key: inputs[key] for key in ("teacher", "data")}, tmp_path / "b")
     assert other["init_cosine"] == pytest.approx(facts["init_cosine"], abs=0.01)
     assert closeness(alone, inputs, tmp_path / "alone") > 0.8
+
+
+def test_a_tokenizer_that_pads_every_text_gives_the_same_student(inputs, tmp_path):
+    """MiniLM's does, to 128 tokens: the teacher was asked about each token amid 126 of padding."""
+    folder = tmp_path / "padded"
+    shutil.copytree(inputs["teacher"].path, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["padding"] = {
+        "strategy": {"Fixed": 40}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }  # fmt: skip
+    (folder / "tokenizer.json").chmod(0o644)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    padded = {**inputs, "teacher": artifact(folder, "torch-model")}
+    made, _ = go(InitStudent(), SHAPE, padded, tmp_path / "run")
+    theirs, mine = (load_file(one.path / "model.safetensors") for one in (inputs["student"], made))
+    assert all(torch.equal(theirs[name], mine[name]) for name in theirs)
 
 
 def test_padding_changes_nothing_and_both_kinds_of_attention_agree(inputs, tmp_path):

@@ -28,7 +28,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
     """Make the student of a teacher: a smaller network of the same family, or a Python function's."""
 
     name: ClassVar[str] = "student"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: ClassVar[str] = "torch-model"
     config_type = StudentConfig
 

@@ -106,6 +106,7 @@ def _special_tokens(folder: Path, encoded: Texts) -> tuple[list[int], list[int]]
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokenizer.no_padding()  # MiniLM's file pads every text to 128 tokens: the teacher read 126 of them around each token
     ids = list(tokenizer.encode("").ids)
     if not encoded.count:
         return ids[:1], ids[1:]
