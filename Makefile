@@ -41,6 +41,8 @@ lock: ## Resolve the dependencies anew (pinned, with hashes)
 	  --python-version 3.11 --extra dev pyproject.toml --output-file $(LOCK)
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 	  --python-version 3.11 --constraint $(LOCK) --extra serve pyproject.toml --output-file requirements/serve.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --python-version 3.11 --constraint $(LOCK) --extra operator pyproject.toml --output-file requirements/operator.txt
 
 # --- the main job ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of `DistilledModel`, generated from the pydantic models."""
+"""The CustomResourceDefinitions, generated from the pydantic models."""
 
 from __future__ import annotations
 
@@ -8,60 +8,88 @@ import yaml
 
 from stillhouse.api.base import CelRule
 from stillhouse.api.model import API_VERSION, GROUP, KIND, DistilledModel, Spec
+from stillhouse.api.revision import REVISION_KIND, ModelRevision, RevisionSpec
 from stillhouse.api.schema import structural
 from stillhouse.api.status import Status
 
-__all__ = ["FILE_NAME", "PLURAL", "crd", "render"]
+__all__ = ["FILE_NAME", "PLURAL", "REVISION_FILE_NAME", "REVISION_PLURAL", "crd", "render", "render_revision", "revision_crd"]
 
 PLURAL = "distilledmodels"
 FILE_NAME = f"{GROUP}_{PLURAL}.yaml"
 """Name of the generated file in `crds/`."""
+REVISION_PLURAL = "modelrevisions"
+REVISION_FILE_NAME = f"{GROUP}_{REVISION_PLURAL}.yaml"
 
 _HEADER = "# Generated from operator/stillhouse/api by `make generate`: change the models there, not this file.\n"
 
 
 def crd() -> dict[str, Any]:
-    """Return the CRD as plain data (apiextensions.k8s.io/v1), the same on every call."""
+    """Return the CRD of `DistilledModel` as plain data (apiextensions.k8s.io/v1), the same on every call."""
+    subresources = {
+        "status": {},
+        "scale": {
+            "specReplicasPath": ".spec.scale.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        },
+    }
+    return _definition(KIND, PLURAL, "dm", _schema(), _columns(), subresources)
+
+
+def revision_crd() -> dict[str, Any]:
+    """Return the CRD of `ModelRevision` as plain data, the same on every call."""
+    schema = {
+        "description": ModelRevision.__doc__,
+        "type": "object",
+        "required": ["spec"],
+        "properties": {**_envelope(), "spec": structural(RevisionSpec, "spec", defaults=False)},
+    }
+    return _definition(REVISION_KIND, REVISION_PLURAL, "mrev", schema, _revision_columns(), {})
+
+
+def _definition(
+    kind: str, plural: str, short: str, schema: dict[str, Any], columns: list[dict[str, Any]], subresources: dict[str, Any]
+) -> dict[str, Any]:
+    version = {
+        "name": API_VERSION.rpartition("/")[2],
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        **({"subresources": subresources} if subresources else {}),
+        "additionalPrinterColumns": columns,
+    }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "shortNames": ["dm"],
+                "plural": plural,
+                "singular": kind.lower(),
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "shortNames": [short],
                 "categories": ["stillhouse"],
             },
-            "versions": [
-                {
-                    "name": API_VERSION.rpartition("/")[2],
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": _schema()},
-                    "subresources": {
-                        "status": {},
-                        "scale": {
-                            "specReplicasPath": ".spec.scale.replicas",
-                            "statusReplicasPath": ".status.replicas",
-                            "labelSelectorPath": ".status.selector",
-                        },
-                    },
-                    "additionalPrinterColumns": _columns(),
-                }
-            ],
+            "versions": [version],
         },
     }
 
 
 def render() -> str:
-    """Return the CRD as the text of its file in `crds/`."""
-    body = yaml.safe_dump(crd(), sort_keys=False, allow_unicode=True, width=120)
-    return _HEADER + body
+    """Return the CRD of `DistilledModel` as the text of its file in `crds/`."""
+    return _text(crd())
+
+
+def render_revision() -> str:
+    """Return the CRD of `ModelRevision` as the text of its file in `crds/`."""
+    return _text(revision_crd())
+
+
+def _text(definition: dict[str, Any]) -> str:
+    return _HEADER + yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _schema() -> dict[str, Any]:
@@ -71,13 +99,19 @@ def _schema() -> dict[str, Any]:
         "type": "object",
         "required": ["spec"],
         "properties": {
-            "apiVersion": {"description": "Version of this API.", "type": "string", "maxLength": 64},
-            "kind": {"description": "Kind of the resource.", "type": "string", "maxLength": 64},
-            "metadata": {"type": "object"},  # anything more, even a description, is refused
+            **_envelope(),
             "spec": structural(Spec, "spec"),
             "status": structural(Status, "status", defaults=False),
         },
         "x-kubernetes-validations": [_root_rule(rule) for rule in DistilledModel.cel_rules],
+    }
+
+
+def _envelope() -> dict[str, Any]:
+    return {
+        "apiVersion": {"description": "Version of this API.", "type": "string", "maxLength": 64},
+        "kind": {"description": "Kind of the resource.", "type": "string", "maxLength": 64},
+        "metadata": {"type": "object"},  # anything more, even a description, is refused
     }
 
 
@@ -100,6 +134,18 @@ def _columns() -> list[dict[str, Any]]:
         _column("Revision", ".status.revision.name", "The revision that serves.", wide=True),
         _column("Digest", ".status.revision.digest", "Digest of the revision that serves.", wide=True),
         _column("Endpoint", ".status.endpoint", "Where clients find the model.", wide=True),
+    ]
+
+
+def _revision_columns() -> list[dict[str, Any]]:
+    return [
+        _column("Model", ".spec.model", "The DistilledModel."),
+        _column("Outcome", ".spec.outcome", "Whether it may serve."),
+        _column("Precision", ".spec.precision", "Its precision."),
+        _column("Size", ".spec.size", "Bytes of all its files.", kind="integer"),
+        _column("Age", ".metadata.creationTimestamp", "Time since it was recorded.", kind="date"),
+        _column("Reason", ".spec.reason", "Why, as one word.", wide=True),
+        _column("Digest", ".spec.digest", "Digest of the artifact.", wide=True),
     ]
 
 

@@ -12,6 +12,7 @@ __all__ = ["GENERATED", "main", "write"]
 
 GENERATED: dict[str, Callable[[], str]] = {
     f"crds/{crd.FILE_NAME}": crd.render,
+    f"crds/{crd.REVISION_FILE_NAME}": crd.render_revision,
     f"docs/reference/{reference.FILE_NAME}": reference.render_markdown,
 }
 """Path below the project's root → what the file holds."""

@@ -9,12 +9,12 @@ __all__ = ["command"]
 
 @click.command()
 def command() -> None:
-    """Print the CustomResourceDefinition, generated from the models that `still` itself validates with.
+    """Print the CustomResourceDefinitions, generated from the models that `still` itself validates with.
 
     \b
     Example:
       still crd | kubectl apply --server-side -f -
     """
-    from stillhouse.api.crd import render
+    from stillhouse.api.crd import render, render_revision
 
-    click.echo(render(), nl=False)
+    click.echo(f"{render()}---\n{render_revision()}", nl=False)

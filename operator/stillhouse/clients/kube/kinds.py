@@ -1,0 +1,61 @@
+"""The kinds of objects that Stillhouse reads and writes, and where the API server keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+__all__ = [
+    "ACCOUNT", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB", "LEASE", "MODEL", "NETWORK_POLICY", "POD",
+    "REVISION", "SERVICE", "Kind", "by_name",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind. `api_version` is `v1` or `GROUP/VERSION`, `plural` its name in paths."""
+
+    api_version: str
+    name: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Return the path of an object, or of all of a namespace; of all namespaces where that is empty."""
+        root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
+        parts = [root]
+        if namespace:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        parts += [quote(part, safe="") for part in (name, subresource) if part]
+        return "/".join(parts)
+
+
+MODEL = Kind("stillhouse.io/v1alpha1", "DistilledModel", "distilledmodels")
+REVISION = Kind("stillhouse.io/v1alpha1", "ModelRevision", "modelrevisions")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+SERVICE = Kind("v1", "Service", "services")
+ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+POD = Kind("v1", "Pod", "pods")
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+HPA = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+JOB = Kind("batch/v1", "Job", "jobs")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+
+_BY_NAME = {
+    kind.name: kind
+    for kind in (
+        MODEL, REVISION, DEPLOYMENT, SERVICE, ACCOUNT, CONFIG_MAP, POD, EVENT, DISRUPTION_BUDGET, NETWORK_POLICY, HPA, JOB, LEASE,
+    )
+}  # fmt: skip
+
+
+def by_name(name: str) -> Kind:
+    """Return the kind that an object's `kind` names.
+
+    Raises:
+        KeyError: it is none of ours.
+    """
+    return _BY_NAME[name]

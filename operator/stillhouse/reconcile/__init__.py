@@ -1,0 +1,1 @@
+"""From a resource to its children: observe, decide, apply what differs, say what is."""

@@ -1,0 +1,190 @@
+"""What a build does next, from the Jobs and pods that are there. Pure.
+
+A stage's worker leaves JSON in its termination message: `next` (the stage that follows, null after the last), `planHash`, and
+after the last `record`, the parts of a ModelRevision that only the build knows. On failure: `reason` and `message`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.resources import labels, names
+
+__all__ = ["FIRST_STAGE", "Build", "Outcome", "next_of"]
+
+FIRST_STAGE = "resolve"
+_STAGES = ("resolve", "train", "compress", "gate")
+_BY_EXIT_CODE = {2: "BuildFailed", 3: "GateFailed", 4: "GateInconclusive"}
+_REBUILD = 'then build again: kubectl annotate dm {name} --overwrite stillhouse.io/rebuild="$(date)"'
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished build: the parts of its ModelRevision's spec."""
+
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What is to be done: Jobs that must go, the stage whose Job must be there, or how it ended; `progress` is for people."""
+
+    remove: tuple[Body, ...] = ()
+    stage: str = ""
+    outcome: Outcome | None = None
+    progress: str = ""
+
+
+def next_of(observed: Observed, decision: Decision) -> Build:
+    """Return what a build does next."""
+    jobs = observed.jobs()
+    mine = [job for job in jobs if job["metadata"]["labels"].get(labels.REQUEST) == decision.request[:32]]
+    if not decision.build:
+        return Build(remove=tuple(jobs))
+    others = tuple(job for job in jobs if job not in mine)
+    by_stage = {job["metadata"]["labels"].get(labels.STAGE, ""): job for job in mine}
+    stage = FIRST_STAGE
+    for _ in _STAGES:
+        job = by_stage.get(stage)
+        if job is None:
+            return Build(others, stage, progress=f"{stage}: starting")
+        ended = _ended(job)
+        if not ended:
+            return Build(others, progress=f"{stage}: {_doing(job, observed)}")
+        told = _told(job, observed)
+        if ended == "Failed":
+            return Build(others, outcome=_failure(observed, decision, stage, job, told))
+        if told is None:  # its pod is gone and with it what it said: the steps are in the store, so asking again is cheap
+            return Build((*others, job), progress=f"{stage}: asking again")
+        if not told.get("next"):
+            return Build(others, outcome=_success(observed, decision, told))
+        stage = str(told["next"])
+        if stage not in _STAGES:
+            break
+    return Build(others, outcome=_broken(observed, decision, stage))
+
+
+def _ended(job: Body) -> str:
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
+            return str(condition["type"])
+    return ""
+
+
+def _pods(job: Body, observed: Observed) -> list[Body]:
+    """Return the pods of a Job, the newest last."""
+    uid = job["metadata"]["uid"]
+    ours = [
+        pod for pod in observed.pods if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or [])
+    ]
+    return sorted(ours, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
+
+
+def _worker(pod: Body) -> dict[str, Any]:
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        if status.get("name") == "worker":
+            return dict(status.get("state") or {})
+    return {}
+
+
+def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
+    """Return what the newest pod that ended left; None where nothing is left."""
+    for pod in reversed(_pods(job, observed)):
+        ended = _worker(pod).get("terminated")
+        if not ended:
+            continue
+        try:
+            data = json.loads(ended.get("message") or "")
+        except ValueError:
+            data = {"message": str(ended.get("message") or "")[-2000:]}
+        if not isinstance(data, dict):
+            data = {"message": str(data)[:2000]}
+        return {**data, "exitCode": ended.get("exitCode"), "killed": ended.get("reason")}
+    return None
+
+
+def _doing(job: Body, observed: Observed) -> str:
+    """Say what a Job that has not ended waits for."""
+    pods = _pods(job, observed)
+    if not pods:
+        return "waiting for its pod"
+    pod = pods[-1]
+    state = _worker(pod)
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
+        return f"{waiting['reason']}: {waiting.get('message', '')}"[:200]
+    if "running" in state:
+        return "running" if len(pods) == 1 else f"running, attempt {len(pods)}"
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"no node takes it: {condition.get('message', '')}"[:200]
+    return "starting"
+
+
+def _success(observed: Observed, decision: Decision, told: Mapping[str, Any]) -> Outcome:
+    record = told.get("record")
+    if not isinstance(record, dict) or not record.get("digest") or not record.get("precision"):
+        return _broken(observed, decision, "gate")
+    return Outcome(
+        {
+            **{name: value for name, value in record.items() if value is not None},
+            "model": observed.owner.name,
+            "requestHash": decision.request,
+            **({"planHash": told["planHash"]} if told.get("planHash") else {}),
+            "outcome": "Accepted",
+            "reason": record.get("reason") or "GatePassed",
+        }
+    )
+
+
+def _failure(observed: Observed, decision: Decision, stage: str, job: Body, told: Mapping[str, Any] | None) -> Outcome:
+    reason, message = _why(observed.owner.name, stage, job, told or {})
+    record = (told or {}).get("record")
+    kept = record if isinstance(record, dict) else {}
+    return Outcome(
+        {
+            **({"candidates": kept["candidates"]} if kept.get("candidates") else {}),
+            **({"planHash": told["planHash"]} if told and told.get("planHash") else {}),
+            "model": observed.owner.name,
+            "requestHash": decision.request,
+            "outcome": "Failed",
+            "reason": reason,
+            "message": message[:4000],
+        }
+    )
+
+
+def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str, str]:
+    again = _REBUILD.format(name=name)
+    code = told.get("exitCode")
+    if told.get("killed") == "OOMKilled":
+        return "BuildFailed", f"{stage}: the worker needed more memory than its limit; give builds more memory, {again}"
+    if code in _BY_EXIT_CODE:
+        return str(told.get("reason") or _BY_EXIT_CODE[int(code)]), f"{stage}: {told.get('message') or 'no message was left'}"
+    failed: Body = next((each for each in (job.get("status") or {}).get("conditions") or [] if each.get("type") == "Failed"), {})
+    if failed.get("reason") == "DeadlineExceeded":
+        return "BuildFailed", f"{stage}: took longer than {job['spec'].get('activeDeadlineSeconds')} s; {again}"
+    last = told.get("message") or failed.get("message") or "no message was left"
+    return "BuildFailed", f"{stage}: {last} (exit code {code}); {again}"
+
+
+def _broken(observed: Observed, decision: Decision, stage: str) -> Outcome:
+    return Outcome(
+        {
+            "model": observed.owner.name,
+            "requestHash": decision.request,
+            "outcome": "Failed",
+            "reason": "BuildFailed",
+            "message": f"{stage}: the worker left no record that can be read; do worker and operator have the same version?",
+        }
+    )
+
+
+def job_name(observed: Observed, decision: Decision, stage: str) -> str:
+    """Return the name of a stage's Job."""
+    return names.build_job(observed.owner.name, decision.request, stage)

@@ -1,0 +1,202 @@
+"""The status, derived from what is observed and never from what it said before (but for transition times). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stillhouse.api.status import REASONS
+from stillhouse.reconcile.decide import Decision, Verdict
+from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.resources import labels, names
+from stillhouse.resources.services import GRPC_PORT
+from stillhouse.sizes import size
+
+__all__ = ["status"]
+
+_KEPT = 3
+
+
+def status(
+    observed: Observed,
+    decision: Decision,
+    deployment: Body | None,
+    *,
+    progress: str,
+    failed: Verdict | None,
+    now: str,
+) -> dict[str, Any]:
+    """Return the whole status.
+
+    `deployment` is the Deployment as it is now, `progress` what a build does, `failed` what kept this reconcile from doing its
+    work (a stranger's object, a quota), `now` RFC 3339: the time of conditions that changed.
+    """
+    serving = _Serving(decision, deployment)
+    named = [
+        ("Accepted", *_accepted(decision)),
+        ("Built", *_built(decision, progress)),
+        ("GatePassed", *_gate(decision)),
+        ("Available", *_available(serving)),
+        ("Ready", *_ready(decision, serving, failed)),
+    ]
+    ready = named[-1][1] == "True"
+    stalled = None if ready else _stalled(decision, failed)
+    if stalled:
+        named.append(("Stalled", "True", stalled))
+    elif not ready:
+        named.append(("Reconciling", "True", named[-1][2]))
+    before = {each["type"]: each for each in (observed.model.get("status") or {}).get("conditions") or []}
+    conditions = [_condition(kind, value, verdict, observed.generation, before.get(kind), now) for kind, value, verdict in named]
+    owner = observed.owner
+    found: dict[str, Any] = {
+        "observedGeneration": observed.generation,
+        "conditions": conditions,
+        "replicas": serving.replicas,
+        "readyReplicas": serving.ready,
+        "selector": labels.query(labels.selector(owner.name, names.VARIANT)),
+        "progress": progress[:256],
+    }
+    if decision.serves is not None:
+        found["revision"] = _revision(decision.serves)
+        found["endpoint"] = f"{names.client_service(owner.name)}.{owner.namespace}.svc:{GRPC_PORT}"
+    tried = ((decision.wanted or decision.serves or {}).get("spec") or {}).get("candidates") or []
+    if tried:
+        found["variants"] = [_candidate(each) for each in tried][:32]
+    return found
+
+
+class _Serving:
+    """What the Deployment says. A status of an older generation of it says nothing about the newest."""
+
+    def __init__(self, decision: Decision, deployment: Body | None) -> None:
+        self.exists = decision.serving is not None and deployment is not None
+        said = (deployment or {}).get("status") or {}
+        metadata = (deployment or {}).get("metadata") or {}
+        self.replicas = int(said.get("replicas") or 0)
+        self.ready = int(said.get("readyReplicas") or 0)
+        self.available = int(said.get("availableReplicas") or 0)
+        self.updated = int(said.get("updatedReplicas") or 0)
+        self.wanted = int(((deployment or {}).get("spec") or {}).get("replicas", 1))
+        self.current = int(said.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
+        self.stuck = next((str(each.get("message", "")) for each in said.get("conditions") or [] if _is_stuck(each)), "")
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every replica is of the newest template and answers."""
+        full = self.updated == self.available == self.replicas == self.wanted
+        return self.exists and self.current and full and self.wanted > 0
+
+
+def _is_stuck(condition: Mapping[str, Any]) -> bool:
+    if condition.get("type") == "ReplicaFailure":
+        return condition.get("status") == "True"
+    return condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
+
+
+def _accepted(decision: Decision) -> tuple[str, Verdict]:
+    if decision.refused:
+        return "False", decision.refused
+    if decision.pin_missing:
+        return "False", decision.pin_missing
+    return "True", Verdict("Accepted")
+
+
+def _built(decision: Decision, progress: str) -> tuple[str, Verdict]:
+    if decision.refused:
+        return "False", decision.refused
+    if decision.wanted is None:
+        return "False", Verdict("Building", progress)
+    spec = decision.wanted["spec"]
+    if spec["outcome"] == "Accepted" or spec["reason"] in ("GateFailed", "GateInconclusive"):
+        return "True", Verdict("Built")
+    return "False", Verdict(spec["reason"], spec.get("message", ""))
+
+
+def _gate(decision: Decision) -> tuple[str, Verdict]:
+    if decision.refused:
+        return "Unknown", decision.refused
+    if decision.wanted is None:
+        return "Unknown", Verdict("Building")
+    spec = decision.wanted["spec"]
+    if spec["outcome"] == "Accepted":
+        return "True", Verdict(spec["reason"], spec.get("message", ""))
+    reached = spec["reason"] in ("GateFailed", "GateInconclusive")
+    return ("False" if reached else "Unknown"), Verdict(spec["reason"], spec.get("message", ""))
+
+
+def _available(serving: _Serving) -> tuple[str, Verdict]:
+    if serving.exists and serving.available > 0:
+        return "True", Verdict("Serving", f"{serving.available} of {serving.wanted} replicas answer")
+    return "False", Verdict("ServerDown", serving.stuck)
+
+
+def _ready(decision: Decision, serving: _Serving, failed: Verdict | None) -> tuple[str, Verdict]:
+    """Say whether this generation's revision serves fully: the first reason that it does not is told."""
+    if failed:
+        return "False", failed
+    if decision.refused:
+        return "False", decision.refused
+    if decision.pin_missing:
+        return "False", decision.pin_missing
+    if decision.pinned and decision.serves is not decision.wanted:
+        return "False", Verdict("Pinned", f"serve.pin holds {(decision.serves or {})['spec']['digest']}")
+    if decision.wanted is None:
+        return "False", Verdict("Building")
+    spec = decision.wanted["spec"]
+    if spec["outcome"] != "Accepted":
+        return "False", Verdict(spec["reason"], spec.get("message", ""))
+    if serving.complete:
+        return "True", Verdict("Serving")
+    told = f"{serving.updated} of {serving.wanted} replicas are new, {serving.available} answer"
+    return "False", Verdict("RollingOut", serving.stuck or told)
+
+
+def _stalled(decision: Decision, failed: Verdict | None) -> Verdict | None:
+    """Return why nothing goes on until somebody acts; None while something does."""
+    if failed:
+        return failed if failed.reason == "NotOwned" else None
+    if decision.refused or decision.pin_missing:
+        return decision.refused or decision.pin_missing
+    if decision.wanted is not None and decision.wanted["spec"]["outcome"] == "Failed":
+        return Verdict(decision.wanted["spec"]["reason"], decision.wanted["spec"].get("message", ""))
+    if decision.pinned and decision.serves is not decision.wanted:
+        return Verdict("Pinned")
+    return None
+
+
+def _condition(
+    kind: str, value: str, verdict: Verdict, generation: int, before: Mapping[str, Any] | None, now: str
+) -> dict[str, Any]:
+    kept = before is not None and before.get("status") == value
+    return {
+        "type": kind,
+        "status": value,
+        "observedGeneration": generation,
+        "lastTransitionTime": before["lastTransitionTime"] if before is not None and kept else now,
+        "reason": verdict.reason,
+        "message": (verdict.message or REASONS.get(verdict.reason, ""))[:32768],
+    }
+
+
+def _revision(revision: Body) -> dict[str, Any]:
+    spec = revision["spec"]
+    return {
+        "name": revision["metadata"]["name"],
+        "digest": spec.get("digest", ""),
+        "precision": spec.get("precision", ""),
+        "size": size(int(spec.get("size", 0))),
+        "metrics": spec.get("metrics", []),
+    }
+
+
+def _candidate(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    figures = [{"name": "gate", "value": candidate.get("outcome", "")}]
+    if candidate.get("reason"):
+        figures.append({"name": "why", "value": str(candidate["reason"])[:256]})
+    return {
+        "name": candidate.get("precision", ""),
+        "digest": candidate.get("digest", ""),
+        "precision": candidate.get("precision", ""),
+        "size": size(int(candidate.get("size", 0))),
+        "metrics": figures,
+    }

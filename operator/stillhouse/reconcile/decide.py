@@ -1,0 +1,163 @@
+"""Which revision serves and what is built: pure decisions, as ordered lists of small functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.api.load import parse
+from stillhouse.api.model import DistilledModel
+from stillhouse.api.scalars import parse_cpu, parse_quantity
+from stillhouse.errors import StillhouseError
+from stillhouse.planning.build import request_hash
+from stillhouse.planning.request import uris
+from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.resources import labels, quantities
+from stillhouse.resources.wanted import Scaling, Serving
+
+__all__ = ["Decision", "Verdict", "decide"]
+
+_LOCAL = ("file://", "package://")
+_PUSH = "still push FILE --to pvc://CLAIM uploads what a laptop has and binds it (ConfigMap stillhouse-sources)"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why something is or is not: a documented reason, and words for people."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a reconcile goes by.
+
+    `refused`: the spec cannot be carried out; `wanted` is the record of the build that the spec asks for (None: there is
+    none yet); `serves` the accepted record that pods are to serve; `build` whether Jobs must run.
+    """
+
+    request: str
+    bound: Mapping[str, str]
+    scaling: Scaling
+    refused: Verdict | None = None
+    wanted: Body | None = None
+    serves: Body | None = None
+    serving: Serving | None = None
+    build: bool = False
+    pinned: bool = False
+    pin_missing: Verdict | None = None
+
+
+def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
+    """Decide from what is there. `defaults` are the operator's bindings of named sources; the namespace's come first."""
+    try:
+        model = parse(_clean(observed.model))
+    except StillhouseError as error:
+        refused = Verdict(
+            _reason(error), "; ".join(" ".join(problem.lines()).replace("  ", " ") for problem in error.problems)[:4000]
+        )
+        return _without_spec(observed, refused)
+    bound, unusable = _bind(model, {**defaults, **observed.sources})
+    rebuild = model.metadata.annotations.get(labels.REBUILD, "")
+    request = request_hash(model, bound, rebuild)
+    scale = model.spec.scale
+    scaling = Scaling(scale.mode, scale.min_replicas, scale.max_replicas, scale.replicas)
+    wanted = next((each for each in observed.revisions if each["spec"]["requestHash"] == request), None)
+    pin = model.spec.serve.pin
+    held = _pinned(observed, pin) if pin else None
+    serves = held if pin else (wanted if wanted is not None and _accepted(wanted) else _newest_accepted(observed))
+    missing = Verdict("PinNotFound", f"no accepted revision has digest {pin}") if pin and held is None else None
+    if missing:
+        serves = _newest_accepted(observed)
+    return Decision(
+        request=request,
+        bound=bound,
+        scaling=scaling,
+        refused=unusable,
+        wanted=wanted,
+        serves=serves,
+        serving=_serving(serves, model) if serves else None,
+        build=wanted is None and unusable is None,
+        pinned=held is not None,
+        pin_missing=missing,
+    )
+
+
+def _clean(body: Body) -> Body:
+    """Leave out the status: what we wrote there is not part of what is asked for."""
+    return {name: value for name, value in body.items() if name != "status"}
+
+
+def _reason(error: StillhouseError) -> str:
+    return error.reason if error.reason in ("NotAvailable",) else "InvalidSpec"
+
+
+def _without_spec(observed: Observed, refused: Verdict) -> Decision:
+    """Go on with what served: a spec that cannot be read changes nothing."""
+    serves = _newest_accepted(observed)
+    spec = observed.model.get("spec")
+    scale = spec.get("scale") if isinstance(spec, dict) else None
+    scale = scale if isinstance(scale, dict) else {}
+
+    def number(name: str) -> int:
+        value = scale.get(name, 1)
+        return value if isinstance(value, int) and value > 0 else 1
+
+    mode = scale.get("mode") if scale.get("mode") in ("hpa", "cpu", "external") else "hpa"
+    least = number("minReplicas")
+    scaling = Scaling(str(mode), least, max(least, number("maxReplicas")), number("replicas"))
+    return Decision("", {}, scaling, refused=refused, serves=serves, serving=_serving(serves, None) if serves else None)
+
+
+def _bind(model: DistilledModel, sources: Mapping[str, str]) -> tuple[dict[str, str], Verdict | None]:
+    """Return what every named URI of the spec is bound to, and why one of them cannot be used in a cluster."""
+    bound: dict[str, str] = {}
+    for field, uri in uris(model.spec).items():
+        target = uri if "://" in uri else sources.get(uri, "")
+        if not target:
+            known = ", ".join(sorted(sources)) or "none"
+            return bound, Verdict("SourceInvalid", f"{field}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
+        if target.startswith(_LOCAL):
+            return bound, Verdict("SourceInvalid", f"{field}: {target} is a place on one machine; {_PUSH}")
+        bound[uri] = target
+    return bound, None
+
+
+def _accepted(revision: Body) -> bool:
+    return bool(revision["spec"]["outcome"] == "Accepted")
+
+
+def _newest_accepted(observed: Observed) -> Body | None:
+    return next((each for each in observed.revisions if _accepted(each)), None)
+
+
+def _pinned(observed: Observed, digest: str) -> Body | None:
+    return next((each for each in observed.revisions if _accepted(each) and each["spec"].get("digest") == digest), None)
+
+
+def _serving(revision: Body, model: DistilledModel | None) -> Serving:
+    """Return what pods serve: the settings are those that the gate measured with, requests are the spec's of today."""
+    spec: dict[str, Any] = revision["spec"]
+    measured = spec.get("serve") or {}
+    serve: dict[str, Any] = {
+        "maxBatchSize": measured.get("maxBatchSize", 32),
+        "maxQueueDelay": float(measured.get("maxQueueDelay", 0) or 0),
+        "queueSize": measured.get("queueSize", 0),
+        "queueTimeout": float(measured["queueTimeout"]) if measured.get("queueTimeout") else None,
+        "instances": measured.get("instances"),
+        "threads": measured.get("threads"),
+        "responseCache": measured.get("responseCache", False),
+        "cpus": float(measured["cpu"]) if measured.get("cpu") else None,
+        "memory": int(measured["memory"]) if measured.get("memory") else None,
+    }
+    requests = model.spec.serve.resources.requests if model else None
+    return Serving(
+        revision=revision["metadata"]["name"],
+        digest=spec["digest"],
+        precision=spec["precision"],
+        serve=serve,
+        cpu_request=quantities.cpu(parse_cpu(requests.cpu)) if requests and requests.cpu else None,
+        memory_request=quantities.memory(parse_quantity(requests.memory)) if requests and requests.memory else None,
+    )

@@ -1,0 +1,35 @@
+"""From a decision to the children that must be there. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.reconcile.decide import Decision
+from stillhouse.resources.autoscaler import autoscaler
+from stillhouse.resources.deployment import deployment
+from stillhouse.resources.guards import account, disruption_budget, network_policy
+from stillhouse.resources.services import backend_service, client_service
+from stillhouse.resources.wanted import ClusterSettings, Owner
+
+__all__ = ["KINDS", "children"]
+
+KINDS = ("ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler")
+"""Kinds of serving children, in the order in which they are written: what guards a pod is there before the pod."""
+
+
+def children(owner: Owner, decision: Decision, settings: ClusterSettings) -> list[dict[str, Any]]:
+    """Return every serving child, in the order of writing; none before a revision is accepted."""
+    found: list[dict[str, Any]] = []
+    if decision.build or decision.serving:
+        found.append(account(owner))
+    if decision.serving is None:
+        return found
+    found += [
+        network_policy(owner, settings),
+        client_service(owner),
+        backend_service(owner),
+        deployment(owner, decision.serving, decision.scaling, settings),
+        disruption_budget(owner),
+    ]
+    scaler = autoscaler(owner, decision.scaling, settings)
+    return [*found, scaler] if scaler else found

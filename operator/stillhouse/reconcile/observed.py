@@ -1,0 +1,60 @@
+"""What is there, as a reconcile sees it: the model, its revisions, its children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillhouse.resources.wanted import Owner
+
+__all__ = ["Observed", "owned", "revisions_newest_first"]
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One model and what belongs to it, at one moment of the cache.
+
+    `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources.
+    """
+
+    model: Body
+    revisions: tuple[Body, ...] = ()
+    children: Mapping[tuple[str, str], Body] = field(default_factory=dict)
+    pods: tuple[Body, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> Owner:
+        """Return whose children these are."""
+        metadata = self.model["metadata"]
+        return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
+
+    @property
+    def generation(self) -> int:
+        """Return the generation of the spec."""
+        return int(self.model["metadata"].get("generation", 1))
+
+    def child(self, kind: str, name: str) -> Body | None:
+        """Return a child that is ours, None where there is none (a stranger's object of that name is none)."""
+        body = self.children.get((kind, name))
+        return body if body is not None and owned(body, self.owner.uid) else None
+
+    def jobs(self) -> list[Body]:
+        """Return our Jobs."""
+        return [body for (kind, _), body in sorted(self.children.items()) if kind == "Job" and owned(body, self.owner.uid)]
+
+
+def owned(body: Mapping[str, Any], uid: str) -> bool:
+    """Return whether an object's controller is the resource of that uid."""
+    return any(each.get("uid") == uid and each.get("controller") for each in body["metadata"].get("ownerReferences") or [])
+
+
+def revisions_newest_first(revisions: Iterable[Body], uid: str) -> tuple[Body, ...]:
+    """Return the revisions that belong to a model, the newest first; of one second, the name decides."""
+    ours = [each for each in revisions if owned(each, uid)]
+    return tuple(
+        sorted(ours, key=lambda each: (each["metadata"].get("creationTimestamp", ""), each["metadata"]["name"]), reverse=True)
+    )

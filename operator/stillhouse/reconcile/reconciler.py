@@ -1,0 +1,152 @@
+"""The story of one reconcile: observe, decide, build or serve, say what is. It can be left at any line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from stillhouse.api.model import API_VERSION
+from stillhouse.api.revision import REVISION_KIND
+from stillhouse.clients.kube.interface import AlreadyExists, Body, Forbidden, Invalid, Kube, KubeError
+from stillhouse.clients.kube.kinds import EVENT, JOB, MODEL, REVISION
+from stillhouse.reconcile.apply import NotOwned, ensure, remove
+from stillhouse.reconcile.building import Build, next_of
+from stillhouse.reconcile.cache import Cache, Key
+from stillhouse.reconcile.conditions import status
+from stillhouse.reconcile.decide import Decision, Verdict, decide
+from stillhouse.reconcile.desired import KINDS, children
+from stillhouse.reconcile.events import transitions
+from stillhouse.reconcile.observed import Observed, owned
+from stillhouse.resources import names
+from stillhouse.resources.jobs import job
+from stillhouse.resources.wanted import ClusterSettings, metadata
+
+__all__ = ["Reconciler", "now"]
+
+
+def now() -> str:
+    """Return the time, RFC 3339 in UTC, in whole seconds as Kubernetes writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+class Reconciler:
+    """Brings one model at a time to what its spec asks for. Keeps nothing between two calls but the cache that it is given."""
+
+    def __init__(
+        self, kube: Kube, cache: Cache, settings: ClusterSettings, *, instance: str = "stillhouse", clock: Callable[[], str] = now
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._settings = settings
+        self._instance = instance
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> None:
+        """Do for a model what is to be done now; what is still going on comes back as an event.
+
+        Raises:
+            KubeError: the server did not do something; the status says it where that could be written. Come back later.
+        """
+        observed = self._cache.observe(key)
+        if observed is None or observed.model["metadata"].get("deletionTimestamp"):
+            return  # children go with their owner, by Kubernetes' garbage collection
+        decision = decide(observed, self._settings.sources)
+        failed: Verdict | None = None
+        error: KubeError | None = None
+        progress = ""
+        deployment: Body | None = None
+        try:
+            build = next_of(observed, decision)
+            if build.outcome is not None:
+                observed = await self._record(observed, decision, build.outcome.spec)
+                decision = decide(observed, self._settings.sources)
+                build = next_of(observed, decision)
+            progress = build.progress
+            deployment = await self._serve(observed, decision)
+            await self._build(observed, decision, build)
+        except NotOwned as stranger:
+            failed = Verdict("NotOwned", " ".join(" ".join(stranger.problem.lines()).split()))
+        except KubeError as refused:
+            error = refused
+            if isinstance(refused, Forbidden | Invalid):
+                failed = Verdict("ApplyFailed", refused.problem.found)
+        name = names.workload(observed.owner.name)
+        await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed)
+        if error is not None:
+            raise error
+
+    async def _serve(self, observed: Observed, decision: Decision) -> Body | None:
+        """Write the serving children that differ, remove those that are not wanted, return the Deployment."""
+        wanted = children(observed.owner, decision, self._settings)
+        deployment: Body | None = None
+        for each in wanted:
+            place = (each["kind"], each["metadata"]["name"])
+            applied = await ensure(self._kube, each, observed.children.get(place), observed.owner.uid)
+            if applied.written:
+                self._cache.put(applied.body)
+            if each["kind"] == "Deployment":
+                deployment = applied.body
+        places = {(each["kind"], each["metadata"]["name"]) for each in wanted}
+        for place, live in observed.children.items():
+            if place[0] in KINDS and place not in places and owned(live, observed.owner.uid):
+                await remove(self._kube, live)
+        return deployment
+
+    async def _build(self, observed: Observed, decision: Decision, build: Build) -> None:
+        for live in build.remove:
+            if not live["metadata"].get("deletionTimestamp"):
+                await remove(self._kube, live)
+        if not build.stage:
+            return
+        spec = observed.model["spec"]
+        body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings)
+        try:
+            self._cache.put(await self._kube.create(JOB, observed.owner.namespace, body))
+        except AlreadyExists:
+            found = await self._kube.get(JOB, observed.owner.namespace, body["metadata"]["name"])
+            if found is not None and not owned(found, observed.owner.uid):
+                raise NotOwned(
+                    f"Job {body['metadata']['name']} is there already and does not belong to this model",
+                    field=f"Job/{body['metadata']['name']}",
+                    fix="remove it, or rename the model",
+                ) from None
+            if found is not None:
+                self._cache.put(found)
+
+    async def _record(self, observed: Observed, decision: Decision, spec: Mapping[str, Any]) -> Observed:
+        """Write the ModelRevision of a finished build; another operator may have."""
+        owner = observed.owner
+        meta = metadata(owner, names.revision(owner.name, decision.request), "build")
+        body = {"apiVersion": API_VERSION, "kind": REVISION_KIND, "metadata": meta, "spec": dict(spec)}
+        try:
+            made = await self._kube.create(REVISION, owner.namespace, body)
+        except AlreadyExists:
+            found = await self._kube.get(REVISION, owner.namespace, meta["name"])
+            if found is None or not owned(found, owner.uid):
+                raise NotOwned(
+                    f"ModelRevision {meta['name']} is there already and does not belong to this model",
+                    field=f"ModelRevision/{meta['name']}",
+                    fix=f"kubectl delete mrev {meta['name']} -n {owner.namespace}",
+                ) from None
+            made = found
+        self._cache.put(made)
+        return self._cache.observe((owner.namespace, owner.name)) or observed
+
+    async def _say(
+        self, observed: Observed, decision: Decision, deployment: Body | None, progress: str, failed: Verdict | None
+    ) -> None:
+        """Write the status where it differs from what is there, and tell of its transitions."""
+        before: dict[str, Any] = observed.model.get("status") or {}
+        after = status(observed, decision, deployment, progress=progress, failed=failed, now=self._clock())
+        if after == before:
+            return
+        meta = observed.model["metadata"]
+        gone: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+        patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": {**gone, **after}}
+        self._cache.put(await self._kube.patch(MODEL, meta["namespace"], meta["name"], patch, subresource="status"))
+        for event in transitions(observed.owner, before, after, self._instance):
+            try:
+                await self._kube.create(EVENT, meta["namespace"], event)
+            except KubeError:
+                continue  # the status says it too; an event that cannot be written must stop nothing

@@ -1,0 +1,122 @@
+"""The Deployment: pods that serve one revision, and never fetch anything."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stillhouse.resources import labels, names, pods, quantities
+from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving, metadata
+
+__all__ = ["DIGEST_ANNOTATION", "REVISION_LABEL", "deployment"]
+
+REVISION_LABEL = "stillhouse.io/revision"
+DIGEST_ANNOTATION = "stillhouse.io/digest"
+
+DRAIN_S = 10
+"""Seconds between the pod leaving the Service and the server's end: clients learn of it meanwhile."""
+GRACE_S = 60
+START_S = 180
+DEFAULT_CPU = 1.0
+DEFAULT_MEMORY = 512 << 20
+
+
+def deployment(owner: Owner, serving: Serving, scaling: Scaling, settings: ClusterSettings) -> dict[str, Any]:
+    """Return the Deployment. It names `replicas` in mode `external` only: else the autoscaler owns them."""
+    chosen = labels.selector(owner.name, names.VARIANT)
+    spec: dict[str, Any] = {
+        "revisionHistoryLimit": 3,
+        "progressDeadlineSeconds": 600,
+        "selector": {"matchLabels": chosen},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {
+            "metadata": {
+                "labels": {**labels.labels(owner.name, names.VARIANT, "serve"), REVISION_LABEL: serving.revision},
+                "annotations": {DIGEST_ANNOTATION: serving.digest},
+            },
+            "spec": _pod(owner, serving, settings),
+        },
+    }
+    if scaling.mode == "external":
+        spec["replicas"] = scaling.replicas
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(owner, names.workload(owner.name), "serve"),
+        "spec": spec,
+    }
+
+
+def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
+    spread = {
+        "maxSkew": 1,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": labels.selector(owner.name, names.VARIANT)},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    pod: dict[str, Any] = {
+        "serviceAccountName": names.account(owner.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": pods.pod_security(),
+        "topologySpreadConstraints": [
+            {**spread, "topologyKey": "kubernetes.io/hostname"},
+            {**spread, "topologyKey": "topology.kubernetes.io/zone"},
+        ],
+        "containers": [_server(owner, serving, settings)],
+        "volumes": [
+            {"name": "store", "persistentVolumeClaim": {"claimName": settings.store_claim, "readOnly": True}},
+            pods.shared_memory("64Mi"),
+            {"name": "work", "emptyDir": {"sizeLimit": "1Gi"}},
+        ],
+    }
+    return pods.with_secrets(pod, settings.pull_secrets)
+
+
+def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
+    limits = {
+        "cpu": quantities.cpu(serving.serve.get("cpus") or DEFAULT_CPU),
+        "memory": quantities.memory(serving.serve.get("memory") or DEFAULT_MEMORY),
+    }
+    requests = {"cpu": serving.cpu_request or limits["cpu"], "memory": serving.memory_request or limits["memory"]}
+    return {
+        "name": "triton",
+        "image": settings.serve_image,
+        "args": [
+            "serve",
+            f"--model={owner.name}",
+            f"--digest={serving.digest}",
+            f"--store={pods.STORE}",
+            f"--cpus={limits['cpu']}",
+        ],
+        "env": [{"name": "STILLHOUSE_SERVE", "value": json.dumps(dict(serving.serve), sort_keys=True)}],
+        "ports": [
+            {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
+            {"name": "health", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
+        "resources": {"limits": limits, "requests": requests},
+        "securityContext": pods.container_security(),
+        # Ready after a warm-up inference: the server itself says so, once its instances have answered one.
+        "startupProbe": _probe("/ready", period=2, failures=START_S // 2),
+        "readinessProbe": _probe("/ready", period=5, failures=2),
+        "livenessProbe": _probe("/live", period=10, failures=3),
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_S}}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "store", "mountPath": pods.STORE, "readOnly": True},
+            pods.SHM_MOUNT,
+            {"name": "work", "mountPath": "/work"},
+        ],
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "health"},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }

@@ -1,0 +1,46 @@
+"""The labels and annotations of every child. Selectors are a subset that never changes."""
+
+from __future__ import annotations
+
+__all__ = [
+    "APPLIED", "COMPONENT", "MANAGED_BY", "MODEL", "REBUILD", "REQUEST", "STAGE", "TRACK", "VARIANT",
+    "labels", "query", "selector",
+]  # fmt: skip
+
+MODEL = "stillhouse.io/model"
+VARIANT = "stillhouse.io/variant"
+TRACK = "stillhouse.io/track"
+REQUEST = "stillhouse.io/request"
+"""First 32 hex digits of a build's request hash: a label's value has at most 63 characters."""
+STAGE = "stillhouse.io/stage"
+COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+REBUILD = "stillhouse.io/rebuild"
+"""Annotation of a DistilledModel: another value builds it anew."""
+APPLIED = "stillhouse.io/applied"
+"""Annotation of a child: hash of what we wanted of it when we wrote it last."""
+
+_TRACK = "stable"
+
+
+def labels(model: str, variant: str, component: str) -> dict[str, str]:
+    """Return the labels of a child. `component`: serve or build."""
+    return {
+        "app.kubernetes.io/name": "stillhouse",
+        MANAGED_BY: "stillhouse",
+        COMPONENT: component,
+        MODEL: model,
+        VARIANT: variant,
+        TRACK: _TRACK,
+    }
+
+
+def selector(model: str, variant: str) -> dict[str, str]:
+    """Return the labels that choose a variant's serving pods."""
+    return {MODEL: model, VARIANT: variant, TRACK: _TRACK, COMPONENT: "serve"}
+
+
+def query(values: dict[str, str]) -> str:
+    """Return labels as the text of a label selector."""
+    return ",".join(f"{name}={value}" for name, value in sorted(values.items()))

@@ -1,0 +1,41 @@
+"""The name of every child. Deterministic: two operators that create one create the same.
+
+A model's name has at most 40 characters, so that every ending fits into the 63 of a DNS label.
+"""
+
+from __future__ import annotations
+
+__all__ = ["VARIANT", "account", "backend", "build_job", "client_service", "revision", "workload"]
+
+VARIANT = "main"
+"""The only variant so far; it is in names and selectors from the first day, since those cannot change later."""
+
+
+def client_service(model: str) -> str:
+    """Return the Service that clients use."""
+    return model
+
+
+def workload(model: str, variant: str = VARIANT) -> str:
+    """Return the Deployment, and what guards and scales it: autoscaler, disruption budget, network policy."""
+    return f"{model}-{variant}"
+
+
+def backend(model: str, variant: str = VARIANT) -> str:
+    """Return the headless Service of the pods themselves."""
+    return f"{model}-{variant}-backend"
+
+
+def account(model: str) -> str:
+    """Return the ServiceAccount of the pods; it may do nothing, and they get no token."""
+    return f"{model}-serve"
+
+
+def build_job(model: str, request_hash: str, stage: str) -> str:
+    """Return the Job of one stage of a build."""
+    return f"{model}-{request_hash[:8]}-{stage}"
+
+
+def revision(model: str, request_hash: str) -> str:
+    """Return the ModelRevision of a build."""
+    return f"{model}-{request_hash[:10]}"

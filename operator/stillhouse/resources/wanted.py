@@ -1,0 +1,85 @@
+"""What builders are given: whose child it is, which revision serves, and what the administrator settled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillhouse.api.model import API_VERSION, KIND
+from stillhouse.resources import labels, names
+
+__all__ = ["ClusterSettings", "Owner", "Scaling", "Serving", "metadata"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The DistilledModel that a child belongs to."""
+
+    name: str
+    namespace: str
+    uid: str
+
+    def reference(self) -> dict[str, Any]:
+        """Return the owner reference: deletion is Kubernetes' work, also while the operator is down."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The revision that pods are to serve. `serve` are its measured settings in plain units (planning.request.serve_config)."""
+
+    revision: str
+    digest: str
+    precision: str
+    serve: Mapping[str, Any]
+    cpu_request: str | None = None
+    memory_request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many replicas: `mode` hpa, cpu or external; `replicas` counts in mode external only."""
+
+    mode: str
+    least: int
+    most: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """What the administrator settled for the whole operator.
+
+    `serve_image` and `worker_image` are complete references; `store_claim` is the PersistentVolumeClaim of the model's
+    namespace that holds the artifacts; `sources` binds names such as `models:minilm` to URIs; `pull_secrets` names of Secrets;
+    `operator_namespace` where the operator runs, whose pods may read metrics.
+    """
+
+    serve_image: str = "ghcr.io/stillhouse/serve:0.1.0"
+    worker_image: str = "ghcr.io/stillhouse/worker:0.1.0"
+    store_claim: str = "stillhouse-models"
+    operator_namespace: str = "stillhouse"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    pull_secrets: tuple[str, ...] = ()
+    cpu_target_percent: int = 75
+    build_memory: str = "8Gi"
+    build_cpu: str = "2"
+    job_deadline_s: int = 6 * 3600
+
+
+def metadata(owner: Owner, name: str, component: str, variant: str = names.VARIANT) -> dict[str, Any]:
+    """Return the metadata of a child."""
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": labels.labels(owner.name, variant, component),
+        "ownerReferences": [owner.reference()],
+    }

@@ -1,0 +1,327 @@
+"""The life of a model, told through the fake API server: what is there after each thing that happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.cluster import DIGEST, NAMESPACE, Cluster, model, record
+
+from stillhouse.clients.kube.interface import Unavailable
+from stillhouse.clients.kube.kinds import DEPLOYMENT, EVENT, JOB, REVISION
+from stillhouse.resources import names
+
+OTHER = "sha256:" + "c" * 64
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def serving(cluster: Cluster) -> Cluster:
+    cluster.apply(model())
+    cluster.build()
+    cluster.roll()
+    cluster.settle()
+    return cluster
+
+
+def test_a_new_model_begins_with_the_stage_that_pins_its_sources(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    assert cluster.job("resolve") is not None
+    assert cluster.everything()["Job"] == [cluster.job("resolve")["metadata"]["name"]]  # type: ignore[index]
+    assert cluster.everything()["Deployment"] == []
+    assert cluster.condition("Accepted") == ("True", "Accepted")
+    assert cluster.condition("Ready") == ("False", "Building")
+    assert cluster.condition("Available") == ("False", "ServerDown")
+    assert cluster.condition("Reconciling")[0] == "True"
+
+
+def test_stages_follow_each_other_and_end_in_a_record_and_a_server(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.build()
+    assert cluster.everything() == {
+        "DistilledModel": ["m"],
+        "ModelRevision": cluster.kube.names(REVISION),
+        "Deployment": ["m-main"],
+        "Job": [],
+        "Service": ["m", "m-main-backend"],
+        "ServiceAccount": ["m-serve"],
+        "NetworkPolicy": ["m-main"],
+        "PodDisruptionBudget": ["m-main"],
+        "HorizontalPodAutoscaler": ["m-main"],
+    }
+    assert cluster.condition("Built") == ("True", "Built")
+    assert cluster.condition("GatePassed") == ("True", "GatePassed")
+    assert cluster.condition("Ready") == ("False", "RollingOut")
+    cluster.roll()
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "Serving")
+    assert cluster.condition("Reconciling") == ("", "")
+    status = cluster.status()
+    assert status["revision"]["digest"] == DIGEST
+    assert status["revision"]["size"] == "6.6 MiB"
+    assert status["endpoint"] == "m.default.svc:8001"
+    assert status["replicas"] == status["readyReplicas"] == 1
+
+
+def test_nothing_is_written_when_nothing_has_changed(serving: Cluster) -> None:
+    before = len(serving.kube.writes)
+    for _ in range(5):
+        serving.reconcile()
+    assert serving.kube.writes[before:] == []
+
+
+def test_a_failed_gate_leaves_the_former_revision_in_place(serving: Cluster) -> None:
+    serving.apply(model(compress={"precision": "fp32"}))
+    serving.settle()
+    assert serving.condition("Ready") == ("False", "Building")
+    assert serving.condition("Available") == ("True", "Serving")
+    serving.end("resolve", {"next": "gate"})
+    serving.settle()
+    serving.end("gate", {"message": "mrr@10 0.61, at least 0.70 wanted", "record": {"candidates": []}}, code=3)
+    serving.settle()
+    assert serving.condition("GatePassed") == ("False", "GateFailed")
+    assert serving.condition("Ready") == ("False", "GateFailed")
+    assert serving.condition("Stalled") == ("True", "GateFailed")
+    assert serving.condition("Available") == ("True", "Serving")
+    assert serving.status()["revision"]["digest"] == DIGEST
+    assert serving.everything()["Job"] == []
+    ready = next(each for each in serving.status()["conditions"] if each["type"] == "Ready")
+    assert "0.61" in ready["message"]
+    # The same spec again builds nothing; the former one is ready at once.
+    serving.apply(model())
+    serving.settle()
+    assert serving.condition("Ready") == ("True", "Serving")
+    assert serving.everything()["Job"] == []
+
+
+def test_a_to_b_to_a_builds_nothing_twice(serving: Cluster) -> None:
+    serving.apply(model(compress={"precision": "fp32"}))
+    serving.build(OTHER)
+    serving.roll()
+    serving.settle()
+    assert serving.status()["revision"]["digest"] == OTHER
+    made = [write for write in serving.kube.writes if write[:2] == ("create", "Job")]
+    serving.apply(model())
+    serving.settle()
+    assert [write for write in serving.kube.writes if write[:2] == ("create", "Job")] == made
+    assert serving.status()["revision"]["digest"] == DIGEST
+    template = serving.get("Deployment", "m-main")["spec"]["template"]  # type: ignore[index]
+    assert template["metadata"]["annotations"]["stillhouse.io/digest"] == DIGEST
+
+
+def test_a_spec_that_changes_during_its_build_ends_that_build(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    first = cluster.job("resolve")
+    cluster.apply(model(compress={"precision": "fp32"}))
+    cluster.settle()
+    second = cluster.job("resolve")
+    assert first is not None
+    assert second is not None
+    assert cluster.everything()["Job"] == [second["metadata"]["name"]] != [first["metadata"]["name"]]
+
+
+def test_a_bad_spec_that_is_taken_back_recovers(serving: Cluster) -> None:
+    serving.apply(model(compress={"precision": "int9"}))
+    serving.settle()
+    assert serving.condition("Accepted") == ("False", "InvalidSpec")
+    assert serving.condition("Ready") == ("False", "InvalidSpec")
+    assert serving.condition("Available") == ("True", "Serving")
+    assert serving.everything()["Deployment"] == ["m-main"]
+    serving.apply(model())
+    serving.settle()
+    assert serving.condition("Ready") == ("True", "Serving")
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"), [("file://model", "still push"), ("models:unknown", "nothing is bound to models:unknown")]
+)
+def test_what_a_cluster_cannot_see_is_refused_with_the_way_out(cluster: Cluster, uri: str, says: str) -> None:
+    cluster.apply(model(source={"uri": uri, "task": "sentence-embedding"}))
+    cluster.settle()
+    assert cluster.condition("Accepted") == ("False", "SourceInvalid")
+    assert says in next(each["message"] for each in cluster.status()["conditions"] if each["type"] == "Accepted")
+    assert cluster.everything()["Job"] == []
+
+
+def test_a_binding_of_the_namespace_comes_before_the_operators(cluster: Cluster) -> None:
+    body = model(source={"uri": "models:own", "task": "sentence-embedding"})
+    cluster.apply(body)
+    cluster.settle()
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stillhouse-sources", "namespace": NAMESPACE}}
+    assert list(cluster.cache.put({**config, "data": {"models.own": "pvc://claim/own"}})) == [(NAMESPACE, "m")]
+    cluster.settle()
+    assert cluster.condition("Accepted") == ("True", "Accepted")
+    assert len(cluster.everything()["Job"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["Service", "Deployment", "ServiceAccount", "NetworkPolicy"])
+def test_an_object_of_our_name_that_is_not_ours_is_left_alone(cluster: Cluster, kind: str) -> None:
+    from stillhouse.clients.kube.kinds import by_name
+
+    name = {"Service": "m", "ServiceAccount": "m-serve"}.get(kind, "m-main")
+    stranger = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "spec": {"theirs": True}}
+    before = cluster.run(cluster.kube.create(by_name(kind), NAMESPACE, stranger))
+    cluster.apply(model())
+    if kind == "ServiceAccount":
+        cluster.settle()
+    else:
+        cluster.build()
+    assert cluster.get(kind, name) == before
+    assert cluster.condition("Ready") == ("False", "NotOwned")
+    assert cluster.condition("Stalled") == ("True", "NotOwned")
+    cluster.run(cluster.kube.delete(by_name(kind), NAMESPACE, name, before["metadata"]["uid"]))
+    cluster.settle()
+    assert cluster.condition("Ready")[1] != "NotOwned"
+
+
+@pytest.mark.parametrize("how", ["edited", "a label more", "a port more", "deleted", "added to"])
+def test_a_child_that_was_changed_by_hand_is_restored(serving: Cluster, how: str) -> None:
+    live = serving.get("Service", "m")
+    assert live is not None
+    if how == "deleted":
+        serving.run(serving.kube.delete(serving_kind("Service"), NAMESPACE, "m", live["metadata"]["uid"]))
+    elif how == "edited":
+        serving.kube.set({**live, "spec": {**live["spec"], "selector": {"app": "another"}}})
+    elif how == "a label more":
+        serving.kube.set({**live, "spec": {**live["spec"], "selector": {**live["spec"]["selector"], "app": "another"}}})
+    elif how == "a port more":
+        serving.kube.set({**live, "spec": {**live["spec"], "ports": [*live["spec"]["ports"], {"port": 80}]}})
+    else:
+        serving.kube.set({**live, "spec": {**live["spec"], "sessionAffinity": "ClientIP"}})
+    serving.settle()
+    after = serving.get("Service", "m")
+    assert after is not None
+    assert after["spec"]["selector"] == live["spec"]["selector"]
+    assert after["spec"]["ports"] == live["spec"]["ports"]
+    # What we never named is nobody's business of ours.
+    assert after["spec"].get("sessionAffinity") == ("ClientIP" if how == "added to" else None)
+
+
+def serving_kind(name: str) -> Any:
+    from stillhouse.clients.kube.kinds import by_name
+
+    return by_name(name)
+
+
+def test_replicas_belong_to_the_autoscaler(serving: Cluster) -> None:
+    live = serving.get("Deployment", "m-main")
+    assert live is not None
+    serving.kube.set({**live, "spec": {**live["spec"], "replicas": 5}})
+    serving.settle()
+    assert serving.get("Deployment", "m-main")["spec"]["replicas"] == 5  # type: ignore[index]
+
+
+def test_an_external_scaler_writes_the_resource_and_there_is_no_autoscaler(serving: Cluster) -> None:
+    serving.apply(model(scale={"mode": "external", "replicas": 3}))
+    serving.settle()
+    assert serving.get("Deployment", "m-main")["spec"]["replicas"] == 3  # type: ignore[index]
+    assert serving.everything()["HorizontalPodAutoscaler"] == []
+    assert [write for write in serving.kube.writes if write[:2] == ("create", "Job")].__len__() == 3, "nothing was built again"
+
+
+def test_a_pin_holds_a_revision_and_says_so(serving: Cluster) -> None:
+    serving.apply(model(compress={"precision": "fp32"}))
+    serving.build(OTHER)
+    serving.roll()
+    serving.settle()
+    serving.apply(model(compress={"precision": "fp32"}, serve={"pin": DIGEST}))
+    serving.settle()
+    assert serving.status()["revision"]["digest"] == DIGEST
+    assert serving.condition("Ready") == ("False", "Pinned")
+    serving.apply(model(compress={"precision": "fp32"}, serve={"pin": "sha256:" + "d" * 64}))
+    serving.settle()
+    assert serving.condition("Accepted") == ("False", "PinNotFound")
+    assert serving.condition("Available") == ("True", "Serving")
+
+
+def test_a_rebuild_annotation_builds_anew(serving: Cluster) -> None:
+    body = model()
+    body["metadata"]["annotations"] = {"stillhouse.io/rebuild": "1"}
+    serving.apply(body)
+    serving.settle()
+    assert serving.condition("Ready") == ("False", "Building")
+    assert serving.condition("Available") == ("True", "Serving")
+
+
+@pytest.mark.parametrize(
+    ("code", "killed", "told", "reason", "says"),
+    [
+        (137, "OOMKilled", "", "BuildFailed", "more memory"),
+        (2, "", {"reason": "DataInvalid", "message": "no column text"}, "DataInvalid", "no column text"),
+        (4, "", {"message": "too noisy"}, "GateInconclusive", "too noisy"),
+        (1, "", "Traceback: boom", "BuildFailed", "boom"),
+        (0, "", {"next": None}, "BuildFailed", "same version"),
+        (0, "", {"next": "fly"}, "BuildFailed", "same version"),
+        (0, "", "[1, 2]", "BuildFailed", "same version"),
+    ],
+)
+def test_a_build_that_ends_badly_is_recorded_with_its_reason(
+    cluster: Cluster, code: int, killed: str, told: Any, reason: str, says: str
+) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    cluster.end("resolve", told, code=code, killed=killed)
+    cluster.settle()
+    assert cluster.condition("Ready") == ("False", reason)
+    assert says in next(each["message"] for each in cluster.status()["conditions"] if each["type"] == "Ready")
+    assert len(cluster.kube.names(REVISION)) == 1
+    assert cluster.everything()["Job"] == []
+    assert cluster.everything()["Deployment"] == []
+
+
+def test_a_job_whose_pod_is_gone_is_asked_again(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    job = cluster.job("resolve")
+    assert job is not None
+    cluster.kube.set(job, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.settle()
+    again = cluster.job("resolve")
+    assert again is not None
+    assert again["metadata"]["uid"] != job["metadata"]["uid"]
+
+
+def test_deleting_a_model_needs_no_operator(serving: Cluster) -> None:
+    live = serving.get("DistilledModel", "m")
+    assert live is not None
+    assert not live["metadata"].get("finalizers")
+    serving.run(serving.kube.delete(serving_kind("DistilledModel"), NAMESPACE, "m", live["metadata"]["uid"]))
+    assert not any(serving.everything().values())
+    serving.reconcile()
+    assert not any(serving.everything().values())
+
+
+def test_transitions_are_told_as_events(serving: Cluster) -> None:
+    told = serving.kube.names(EVENT)
+    reasons = {serving.run(serving.kube.get(EVENT, NAMESPACE, name))["reason"] for name in told}
+    assert {"Building", "GatePassed", "RollingOut", "Serving"} <= reasons
+
+
+def test_an_event_that_is_refused_stops_nothing(cluster: Cluster) -> None:
+    def refuse(verb: str, kind: Any, name: str) -> None:
+        if kind is EVENT:
+            raise Unavailable("the API server refused", status=429)
+
+    cluster.kube.before = refuse
+    cluster.apply(model())
+    cluster.settle()
+    assert cluster.condition("Accepted") == ("True", "Accepted")
+
+
+def test_a_record_that_another_operator_wrote_is_taken(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    other = Cluster(kube=cluster.kube, cache=cluster.cache, settings=cluster.settings)
+    cluster.end("resolve", {"next": None, "record": record()})
+    cluster.follows = other.follows = False
+    other.reconcile()
+    cluster.reconcile()
+    assert len(cluster.kube.names(REVISION)) == 1
+    assert cluster.kube.names(DEPLOYMENT) == [names.workload("m")]
+    assert cluster.kube.names(JOB) == []
