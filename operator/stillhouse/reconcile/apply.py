@@ -41,23 +41,31 @@ async def ensure(kube: Kube, wanted: dict[str, Any], live: Body | None, uid: str
     """
     kind, meta = by_name(wanted["kind"]), wanted["metadata"]
     wanted = marked(wanted)
+    if live is not None and owned(live, uid) and not live["metadata"].get("deletionTimestamp") and same(wanted, live):
+        return Applied(live, written=False)
     if live is None:
         try:
             return Applied(await kube.create(kind, meta["namespace"], wanted), written=True)
         except AlreadyExists:
-            live = await kube.get(kind, meta["namespace"], meta["name"])  # the cache is behind, or it is a stranger's
-            if live is None:
-                raise
-    if not owned(live, uid):
+            pass  # the cache is behind, or it is a stranger's
+    fresh = await kube.get(kind, meta["namespace"], meta["name"])
+    if fresh is None:
+        return Applied(await kube.create(kind, meta["namespace"], wanted), written=True)
+    if not owned(fresh, uid):
         raise NotOwned(
             f"{kind.name} {meta['name']} is there already and does not belong to this model",
             field=f"{kind.name}/{meta['name']}",
             fix=f"rename the model, or remove it: kubectl delete {kind.plural} {meta['name']} -n {meta['namespace']}",
         )
-    if live["metadata"].get("deletionTimestamp"):
+    if fresh["metadata"].get("deletionTimestamp"):
         raise Conflict("the object is being deleted", field=f"{kind.name}/{meta['name']}")
-    if same(wanted, live):
-        return Applied(live, written=False)
+    if same(wanted, fresh):
+        return Applied(fresh, written=False)
+    return Applied(await _apply(kube, wanted, fresh), written=True)
+
+
+async def _apply(kube: Kube, wanted: Body, live: Body) -> Body:
+    kind, meta = by_name(wanted["kind"]), wanted["metadata"]
     live = await _own_by_apply(kube, live)
     if kind.name == "Deployment":
         await _keep_replicas(kube, wanted, live)
@@ -71,7 +79,7 @@ async def ensure(kube: Kube, wanted: dict[str, Any], live: Body | None, uid: str
             *({"op": "replace", "path": path, "value": value} for path, value in rest),
         ]
         live = await kube.patch(kind, meta["namespace"], meta["name"], patch)
-    return Applied(live, written=True)
+    return live
 
 
 async def remove(kube: Kube, live: Body) -> None:

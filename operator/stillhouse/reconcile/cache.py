@@ -8,13 +8,16 @@ from typing import Any
 from stillhouse.reconcile.observed import Body, Observed, revisions_newest_first
 from stillhouse.resources import labels
 
-__all__ = ["SOURCES_NAME", "Cache", "Key", "key_of"]
+__all__ = ["SOURCES_LABEL", "SOURCES_NAME", "Cache", "Key", "key_of"]
 
 Key = tuple[str, str]
 """Namespace and name of a model."""
 
 SOURCES_NAME = "stillhouse-sources"
 """ConfigMap of a namespace that binds named sources to URIs."""
+
+SOURCES_LABEL = "stillhouse.io/sources=bindings"
+"""Label of that ConfigMap: without it each ConfigMap of the cluster would stream by."""
 
 _MODEL, _REVISION, _POD, _CONFIG_MAP = "DistilledModel", "ModelRevision", "Pod", "ConfigMap"
 
@@ -34,7 +37,10 @@ class Cache:
         self._sources: dict[str, dict[str, str]] = {}
 
     def put(self, body: Body) -> Iterable[Key]:
-        """Keep an object unless a newer one is known; return the models that it concerns."""
+        """Keep an object unless a newer one is known; return the models whose work could be another now.
+
+        An autoscaler's status, which is written every few seconds, is nobody's work, and an echo of our own write neither.
+        """
         if body["kind"] == _CONFIG_MAP:
             return self._bind(body, body.get("data") or {})
         key = key_of(body)
@@ -43,8 +49,13 @@ class Cache:
         place = (body["kind"], body["metadata"]["name"])
         objects = self._objects.setdefault(key, {})
         known = objects.get(place)
-        if known is None or _version(body) >= _version(known) or known["metadata"].get("uid") != body["metadata"].get("uid"):
-            objects[place] = body
+        slim = _slim(body)
+        if known is not None and known["metadata"].get("uid") == slim["metadata"].get("uid"):
+            if _version(slim) < _version(known):
+                return ()
+            objects[place] = slim
+            return (key,) if _matters(known, slim) else ()
+        objects[place] = slim
         return (key,)
 
     def drop(self, body: Body) -> Iterable[Key]:
@@ -105,6 +116,23 @@ class Cache:
         # A key of a ConfigMap has no colon: models.minilm stands for models:minilm.
         self._sources[metadata["namespace"]] = {name.replace(".", ":", 1): str(uri) for name, uri in data.items()}
         return [key for key in self._objects if key[0] == metadata["namespace"]]
+
+
+def _slim(body: Body) -> Body:
+    """Leave out what nobody reads: field managers are more than half of an object; whoever writes asks for them anew."""
+    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    return {**body, "metadata": metadata}
+
+
+_STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
+_META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
+
+
+def _matters(known: Body, new: Body) -> bool:
+    parts = ["spec", "status"] if new["kind"] in _STATUS_COUNTS else ["spec"]
+    if any(known.get(part) != new.get(part) for part in parts):
+        return True
+    return any(known["metadata"].get(part) != new["metadata"].get(part) for part in _META)
 
 
 def _version(body: Body) -> int:

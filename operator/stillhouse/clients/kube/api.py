@@ -19,7 +19,7 @@ from stillhouse.clients.kube.interface import FIELD_MANAGER, Body, Conflict, Inv
 from stillhouse.clients.kube.kinds import Kind
 from stillhouse.errors import UsageError
 
-__all__ = ["USER_AGENT", "KubeApi", "connect"]
+__all__ = ["USER_AGENT", "KubeApi", "configure", "connect"]
 
 USER_AGENT = f"stillhouse/{__version__}"
 PAGE = 500
@@ -27,8 +27,8 @@ PAGE = 500
 _TIMEOUT_S = 30.0
 
 
-async def connect(context: str = "", *, connections: int = 32) -> KubeApi:
-    """Connect as the pod's service account, else as `KUBECONFIG` or `~/.kube/config` say.
+async def configure(context: str = "") -> client.Configuration:
+    """Return the configuration of the pod's service account, else of `KUBECONFIG` or `~/.kube/config`.
 
     Raises:
         UsageError: there is no configuration, or not that context.
@@ -45,6 +45,12 @@ async def connect(context: str = "", *, connections: int = 32) -> KubeApi:
         raise UsageError(
             "no cluster is configured", field="KUBECONFIG", found=str(error)[:300], fix="kubectl config get-contexts shows yours"
         ) from error
+    return configuration
+
+
+async def connect(context: str = "", *, connections: int = 32) -> KubeApi:
+    """Connect as `configure` says. Raises the same."""
+    configuration = await configure(context)
     configuration.connection_pool_maxsize = connections
     return KubeApi(configuration)
 

@@ -1,0 +1,128 @@
+"""One operator: lists, watches, stands for election, works while it leads, and ends in an order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+from stillhouse.clients.kube.api import connect
+from stillhouse.clients.kube.interface import KubeError
+from stillhouse.entrypoints.cluster import health
+from stillhouse.entrypoints.cluster.watching import watch
+from stillhouse.reconcile.controller import RESYNC_S, Controller
+from stillhouse.reconcile.leader import Leadership
+from stillhouse.reconcile.metrics import Metrics
+from stillhouse.resources.wanted import ClusterSettings
+
+__all__ = ["LOST", "Options", "run"]
+
+LOST = 5
+"""Exit code of a process that lost its lease: the kubelet starts it anew."""
+_RETRY_S = 2.0
+_LAG_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a process is started with. `namespace` empty: the whole cluster; `lease_namespace` where the Lease lies."""
+
+    namespace: str = ""
+    lease_namespace: str = "stillhouse"
+    lease_name: str = "stillhouse-operator"
+    identity: str = "stillhouse"
+    context: str = ""
+    host: str = "0.0.0.0"  # noqa: S104 - in a pod of its own; the network policy says who may
+    port: int = 8080
+    settings: ClusterSettings = field(default_factory=ClusterSettings)
+
+
+async def run(options: Options) -> int:
+    """Run until SIGTERM or SIGINT (0), or until leadership is lost (`LOST`)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    code = 0
+    metrics = Metrics()
+    async with await connect(options.context) as kube:
+        controller = Controller(kube, options.settings, metrics, namespace=options.namespace, instance=options.identity)
+        listed = False
+
+        def lost() -> None:
+            nonlocal code
+            code = LOST
+            _log.error("the lease was lost; this process ends")
+            stop.set()
+
+        def gained() -> None:
+            _log.info("this process leads")
+            controller.lead()
+
+        leadership = Leadership(kube, options.lease_namespace, options.lease_name, options.identity, gained=gained, lost=lost)
+        beat = _Beat(leadership)
+        endpoint = await health.serve(options.host, options.port, metrics.registry, alive=beat.wrong, ready=lambda: listed)
+        try:
+            while not stop.is_set() and not listed:
+                try:
+                    await controller.list_all()
+                    listed = True
+                except KubeError as error:
+                    _log.warning("the cluster cannot be listed yet: %s", error)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), _RETRY_S)
+            tasks = [
+                asyncio.create_task(watch(controller, namespace=options.namespace, context=options.context, stop=stop)),
+                asyncio.create_task(controller.resync()),
+                asyncio.create_task(leadership.run()),
+                asyncio.create_task(beat.run()),
+            ]
+            waiting = asyncio.create_task(stop.wait())
+            done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {waiting}:
+                if task.exception() is not None:
+                    _log.error("a part of the operator ended", exc_info=task.exception())
+                    code = 1
+            # First no more writes, then the lease, so that the next one never meets ours; the watches can take their time.
+            await controller.rest()
+            await leadership.release()
+            stop.set()
+            for task in tasks[1:]:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_RETRY_S)
+        finally:
+            await endpoint.cleanup()
+    _log.info("ended", extra={"resync_s": RESYNC_S})
+    return code
+
+
+class _Beat:
+    """Liveness: the loop turns. Where it does not (SIGSTOP, a bug) and another may lead by now, a thread ends the process."""
+
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+        self._last = time.monotonic()
+        threading.Thread(target=self._guard, daemon=True, name="lease-guard").start()
+
+    async def run(self) -> None:
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(1.0)
+
+    def wrong(self) -> str:
+        lag = time.monotonic() - self._last
+        return f"the event loop has not turned for {lag:.0f} s" if lag > _LAG_S else ""
+
+    def _guard(self) -> None:
+        while True:
+            time.sleep(0.5)
+            if self._leadership.overdue:
+                os.write(2, b'{"message": "the lease could not be renewed in time; this process ends"}\n')
+                os._exit(LOST)

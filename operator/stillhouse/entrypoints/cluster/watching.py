@@ -1,0 +1,74 @@
+"""kopf as the source of events: every event of what we watch goes into the controller's cache and queue, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+from kubernetes.aio import client
+
+from stillhouse.clients.kube.api import configure
+from stillhouse.reconcile.controller import WATCHED, Controller
+
+__all__ = ["watch"]
+
+_SERVER_TIMEOUT_S = 300  # whole: the API server takes no fraction
+_CONNECT_TIMEOUT_S = 10.0
+
+
+async def watch(controller: Controller, *, namespace: str, context: str, stop: asyncio.Event) -> None:
+    """Watch until `stop` is set. `namespace` empty: the whole cluster."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return _connection(await configure(context))
+
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.watching.server_timeout = _SERVER_TIMEOUT_S
+    settings.watching.connect_timeout = _CONNECT_TIMEOUT_S
+    settings.watching.chunk_size = 500
+    settings.queueing.idle_timeout = 1.0  # a task for each object that lately changed
+    for kind, selector in WATCHED.items():
+        group, _, version = kind.api_version.rpartition("/")
+        if selector:
+            settings.watching.label_selectors[group, version, kind.plural] = selector
+        kopf.on.event(group, version, kind.plural, registry=registry, id=f"see-{kind.plural}")(_seer(controller, kind))
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    await kopf.operator(
+        registry=registry,
+        settings=settings,
+        standalone=True,
+        clusterwide=not namespace,
+        namespaces=[namespace] if namespace else [],
+        stop_flag=stop,
+    )
+
+
+def _seer(controller: Controller, kind: Any) -> Any:
+    async def see(event: Mapping[str, Any], **_: Any) -> None:
+        body = {"apiVersion": kind.api_version, "kind": kind.name, **dict(event["object"])}
+        controller.see(str(event.get("type") or ""), body)
+
+    return see
+
+
+def _connection(configuration: client.Configuration) -> kopf.ConnectionInfo:
+    header = str((configuration.api_key or {}).get("BearerToken", ""))
+    prefix = (configuration.api_key_prefix or {}).get("BearerToken", "")
+    token = header.removeprefix("Bearer ").removeprefix("bearer ").strip()
+    return kopf.ConnectionInfo(
+        server=str(configuration.host),
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=(prefix or "Bearer") if token else None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )

@@ -1,0 +1,142 @@
+"""The controller: a cache, a queue, workers, and the lists that mend what a watch has missed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Mapping
+
+from stillhouse.clients.kube.interface import Body, Conflict, Kube, KubeError
+from stillhouse.clients.kube.kinds import (
+    ACCOUNT,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    HPA,
+    JOB,
+    MODEL,
+    NETWORK_POLICY,
+    POD,
+    REVISION,
+    SERVICE,
+    Kind,
+)  # fmt: skip
+from stillhouse.reconcile.cache import SOURCES_LABEL, Cache, Key
+from stillhouse.reconcile.metrics import Metrics
+from stillhouse.reconcile.queue import KeyedQueue
+from stillhouse.reconcile.reconciler import Reconciler
+from stillhouse.resources import labels
+from stillhouse.resources.wanted import ClusterSettings
+
+__all__ = ["RESYNC_S", "WATCHED", "WORKERS", "Controller"]
+
+WORKERS = 16
+"""Models that are worked on at once: each waits for the API server most of the time."""
+RESYNC_S = 600.0
+_OURS = labels.MODEL
+WATCHED: Mapping[Kind, str] = {
+    MODEL: "",
+    REVISION: _OURS,
+    DEPLOYMENT: _OURS,
+    SERVICE: _OURS,
+    ACCOUNT: _OURS,
+    NETWORK_POLICY: _OURS,
+    DISRUPTION_BUDGET: _OURS,
+    HPA: _OURS,
+    JOB: _OURS,
+    POD: f"{_OURS},{labels.COMPONENT}=build",
+    CONFIG_MAP: SOURCES_LABEL,
+}
+"""Every kind that is watched, with the label selector that the server applies: else each Deployment of the cluster streams by."""
+
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Keeps every model of the namespaces that it sees as its resource asks. Workers run while `lead` has been called."""
+
+    def __init__(
+        self, kube: Kube, settings: ClusterSettings, metrics: Metrics, *, namespace: str = "", instance: str = "stillhouse"
+    ) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._metrics = metrics
+        self.cache = Cache()
+        self.queue: KeyedQueue[Key] = KeyedQueue()
+        self._reconciler = Reconciler(kube, self.cache, settings, instance=instance)
+        self._workers: list[asyncio.Task[None]] = []
+        self.beat = time.monotonic()
+        """When a worker or the resync was last seen alive."""
+        metrics.depth.set_function(lambda: self.queue.depth)
+        metrics.oldest.set_function(lambda: self.queue.oldest_s)
+        metrics.models.set_function(lambda: sum(1 for _ in self.cache.models()))
+
+    def see(self, event: str, body: Body) -> None:
+        """Take in what a watch tells. `event` is ADDED, MODIFIED, DELETED, or empty for what a list had."""
+        self._metrics.events.labels(body.get("kind", "")).inc()
+        touched = self.cache.drop(body) if event == "DELETED" else self.cache.put(body)
+        for key in touched:
+            self.queue.add(key)
+
+    async def list_all(self) -> int:
+        """Make the cache what the server has; return how many models were touched. What a watch has missed comes back so."""
+        touched: set[Key] = set()
+        for kind, selector in WATCHED.items():
+            touched |= self.cache.replace(kind.name, await self._kube.find(kind, self._namespace, selector))
+            await asyncio.sleep(0)
+        for key in touched:
+            self.queue.add(key)
+        self._metrics.listed.set(time.time())
+        return len(touched)
+
+    def lead(self) -> None:
+        """Begin to work; every model is looked at once."""
+        self._metrics.leads.set(1)
+        for key in list(self.cache.models()):
+            self.queue.add(key)
+        self._workers = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(WORKERS)]
+
+    async def rest(self, grace_s: float = 5.0) -> None:
+        """End: reconciles that are at work get `grace_s` to end; they can be left at any line."""
+        self._metrics.leads.set(0)
+        self.queue.close()
+        for worker in self._workers:
+            worker.cancel()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=grace_s)
+        self._workers = []
+
+    async def resync(self) -> None:
+        """List everything again every ten minutes, and queue every model: for ever."""
+        while True:
+            await asyncio.sleep(RESYNC_S * random.uniform(0.9, 1.1))
+            with contextlib.suppress(KubeError):
+                missed = await self.list_all()
+                if missed:
+                    _log.info("a list found what no watch had told", extra={"models": missed})
+            for key in list(self.cache.models()):
+                self.queue.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            started = time.monotonic()
+            self.beat = started
+            failed, after, result = True, 0.0, "error"
+            try:
+                await self._reconciler.reconcile(key)
+                failed, result = False, "done"
+            except Conflict:
+                result = "conflict"  # the cache was behind; what it waits for is on its way
+            except KubeError as error:
+                after = error.retry_after_s
+                _log.warning("reconcile: %s", error, extra={"model": "/".join(key)})
+            except Exception:
+                _log.exception("reconcile failed: a bug", extra={"model": "/".join(key)})
+            finally:
+                self.queue.done(key, failed=failed, retry_after_s=after)
+                self._metrics.reconciles.labels(result).inc()
+                self._metrics.seconds.observe(time.monotonic() - started)

@@ -1,0 +1,235 @@
+"""The operator's process against a real API server. No controller runs beside it: what they would do is done by hand."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+from tests.support.cluster import DIGEST, SOURCES, model, record
+from tests.support.kube.control_plane import ControlPlane
+from tests.support.operator_process import Operator, install_crds, running_operator
+
+from stillhouse.clients.kube.api import USER_AGENT
+
+PLACE = ("stillhouse.io", "v1alpha1")
+PATIENCE = 60.0
+
+
+class Hands:
+    """What other controllers and a user do, in one namespace."""
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        self.namespace = namespace
+        self.objects = client.CustomObjectsApi(api)
+        self.apps, self.core, self.batch = client.AppsV1Api(api), client.CoreV1Api(api), client.BatchV1Api(api)
+
+    def apply(self, body: dict[str, Any]) -> None:
+        body = {**body, "metadata": {**body["metadata"], "namespace": self.namespace}}
+        name = body["metadata"]["name"]
+        try:
+            self.objects.create_namespaced_custom_object(*PLACE, self.namespace, "distilledmodels", body)
+        except client.ApiException as error:
+            if error.status != 409:
+                raise
+            live = self.get(name)
+            live["spec"] = body["spec"]
+            self.objects.replace_namespaced_custom_object(*PLACE, self.namespace, "distilledmodels", name, live)
+
+    def get(self, name: str = "m") -> dict[str, Any]:
+        found: dict[str, Any] = self.objects.get_namespaced_custom_object(*PLACE, self.namespace, "distilledmodels", name)
+        return found
+
+    def condition(self, kind: str, name: str = "m") -> tuple[str, str]:
+        conditions = {each["type"]: each for each in self.get(name).get("status", {}).get("conditions", [])}
+        return (conditions[kind]["status"], conditions[kind]["reason"]) if kind in conditions else ("", "")
+
+    def jobs(self) -> dict[str, Any]:
+        return {job.metadata.labels["stillhouse.io/stage"]: job for job in self.batch.list_namespaced_job(self.namespace).items}
+
+    def end(self, stage: str, told: dict[str, Any]) -> None:
+        """Let the stage's pod and Job end well."""
+        job = eventually(lambda: self.jobs().get(stage))
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job.metadata.name, "uid": job.metadata.uid}
+        meta = {"name": f"{job.metadata.name}-x", "labels": job.spec.template.metadata.labels, "ownerReferences": [owner]}
+        pod = {"metadata": meta, "spec": {"containers": [{"name": "worker", "image": "localhost/none"}]}}
+        self.core.create_namespaced_pod(self.namespace, pod)
+        ended = {"exitCode": 0, "reason": "Completed", "message": json.dumps(told)}
+        status = {"name": "worker", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": {"terminated": ended}}
+        self.core.patch_namespaced_pod_status(
+            meta["name"], self.namespace, {"status": {"phase": "Succeeded", "containerStatuses": [status]}}
+        )
+        now = "2026-01-01T00:00:00Z"
+        met = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("SuccessCriteriaMet", "Complete")]
+        done = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": met}
+        self.batch.patch_namespaced_job_status(job.metadata.name, self.namespace, {"status": done})
+
+    def roll(self, name: str = "m-main") -> None:
+        """Let the Deployment's pods come up."""
+        live = eventually(lambda: self.apps.read_namespaced_deployment(name, self.namespace))
+        count = live.spec.replicas
+        told = dict.fromkeys(("replicas", "readyReplicas", "availableReplicas", "updatedReplicas"), count)
+        self.apps.patch_namespaced_deployment_status(
+            name, self.namespace, {"status": {"observedGeneration": live.metadata.generation, **told}}
+        )
+
+    def build(self) -> None:
+        self.end("resolve", {"next": "gate"})
+        self.end("gate", {"next": None, "record": record()})
+        eventually(lambda: self.condition("Built") == ("True", "Built"))
+
+
+def eventually(what: Callable[[], Any]) -> Any:
+    """Return what a function gives as soon as it gives something; what is not there yet (404) is nothing."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            found = what()
+        except client.ApiException as error:
+            if error.status != 404:
+                raise
+            found = None
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"it did not happen within {PATIENCE:.0f} s")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def definitions(control_plane: ControlPlane) -> None:
+    install_crds(control_plane)
+
+
+@pytest.fixture
+def hands(api_client: client.ApiClient, namespace: str) -> Hands:
+    return Hands(api_client, namespace)
+
+
+@pytest.fixture
+def operator(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Operator]:
+    with running_operator(control_plane, tmp_path, namespace=namespace, lease_namespace=namespace, sources=SOURCES) as running:
+        yield running
+
+
+def test_from_apply_to_ready_and_gone(operator: Operator, hands: Hands) -> None:
+    hands.apply(model())
+    hands.build()
+    hands.roll()
+    eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+    status = hands.get()["status"]
+    assert status["revision"]["digest"] == DIGEST
+    assert status["observedGeneration"] == 1
+    assert hands.jobs() == {}
+    revisions = hands.objects.list_namespaced_custom_object(*PLACE, hands.namespace, "modelrevisions")["items"]
+    assert [each["spec"]["outcome"] for each in revisions] == ["Accepted"]
+    with pytest.raises(client.ApiException, match="never changes"):
+        hands.objects.patch_namespaced_custom_object(
+            *PLACE, hands.namespace, "modelrevisions", revisions[0]["metadata"]["name"], {"spec": {"precision": "fp32"}}
+        )
+    assert operator.ask("/healthz") == (200, "ok")
+    assert operator.metric("stillhouse_leader") == 1
+    assert operator.metric("stillhouse_models") == 1
+    # A change by hand is undone.
+    hands.core.patch_namespaced_service("m", hands.namespace, {"spec": {"selector": {"stillhouse.io/model": "another"}}})
+    eventually(lambda: hands.core.read_namespaced_service("m", hands.namespace).spec.selector["stillhouse.io/model"] == "m")
+    hands.core.delete_namespaced_service("m", hands.namespace)
+    eventually(lambda: hands.core.read_namespaced_service("m", hands.namespace))
+    assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]
+
+
+def test_nothing_is_written_while_nothing_changes(operator: Operator, hands: Hands, control_plane: ControlPlane) -> None:
+    hands.apply(model())
+    hands.build()
+    hands.roll()
+    eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+
+    def written() -> list[tuple[str, str]]:
+        time.sleep(1.0)  # an event is in the log about when its answer is sent
+        return [
+            (event["verb"], event["objectRef"]["resource"])
+            for event in control_plane.audit_events()
+            if event.get("userAgent", "").startswith(USER_AGENT)
+            and event["objectRef"].get("namespace") == hands.namespace
+            and event["objectRef"]["resource"] != "leases"
+        ]
+
+    before = written()
+    assert ("create", "deployments") in before
+    time.sleep(5)
+    hands.apps.patch_namespaced_deployment_status("m-main", hands.namespace, {"status": {"collisionCount": 0}})
+    assert written() == before
+
+
+def test_an_operator_that_stops_hands_over_and_one_that_dies_is_replaced(
+    control_plane: ControlPlane, hands: Hands, tmp_path: Path
+) -> None:
+    place = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": SOURCES}
+    with running_operator(control_plane, tmp_path, identity="one", **place) as one:
+        eventually(lambda: one.metric("stillhouse_leader") == 1)
+        with running_operator(control_plane, tmp_path, identity="two", **place) as two:
+            assert two.metric("stillhouse_leader") == 0
+            hands.apply(model())
+            hands.end("resolve", {"next": "gate"})
+            eventually(lambda: "gate" in hands.jobs())
+            assert one.end(signal.SIGTERM) == 0
+            eventually(lambda: two.metric("stillhouse_leader") == 1)
+            with running_operator(control_plane, tmp_path, identity="three", **place) as three:
+                two.end(signal.SIGKILL)
+                hands.end("gate", {"next": None, "record": record()})
+                eventually(lambda: three.metric("stillhouse_leader") == 1)
+                hands.roll()
+                eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+
+
+def test_one_that_was_stopped_past_its_lease_writes_nothing_more(
+    control_plane: ControlPlane, hands: Hands, tmp_path: Path
+) -> None:
+    place = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": SOURCES}
+    with running_operator(control_plane, tmp_path, identity="one", **place) as one:
+        eventually(lambda: one.metric("stillhouse_leader") == 1)
+        one.process.send_signal(signal.SIGSTOP)
+        with running_operator(control_plane, tmp_path, identity="two", **place) as two:
+            eventually(lambda: two.metric("stillhouse_leader") == 1)
+            hands.apply(model())
+            hands.build()
+            one.process.send_signal(signal.SIGCONT)
+            assert one.process.wait(30) == 5
+            hands.roll()
+            eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+            assert len(hands.objects.list_namespaced_custom_object(*PLACE, hands.namespace, "modelrevisions")["items"]) == 1
+
+
+def test_what_was_done_while_no_operator_ran_is_found(control_plane: ControlPlane, hands: Hands, tmp_path: Path) -> None:
+    place = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": SOURCES}
+    with running_operator(control_plane, tmp_path, **place):
+        hands.apply(model())
+        eventually(lambda: "resolve" in hands.jobs())
+    hands.end("resolve", {"next": "gate"})
+    hands.apply(model("another"))
+    hands.objects.delete_namespaced_custom_object(*PLACE, hands.namespace, "distilledmodels", "another")
+    with running_operator(control_plane, tmp_path, **place):
+        hands.end("gate", {"next": None, "record": record()})
+        hands.roll()
+        eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+
+
+def test_a_cluster_that_is_not_configured_is_told_in_a_line(tmp_path: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
+    environment.pop("KUBERNETES_SERVICE_HOST", None)
+    ended = subprocess.run(
+        [sys.executable, "-m", "stillhouse.entrypoints.operator", "--host=127.0.0.1", "--port=0"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "no cluster is configured" in ended.stderr
+    assert "Traceback" not in ended.stderr
