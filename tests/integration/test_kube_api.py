@@ -11,7 +11,8 @@ from tests.support.kube_contract import CASES, Case
 
 from stillhouse.clients.kube.api import KubeApi
 from stillhouse.clients.kube.interface import Forbidden, Invalid, Unavailable
-from stillhouse.clients.kube.kinds import CONFIG_MAP, Kind
+from stillhouse.clients.kube.kinds import CONFIG_MAP, POD, Kind
+from stillhouse.resources import quantities
 
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 
@@ -69,5 +70,21 @@ def test_a_list_of_several_pages_is_whole(control_plane: ControlPlane, monkeypat
                 await kube.create(CONFIG_MAP, "default", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
             found = await kube.find(CONFIG_MAP, "default", "paged=yes")
             assert [each["metadata"]["name"] for each in found] == [f"page-{number}" for number in range(8)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("cpus", "memory"), [(1.0, 512 << 20), (0.25, 1_500_000_000), (2.5, 1000), (0.001, 1536 << 20), (16, 7)])
+def test_quantities_come_back_as_builders_write_them(cpus: float, memory: int, control_plane: ControlPlane) -> None:
+    """Else every reconcile would see a difference, and write."""
+    amounts = {"cpu": quantities.cpu(cpus), "memory": quantities.memory(memory)}
+    container = {"name": "c", "image": "localhost/none", "resources": {"limits": amounts, "requests": amounts}}
+    name = f"q-{round(cpus * 1000)}-{memory}"
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
+
+    async def run() -> None:
+        async with KubeApi(connection(control_plane)) as kube:
+            made = await kube.create(POD, "default", pod)
+            assert made["spec"]["containers"][0]["resources"] == container["resources"]
 
     asyncio.run(run())

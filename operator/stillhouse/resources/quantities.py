@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["cpu", "memory"]
 
-_STEPS = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
+_BINARY = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
+_DECIMAL = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
 
 
 def cpu(cores: float) -> str:
@@ -14,8 +15,8 @@ def cpu(cores: float) -> str:
 
 
 def memory(size: int) -> str:
-    """Return bytes with the largest binary unit that divides them."""
-    for unit, factor in _STEPS:
+    """Return bytes with the largest binary unit that divides them, else the largest decimal one."""
+    for unit, factor in (*_BINARY, *_DECIMAL):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
     return str(size)

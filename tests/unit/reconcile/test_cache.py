@@ -1,0 +1,105 @@
+"""The cache: the newest body of each object, and whose work it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.cluster import NAMESPACE, model
+
+from stillhouse.reconcile.cache import Cache
+from stillhouse.resources import labels
+
+KEY = (NAMESPACE, "m")
+
+
+def body(kind: str, name: str, version: int, *, uid: str = "u", **parts: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": NAMESPACE, "uid": uid, "resourceVersion": str(version), "labels": {labels.MODEL: "m"}}
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, **parts}
+
+
+def known(cache: Cache) -> Any:
+    observed = cache.observe(KEY)
+    assert observed is not None
+    return observed
+
+
+def cache_with_model() -> Cache:
+    cache = Cache()
+    whole = model()
+    whole["metadata"] |= {"uid": "owner", "resourceVersion": "1"}
+    assert list(cache.put(whole)) == [KEY]
+    return cache
+
+
+def test_an_older_body_does_not_replace_a_newer_one() -> None:
+    cache = cache_with_model()
+    cache.put(body("Service", "s", 5, spec={"new": True}))
+    assert not cache.put(body("Service", "s", 4, spec={"new": False}))
+    assert known(cache).children["Service", "s"]["spec"] == {"new": True}
+
+
+def test_another_object_of_the_same_name_does() -> None:
+    cache = cache_with_model()
+    cache.put(body("Service", "s", 5, uid="one"))
+    cache.put(body("Service", "s", 4, uid="two"))
+    cache.drop(body("Service", "s", 6, uid="one"))
+    assert known(cache).children["Service", "s"]["metadata"]["uid"] == "two"
+
+
+def test_an_echo_is_nobodys_work() -> None:
+    cache = cache_with_model()
+    first = body("Deployment", "d", 5, spec={"a": 1})
+    assert list(cache.put(first)) == [KEY]
+    assert not cache.put(first)
+    assert not cache.put(body("Deployment", "d", 6, spec={"a": 1}))
+    assert list(cache.put(body("Deployment", "d", 7, spec={"a": 1}, status={"replicas": 1}))) == [KEY]
+    assert list(cache.put(body("Deployment", "d", 8, spec={"a": 2}, status={"replicas": 1}))) == [KEY]
+
+
+def test_an_autoscalers_status_is_nobodys_work() -> None:
+    cache = cache_with_model()
+    cache.put(body("HorizontalPodAutoscaler", "h", 5, spec={}))
+    assert not cache.put(body("HorizontalPodAutoscaler", "h", 6, spec={}, status={"currentReplicas": 2}))
+    assert list(cache.put(body("HorizontalPodAutoscaler", "h", 7, spec={"maxReplicas": 3}))) == [KEY]
+
+
+def test_a_list_mends_what_a_watch_has_missed() -> None:
+    cache = cache_with_model()
+    cache.put(body("Service", "gone", 5))
+    cache.put(body("Service", "same", 6))
+    cache.put(body("Service", "old", 7, spec={"a": 1}))
+    listed = [body("Service", "same", 6), body("Service", "old", 9, spec={"a": 2}), body("Service", "new", 10)]
+    assert cache.replace("Service", listed) == {KEY}
+    assert {name for _, name in known(cache).children} == {"same", "old", "new"}
+    assert known(cache).children["Service", "old"]["spec"] == {"a": 2}
+    assert cache.replace("Service", listed) == set()
+
+
+def test_what_fills_memory_and_is_not_read_is_left_out() -> None:
+    cache = cache_with_model()
+    whole = body("Service", "s", 5)
+    whole["metadata"]["managedFields"] = [{"manager": "x"}]
+    cache.put(whole)
+    assert "managedFields" not in known(cache).children["Service", "s"]["metadata"]
+
+
+def test_objects_without_our_label_belong_to_nobody() -> None:
+    cache = Cache()
+    stranger = body("Service", "s", 5)
+    stranger["metadata"]["labels"] = {}
+    assert not cache.put(stranger)
+    assert not cache.drop(stranger)
+    assert cache.observe(KEY) is None
+
+
+def test_bindings_concern_every_model_of_their_namespace_and_no_other() -> None:
+    cache = cache_with_model()
+    binding = body("ConfigMap", "stillhouse-sources", 5, data={"models.minilm": "pvc://c/m"})
+    assert list(cache.put(binding)) == [KEY]
+    assert known(cache).sources == {"models:minilm": "pvc://c/m"}
+    assert not list(cache.put(body("ConfigMap", "another", 5, data={"models.x": "y"})))
+    binding["metadata"]["namespace"] = "other"
+    assert list(cache.put(binding)) == []
+    binding["metadata"]["namespace"] = NAMESPACE
+    assert list(cache.drop(binding)) == [KEY]
+    assert known(cache).sources == {}
