@@ -8,19 +8,33 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from bench.harness.machine import machine
 from bench.harness.paths import RESULTS
-from bench.harness.rounds import Run, Spread
+from bench.harness.rounds import Spread
 
 SCHEMA = 1
+
+
+class Shown(Protocol):
+    """A run as the result file shows it. `kept`: it stands for its round; `quiet`: other processes stayed under the limit."""
+
+    @property
+    def kept(self) -> bool: ...
+
+    @property
+    def quiet(self) -> bool: ...
+
+    def to_json(self) -> dict[str, object]:
+        """For the result file."""
 
 
 def write_results(
     name: str,
     *,
     settings: Mapping[str, object],
-    runs: Sequence[Run],
+    runs: Sequence[Shown],
     ratios: Mapping[str, Spread],
     notes: Sequence[str] = (),
     folder: Path = RESULTS,

@@ -70,13 +70,15 @@ class Cluster:
         kind = by_name(body["kind"])
         live = self.get(body["kind"], body["metadata"]["name"])
         if live is None:
-            return self.run(self.kube.create(kind, NAMESPACE, copy.deepcopy(body)))
+            made: dict[str, Any] = self.run(self.kube.create(kind, NAMESPACE, copy.deepcopy(body)))
+            return made
         changed = {**live, "spec": body["spec"]}
         changed["metadata"] = {**live["metadata"], "annotations": body["metadata"].get("annotations", {})}
         return self.kube.set(changed)
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        return self.run(self.kube.get(by_name(kind), NAMESPACE, name))
+        found: dict[str, Any] | None = self.run(self.kube.get(by_name(kind), NAMESPACE, name))
+        return found
 
     def reconcile(self, name: str = "m") -> None:
         self.run(self.reconciler.reconcile((NAMESPACE, name)))
@@ -91,8 +93,8 @@ class Cluster:
         raise AssertionError(f"it goes on writing: {self.kube.writes[-10:]}")
 
     def status(self, name: str = "m") -> dict[str, Any]:
-        found = self.get("DistilledModel", name)
-        return (found or {}).get("status", {})
+        found: dict[str, Any] = (self.get("DistilledModel", name) or {}).get("status", {})
+        return found
 
     def condition(self, kind: str, name: str = "m") -> tuple[str, str]:
         """Return status and reason of a condition, ("", "") where it is not there."""

@@ -11,18 +11,20 @@ from stillhouse.resources.wanted import Owner
 
 __all__ = ["transitions"]
 
-_TOLD = ("Accepted", "Built", "GatePassed", "Available", "Ready")
 _NORMAL = ("Building", "RollingOut", "Pinned", "Serving")
 
 
 def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any], instance: str) -> list[dict[str, Any]]:
-    """Return an Event for each condition whose status or reason has changed."""
+    """Return Events of the conditions whose status or reason has changed, one for a reason, `Ready` first."""
     known = {each["type"]: (each["status"], each["reason"]) for each in before.get("conditions") or []}
-    found = []
-    for each in after["conditions"]:
-        if each["type"] not in _TOLD or known.get(each["type"]) == (each["status"], each["reason"]):
+    found: list[dict[str, Any]] = []
+    told: set[str] = set()
+    for each in sorted(after["conditions"], key=lambda condition: condition["type"] != "Ready"):
+        new = known.get(each["type"]) != (each["status"], each["reason"])
+        if not new or each["reason"] in told or not _tells(each, known):
             continue
-        warns = each["status"] == "False" and each["reason"] not in _NORMAL and not (each["type"] == "Available" and not known)
+        told.add(each["reason"])
+        warns = each["status"] == "False" and each["reason"] not in _NORMAL
         identity = [
             owner.uid,
             each["type"],
@@ -53,6 +55,18 @@ def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any
             }
         )
     return found
+
+
+def _tells(condition: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Return whether a condition's change is part of the story: what follows from another, or is so at first, is not."""
+    kind, status = condition["type"], condition["status"]
+    if kind == "Ready":
+        return True
+    if kind == "Available":
+        return bool(known)
+    if kind == "GatePassed":
+        return bool(status != "Unknown")
+    return bool(kind in ("Accepted", "Built") and status == "False")
 
 
 def _micro(moment: str) -> str:

@@ -91,11 +91,12 @@ async def run(options: Options) -> int:
                     _log.error("a part of the operator ended", exc_info=task.exception())
                     code = 1
             # First no more writes, then the lease, so that the next one never meets ours; the watches can take their time.
-            await controller.rest()
-            await leadership.release()
             stop.set()
             for task in tasks[1:]:
                 task.cancel()
+            await asyncio.wait(tasks[1:], timeout=_RETRY_S)
+            await controller.rest()
+            await leadership.release()
             await asyncio.wait(tasks, timeout=_RETRY_S)
         finally:
             await endpoint.cleanup()
