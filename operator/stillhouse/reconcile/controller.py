@@ -85,7 +85,8 @@ class Controller:
         """Make the cache what the server has; return how many models were touched. What a watch has missed comes back so."""
         touched: set[Key] = set()
         for kind, selector in WATCHED.items():
-            touched |= self.cache.replace(kind.name, await self._kube.find(kind, self._namespace, selector))
+            before = self.cache.versions(kind.name)
+            touched |= self.cache.replace(kind.name, await self._kube.find(kind, self._namespace, selector), before)
             await asyncio.sleep(0)
         for key in touched:
             self.queue.add(key)

@@ -20,7 +20,7 @@ __all__ = ["LEASE_S", "RENEW_DEADLINE_S", "RETRY_S", "Leadership"]
 LEASE_S = 15
 RENEW_DEADLINE_S = 10.0
 RETRY_S = 2.0
-_WAITING_S = 1.0
+_WAITING_S = 0.5
 
 
 class Leadership:

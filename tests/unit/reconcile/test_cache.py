@@ -69,10 +69,20 @@ def test_a_list_mends_what_a_watch_has_missed() -> None:
     cache.put(body("Service", "same", 6))
     cache.put(body("Service", "old", 7, spec={"a": 1}))
     listed = [body("Service", "same", 6), body("Service", "old", 9, spec={"a": 2}), body("Service", "new", 10)]
-    assert cache.replace("Service", listed) == {KEY}
+    assert cache.replace("Service", listed, cache.versions("Service")) == {KEY}
     assert {name for _, name in known(cache).children} == {"same", "old", "new"}
     assert known(cache).children["Service", "old"]["spec"] == {"a": 2}
-    assert cache.replace("Service", listed) == set()
+    assert cache.replace("Service", listed, cache.versions("Service")) == set()
+
+
+def test_what_came_while_a_list_was_under_way_stays() -> None:
+    cache = cache_with_model()
+    cache.put(body("Service", "newer", 5))
+    before = cache.versions("Service")
+    cache.put(body("Service", "newer", 8, spec={"a": 2}))
+    cache.put(body("Service", "new", 9))
+    assert cache.replace("Service", [], before) == set()
+    assert {name for _, name in known(cache).children} == {"newer", "new"}
 
 
 def test_what_fills_memory_and_is_not_read_is_left_out() -> None:

@@ -47,9 +47,7 @@ class Options:
 async def run(options: Options) -> int:
     """Run until SIGTERM or SIGINT (0), or until leadership is lost (`LOST`)."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _take_signals(stop)
     code = 0
     metrics = Metrics()
     async with await connect(options.context) as kube:
@@ -78,15 +76,18 @@ async def run(options: Options) -> int:
                     _log.warning("the cluster cannot be listed yet: %s", error)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), _RETRY_S)
+            watching = asyncio.Event()
+            place = {"namespace": options.namespace, "context": options.context}
             tasks = [
-                asyncio.create_task(watch(controller, namespace=options.namespace, context=options.context, stop=stop)),
+                asyncio.create_task(watch(controller, **place, stop=stop, ready=watching)),
+                asyncio.create_task(_take_signals_after(watching, stop)),
                 asyncio.create_task(controller.resync()),
                 asyncio.create_task(leadership.run()),
                 asyncio.create_task(beat.run()),
             ]
-            waiting = asyncio.create_task(stop.wait())
-            done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {waiting}:
+            ends = [*tasks[:1], *tasks[2:], asyncio.create_task(stop.wait())]
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
                 if task.exception() is not None:
                     _log.error("a part of the operator ended", exc_info=task.exception())
                     code = 1
@@ -102,6 +103,17 @@ async def run(options: Options) -> int:
             await endpoint.cleanup()
     _log.info("ended", extra={"resync_s": RESYNC_S})
     return code
+
+
+def _take_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _take_signals_after(watching: asyncio.Event, stop: asyncio.Event) -> None:
+    await watching.wait()
+    _take_signals(stop)
 
 
 class _Beat:

@@ -19,8 +19,11 @@ _SERVER_TIMEOUT_S = 300  # whole: the API server takes no fraction
 _CONNECT_TIMEOUT_S = 10.0
 
 
-async def watch(controller: Controller, *, namespace: str, context: str, stop: asyncio.Event) -> None:
-    """Watch until `stop` is set. `namespace` empty: the whole cluster."""
+async def watch(controller: Controller, *, namespace: str, context: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Watch until `stop` is set. `namespace` empty: the whole cluster.
+
+    kopf takes the signals of the process for itself, and ends in its own time; after `ready` is set they can be had back.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -50,6 +53,7 @@ async def watch(controller: Controller, *, namespace: str, context: str, stop: a
         clusterwide=not namespace,
         namespaces=[namespace] if namespace else [],
         stop_flag=stop,
+        ready_flag=ready,
     )
 
 
