@@ -39,6 +39,9 @@ REASONS: dict[str, str] = {
     "OlderRevisionServes": "a newer revision is accepted than the one that serves; the message says how to put it in place",
     "ServerDown": "no server answers",
     "Pinned": "serve.pin holds a revision",
+    "PinNotFound": "no accepted revision has the digest that serve.pin names; what served goes on",
+    "NotOwned": "an object of a name that is needed belongs to somebody else and is left alone; the message names it",
+    "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights); the message says what",
 }
 
 Text = Annotated[str, StringConstraints(max_length=32768)]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stillhouse.api.status import REASONS
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, names
@@ -165,7 +166,10 @@ def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str
     if told.get("killed") == "OOMKilled":
         return "BuildFailed", f"{stage}: the worker needed more memory than its limit; give builds more memory, {again}"
     if code in _BY_EXIT_CODE:
-        return str(told.get("reason") or _BY_EXIT_CODE[int(code)]), f"{stage}: {told.get('message') or 'no message was left'}"
+        reason = str(told.get("reason") or "")
+        return (
+            reason if reason in REASONS else _BY_EXIT_CODE[int(code)]
+        ), f"{stage}: {told.get('message') or 'no message was left'}"
     failed: Body = next((each for each in (job.get("status") or {}).get("conditions") or [] if each.get("type") == "Failed"), {})
     if failed.get("reason") == "DeadlineExceeded":
         return "BuildFailed", f"{stage}: took longer than {job['spec'].get('activeDeadlineSeconds')} s; {again}"

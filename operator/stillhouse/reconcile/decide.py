@@ -118,9 +118,9 @@ def _bind(model: DistilledModel, sources: Mapping[str, str]) -> tuple[dict[str, 
         target = uri if "://" in uri else sources.get(uri, "")
         if not target:
             known = ", ".join(sorted(sources)) or "none"
-            return bound, Verdict("SourceInvalid", f"{field}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
+            return bound, Verdict("SourceUnusable", f"{field}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
         if target.startswith(_LOCAL):
-            return bound, Verdict("SourceInvalid", f"{field}: {target} is a place on one machine; {_PUSH}")
+            return bound, Verdict("SourceUnusable", f"{field}: {target} is a place on one machine; {_PUSH}")
         bound[uri] = target
     return bound, None
 

@@ -18,7 +18,7 @@ from stillhouse.reconcile.decide import Decision, Verdict, decide
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
 from stillhouse.reconcile.observed import Observed, owned
-from stillhouse.resources import names
+from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
 from stillhouse.resources.wanted import ClusterSettings, metadata
 
@@ -100,7 +100,8 @@ class Reconciler:
         if not build.stage:
             return
         spec = observed.model["spec"]
-        body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings)
+        rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
+        body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings, rebuild)
         try:
             self._cache.put(await self._kube.create(JOB, observed.owner.namespace, body))
         except AlreadyExists:

@@ -13,18 +13,26 @@ __all__ = ["PERMANENT", "job"]
 
 PERMANENT = (2, 3, 4)
 """Exit codes of the worker that another attempt cannot mend: the spec, a source or the data is wrong; the gate refused."""
+_SCHEME = "pvc://"
 _ATTEMPTS = 4
 """Attempts after the first: pods that were evicted do not count."""
 
 
 def job(
-    owner: Owner, request_hash: str, stage: str, spec: dict[str, Any], bound: dict[str, str], settings: ClusterSettings
+    owner: Owner,
+    request_hash: str,
+    stage: str,
+    spec: dict[str, Any],
+    bound: dict[str, str],
+    settings: ClusterSettings,
+    rebuild: str = "",
 ) -> dict[str, Any]:
-    """Return the Job of one stage. `spec` is the DistilledModel's, `bound` what its URIs are bound to."""
+    """Return the Job of one stage. `spec` is the DistilledModel's, `bound` what its URIs are bound to, `rebuild` its token."""
     meta = metadata(owner, names.build_job(owner.name, request_hash, stage), "build")
     marks = {labels.REQUEST: request_hash[:32], labels.STAGE: stage}
     meta["labels"] |= marks
-    model = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": owner.name}, "spec": spec}
+    named: dict[str, Any] = {"name": owner.name, **({"annotations": {labels.REBUILD: rebuild}} if rebuild else {})}
+    model = {"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "spec": spec}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -49,7 +57,14 @@ def job(
     }
 
 
+def _claims(bound: dict[str, str], settings: ClusterSettings) -> list[str]:
+    """Return the claims that a build needs: the store's first, then those of its sources."""
+    named = {target.removeprefix(_SCHEME).partition("/")[0] for target in bound.values() if target.startswith(_SCHEME)}
+    return [settings.store_claim, *sorted(named - {settings.store_claim, ""})]
+
+
 def _pod(owner: Owner, stage: str, model: dict[str, Any], bound: dict[str, str], settings: ClusterSettings) -> dict[str, Any]:
+    claims = _claims(bound, settings)
     amounts = {"cpu": settings.build_cpu, "memory": settings.build_memory}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -61,7 +76,7 @@ def _pod(owner: Owner, stage: str, model: dict[str, Any], bound: dict[str, str],
             {
                 "name": "worker",
                 "image": settings.worker_image,
-                "args": ["build", f"--stage={stage}", f"--store={pods.STORE}"],
+                "args": ["build", f"--stage={stage}", f"--store={pods.store(settings.store_claim)}"],
                 "env": [
                     {"name": "STILLHOUSE_MODEL", "value": json.dumps(model, sort_keys=True)},
                     {"name": "STILLHOUSE_SOURCES", "value": json.dumps(bound, sort_keys=True)},
@@ -70,14 +85,14 @@ def _pod(owner: Owner, stage: str, model: dict[str, Any], bound: dict[str, str],
                 "securityContext": pods.container_security(),
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": [
-                    {"name": "store", "mountPath": pods.STORE},
+                    *(pods.claim(name, position, read_only=position > 0) for position, name in enumerate(claims)),
                     pods.SHM_MOUNT,
                     {"name": "work", "mountPath": "/work"},
                 ],
             }
         ],
         "volumes": [
-            {"name": "store", "persistentVolumeClaim": {"claimName": settings.store_claim}},
+            *(pods.claim_volume(name, position, read_only=position > 0) for position, name in enumerate(claims)),
             pods.shared_memory("256Mi"),
             {"name": "work", "emptyDir": {}},
         ],

@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["SHM_MOUNT", "STORE", "container_security", "pod_security", "shared_memory", "with_secrets"]
+__all__ = [
+    "CLAIMS", "SHM_MOUNT", "claim", "claim_volume", "container_security", "pod_security", "shared_memory", "store",
+    "with_secrets",
+]  # fmt: skip
 
-STORE = "/store"
-"""Where pods find the store."""
+CLAIMS = "/claims"
+"""Below it lies each PersistentVolumeClaim of a pod, under its name."""
 SHM_MOUNT = {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108 - in a container of our own
 """Of the Python backend and of torch's loaders."""
+
+
+def store(claim_name: str) -> str:
+    """Return where pods find the store on the claim that holds it. What `still push` uploads lies beside it."""
+    return f"{CLAIMS}/{claim_name}/store"
+
+
+def claim_volume(claim_name: str, position: int, *, read_only: bool) -> dict[str, Any]:
+    """Return the volume of a claim. Volumes' names are shorter than claims' may be, so they are numbered."""
+    return {
+        "name": f"claim-{position}",
+        "persistentVolumeClaim": {"claimName": claim_name, **({"readOnly": True} if read_only else {})},
+    }
+
+
+def claim(claim_name: str, position: int, *, read_only: bool) -> dict[str, Any]:
+    """Return where a claim is mounted."""
+    return {"name": f"claim-{position}", "mountPath": f"{CLAIMS}/{claim_name}", **({"readOnly": True} if read_only else {})}
 
 
 def shared_memory(size: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from tests.support.cluster import DIGEST, NAMESPACE, Cluster, model, record
 
 from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.clients.kube.kinds import DEPLOYMENT, EVENT, JOB, REVISION
+from stillhouse.reconcile.decide import decide
 from stillhouse.resources import names
 
 OTHER = "sha256:" + "c" * 64
@@ -144,7 +147,7 @@ def test_a_bad_spec_that_is_taken_back_recovers(serving: Cluster) -> None:
 def test_what_a_cluster_cannot_see_is_refused_with_the_way_out(cluster: Cluster, uri: str, says: str) -> None:
     cluster.apply(model(source={"uri": uri, "task": "sentence-embedding"}))
     cluster.settle()
-    assert cluster.condition("Accepted") == ("False", "SourceInvalid")
+    assert cluster.condition("Accepted") == ("False", "SourceUnusable")
     assert says in next(each["message"] for each in cluster.status()["conditions"] if each["type"] == "Accepted")
     assert cluster.everything()["Job"] == []
 
@@ -325,3 +328,13 @@ def test_a_record_that_another_operator_wrote_is_taken(cluster: Cluster) -> None
     assert len(cluster.kube.names(REVISION)) == 1
     assert cluster.kube.names(DEPLOYMENT) == [names.workload("m")]
     assert cluster.kube.names(JOB) == []
+
+
+def test_every_reason_is_documented() -> None:
+    """Those that stand in the code; what a worker says is held against the same list."""
+    from stillhouse.api.status import REASONS
+
+    room = Path(decide.__code__.co_filename).parent
+    said = {name for file in room.glob("*.py") for name in re.findall(r'Verdict\(\s*"([A-Za-z]+)"', file.read_text())}
+    assert said
+    assert said <= REASONS.keys()

@@ -67,8 +67,9 @@ def test_pods_keep_pod_security_restricted() -> None:
 def test_serving_pods_can_change_no_artifact_and_reach_nothing() -> None:
     deployment = next(each for each in everything() if each["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
-    (store,) = [volume for volume in pod["volumes"] if volume["name"] == "store"]
-    assert store["persistentVolumeClaim"]["readOnly"] is True
+    (store,) = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert store["persistentVolumeClaim"] == {"claimName": SETTINGS.store_claim, "readOnly": True}
+    assert all(mount["readOnly"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == store["name"])
     policy = next(each for each in everything() if each["kind"] == "NetworkPolicy")["spec"]
     assert "Egress" in policy["policyTypes"]
     assert "egress" not in policy
@@ -116,3 +117,19 @@ def test_memory_comes_back_as_it_was_written(size: int) -> None:
 )
 def test_the_form_is_the_servers(size: int, text: str) -> None:
     assert quantities.memory(size) == text
+
+
+def test_a_build_mounts_the_claims_of_its_sources_and_may_write_to_the_stores_alone() -> None:
+    bound = {
+        "models:a": "pvc://theirs/m",
+        "data:b": f"pvc://{SETTINGS.store_claim}/b.jsonl",
+        "data:c": "hf://o/d",
+        "data:d": "pvc://theirs/d",
+    }
+    spec = job(OWNER, "f" * 64, "resolve", {}, bound, SETTINGS)["spec"]["template"]["spec"]
+    (worker,) = spec["containers"]
+    mounts = {
+        mount["mountPath"]: mount.get("readOnly", False) for mount in worker["volumeMounts"] if "/claims/" in mount["mountPath"]
+    }
+    assert mounts == {f"/claims/{SETTINGS.store_claim}": False, "/claims/theirs": True}
+    assert {each["name"] for each in spec["volumes"]} == {mount["name"] for mount in worker["volumeMounts"]}

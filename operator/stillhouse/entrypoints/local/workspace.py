@@ -74,8 +74,12 @@ def machine() -> Machine:
     return Machine(threads=len(os.sched_getaffinity(0)), toolchain=toolchain(), hardware=hardware().to_json())
 
 
-def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None) -> Workspace:
+def open_file(
+    path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None, rebuild: str | None = None
+) -> Workspace:
     """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
+
+    `rebuild` None: the token that the store holds.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every one, with field and line.
@@ -95,7 +99,7 @@ def open_file(path: Path, sources: Mapping[str, str] | None = None, progress: Pr
         toolchain=toolchain(),
         hardware=_measured_on(),
         cpus=float(len(os.sched_getaffinity(0))),
-        rebuild=_token(store, model.metadata.name),
+        rebuild=_token(store, model.metadata.name) if rebuild is None else rebuild,
         reduce_range=reduce_range(hardware().isa),
     )
     try:

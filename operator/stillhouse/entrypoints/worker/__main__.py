@@ -1,0 +1,72 @@
+"""The worker's command: `python -m stillhouse.entrypoints.worker build --stage=resolve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stillhouse.api.status import REASONS
+from stillhouse.entrypoints import interrupts
+from stillhouse.errors import GateError, StillhouseError
+from stillhouse.planning.plan import STAGES
+
+__all__ = ["main"]
+
+
+@click.group()
+def main() -> None:
+    """Run by the operator's Jobs; by hand it is of use only to look for a mistake."""
+
+
+@main.command()
+@click.option("--stage", type=click.Choice(STAGES), required=True, help="The stage to run.")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("/store"), help="Where the store is mounted.")
+@click.option(
+    "--claims", type=click.Path(path_type=Path), default=Path("/claims"), help="Below it each claim that sources lie in."
+)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("/work"), help="A folder of the pod's own.")
+@click.option("--message", type=click.Path(path_type=Path), default=Path("/dev/termination-log"), help="Termination message.")
+def build(stage: str, store: Path, claims: Path, work: Path, message: Path) -> None:
+    """Run one stage; say in the termination message what follows, or why it failed."""
+    from stillhouse.entrypoints.worker.stage import set_up
+
+    set_up(store, work)
+    from stillhouse.entrypoints.local.display import showing
+    from stillhouse.entrypoints.worker.given import read
+    from stillhouse.entrypoints.worker.record import candidates
+    from stillhouse.entrypoints.worker.record import message as written
+    from stillhouse.entrypoints.worker.stage import run_stage
+
+    interrupts.listen()
+    told: dict[str, Any]
+    try:
+        with showing() as listener:
+            told, code = run_stage(read(os.environ, claims), stage, work, listener), 0
+    except StillhouseError as error:
+        text = "\n".join(line for each in error.problems for line in replace(each, line=None).lines())  # the file was ours
+        click.echo(text, err=True)
+        told = {"stage": stage, "reason": error.reason if error.reason in REASONS else "BuildFailed", "message": text}
+        if isinstance(error, GateError):
+            told["record"] = {"candidates": candidates(error.report)}
+        code = error.exit_code
+    except KeyboardInterrupt:
+        sys.exit(143)  # the next pod goes on from there; this one says nothing
+    except Exception as error:
+        traceback.print_exc()
+        told, code = {"stage": stage, "reason": "BuildFailed", "message": f"{type(error).__name__}: {error}"[:1000]}, 1
+    try:
+        message.write_bytes(written(told))
+    except OSError as error:
+        click.echo(f"the termination message cannot be written: {error}", err=True)
+        code = code or 5
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a worker is given: the resource, what its URIs are bound to here, and where claims are mounted."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from stillhouse.errors import SourceError, UsageError
+from stillhouse.resources.labels import REBUILD
+
+__all__ = ["MODEL_VARIABLE", "SOURCES_VARIABLE", "Given", "localized", "read"]
+
+MODEL_VARIABLE = "STILLHOUSE_MODEL"
+SOURCES_VARIABLE = "STILLHOUSE_SOURCES"
+_SCHEME = "pvc://"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`model` is the resource, `sources` URI of the spec → where that is now, `rebuild` the token of its annotation."""
+
+    model: dict[str, Any]
+    sources: dict[str, str]
+    rebuild: str
+
+
+def read(environment: Mapping[str, str], claims: Path) -> Given:
+    """Read the environment that `resources/jobs.py` wrote. `claims` is the folder that every PersistentVolumeClaim lies in.
+
+    Raises:
+        UsageError: a variable is missing or no JSON: worker and operator are not of one version.
+        SourceError: a URI leads out of its claim.
+    """
+    model, sources = (_json(environment, name) for name in (MODEL_VARIABLE, SOURCES_VARIABLE))
+    bound = {uri: localized(uri, str(target), claims) for uri, target in sources.items()}
+    rebuild = ((model.get("metadata") or {}).get("annotations") or {}).get(REBUILD, "")
+    return Given(_rewritten(model, {uri: target for uri, target in bound.items() if "://" in uri}), bound, str(rebuild))
+
+
+def localized(uri: str, target: str, claims: Path) -> str:
+    """Return where a bound URI is in this pod: `pvc://CLAIM/PATH` is a folder or file below `claims`, the rest is as it was.
+
+    Raises:
+        SourceError: the path leads out of the claim.
+    """
+    if not target.startswith(_SCHEME):
+        return target
+    claim, _, path = target.removeprefix(_SCHEME).partition("/")
+    inner = posixpath.normpath("/" + path.lstrip("/"))
+    if not claim or ".." in path.split("/") or "/" in claim or claim.startswith("."):
+        raise SourceError(
+            "the path leads out of its claim",
+            field=uri,
+            found=target,
+            allowed="pvc://CLAIM/PATH",
+            fix="name a path inside the claim",
+        )
+    return "file://" + quote(str(claims / claim) + ("" if inner == "/" else inner))
+
+
+def _json(environment: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        data = json.loads(environment[name])
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"{name} is not what an operator of this version writes",
+            field=name,
+            found=str(error),
+            fix="install one version of both",
+        ) from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{name} is no JSON object", field=name, found=type(data).__name__, fix="install one version of both")
+    return data
+
+
+def _rewritten(value: Any, targets: Mapping[str, str]) -> Any:
+    """Return the resource with those URIs that are bound elsewhere replaced."""
+    if isinstance(value, dict):
+        return {
+            name: targets[inner] if name == "uri" and isinstance(inner, str) and inner in targets else _rewritten(inner, targets)
+            for name, inner in value.items()
+        }
+    return [_rewritten(inner, targets) for inner in value] if isinstance(value, list) else value

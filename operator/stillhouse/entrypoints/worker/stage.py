@@ -1,0 +1,72 @@
+"""One stage: the steps of it that are missing, and what follows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from stillhouse.entrypoints.local import state
+from stillhouse.entrypoints.local.building import runner
+from stillhouse.entrypoints.local.workspace import Workspace, open_file
+from stillhouse.entrypoints.worker.given import Given
+from stillhouse.entrypoints.worker.record import record
+from stillhouse.passes.runner import Listener
+from stillhouse.planning.plan import STAGES
+
+__all__ = ["run_stage"]
+
+
+def run_stage(given: Given, stage: str, work: Path, listener: Listener) -> dict[str, Any]:
+    """Run what is missing of a stage; return what its termination message says. `work` is a folder of the pod's own.
+
+    Raises:
+        StillhouseError: the spec, a source or a step's input will not do, or the gate let no candidate pass.
+    """
+    file = work / "distilledmodel.yaml"
+    file.write_text(json.dumps(given.model), encoding="utf-8")  # JSON is YAML
+    with listener.busy("sources") as progress:
+        workspace = open_file(
+            file, {uri: target for uri, target in given.sources.items() if "://" not in uri}, progress, given.rebuild
+        )
+    name = workspace.name
+    with workspace.store.model(name):
+        if stage == STAGES[0]:
+            for note in workspace.notes:
+                listener.note(note)
+        state.planned(workspace.store, workspace.plan, "", workspace.model.spec.serve.pin)
+        steps = [step for step in _missing(workspace) if step.stage == stage]
+        if steps:
+            part = dataclasses.replace(workspace.plan, targets=tuple(step.id for step in steps))
+            with contextlib.redirect_stdout(sys.stderr):
+                runner(workspace, listener).run(part)
+        told: dict[str, Any] = {"stage": stage, "planHash": workspace.plan.plan_hash, "next": None}
+        later = [step.stage for step in _missing(workspace)]
+        if later:
+            return {**told, "next": min(later, key=STAGES.index)}
+        with contextlib.redirect_stdout(sys.stderr):
+            receipts = runner(workspace, listener).run(workspace.plan)
+        revision = state.accepted(workspace.store, workspace.plan, receipts)
+        return {**told, "record": record(revision, gated=workspace.model.spec.gate is not None)}
+
+
+def _missing(workspace: Workspace) -> list[Any]:
+    return list(workspace.plan.missing(lambda step: workspace.store.done(step.key, contents=False) is not None))
+
+
+def set_up(store: Path, work: Path) -> None:
+    """Point everything that reads the environment to the pod's volumes: the root file system is read-only."""
+    for folder in ("cache", "tmp", "home", "config"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    os.environ |= {
+        "STILLHOUSE_HOME": str(store),
+        "XDG_CACHE_HOME": str(work / "cache"),
+        "XDG_CONFIG_HOME": str(work / "config"),
+        "HOME": str(work / "home"),
+        "TMPDIR": str(work / "tmp"),
+        "HF_HOME": str(work / "cache" / "huggingface"),
+    }

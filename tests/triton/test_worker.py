@@ -1,0 +1,116 @@
+"""The worker, stage by stage as the Jobs of a build run it: what it leaves, and what becomes of mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.cli import Project
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.worker.record import LIMIT
+
+
+class Pod:
+    """A pod's file systems, and the operator's part: the environment."""
+
+    def __init__(self, folder: Path, project: Project) -> None:
+        self.folder = folder
+        self.claim = folder / "claims" / "models"
+        shutil.copytree(project.folder, self.claim / "sources")
+        self.model: dict[str, Any] = yaml.safe_load(project.file.read_text())
+        named = yaml.safe_load((project.folder / "stillhouse.yaml").read_text())["sources"]
+        places = {uri: named.get(uri, uri).removeprefix("file://") for uri in self._uris(self.model["spec"])}
+        self.bound = {uri: f"pvc://models/sources/{place}" for uri, place in places.items()}
+
+    def _uris(self, value: Any) -> set[str]:
+        if isinstance(value, dict):
+            own = {value["uri"]} if isinstance(value.get("uri"), str) else set()
+            return own.union(*(self._uris(inner) for inner in value.values())) if value else own
+        return set().union(*(self._uris(inner) for inner in value)) if isinstance(value, list) else set()
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(self.claim / "store")
+
+    def start(self, stage: str) -> subprocess.Popen[str]:
+        work, message = self.folder / f"work-{stage}-{time.monotonic_ns()}", self.folder / "message"
+        work.mkdir()
+        message.unlink(missing_ok=True)
+        environment = {**os.environ, "STILLHOUSE_MODEL": json.dumps(self.model), "STILLHOUSE_SOURCES": json.dumps(self.bound)}
+        words = [sys.executable, "-m", "stillhouse.entrypoints.worker", "build", f"--stage={stage}"]
+        words += [
+            f"--store={self.claim / 'store'}",
+            f"--claims={self.folder / 'claims'}",
+            f"--work={work}",
+            f"--message={message}",
+        ]
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, stage: str) -> tuple[int, dict[str, Any], str]:
+        """Return exit code, termination message and log of a stage."""
+        process = self.start(stage)
+        log, _ = process.communicate(timeout=240)
+        message = self.folder / "message"
+        content = message.read_bytes() if message.exists() else b"{}"
+        assert len(content) <= LIMIT
+        return process.returncode, json.loads(content), log
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
+    return Pod(tmp_path / "pod", project)
+
+
+def test_stages_lead_to_a_record_and_a_second_build_to_the_same_at_once(pod: Pod) -> None:
+    stage, seen = "resolve", []
+    while stage:
+        code, told, log = pod.run(stage)
+        assert code == 0, log
+        seen.append(stage)
+        stage = told["next"]
+    assert seen == ["resolve", "compress", "gate"]
+    record = told["record"]
+    assert record["precision"] == "int8"
+    assert not pod.store.objects.check(record["digest"]), "the artifact is whole"
+    code, again, log = pod.run("resolve")
+    assert (code, again["next"], again["record"]["digest"]) == (0, None, record["digest"]), log
+    assert again["planHash"] == told["planHash"]
+
+
+def test_a_stage_whose_pod_is_killed_goes_on_in_the_next(pod: Pod) -> None:
+    assert pod.run("resolve")[0] == 0
+    process = pod.start("compress")
+    time.sleep(2.0)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    code, told, log = pod.run("compress")
+    assert (code, told["next"]) == (0, "gate"), log
+
+
+def test_mistakes_end_with_their_code_and_reason(pod: Pod) -> None:
+    pod.bound = {uri: target + "-none" for uri, target in pod.bound.items()}
+    code, told, log = pod.run("resolve")
+    assert (code, told["reason"]) == (2, "SourceUnusable"), log
+    assert "spec.source.uri" in told["message"]
+    assert "Traceback" not in log
+
+
+def test_a_gate_that_refuses_says_so(pod: Pod) -> None:
+    pod.model["spec"]["gate"]["maxSize"] = "1Ki"
+    assert pod.run("resolve")[1]["next"] == "compress"
+    assert pod.run("compress")[1]["next"] == "gate"
+    code, told, log = pod.run("gate")
+    assert (code, told["reason"]) == (3, "GateFailed"), log
+    assert {each["outcome"] for each in told["record"]["candidates"]} == {"failed"}
+    assert "size" in told["record"]["candidates"][0]["reason"]

@@ -1,0 +1,101 @@
+"""What a worker is given and what it leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillhouse.api.revision import ModelRevision
+from stillhouse.entrypoints.worker.given import MODEL_VARIABLE, SOURCES_VARIABLE, localized, read
+from stillhouse.entrypoints.worker.record import LIMIT, candidates, message, record
+from stillhouse.errors import SourceError, UsageError
+from stillhouse.resources.jobs import job
+from stillhouse.resources.wanted import ClusterSettings, Owner
+
+CLAIMS = Path("/claims")
+
+
+def test_a_worker_reads_what_the_operator_writes() -> None:
+    spec = {"source": {"uri": "models:m", "task": "sentence-embedding"}, "index": {"data": {"uri": "pvc://c/docs.jsonl"}}}
+    bound = {"models:m": "pvc://c/models/m", "pvc://c/docs.jsonl": "pvc://c/docs.jsonl"}
+    made = job(Owner("m", "default", "uid"), "f" * 64, "resolve", spec, bound, ClusterSettings(), "again")
+    environment = {each["name"]: each["value"] for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+    found = read(environment, CLAIMS)
+    assert found.rebuild == "again"
+    assert found.sources == {"models:m": "file:///claims/c/models/m", "pvc://c/docs.jsonl": "file:///claims/c/docs.jsonl"}
+    assert found.model["spec"]["index"]["data"]["uri"] == "file:///claims/c/docs.jsonl"
+    assert found.model["spec"]["source"]["uri"] == "models:m", "a name stays, and is bound"
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        ("pvc://c/a b/ä", "file:///claims/c/a%20b/%C3%A4"),
+        ("pvc://c", "file:///claims/c"),
+        ("pvc://c/", "file:///claims/c"),
+        ("pvc://c//x/./y", "file:///claims/c/x/y"),
+        ("hf://owner/model@main", "hf://owner/model@main"),
+    ],
+)
+def test_claims_are_folders(target: str, where: str) -> None:
+    assert localized("models:m", target, CLAIMS) == where
+
+
+@pytest.mark.parametrize("target", ["pvc://c/../other/x", "pvc:///x", "pvc://../x", "pvc://./x", "pvc://c/a/../../b"])
+def test_a_path_does_not_lead_out_of_its_claim(target: str) -> None:
+    with pytest.raises(SourceError, match="leads out of its claim"):
+        localized("models:m", target, CLAIMS)
+
+
+@pytest.mark.parametrize("value", [None, "", "{", "[]", "7"])
+def test_another_versions_environment_is_told(value: str | None) -> None:
+    environment = {MODEL_VARIABLE: "{}"} if value is None else {MODEL_VARIABLE: "{}", SOURCES_VARIABLE: value}
+    with pytest.raises(UsageError, match=SOURCES_VARIABLE):
+        read(environment, CLAIMS)
+
+
+REVISION: dict[str, Any] = {
+    "digest": "sha256:" + "a" * 64,
+    "index": None,
+    "precision": "int8",
+    "size": 5_600_000,
+    "figures": {"mrr@10": {"estimate": 0.5, "low": 0.4, "high": None},
+                "latencyP99": {"estimate": 0.004, "low": 0.003, "high": 0.005}},
+    "candidates": [
+        {"precision": "int8", "outcome": "failed", "digest": None, "size": 5, "checks": [
+            {"outcome": "passed", "text": "fine"}, {"outcome": "failed", "text": "mrr@10 0.4, at least 0.5 wanted"}]},
+        {"precision": "fp32", "outcome": "passed", "digest": "sha256:" + "b" * 64, "size": 9, "checks": []},
+        {"precision": "later"},
+    ],
+    "serve": {"maxBatchSize": 32, "maxQueueDelay": 0.001, "queueSize": 0, "queueTimeout": None, "instances": None, "threads": 2,
+              "responseCache": False, "cpus": 0.5, "memory": 1 << 29},
+}  # fmt: skip
+
+
+def test_a_record_becomes_a_revision_that_the_api_takes() -> None:
+    told = json.loads(message({"next": None, "record": record(REVISION, gated=True)}))
+    spec = {name: value for name, value in told["record"].items() if value is not None}
+    spec["serve"] = {name: value for name, value in spec["serve"].items() if value is not None}
+    spec |= {"model": "m", "requestHash": "f" * 64, "outcome": "Accepted"}
+    body = {"apiVersion": "stillhouse.io/v1alpha1", "kind": "ModelRevision", "metadata": {"name": "m-1"}, "spec": spec}
+    made = ModelRevision.model_validate(body, by_alias=True, by_name=False).spec
+    assert (made.precision, made.reason, made.serve.threads if made.serve else None) == ("int8", "GatePassed", 2)
+    assert [each.outcome for each in made.candidates] == ["failed", "passed", "untried"]
+    assert made.candidates[0].reason == "mrr@10 0.4, at least 0.5 wanted"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 60), st.text(max_size=6000), st.integers(0, 400))
+def test_a_message_fits_whatever_is_in_it(count: int, text: str, length: int) -> None:
+    many = candidates([{**REVISION["candidates"][0], "checks": [{"outcome": "failed", "text": "ä" * length}]}] * count)
+    content = message(
+        {"stage": "gate", "next": None, "message": text, "record": {**record(REVISION, gated=True), "candidates": many}}
+    )
+    assert len(content) <= LIMIT
+    told = json.loads(content)
+    assert told["record"]["digest"] == REVISION["digest"]
