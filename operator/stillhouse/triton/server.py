@@ -30,7 +30,7 @@ class ServerOptions:
 
     `repository` is a model repository that holds `model`; `run_folder` takes the log, `cache_folder` the backend
     directory. `grpc_port` 0 takes any free port. `http` and `metrics` open those endpoints on free ports of the same
-    address. `cpus` are the cores that the server may use (None: all of ours).
+    address, metrics on `metrics_port` where that is given. `cpus` are the cores that the server may use (None: all of ours).
     """
 
     model: str
@@ -42,6 +42,7 @@ class ServerOptions:
     digest: str = ""
     http: bool = False
     metrics: bool = False
+    metrics_port: int = 0
     cpus: frozenset[int] | None = None
     die_with_parent: bool = False
     start_timeout_s: float = 120.0
@@ -80,7 +81,7 @@ def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
         options.host,
         grpc_port,
         ports.free_port(options.host) if options.http else None,
-        ports.free_port(options.host) if options.metrics else None,
+        (options.metrics_port or ports.free_port(options.host)) if options.metrics else None,
     )
     server_id = f"stillhouse-{options.model}-{token}"
     words = flags.command(

@@ -1,0 +1,140 @@
+"""One revision behind one Triton, from the pod's start to its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.serving.health import Probes
+from stillhouse.errors import ServerError, StillhouseError, StoreError
+from stillhouse.passes.evaluate.candidate import serve_settings, view
+from stillhouse.triton.handle import ServerHandle
+from stillhouse.triton.placement import place
+from stillhouse.triton.repository import render
+from stillhouse.triton.runtimes import runtime
+from stillhouse.triton.server import ServerOptions, start
+from stillhouse.triton.writer import write
+
+__all__ = ["Pod", "serve"]
+
+_CACHE_BYTES = 64 << 20
+_LOOK_S = 1.0
+_GRACE_S = 45.0
+"""For requests under way: less than the pod's own grace after its preStop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What a serving pod is started with. `settings` are the measured settings in plain units; ports of 0: any free one."""
+
+    model: str
+    digest: str
+    precision: str
+    store: Path
+    work: Path
+    settings: Mapping[str, Any]
+    host: str = "0.0.0.0"  # noqa: S104 - the pod's own; its network policy says who may
+    grpc_port: int = 8001
+    health_port: int = 8000
+    metrics_port: int = 8002
+
+
+def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = None, probes: list[Probes] | None = None) -> None:
+    """Serve until `stop` is set; requests under way are answered.
+
+    `started` and `probes` receive the server and the probes, for whoever asks for any free port.
+
+    Raises:
+        StoreError: the artifact is not on the volume, or its contents do not match its digest.
+        ServerError: the server does not start, or it or its backend died: the pod must start anew.
+    """
+    state = _State()
+    endpoint = Probes(pod.host, pod.health_port, ready=state.unready, live=state.dead)
+    if probes is not None:
+        probes.append(endpoint)
+    try:
+        artifact = _verified(pod)
+        repository = pod.work / "repository"
+        settings = serve_settings(pod.settings)
+        placement = place(pod.settings.get("cpus"))
+        write(
+            render(view(artifact, pod.model, pod.digest, pod.precision), runtime("triton-ort-cpu"), settings, placement.cpus),
+            repository,
+        )
+        handle = start(
+            ServerOptions(
+                model=pod.model,
+                repository=repository,
+                run_folder=pod.work / "run",
+                cache_folder=pod.work / "cache",
+                grpc_port=pod.grpc_port,
+                host=pod.host,
+                digest=pod.digest,
+                metrics=True,
+                metrics_port=pod.metrics_port,
+                die_with_parent=True,
+                response_cache_bytes=_CACHE_BYTES if settings.response_cache else 0,
+            )
+        )
+        if started is not None:
+            started.append(handle)
+        state.handle = handle
+        try:
+            while not stop.wait(_LOOK_S):
+                handle.check()
+        finally:
+            state.ending = True
+            handle.stop(_GRACE_S if stop.is_set() else 0.0)
+    finally:
+        endpoint.close()
+
+
+def _verified(pod: Pod) -> Path:
+    """Return the artifact's folder once every byte of it has been held against its digest."""
+    store = LocalStore(pod.store)
+    problem = store.objects.check(pod.digest)
+    if problem:
+        raise StoreError(
+            f"the artifact cannot be served: {problem}",
+            field=pod.digest,
+            found=str(pod.store),
+            fix=f'build it again: kubectl annotate dm {pod.model} --overwrite stillhouse.io/rebuild="$(date)"',
+        )
+    return store.objects.path(pod.digest)
+
+
+class _State:
+    """What the probes are told. The server is not asked at each probe: it is looked at every second anyway."""
+
+    def __init__(self) -> None:
+        self.handle: ServerHandle | None = None
+        self.ending = False
+        self._asked = 0.0
+        self._said = ""
+
+    def unready(self) -> str:
+        if self.ending:
+            return "it is ending"
+        return self.dead() if self.handle is not None else "it has not answered an inference yet"
+
+    def dead(self) -> str:
+        """Return why the pod must start anew; a server that is still starting is not dead (the startup probe has its own end)."""
+        handle = self.handle
+        if handle is None or self.ending:
+            return ""
+        if time.monotonic() - self._asked < _LOOK_S:
+            return self._said
+        self._asked = time.monotonic()
+        try:
+            handle.check()
+            self._said = ""
+        except ServerError as error:
+            self._said = error.problem.message
+        except StillhouseError as error:
+            self._said = str(error)
+        return self._said
