@@ -89,7 +89,7 @@ def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[s
             f"--model={owner.name}",
             f"--digest={serving.digest}",
             f"--store={pods.store(settings.store_claim)}",
-            f"--cpus={limits['cpu']}",
+            f"--precision={serving.precision}",
         ],
         "env": [{"name": "STILLHOUSE_SERVE", "value": json.dumps(dict(serving.serve), sort_keys=True)}],
         "ports": [
