@@ -21,12 +21,13 @@ def beforehand(rows: int | None, task: str) -> str:
     )
 
 
-def after_the_gate(rows: int | None) -> str:
-    """Return what to try after a student trained on so many rows (None: not known) has failed."""
-    longer = "train longer or a larger student (spec.distill)"
+def after_the_gate(rows: int | None, *, alone: bool = True) -> str:
+    """Return what to try after a student trained on so many rows (None: not known) has failed.
+
+    `alone`: quality was all it missed; the teacher itself would miss what a student is too large or too slow for.
+    """
+    longer = "train longer or a larger student (spec.distill)" if alone else "train longer (spec.distill)"
     if rows is None or rows >= FEW_ROWS:
         return longer
-    return (
-        f"give it more to learn from ({rows:,} rows now: spec.distill.data), or leave spec.distill out: compression alone keeps"
-        f" nearly all of the teacher; only with more data {longer}"
-    )
+    instead = ", or leave spec.distill out: compression alone keeps nearly all of the teacher" if alone else ""
+    return f"give it more to learn from ({rows:,} rows now: spec.distill.data){instead}; only with more data {longer}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from stillhouse.errors import GateFailed, GateInconclusive
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, serving
+from stillhouse.passes.evaluate.candidate import SPEED, Candidate, Measured, measure, serving
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.evaluate.rows import Truncation, read_reference, read_rows, truncation
 from stillhouse.passes.evaluate.verdict import describe
@@ -22,6 +22,12 @@ from stillhouse.settings import load_settings
 from stillhouse.triton.placement import place
 
 __all__ = ["Gate", "GateConfig", "GateFacts", "advice", "report"]
+
+_SMALLER_STUDENT = (
+    "a smaller student (spec.distill.student: hiddenSize, hiddenLayers, vocabulary.maxSize; a factory's own numbers)"
+)
+_OTHER_MODEL = "name another model (spec.source.uri; one in safetensors can be distilled for your data with spec.distill)"
+_LIMITS = {"size": "maxSize", "latencyP50": "maxLatencyP50", "latencyP99": "maxLatencyP99", "throughput": "minThroughput"}
 
 
 class GateConfig(PassConfig):
@@ -108,7 +114,9 @@ class Gate(Pass[GateConfig, GateFacts]):
                 )
         training = inputs.get("training")
         learned = training.facts.get("rows") if training else None
-        raise _refusal(measured, advice(distilled=training is not None, rows=learned))
+        missed = {check.name for each in measured for check in each.checks if check.outcome == "failed"}
+        better = advice(missed, distilled=training is not None, rows=learned, precisions=config.candidates)
+        raise _refusal(measured, better)
 
     def foresee(self, inputs: Mapping[str, Artifact]) -> None:
         """Refuse rows that leak.
@@ -136,11 +144,27 @@ def report(measured: list[Measured]) -> list[dict[str, Any]]:
     ]
 
 
-def advice(*, distilled: bool, rows: int | None = None) -> str:
-    """Return what may give a better model; an ONNX source, which the candidates do not tell of, cannot be distilled."""
-    if distilled:
-        return after_the_gate(rows)
-    return "name another model (spec.source.uri; one in safetensors can be distilled for your data with spec.distill)"
+def advice(missed: Collection[str], *, distilled: bool, rows: int | None = None, precisions: Collection[str] = ()) -> str:
+    """Return what to do about the limits that were missed, by their names: more training makes no model smaller or faster.
+
+    `rows` were trained on (None: not known), `precisions` are the candidates'. An ONNX source, which the candidates do not
+    tell of, cannot be distilled.
+    """
+    size, speed = "size" in missed, bool(missed & SPEED.keys())
+    if missed - SPEED.keys() - {"size"} or not missed:  # quality as well: a smaller model would be worse still
+        better = after_the_gate(rows, alone=not (size or speed)) if distilled else _OTHER_MODEL
+        return f"{better}, or move the limit"
+    student = (
+        _SMALLER_STUDENT if distilled else "a smaller model (spec.source.uri; one in safetensors can be distilled: spec.distill)"
+    )
+    ways = [f"{'smaller' if size else 'faster'}: {student}"]
+    if "int8" not in precisions:
+        ways.append("int8 (spec.compress.precision: auto)")
+    if speed:
+        ways.append("more CPU (spec.serve.resources.limits.cpu)")
+        ways.append("other batching (spec.serve.batching), or fewer clients (spec.gate.load.concurrency)")
+    limits = [f"spec.gate.{field}" for name, field in _LIMITS.items() if name in missed]
+    return f"make it {', '.join(ways)}, or move {' and '.join(limits)}"
 
 
 def _refusal(measured: list[Measured], better: str) -> GateFailed | GateInconclusive:
@@ -159,7 +183,7 @@ def _refusal(measured: list[Measured], better: str) -> GateFailed | GateInconclu
             "no candidate met every limit",
             field="spec.gate",
             found="\n           ".join(lines),
-            fix=f"{better}, or move the limit; what served before goes on serving",
+            fix=f"{better}; what served before goes on serving",
         )
     error.report = report(measured)
     return error
