@@ -20,6 +20,8 @@ from stillhouse.resources.wanted import ClusterSettings
 __all__ = ["DIGEST", "NAMESPACE", "SOURCES", "Cluster", "model", "record"]
 
 NAMESPACE = "default"
+_LOOP = asyncio.new_event_loop()
+"""One for all: nothing here waits, and a loop of its own for each call took most of the time."""
 DIGEST = "sha256:" + "a" * 64
 SOURCES = {"models:minilm": "pvc://stillhouse-models/minilm", "data:gate": "pvc://stillhouse-models/gate.jsonl"}
 
@@ -63,7 +65,7 @@ class Cluster:
             (self.cache.drop if event == "DELETED" else self.cache.put)(body)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run(work)
+        return _LOOP.run_until_complete(work)
 
     def apply(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create a model or replace its spec and annotations, as kubectl would."""

@@ -33,12 +33,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """What is to be done: Jobs that must go, the stage whose Job must be there, or how it ended; `progress` is for people."""
+    """What is to be done: Jobs that must go, the stage whose Job must be there, or how it ended; `progress` is for people.
+
+    `silent` is a Job that has ended and whose pods are not known: they may be gone, or their watch is behind its Job's.
+    """
 
     remove: tuple[Body, ...] = ()
     stage: str = ""
     outcome: Outcome | None = None
     progress: str = ""
+    silent: Body | None = None
 
 
 def next_of(observed: Observed, decision: Decision) -> Build:
@@ -61,7 +65,7 @@ def next_of(observed: Observed, decision: Decision) -> Build:
         if ended == "Failed":
             return Build(others, outcome=_failure(observed, decision, stage, job, told))
         if told is None:  # its pod is gone and with it what it said: the steps are in the store, so asking again is cheap
-            return Build((*others, job), progress=f"{stage}: asking again")
+            return Build((*others, job), silent=job, progress=f"{stage}: asking again")
         if not told.get("next"):
             return Build(others, outcome=_success(observed, decision, told))
         stage = str(told["next"])

@@ -9,7 +9,7 @@ from typing import Any
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
 from stillhouse.clients.kube.interface import AlreadyExists, Body, Forbidden, Invalid, Kube, KubeError
-from stillhouse.clients.kube.kinds import EVENT, JOB, MODEL, REVISION
+from stillhouse.clients.kube.kinds import EVENT, JOB, MODEL, POD, REVISION
 from stillhouse.reconcile.apply import NotOwned, ensure, remove
 from stillhouse.reconcile.building import Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
@@ -58,6 +58,9 @@ class Reconciler:
         deployment: Body | None = None
         try:
             build = next_of(observed, decision)
+            if build.silent is not None:
+                observed = await self._look_for_pods(observed, build.silent)
+                build = next_of(observed, decision)
             if build.outcome is not None:
                 observed = await self._record(observed, decision, build.outcome.spec)
                 decision = decide(observed, self._settings.sources)
@@ -114,6 +117,14 @@ class Reconciler:
                 ) from None
             if found is not None:
                 self._cache.put(found)
+
+    async def _look_for_pods(self, observed: Observed, job: Body) -> Observed:
+        """Ask the server for a Job's pods: their watch may be behind, and what they said is needed once."""
+        owner, marks = observed.owner, job["metadata"]["labels"]
+        chosen = {name: marks[name] for name in (labels.MODEL, labels.REQUEST, labels.STAGE)}
+        for pod in await self._kube.find(POD, owner.namespace, labels.query(chosen)):
+            self._cache.put(pod)
+        return self._cache.observe((owner.namespace, owner.name)) or observed
 
     async def _record(self, observed: Observed, decision: Decision, spec: Mapping[str, Any]) -> Observed:
         """Write the ModelRevision of a finished build; another operator may have."""
