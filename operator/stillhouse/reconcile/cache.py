@@ -34,7 +34,7 @@ def key_of(body: Body) -> Key | None:
 class _Kept:
     """One object: its JSON text, which takes a fourth of the memory of the data, and what is asked without reading it."""
 
-    __slots__ = ("matter", "name", "text", "uid", "version")
+    __slots__ = ("active", "matter", "name", "text", "uid", "version")
 
     def __init__(self, body: Body) -> None:
         # Field managers are more than half of an object, and nobody reads them here: whoever writes asks for them anew.
@@ -44,6 +44,7 @@ class _Kept:
         self.version = _version(metadata)
         self.name: str = metadata["name"]
         self.matter = hash(_matter(body))
+        self.active = body["kind"] == "Job" and not _ended(body)
 
     def body(self) -> Body:
         found: Body = json.loads(self.text)
@@ -128,6 +129,10 @@ class Cache:
             if (_MODEL, key[1]) in objects:
                 yield key
 
+    def building(self) -> set[Key]:
+        """Return the models of which a Job has not ended."""
+        return {key for key, objects in self._objects.items() if any(kept.active for kept in objects.values())}
+
     def observe(self, key: Key) -> Observed | None:
         """Return what is known of a model, None where there is no such model."""
         objects = self._objects.get(key, {})
@@ -156,6 +161,11 @@ class Cache:
 
 _STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
 _META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
+
+
+def _ended(job: Body) -> bool:
+    conditions = (job.get("status") or {}).get("conditions") or []
+    return any(each.get("type") in ("Complete", "Failed") and each.get("status") == "True" for each in conditions)
 
 
 def _matter(body: Body) -> str:

@@ -126,9 +126,9 @@ class Controller:
             key = await self.queue.get()
             started = time.monotonic()
             self.beat = started
-            failed, after, result = True, 0.0, "error"
+            failed, after, later, result = True, 0.0, 0.0, "error"
             try:
-                await self._reconciler.reconcile(key)
+                later = await self._reconciler.reconcile(key)
                 failed, result = False, "done"
             except Conflict:
                 result = "conflict"  # the cache was behind; what it waits for is on its way
@@ -139,5 +139,7 @@ class Controller:
                 _log.exception("reconcile failed: a bug", extra={"model": "/".join(key)})
             finally:
                 self.queue.done(key, failed=failed, retry_after_s=after)
+                if later:
+                    self.queue.add_later(key, later)
                 self._metrics.reconciles.labels(result).inc()
                 self._metrics.seconds.observe(time.monotonic() - started)

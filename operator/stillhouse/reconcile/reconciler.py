@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +11,9 @@ from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
 from stillhouse.clients.kube.interface import AlreadyExists, Body, Forbidden, Invalid, Kube, KubeError
 from stillhouse.clients.kube.kinds import EVENT, JOB, MODEL, POD, REVISION
+from stillhouse.reconcile.admission import Admission
 from stillhouse.reconcile.apply import NotOwned, ensure, remove
-from stillhouse.reconcile.building import Build, next_of
+from stillhouse.reconcile.building import FIRST_STAGE, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.conditions import status
 from stillhouse.reconcile.decide import Decision, Verdict, decide
@@ -23,6 +25,9 @@ from stillhouse.resources.jobs import job
 from stillhouse.resources.wanted import ClusterSettings, metadata
 
 __all__ = ["Reconciler", "now"]
+
+_QUEUED_S = 5.0
+"""After that long a model that waits for others looks again; it reads the cache alone."""
 
 
 def now() -> str:
@@ -41,20 +46,24 @@ class Reconciler:
         self._settings = settings
         self._instance = instance
         self._clock = clock
+        self._admission = Admission(settings.max_concurrent_builds)
 
-    async def reconcile(self, key: Key) -> None:
+    async def reconcile(self, key: Key) -> float:
         """Do for a model what is to be done now; what is still going on comes back as an event.
+
+        Return after how many seconds to come back, 0 where an event will say so: what waits for other models is told by none.
 
         Raises:
             KubeError: the server did not do something; the status says it where that could be written. Come back later.
         """
         observed = self._cache.observe(key)
         if observed is None or observed.model["metadata"].get("deletionTimestamp"):
-            return  # children go with their owner, by Kubernetes' garbage collection
+            self._admission.forget(key)
+            return 0.0  # children go with their owner, by Kubernetes' garbage collection
         decision = decide(observed, self._settings.sources)
         failed: Verdict | None = None
         error: KubeError | None = None
-        progress = ""
+        progress, wait = "", 0.0
         deployment: Body | None = None
         try:
             build = next_of(observed, decision)
@@ -65,6 +74,7 @@ class Reconciler:
                 observed = await self._record(observed, decision, build.outcome.spec)
                 decision = decide(observed, self._settings.sources)
                 build = next_of(observed, decision)
+            build, wait = self._admitted(key, observed, build)
             progress = build.progress
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
@@ -78,6 +88,18 @@ class Reconciler:
         await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed)
         if error is not None:
             raise error
+        return wait
+
+    def _admitted(self, key: Key, observed: Observed, build: Build) -> tuple[Build, float]:
+        """Return what may be done of a build now: its first Job waits until fewer than `max_concurrent_builds` run."""
+        if build.stage != FIRST_STAGE:
+            self._admission.forget(key)
+            return build, 0.0
+        created = str(observed.model["metadata"].get("creationTimestamp", ""))
+        position = self._admission.ask(key, created, self._cache.building())
+        if position == 0:
+            return build, 0.0
+        return replace(build, stage="", progress=f"queued: number {position} of those that wait for a build to end"), _QUEUED_S
 
     async def _serve(self, observed: Observed, decision: Decision) -> Body | None:
         """Write the serving children that differ, remove those that are not wanted, return the Deployment."""

@@ -60,7 +60,7 @@ class ClusterSettings:
 
     `serve_image` and `worker_image` are complete references; `store_claim` is the PersistentVolumeClaim of the model's
     namespace that holds the artifacts; `sources` binds names such as `models:minilm` to URIs; `pull_secrets` names of Secrets;
-    `operator_namespace` where the operator runs, whose pods may read metrics.
+    `operator_namespace` where the operator runs, whose pods may read metrics; `max_concurrent_builds` over all models.
     """
 
     serve_image: str = "ghcr.io/stillhouse/serve:0.1.0"
@@ -73,6 +73,7 @@ class ClusterSettings:
     build_memory: str = "8Gi"
     build_cpu: str = "2"
     job_deadline_s: int = 6 * 3600
+    max_concurrent_builds: int = 4
 
 
 def metadata(owner: Owner, name: str, component: str, variant: str = names.VARIANT) -> dict[str, Any]:

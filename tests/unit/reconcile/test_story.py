@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.support.cluster import DIGEST, NAMESPACE, Cluster, model, record
 
 from stillhouse.clients.kube.interface import Unavailable
-from stillhouse.clients.kube.kinds import DEPLOYMENT, EVENT, JOB, REVISION
+from stillhouse.clients.kube.kinds import DEPLOYMENT, EVENT, JOB, MODEL, REVISION
 from stillhouse.reconcile.decide import decide
 from stillhouse.resources import names
 
@@ -338,3 +339,31 @@ def test_every_reason_is_documented() -> None:
     said = {name for file in room.glob("*.py") for name in re.findall(r'Verdict\(\s*"([A-Za-z]+)"', file.read_text())}
     assert said
     assert said <= REASONS.keys()
+
+
+def test_builds_wait_for_each_other_in_the_order_of_their_age(cluster: Cluster) -> None:
+    few = Cluster(settings=dataclasses.replace(cluster.settings, max_concurrent_builds=2))
+    for name in ("a", "b", "c", "d"):
+        few.apply(model(name))
+    for name in ("d", "a", "c", "b"):
+        few.settle(name)
+    assert {name[0] for name in few.kube.names(JOB)} == {"a", "d"}, "d came first, while nobody else had asked"
+    assert few.status("b")["progress"].startswith("queued: number 1 of") or few.status("c")["progress"].startswith(
+        "queued: number 1 of"
+    )
+    for name in ("c", "b", "c"):
+        few.settle(name)
+    assert few.status("b")["progress"].startswith("queued: number 1 of")
+    assert few.status("c")["progress"].startswith("queued: number 2 of")
+    assert few.condition("Ready", "b") == ("False", "Building")
+    few.end("resolve", {"next": None, "record": record()}, name="a")
+    few.settle("c")
+    assert not [name for name in few.kube.names(JOB) if name.startswith("c")], "b is before it"
+    few.settle("a")
+    few.settle("b")
+    assert [name for name in few.kube.names(JOB) if name.startswith("b")]
+    live = few.get("DistilledModel", "d")
+    assert live is not None
+    few.run(few.kube.delete(MODEL, NAMESPACE, "d", live["metadata"]["uid"]))
+    few.settle("c")
+    assert [name for name in few.kube.names(JOB) if name.startswith("c")]
