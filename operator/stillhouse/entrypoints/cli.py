@@ -33,9 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Show a server's log."),
     "down": ("down", "Stop a model's server."),
     "rebuild": ("rebuild", "Build a model again, also what is cached."),
+    "rollback": ("rollback", "Put a former revision of a cluster's model back in place."),
     "gc": ("gc", "Free what no model refers to."),
     "doctor": ("doctor", "Check this machine; every failure comes with its fix."),
-    "crd": ("crd", "Print the CustomResourceDefinition."),
+    "crd": ("crd", "Print the CustomResourceDefinitions."),
     "completion": ("completion", "Print the shell's completion script."),
 }
 

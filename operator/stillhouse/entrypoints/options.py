@@ -16,6 +16,7 @@ from stillhouse.errors import StillhouseError, UsageError
 
 __all__ = [
     "chosen_output",
+    "cluster_options",
     "console",
     "emit",
     "file_argument",
@@ -67,6 +68,13 @@ def source_option(function: F) -> F:
         metavar="KIND:NAME=URI",
         help="Bind a named source, for example models:minilm=file:///models/minilm. Goes before stillhouse.yaml.",
     )(function)
+
+
+def cluster_options(function: F) -> F:
+    """Add `--context` and `--namespace`."""
+    words = "Context of the kubeconfig: the model is the one of that cluster. An empty one is the current context."
+    with_context = click.option("--context", default=None, metavar="CONTEXT", help=words)(function)
+    return click.option("-n", "--namespace", default="default", show_default=True, help="Namespace in the cluster.")(with_context)
 
 
 def file_argument(function: F) -> F:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from stillhouse.entrypoints.options import console, emit, output_option
+from stillhouse.entrypoints.options import cluster_options, console, emit, output_option
 
 __all__ = ["command"]
 
@@ -14,15 +14,24 @@ __all__ = ["command"]
 @click.command()
 @click.argument("name", required=False)
 @click.option("--steps/--no-steps", default=True, show_default=True, help="Show the steps.")
+@cluster_options
+@click.option("--timeout", default="", metavar="DURATION", help="With --context: wait until the model is ready, for example 10m.")
 @output_option
-def command(name: str | None, steps: bool, output: str) -> None:
-    """Show models, steps, figures and servers as a tree.
+def command(name: str | None, steps: bool, context: str | None, namespace: str, timeout: str, output: str) -> None:
+    """Show models, steps, figures and servers as a tree; with --context those of a cluster.
+
+    Waiting with --timeout ends with 0 when the model is ready, 3 or 4 when its gate refused, 2 when it waits for a change of its
+    spec, 5 when the time ran out.
 
     \b
     Example:
       still status
       still status docstring-search -o yaml
+      still status docstring-search --context prod --timeout 10m
     """
+    if context is not None or timeout:
+        _of_cluster(name, context or "", namespace, timeout, output)
+        return
     from stillhouse.entrypoints.local.inspecting import inspect
 
     models = inspect(name)
@@ -34,6 +43,33 @@ def command(name: str | None, steps: bool, output: str) -> None:
         screen = console()
         for model in models:
             screen.print(_tree(model, steps=steps))
+
+    emit(models, output, text)
+
+
+def _of_cluster(name: str | None, context: str, namespace: str, timeout: str, output: str) -> None:
+    from stillhouse.api.scalars import parse_duration
+    from stillhouse.entrypoints.remote.cluster import inspect, on_cluster, wait
+    from stillhouse.entrypoints.remote.tree import tree
+    from stillhouse.errors import UsageError
+
+    if timeout:
+        if name is None:
+            raise UsageError("waiting needs a model", field="NAME", fix="still status NAME --timeout 10m")
+        try:
+            seconds = parse_duration(timeout)
+        except ValueError as error:
+            raise UsageError("that is no duration", field="--timeout", found=timeout, allowed="for example 90s or 10m") from error
+        told = lambda why: click.echo(why, err=True)  # noqa: E731
+        models = [on_cluster(context, lambda kube: wait(kube, namespace, name, seconds, told))]
+    else:
+        models = on_cluster(context, lambda kube: inspect(kube, namespace, name))
+
+    def text() -> None:
+        if not models:
+            click.echo(f"No models in namespace {namespace}. Start with: kubectl apply -f distilledmodel.yaml")
+        for model in models:
+            console().print(tree(model))
 
     emit(models, output, text)
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Pins the versions of the real servers that the tests start: rewrites go.mod and go.sum beside this file.
+# Pins the versions of the real servers that the tests start, and of Helm: rewrites go.mod and go.sum beside this file.
 # Run it to change a version or to add a program; the tests themselves only ever build what is committed here.
 #
-#   ETCD=3.6.12 KUBERNETES=1.34.4 ./pin.sh
+#   ETCD=3.6.12 KUBERNETES=1.34.4 HELM=3.20.2 ./pin.sh
 #
-# One module each, because minimal version selection over both would give neither the dependencies it was released with.
+# One module each, because minimal version selection over all would give none the dependencies it was released with.
+# Helm 3.20 is the last that Go 1.25 builds: a later one would ask more of whoever runs the tests than the servers do.
 set -euo pipefail
 cd "$(dirname "$0")"
-: "${ETCD:?version of etcd, such as 3.6.12}" "${KUBERNETES:?version of Kubernetes, such as 1.34.4}"
+: "${ETCD:?version of etcd, such as 3.6.12}" "${KUBERNETES:?version of Kubernetes, such as 1.34.4}" \
+  "${HELM:?version of Helm, such as 3.20.2}"
 PROGRAMS=(kube-apiserver)
-GO=1.25.0 # the oldest Go that both can be built with
+GO=1.25.0 # the oldest Go that all can be built with
 # Kubernetes' own go.mod points at its staging folders; outside its repository the published modules take their place.
 STAGING=(api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap code-generator
   component-base component-helpers controller-manager cri-api cri-client csi-translation-lib dynamic-resource-allocation
@@ -25,6 +27,9 @@ fresh() { # fresh FOLDER: an empty module
 
 fresh etcd
 (cd etcd && go get -tool "go.etcd.io/etcd/server/v3@v$ETCD")
+
+fresh helm
+(cd helm && go get -tool "helm.sh/helm/v3/cmd/helm@v$HELM")
 
 fresh kubernetes
 cd kubernetes

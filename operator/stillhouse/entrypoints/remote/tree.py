@@ -1,0 +1,48 @@
+"""A cluster's model as a tree, as `still status` shows the laptop's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["tree"]
+
+
+def tree(model: dict[str, Any]) -> Any:
+    """Return a rich tree."""
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    ready = next((each for each in model["conditions"] if each["type"] == "Ready"), None)
+    summary = f"{ready['reason']}" if ready else "the operator has not looked at it yet"
+    top = Tree(f"[bold]{model['name']}[/]  {escape(summary)}")
+    if model["progress"]:
+        top.add(escape(f"progress  {model['progress']}"))
+    if model["endpoint"]:
+        replicas = model["replicas"]
+        top.add(escape(f"server  {model['endpoint']}, {replicas['answer']} of {replicas['exist']} replicas answer"))
+    if model["revision"]:
+        revision = model["revision"]
+        branch = top.add(escape(f"revision  {revision['digest'][7:19]}  {revision['precision']}  {revision['size']}"))
+        for figure in revision.get("metrics", []):
+            branch.add(escape(f"{figure['name']}  {figure['value']}"))
+    if model["variants"]:
+        branch = top.add("gate")
+        for candidate in model["variants"]:
+            why = "  ".join(each["value"] for each in candidate.get("metrics", []))
+            branch.add(escape(f"{candidate['precision']}  {candidate['size']}  {why}"))
+    if model["revisions"]:
+        branch = top.add("revisions")
+        for each in model["revisions"]:
+            held = "  pinned" if each["digest"] and each["digest"] == model["pin"] else ""
+            told = (
+                f"{each['precision']}  {each['digest'][7:19]}"
+                if each["outcome"] == "Accepted"
+                else f"{each['reason']}: {each['message']}"
+            )
+            branch.add(escape(f"{each['name']}  {each['time']}  {told}{held}"))
+    for job in model["jobs"]:
+        top.add(escape(f"job  {job['stage']}  {job['state']}" + (f", {job['failed']} attempts failed" if job["failed"] else "")))
+    for each in model["conditions"]:
+        why = f": {each['message'].splitlines()[0]}" if each["status"] == "False" and each.get("message") else ""
+        top.add(escape(f"{each['type']}={each['status']}  {each['reason']}{why}"))
+    return top

@@ -1,0 +1,96 @@
+"""`still` with a cluster: status, waiting with exit codes, rollback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+from tests.integration.test_operator import Hands, eventually
+from tests.support.cluster import DIGEST, SOURCES, model, record
+from tests.support.kube.control_plane import ControlPlane
+from tests.support.operator_process import install_crds, running_operator
+
+OTHER = "sha256:" + "c" * 64
+Still = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def hands(control_plane: ControlPlane, api_client: client.ApiClient, namespace: str, tmp_path: Path) -> Iterator[Hands]:
+    install_crds(control_plane)
+    with running_operator(control_plane, tmp_path, namespace=namespace, lease_namespace=namespace, sources=SOURCES):
+        yield Hands(api_client, namespace)
+
+
+@pytest.fixture
+def still(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Still:
+    kubeconfig = tmp_path / "user.kubeconfig"
+    kubeconfig.write_text(control_plane.kubeconfig())
+
+    def run(*words: str, context: str = "test") -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "stillhouse.entrypoints.cli", *words, "--context", context, "-n", namespace]
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "NO_PROXY": "127.0.0.1",
+            "STILLHOUSE_HOME": str(tmp_path / "home"),
+        }
+        return subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    return run
+
+
+def test_status_waiting_and_rollback(hands: Hands, still: Still) -> None:
+    assert "No models in namespace" in still("status").stdout
+    hands.apply(model())
+    ended = still("status", "m", "--timeout", "1s")
+    assert ended.returncode == 5
+    assert "not ready after 1 s" in ended.stderr
+    assert "Building" in ended.stderr
+    hands.build()
+    hands.roll()
+    done = still("status", "m", "--timeout", "60s")
+    assert done.returncode == 0, done.stderr
+    assert "Ready=True" in done.stdout
+    assert DIGEST[7:19] in done.stdout
+
+    hands.apply(model(compress={"precision": "fp32"}))
+    hands.end("resolve", {"next": None, "record": record(OTHER)})
+    eventually(lambda: hands.get()["status"]["revision"]["digest"] == OTHER)
+    hands.roll()
+    assert still("status", "m", "--timeout", "60s").returncode == 0
+    back = still("rollback", "m", "-o", "json")
+    assert json.loads(back.stdout) == {"name": "m", "pin": DIGEST}, back.stderr
+    eventually(lambda: hands.get()["status"]["revision"]["digest"] == DIGEST)
+    waiting = still("status", "m", "--timeout", "60s")
+    assert waiting.returncode == 2, "it waits for the pin to go"
+    assert "pinned" in still("status", "m").stdout
+    assert json.loads(still("rollback", "m", "--undo", "-o", "json").stdout)["pin"] == ""
+    eventually(lambda: hands.get()["status"]["revision"]["digest"] == OTHER)
+    assert json.loads(still("rollback", "m", "--to", DIGEST[7:15], "-o", "json").stdout)["pin"] == DIGEST
+    wrong = still("rollback", "m", "--to", "ffff")
+    assert wrong.returncode == 2
+    assert DIGEST[7:19] in wrong.stderr
+
+    hands.apply(model(compress={"precision": "int8"}))
+    hands.end("resolve", {"next": None, "message": "too slow"})  # a record that cannot be read
+    failed = still("status", "m", "--timeout", "60s")
+    assert failed.returncode == 2
+    assert "same version" in failed.stderr
+
+
+def test_mistakes(hands: Hands, still: Still) -> None:
+    gone = still("status", "none")
+    assert gone.returncode == 2
+    assert "no such model in the cluster" in gone.stderr
+    strange = still("status", "m", context="none")
+    assert strange.returncode == 2
+    assert "kubectl config get-contexts" in strange.stderr
+    assert still("status", "m", "--timeout", "soon").returncode == 2
+    hands.apply(model())
+    assert "no revision to go back to" in still("rollback", "m").stderr
