@@ -93,6 +93,19 @@ def test_a_factory_is_looked_for_also_where_a_source_is_missing(still: Still, pr
     assert f"spec.source.factory.target (line {line_of(project, 'target:')}): " in result.err
 
 
+def test_a_function_that_its_module_does_not_define_is_told_before_training(still: Still, project: Project) -> None:
+    (project.folder / "networks.py").write_text("import nowhere_to_be_found\n\ndef student(): ...\ndef teacher(): ...\n")
+    for target, code in (("networks:studen", 2), ("networks:student", 0), ("networks:nowhere_to_be_found", 0)):
+        distill = project.read()["spec"]["distill"]
+        project.edit(distill={**distill, "student": {"factory": {"target": target}}})
+        result = still("lint", str(project.file))
+        assert result.code == code, "the file is read, and neither run nor asked what it imports"
+        if code:
+            line = line_of(project, "target:")
+            assert f"spec.distill.student.factory.target (line {line}): the factory's module has no such function" in result.err
+            assert "fix:     write target: networks:student\n" in result.err
+
+
 # columns -------------------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +146,52 @@ def test_data_is_judged_for_what_it_is_for(still: Still, project: Project) -> No
     assert still("lint", str(project.file)).code == 0, "half a pair calibrates"
     project.edit(gate={"data": {"uri": "file://./half.jsonl"}})
     assert "spec.gate.data.columns.document" in still("lint", str(project.file)).err
+
+
+@pytest.mark.parametrize("command", ["lint", "plan", "build"])
+def test_a_metric_that_ranks_is_told_to_have_no_pairs_before_training(still: Still, project: Project, command: str) -> None:
+    write_table(project.folder / "texts.csv", [{"text": "read a file", "label": "a"}])
+    metrics = [{"name": "mrr@10", "min": "50%", "of": "teacher"}]
+    project.edit(gate={"data": {"uri": "file://./texts.csv"}, "metrics": metrics})
+    result = still(command, str(project.file))
+    assert (result.code, result.out) == (2, "")
+    line = line_of(project, "texts.csv") - 1
+    assert f"spec.gate.data.columns (line {line}): metric mrr@10 needs query and document\n" in result.err
+    assert "fix:     write columns: {query: COLUMN, document: COLUMN}\n" in result.err
+
+
+@pytest.mark.parametrize("metric", [{"name": "accuracy", "min": "50%"}, {"name": "log-loss", "max": "0.5"}])
+def test_labels_that_metrics_and_losses_need_are_told_to_be_missing_before_training(
+    still: Still, project: Project, metric: dict[str, str]
+) -> None:
+    write_table(project.folder / "texts.csv", [{"text": "read a file", "lable": "a"}])
+    project.edit(
+        source={"task": "text-classification"},
+        gate={"data": {"uri": "file://./texts.csv"}, "metrics": [metric]},
+        distill={
+            "student": {"hiddenLayers": 1},
+            "stages": [{"losses": [{"kind": "hard"}]}, {"losses": [{"kind": "hard"}, {"kind": "logits"}]}],
+        },
+    )
+    result = still("lint", str(project.file))
+    assert (result.code, result.out) == (2, "")
+    assert (
+        f"spec.gate.data.columns.label (line {line_of(project, 'texts.csv') - 1}): metric {metric['name']} needs labels"
+        in result.err
+    )
+    assert "did you mean lable? write columns: {label: lable}" in result.err
+    assert f"spec.distill.data.columns.label (line {line_of(project, 'train.jsonl') - 1}): loss hard needs labels" in result.err
+    assert result.err.count("loss hard") == 1
+    project.edit(gate={"metrics": [{"name": "agreement", "min": "50%"}]}, distill={"stages": [{"losses": [{"kind": "logits"}]}]})
+    assert still("lint", str(project.file)).code == 0, "these need no labels"
+
+
+def test_a_role_of_another_task_is_not_suggested(still: Still, project: Project) -> None:
+    write_table(project.folder / "rows.csv", [{"message": "read a file", "label": "a"}])
+    project.edit(distill={"data": {"uri": "file://./rows.csv"}})
+    said = still("lint", str(project.file)).err
+    assert "write columns" not in said
+    assert "columns: {text: message}" in said
 
 
 # the gate's rows -----------------------------------------------------------------------------------------------------------

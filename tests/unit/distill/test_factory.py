@@ -88,3 +88,41 @@ def test_a_newer_or_damaged_architecture_is_refused(tmp_path):
         Architecture.read(tmp_path)
     with pytest.raises(ValidationError):
         Architecture(kind="hf-encoder")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def make(): ...",
+        "class make: ...",
+        "make = lambda: None",
+        "from elsewhere import make",
+        "import elsewhere as make",
+        "try:\n    from fast import make\nexcept ImportError:\n    from slow import make",
+        "if True:\n    def make(): ...",
+        "from elsewhere import *",
+        "def __getattr__(name): ...",
+        "globals()['make'] = print",
+        "a, make = 1, print",
+        "def prepare():\n    global make\n    make = print",
+    ],
+)
+def test_what_may_be_there_once_the_file_has_run_is_let_pass(beside, source):
+    (beside / "shapes.py").write_text(source + "\n")
+    factory.check_function("shapes:make")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def mak(): ...", "no such function"),
+        ("def outer():\n    def make(): ...", "no such function"),
+        ("class Outer:\n    make = print", "no such function"),
+        ("def make(:", "cannot be imported"),
+    ],
+)
+def test_a_function_that_cannot_be_there_is_told_without_running_the_file(beside, source, message):
+    (beside / "shapes.py").write_text(source + "\nraise SystemExit\n")
+    with pytest.raises(SourceError, match=message) as refused:
+        factory.check_function("shapes:make", field="spec.distill.student.factory")
+    assert refused.value.problem.field == "spec.distill.student.factory.target"

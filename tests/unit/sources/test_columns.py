@@ -74,3 +74,34 @@ def test_a_column_that_was_given_a_role_has_no_other() -> None:
     assert choose({"text": "query"}, there) == {"text": "query", "document": "document", "name": "name"}
     assert choose({"query": "document", "document": "query"}, there) == {"query": "document", "document": "query", "name": "name"}
     assert choose({"text": "query", "name": "query"}, ["query"]) == {"text": "query", "name": "query"}, "by choice it may"
+
+
+def test_the_suggested_role_is_one_that_the_task_has() -> None:
+    with pytest.raises(DataError) as error:
+        choose({}, ["message", "label"], images=False)
+    assert error.value.problem.fix == "name the one with the texts: columns: {text: message}"
+    assert "image" not in error.value.problem.allowed
+    with pytest.raises(DataError) as error:
+        choose({}, ["img", "text"], images=True)
+    assert error.value.problem.fix == "did you mean img? write columns: {image: img}"
+    with pytest.raises(DataError) as error:
+        choose({}, ["pixels", "label"], images=True)
+    assert error.value.problem.fix == "name the one with the images: columns: {image: pixels}"
+    assert choose({}, ["text", "image"], images=True) == {"text": "text", "image": "image"}
+
+
+@pytest.mark.parametrize(("name", "separators"), [("text;label", "semicolons"), ("text\tlabel", "tabs")])
+def test_another_separator_is_told_as_one(name: str, separators: str) -> None:
+    for named in ({}, {"text": "body"}):
+        with pytest.raises(DataError, match=f"separated by {separators}") as error:
+            choose(named, [name])  # type: ignore[arg-type]
+        assert error.value.problem.field == "data.uri"
+        assert "commas" in error.value.problem.fix
+
+
+@pytest.mark.parametrize("there", [("where is the file that I wrote", "yes"), ("Sort it.", "no"), ("0", "1.5"), ("a" * 41,)])
+def test_a_file_without_a_header_line_is_told_that_its_first_row_is_taken_for_one(there: tuple[str, ...]) -> None:
+    problem = refused(*there)
+    assert problem.message.startswith("the first line is taken for the names")
+    assert problem.fix == "write a header line above the rows"
+    assert choose({"text": there[0]}, list(there)) == {"text": there[0]}, "by choice it may"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.api.model import Spec
-from stillhouse.api.source import DataSource, columns_of
+from stillhouse.api.source import DataSource, Task, columns_of
 from stillhouse.clients.sources.access import unreadable
 from stillhouse.errors import DataError, Problem, StillhouseError
+from stillhouse.passes.evaluate.columns import check_labels, check_roles, judged_by_labels
 from stillhouse.passes.sources.columns import SHOWN, Role, choose, need_of
 from stillhouse.passes.sources.header import header
 from stillhouse.passes.sources.reading import data_files
 from stillhouse.planning.request import data_sources
 
-__all__ = ["preview", "refuse_same"]
+__all__ = ["Seen", "lacking", "preview", "refuse_same"]
 
 _GATE, _VALIDATION, _TRAINING = "spec.gate.data", "spec.distill.validation", "spec.distill.data"
 _APART = (
@@ -26,8 +28,16 @@ _APART = (
 """What judges must hold no row of what was learned from or tuned on: (judge, other) each."""
 
 
-def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | None:
-    """Return role → column of the data that stands at `place`, None where only the import can tell.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The columns of data: those that play a role (role → column), and the others."""
+
+    roles: Mapping[Role, str]
+    unused: tuple[str, ...] = ()
+
+
+def preview(place: str, data: DataSource, path: Path, task: Task | None = None) -> Seen | None:
+    """Return the columns of the data that stands at `place`, None where only the import can tell.
 
     Raises:
         SourceError, DataError: what the import would say, its fields relative (`data.columns.text`).
@@ -36,18 +46,42 @@ def preview(place: str, data: DataSource, path: Path) -> Mapping[Role, str] | No
         there = header(path)
     except OSError as error:
         raise unreadable(error, data.uri, "data.uri") from error
+    if there is None:
+        return None
     named: Mapping[Role, str] = columns_of(data)  # type: ignore[assignment]  # the resource has no other roles
-    return None if there is None else choose(named, there, need_of(place))
+    roles = choose(named, there, need_of(place), images=None if task is None else task == "image-classification")
+    return Seen(roles, tuple(name for name in there if name not in roles.values()))
 
 
-def refuse_same(
-    spec: Spec, paths: Mapping[str, Path], columns: Mapping[str, Mapping[Role, str] | None], digest: Callable[[Path], str]
-) -> None:
+def lacking(spec: Spec, seen: Mapping[str, Seen | None]) -> Iterator[DataError]:
+    """Yield what the gate's metrics and the stages' losses lack: they would say so only after all training."""
+    gate, training = seen.get(_GATE), seen.get(_TRAINING)
+    if spec.gate and gate:
+        metrics = [metric.name for metric in spec.gate.metrics]
+        roles = list(gate.roles)
+        try:
+            if spec.source.task != "image-classification":
+                check_roles(roles, gate.unused, metrics)
+            if (judging := judged_by_labels(metrics)) is not None:
+                check_labels(roles, gate.unused, _GATE, f"metric {judging}")
+        except DataError as error:
+            yield error
+    if spec.distill and training:
+        for stage in spec.distill.stages:
+            if any(loss.kind == "hard" for loss in stage.losses):
+                try:
+                    check_labels(list(training.roles), training.unused, _TRAINING, "loss hard")
+                except DataError as error:
+                    yield error
+                break
+
+
+def refuse_same(spec: Spec, paths: Mapping[str, Path], seen: Mapping[str, Seen | None], digest: Callable[[Path], str]) -> None:
     """Refuse what judges (gate, validation) where it reads the same columns of the same file as what is judged by it.
 
     Wherever the copy lies: files are compared by their contents.
 
-    `paths` and `columns`: what stands at each place, as far as it is known; `digest` tells files apart.
+    `paths` and `seen`: what stands at each place, as far as it is known; `digest` tells files apart.
 
     Raises:
         DataError: it does; `others` holds the further ones.
@@ -55,8 +89,8 @@ def refuse_same(
     data = data_sources(spec)
     problems = []
     for judge, other in _APART:
-        known = {judge, other} <= columns.keys()
-        if not known or not _same_columns(data[judge], data[other], columns[judge], columns[other]):
+        known = {judge, other} <= seen.keys()
+        if not known or not _same_columns(data[judge], data[other], seen[judge], seen[other]):
             continue
         theirs = {digest(file) for file in _read(data[other], paths[other])}
         shared = next((file for file in _read(data[judge], paths[judge]) if digest(file) in theirs and _has_rows(file)), None)
@@ -74,11 +108,11 @@ def refuse_same(
         raise DataError.of(problems)
 
 
-def _same_columns(a: DataSource, b: DataSource, found_a: Mapping[Role, str] | None, found_b: Mapping[Role, str] | None) -> bool:
+def _same_columns(a: DataSource, b: DataSource, found_a: Seen | None, found_b: Seen | None) -> bool:
     """Say whether a model is shown one column in both. Queries in one and their documents in the other may well differ."""
     if found_a is None or found_b is None:
         return columns_of(a) == columns_of(b)
-    shown = [{column for role, column in found.items() if role in SHOWN} for found in (found_a, found_b)]
+    shown = [{column for role, column in found.roles.items() if role in SHOWN} for found in (found_a, found_b)]
     return bool(shown[0] & shown[1])
 
 

@@ -13,11 +13,10 @@ from stillhouse.clients.sources import Resolved, resolve
 from stillhouse.clients.sources.access import unreadable
 from stillhouse.clients.sources.digest import DigestCache
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
-from stillhouse.entrypoints.local.previewing import preview, refuse_same
+from stillhouse.entrypoints.local.previewing import Seen, lacking, preview, refuse_same
 from stillhouse.errors import Problem, StillhouseError
 from stillhouse.passes.base import Progress
-from stillhouse.passes.models.factory import search_folders, source_digest
-from stillhouse.passes.sources.columns import Role
+from stillhouse.passes.models.factory import check_function, search_folders, source_digest
 from stillhouse.planning.plan import Pin
 from stillhouse.planning.request import data_sources, uris
 
@@ -85,6 +84,7 @@ def find_sources(
             # Where the steps will look as well; the file's folder may be among these already.
             folders = tuple(dict.fromkeys((base, *search_folders())))
             found.pins[f"factory:{target}"] = Pin(source_digest(target, folders, place))
+            check_function(target, folders, place)
         except OSError as error:
             mistakes.add(unreadable(error, target, f"{place}.target"))
         except StillhouseError as error:
@@ -97,16 +97,18 @@ def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mista
     """Look at the data's columns, and at whether it leaks: its import would tell late, and the gate after all training."""
     there = data_sources(spec)
     paths = {place: found.resolved[data.uri].path for place, data in there.items() if data.uri in found.resolved}
-    columns: dict[str, Mapping[Role, str] | None] = {}
+    seen: dict[str, Seen | None] = {}
     for place, data in there.items():
         if place not in paths:
             continue
         try:
-            columns[place] = preview(place, data, paths[place])
+            seen[place] = preview(place, data, paths[place], spec.source.task)
         except StillhouseError as error:
             mistakes.add(error, _within(place))
+    for lack in lacking(spec, seen):
+        mistakes.add(lack)
     try:
-        refuse_same(spec, paths, columns, lambda file: digests.sha256(file)[1])
+        refuse_same(spec, paths, seen, lambda file: digests.sha256(file)[1])
     except StillhouseError as error:
         mistakes.add(error)
 

@@ -7,6 +7,7 @@ What *is* part of the key is the digest of the source file.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import os
@@ -19,8 +20,9 @@ from typing import Any, Final, cast
 from stillhouse.digests import file_digest, hash_file
 from stillhouse.errors import SourceError
 from stillhouse.passes.models.architecture import FactoryCall
+from stillhouse.passes.models.source_names import bound_names
 
-__all__ = ["FACTORY_PATH_VARIABLE", "call", "search_folders", "source_digest"]
+__all__ = ["FACTORY_PATH_VARIABLE", "call", "check_function", "search_folders", "source_digest"]
 
 FACTORY_PATH_VARIABLE: Final = "STILLHOUSE_FACTORY_PATH"
 
@@ -40,6 +42,24 @@ def source_digest(target: str, folders: Sequence[Path] | None = None, field: str
     """
     path = _source(target.partition(":")[0], search_folders() if folders is None else folders, field)
     return file_digest(path)
+
+
+def check_function(target: str, folders: Sequence[Path] | None = None, field: str = "source.factory") -> None:
+    """Refuse `module:function` whose source file binds no such name. Runs none of its code, nor imports what it imports.
+
+    Raises:
+        SourceError: there is no such module or function, or the file is no Python.
+    """
+    module, _, function = target.partition(":")
+    path = _source(module, search_folders() if folders is None else folders, field)
+    if path.suffix != ".py":
+        return
+    try:
+        bound = bound_names(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise _not_importable(path, error, field) from error
+    if bound is not None and function not in bound:
+        raise _no_function(target, [name for name, callable_ in bound.items() if callable_], field)
 
 
 def call(factory: FactoryCall, folders: Sequence[Path] | None = None, field: str = "source.factory") -> Any:
@@ -67,14 +87,7 @@ def call(factory: FactoryCall, folders: Sequence[Path] | None = None, field: str
     if not callable(function):
         own = module.__name__
         mine = [name for name, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == own]
-        there = sorted(mine)
-        raise SourceError(
-            "the factory's module has no such function",
-            field=f"{field}.target",
-            found=factory.target,
-            allowed=f"module:function; in {module_name}: {', '.join(there[:8]) or 'no function'}",
-            fix=f"write target: {module_name}:{there[0] if there else 'FUNCTION'}",
-        )
+        raise _no_function(factory.target, mine, field)
     try:
         return cast("Callable[..., Any]", function)(**factory.arguments)
     except Exception as error:
@@ -85,6 +98,29 @@ def call(factory: FactoryCall, folders: Sequence[Path] | None = None, field: str
             allowed="a function that returns a torch.nn.Module when it is called with the arguments given here",
             fix=f"mend {factory.target}, or {field}.arguments: {_shown(factory)}",
         ) from error
+
+
+def _no_function(target: str, there: Sequence[str], field: str) -> SourceError:
+    module, _, function = target.partition(":")
+    names = sorted(there)
+    near = difflib.get_close_matches(function, names, n=1)
+    return SourceError(
+        "the factory's module has no such function",
+        field=f"{field}.target",
+        found=target,
+        allowed=f"module:function; in {module}: {', '.join(names[:8]) or 'no function'}",
+        fix=f"write target: {module}:{(near or names or ['FUNCTION'])[0]}",
+    )
+
+
+def _not_importable(path: Path, error: Exception, field: str) -> SourceError:
+    return SourceError(
+        f"the factory's module cannot be imported: {type(error).__name__}",
+        field=f"{field}.target",
+        found=f"{path}: {error}",
+        allowed="a module that can be imported here",
+        fix=f"mend {path.name}, or install what it imports",
+    )
 
 
 def _shown(factory: FactoryCall) -> str:
@@ -139,10 +175,4 @@ def _load(module_name: str, folders: Sequence[Path], field: str) -> ModuleType:
             raise
         return module
     except Exception as error:
-        raise SourceError(
-            f"the factory's module cannot be imported: {type(error).__name__}",
-            field=f"{field}.target",
-            found=f"{path}: {error}",
-            allowed="a module that can be imported here",
-            fix=f"mend {path.name}, or install what it imports",
-        ) from error
+        raise _not_importable(path, error, field) from error

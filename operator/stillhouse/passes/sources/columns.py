@@ -17,6 +17,8 @@ _ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name
 _PAIR: tuple[Role, ...] = ("query", "document")
 SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
 """What a model is shown; the other roles only say something of it."""
+_OF_IMAGES: tuple[Role, ...] = ("image",)
+_OF_TEXTS: tuple[Role, ...] = ("text", *_PAIR)
 _NEEDS: dict[str, Need] = {"spec.compress.calibration": "any", "spec.index.data": "text"}
 """What data is for decides whether it will do, never how it is written: that is why it is no part of an import's key."""
 _ALLOWED: dict[Need, str] = {
@@ -24,6 +26,11 @@ _ALLOWED: dict[Need, str] = {
     "any": "a column of texts (text, query or document), or image; the others are not read",
     "text": "text, and beside it name",
 }
+_ALLOWED_TEXTS = "text, or query and document (pairs, which mrr@k needs); beside them label, name, group"
+_ALLOWED_IMAGES = "image; beside it label"
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_NAME = 40
+"""Letters of the longest name that is taken for one; a line of texts has longer ones."""
 
 
 def need_of(field: str) -> Need:
@@ -31,8 +38,10 @@ def need_of(field: str) -> Need:
     return _NEEDS.get(field, "rows")
 
 
-def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> dict[Role, str]:
+def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, images: bool | None = None) -> dict[Role, str]:
     """Return role → column of a table with the columns `there`; `named` are those that the resource names.
+
+    `images` says whether the task is shown images or texts; None: not known, either will do.
 
     Raises:
         DataError: a column that is named is not there, or what is there is not what is needed.
@@ -40,6 +49,8 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> 
     for role, column in named.items():
         if column not in there:
             near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
+            if not near:
+                _refuse_odd_names(there)
             raise DataError(
                 "the data has no such column",
                 field=f"data.columns.{role}",
@@ -51,21 +62,24 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows") -> 
     # was given another role has that one alone.
     by_name = [role for role in _ROLES if role in there and role not in named.values() and role != "group"]
     chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or role in by_name}
-    _refuse_useless(chosen, there, need)
+    _refuse_useless(chosen, there, need, images)
     return chosen
 
 
-def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need) -> None:
+def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need, images: bool | None) -> None:
     """Refuse data without what is needed of it. Only here is it known what else the file holds, and so what was meant."""
-    shown = [role for role in SHOWN if role in chosen]
+    takes = SHOWN if images is None else _OF_IMAGES if images else _OF_TEXTS
+    shown = [role for role in takes if role in chosen]
     rows = "text" in shown or "image" in shown or len(shown) == 2
     if {"rows": rows, "any": bool(shown), "text": "text" in shown}[need]:
         return
     unused = {name.lower(): name for name in there if name not in chosen.values()}
     half = need == "rows" and bool(shown)
-    wanted = [role for role in (_PAIR if half else ("text",) if need == "text" else SHOWN) if role not in shown]
+    wanted = [role for role in (_PAIR if half else ("text",) if need == "text" else takes) if role not in shown]
     near = {role: difflib.get_close_matches(role, list(unused), n=1, cutoff=0.6) for role in wanted}
     likely = {role: unused[names[0]] for role, names in near.items() if names}
+    if not likely:
+        _refuse_odd_names(there)
     example = ", ".join(f"{role}: {column}" for role, column in likely.items())
     fix = f"did you mean {' and '.join(likely.values())}? write columns: {{{example}}}" if likely else ""
     if half:
@@ -79,5 +93,37 @@ def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need) ->
         if need == "text" and shown:
             message, field = f"there is a column {shown[0]}, but none text, which is what is searched", "data.columns.text"
             guess = chosen.get("document", chosen[shown[0]])
-        fix = fix or f"name the one with the texts: columns: {{text: {guess}}}"
-    raise DataError(message, field=field, found=", ".join(there[:20]), allowed=_ALLOWED[need], fix=fix)
+        what, role = ("images", "image") if images else ("texts", "text")
+        fix = fix or f"name the one with the {what}: columns: {{{role}: {guess}}}"
+    allowed = _ALLOWED[need] if need != "rows" or images is None else _ALLOWED_IMAGES if images else _ALLOWED_TEXTS
+    raise DataError(message, field=field, found=", ".join(there[:20]), allowed=allowed, fix=fix)
+
+
+def _refuse_odd_names(there: list[str]) -> None:
+    """Refuse names that are a whole line, or a row: no role is missing then, the file is written in another way."""
+    separator = next((each for each in _SEPARATORS if len(there) == 1 and each in there[0]), None)
+    if separator is not None:
+        raise DataError(
+            f"the columns are separated by {_SEPARATORS[separator]}",
+            field="data.uri",
+            found=f"one column, named {there[0][:100]!r}",
+            allowed="a CSV file with commas between the columns",
+            fix="save it with commas (in a spreadsheet: CSV, comma delimited), or as .jsonl or .parquet",
+        )
+    if not any(_is_row(name) for name in there) and not (there and all(_is_number(name) for name in there)):
+        return
+    raise DataError(
+        "the first line is taken for the names of the columns, and looks like a row",
+        field="data.uri",
+        found=", ".join(repr(name[:_NAME]) for name in there[:8]),
+        allowed="a header line with each column's name, for example: text,label",
+        fix="write a header line above the rows",
+    )
+
+
+def _is_row(name: str) -> bool:
+    return len(name) > _NAME or len(name.split()) > 3 or name.endswith((".", "?", "!"))
+
+
+def _is_number(name: str) -> bool:
+    return name.replace(".", "", 1).removeprefix("-").isdigit()
