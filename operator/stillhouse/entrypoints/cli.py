@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from stillhouse import __version__
 from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.failures import as_data
 from stillhouse.entrypoints.options import chosen_output, emit
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import EnvironmentProblem, StillhouseError
 
 __all__ = ["app", "main"]
 
@@ -134,6 +136,7 @@ def app() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `still` and exit with its code."""
+    _streams()
     atexit.register(interrupts.ignore)  # the first to be registered is the last to be called
     code = run(arguments)
     if code == 130 or interrupts.requested():
@@ -142,6 +145,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(code)
     interrupts.listen(lambda: _leave(code))  # all is said: a Ctrl-C from now on ends only what Python does at its end
     sys.exit(code)
+
+
+def _streams() -> None:
+    """Give this process the three streams that it expects: a service may have been started without some.
+
+    What an encoding has no sign for is escaped.
+    """
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _leave(code: int) -> NoReturn:
@@ -175,6 +196,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Not an error; but Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 130 if interrupts.requested() else 0  # `| tee log` dies of the same Ctrl-C
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _say_interrupted() if interrupts.requested() else _bug(error)
+        with contextlib.suppress(OSError):
+            click.echo(f"error: the output cannot be written: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would try once more, at its end
+        return EnvironmentProblem.exit_code
     except Exception as error:  # a bug: the user gets a line and a file, not a traceback
         return _say_interrupted() if interrupts.requested() else _bug(error)
 

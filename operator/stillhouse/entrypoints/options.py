@@ -124,8 +124,12 @@ def console() -> Console:
     """Return a console as wide as the terminal; pipes and files have no width to fit into."""
     from rich.console import Console
 
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process with 1; whoever reads no more has had enough
+
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if known else PIPE_WIDTH)
+    return Pipe(highlight=False, width=None if known else PIPE_WIDTH)
 
 
 def emit(data: Any, output: str, text: Callable[[], None]) -> None:

@@ -25,7 +25,7 @@ from stillhouse.clients.store.files import disk_full, full
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.digests import canonical_json
-from stillhouse.errors import MissingPackages, StillhouseError, StoreError
+from stillhouse.errors import EnvironmentProblem, MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.attempts import earlier
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory
@@ -267,6 +267,9 @@ def _explaining(step: Step, root: Path) -> Iterator[None]:
     except Exception as error:
         if disk_full(error):
             raise full(root, error) from error
+        if isinstance(error, MemoryError):
+            fix = "stop what else needs memory, or use a machine with more; still plan FILE says how much each step takes"
+            raise EnvironmentProblem("the memory does not suffice", field=step.id, found=str(error)[:200], fix=fix) from error
         raise StepFailed(step) from error
 
 

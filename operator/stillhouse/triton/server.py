@@ -18,10 +18,11 @@ from stillhouse.triton.platform import require_platform
 from stillhouse.triton.process import spawn
 from stillhouse.triton.runtimes import RUNTIMES, Runtime
 
-__all__ = ["ServerHandle", "ServerOptions", "attach", "start"]
+__all__ = ["ServerHandle", "ServerOptions", "attach", "start", "trouble"]
 
 _POLL_S = 0.05
 _LOGS_KEPT = 4
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,16 @@ def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
         digest=options.digest,
         server_id=server_id,
     )
+
+
+def trouble(handle: ServerHandle) -> str:
+    """Return why a server that runs does not do its work, "" where it does: its backend may have died, or it may hang."""
+    try:
+        handle.check()
+        with TritonClient(handle.address, timeout_s=_PATIENCE_S, retries=0) as client:
+            return "" if client.ready(handle.model) else "it says that it is not ready, or gives no answer in time"
+    except StillhouseError as error:
+        return error.problem.message
 
 
 def _drop_old_logs(folder: Path) -> None:

@@ -46,7 +46,7 @@ def disk_full(error: BaseException) -> bool:
     """Return whether an error, or what caused it, is a full disk or quota; libraries in C++ and Rust say so in words."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
         if any(sign in str(seen) for sign in ("No space left on device", "os error 28", "Disk quota exceeded")):
             return True
@@ -85,7 +85,7 @@ def _refused(what: Path, error: OSError, purpose: Literal["read", "written"]) ->
 def full(what: Path, error: BaseException) -> StoreError:
     """Return the error that says that the disk is full."""
     return StoreError(
-        "the disk is full",
+        "no file may become so large (ulimit -f)" if getattr(error, "errno", 0) == errno.EFBIG else "the disk is full",
         field=str(what),
         found=(error.strerror if isinstance(error, OSError) else "") or next(iter(str(error).splitlines()), ""),
         fix="free space with `still gc`, or put the store elsewhere: STILLHOUSE_HOME=/path; finished steps are kept",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 2.0
+"""Between two looks at the server's backend, whose death it does not tell."""
 
 
 @click.command()
@@ -73,7 +75,7 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
             return
         else:
             click.echo("Ctrl-C stops it.", err=True)
-        _stay(work.store, work.name, running)
+        _stay(work.store, work.name, running, own)
     except (KeyboardInterrupt, OSError) as reason:  # OSError: nobody reads what we say (`| tee log` was ended before us)
         interrupts.ignore()  # a terminal that closes sends SIGHUP twice, and half a stop would leave the server running
         mine = servers.find(work.store, work.name)
@@ -164,12 +166,26 @@ def _tell(text: str) -> None:
         click.echo(text, err=True)
 
 
-def _stay(store: LocalStore, name: str, running: Running) -> None:
-    """Wait for a successor, `still down`, or the server's death."""
+def _stay(store: LocalStore, name: str, running: Running, own: int) -> None:
+    """Wait for a successor, `still down`, or the death of the server or its backend."""
     from stillhouse.entrypoints.local import servers
+    from stillhouse.errors import ServerError
 
+    looked = time.monotonic()
     while running.handle.alive():
         time.sleep(POLL_SECONDS)
+        if time.monotonic() - looked < LOOK_SECONDS:
+            continue
+        looked = time.monotonic()
+        try:
+            running.handle.check()
+        except ServerError:
+            current = servers.find(store, name)
+            if current is None or current.handle.pid != running.handle.pid:
+                break  # it is being stopped, or has a successor
+            if current.supervisor == own:
+                running.handle.stop(0.0)  # it would go on saying that it is ready
+            raise
     current = servers.find(store, name)
     if current is not None:
         click.echo(f"{name}: another process now serves {current.revision[7:19]} at {current.handle.address}", err=True)

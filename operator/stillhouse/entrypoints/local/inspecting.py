@@ -86,6 +86,7 @@ def _server(running: servers.Running, name: str) -> dict[str, Any]:
     handle = running.handle
     health, details = "ready", []
     try:
+        handle.check()  # Triton 2.51 says that it is ready, also when its backend has died
         with TritonClient(handle.address, timeout_s=2.0, retries=0) as client:
             health = "ready" if client.ready(name) else "not ready"
             counted = client.statistics(name)
@@ -94,7 +95,7 @@ def _server(running: servers.Running, name: str) -> dict[str, Any]:
     except StillhouseError as error:
         if health == "ready":
             health = "does not answer"
-        details.append(str(error.problem.message))
+        details.append(f"{error.problem.message}; start it again: still up FILE")
     details.append(f"serves {running.revision[7:19]} ({running.precision})")
     if running.supervised:
         details.append(f"stops with process {running.supervisor} (`still up`)")

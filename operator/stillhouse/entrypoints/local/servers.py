@@ -121,12 +121,17 @@ def serve(
     from stillhouse.triton.placement import place
     from stillhouse.triton.repository import render
     from stillhouse.triton.runtimes import runtime
-    from stillhouse.triton.server import ServerOptions, start
+    from stillhouse.triton.server import ServerOptions, start, trouble
     from stillhouse.triton.writer import write
 
     running = find(store, name)
     stop_orphans(store.run_dir(name), running.handle.pid if running else 0)
     serving = dict(revision["serve"])
+    wrong = trouble(running.handle) if running else ""
+    if running and wrong:
+        note(f"the server at {running.handle.address} does not do its work ({wrong}); it is replaced ...")
+        running.handle.stop(0.0)
+        running = None  # its record stays, and with it the port that is taken first
     same = running is not None and running.revision == revision["digest"] and dict(running.settings) == serving
     if running and same and port in (None, running.handle.grpc_port):
         return running, False

@@ -92,7 +92,7 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
             onnx.checker.check_model(quantized)
             size = write_model(quantized, ctx.out / MODEL_FILE)
             session = open_session(ctx.out / MODEL_FILE, ctx.threads)
-        except SourceError:
+        except (SourceError, OSError, MemoryError):
             raise
         except Exception as error:  # the quantizer, the checker and ONNX Runtime have no common error
             raise SourceError(

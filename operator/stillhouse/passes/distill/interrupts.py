@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, where weights and optimizer belong together."""
+"""A request to stop, between two steps: there weights and optimizer belong together."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ __all__ = ["interrupts_between_steps"]
 
 @contextmanager
 def interrupts_between_steps() -> Iterator[threading.Event]:
-    """Let Ctrl-C wait: the event is set by the first one, a second one goes to the former handler at once."""
+    """Let Ctrl-C, SIGTERM and SIGHUP wait: the event is set by the first, a second goes to the former handler at once.
+
+    What nobody handles (a library's use), or the shell has said to ignore, stays so.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # signals reach the main thread only; whoever runs this one stops it by other means
         return
-    former = signal.getsignal(signal.SIGINT)
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    former = {number: handler for number, handler in former.items() if callable(handler)}
 
     def handle(number: int, frame: Any) -> None:
-        if stop.is_set() and callable(former):
-            former(number, frame)
+        before = former[number]  # type: ignore[index]
+        if stop.is_set() and callable(before):
+            before(number, frame)
         stop.set()
 
-    signal.signal(signal.SIGINT, handle)
+    for number in former:
+        signal.signal(number, handle)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
