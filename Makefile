@@ -43,6 +43,8 @@ lock: ## Resolve the dependencies anew (pinned, with hashes)
 	  --python-version 3.11 --constraint $(LOCK) --extra serve pyproject.toml --output-file requirements/serve.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 	  --python-version 3.11 --constraint $(LOCK) --extra operator pyproject.toml --output-file requirements/operator.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --python-version 3.11 --constraint $(LOCK) --extra build pyproject.toml --output-file requirements/worker.txt
 
 # --- the main job ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +80,7 @@ test-unit test-contract test-triton test-integration: test-%: setup ## One tier
 	$(PYTEST) tests/$*
 
 .PHONY: generate
-generate: setup ## Write what is generated from the models: the CRD and the reference
+generate: setup ## Write what is generated from the models: the CRDs, the chart's, and the reference
 	$(BIN)/python -m stillhouse.api.generate
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
