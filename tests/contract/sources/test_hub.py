@@ -17,7 +17,7 @@ import pytest
 
 from stillhouse.clients.sources.hub import fetch_repository
 from stillhouse.clients.sources.selection import is_used
-from stillhouse.errors import EnvironmentProblem, SourceError
+from stillhouse.errors import EnvironmentProblem
 
 COMMIT = "c0ffee" + "0" * 34
 FILES = {
@@ -145,7 +145,7 @@ def test_offline_takes_what_is_in_the_cache(hub: tuple[str, list[str]], tmp_path
     endpoint, asked = hub
     pinned = f"hf://owner/model@{COMMIT}"
     missing = ask(pinned, tmp_path, endpoint, HF_HUB_OFFLINE="1")
-    assert missing["error"] == "SourceError"
+    assert missing["error"] == "EnvironmentProblem"
     assert "cache" in str(missing["text"])
     found = ask(pinned, tmp_path, endpoint)
     before = len(asked)
@@ -169,7 +169,7 @@ def test_what_the_hub_refuses_is_explained(uri: str, kind: str, says: str, hub: 
 
 def test_unreachable_hub(tmp_path: Path) -> None:
     answer = ask("hf://owner/model", tmp_path, "http://127.0.0.1:9")
-    assert answer["error"] == "SourceError"
+    assert answer["error"] == "EnvironmentProblem", "the machine's network, not the file"
     assert "HF_ENDPOINT" in str(answer["text"])
 
 
@@ -204,5 +204,5 @@ def test_an_error_of_the_network_is_still_one(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lost)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match="the hub cannot be asked"):
+    with pytest.raises(EnvironmentProblem, match="the hub cannot be asked"):
         fetch_repository("owner/model", tmp_path, "hf://owner/model")

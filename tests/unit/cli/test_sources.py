@@ -81,7 +81,10 @@ def test_every_unbound_name_of_the_readme_is_told(still: Still) -> None:
     assert len(unbound) >= 3
     for name, line in unbound.items():
         assert f"(line {line}): the named source is not bound to anything\n  found:   {name}\n" in result.err
-        assert f'  fix:     add to the configuration under sources:  "{name}": "file://./PATH"' in result.err
+        assert (
+            "fix:     write the file stillhouse.yaml beside the resource (or ~/.config/stillhouse/stillhouse.yaml)" in result.err
+        )
+        assert f'sources: {{"{name}": "file://./PATH"}}' in result.err
 
 
 def test_a_factory_is_looked_for_also_where_a_source_is_missing(still: Still, project: Project) -> None:
@@ -104,6 +107,16 @@ def test_a_function_that_its_module_does_not_define_is_told_before_training(stil
             line = line_of(project, "target:")
             assert f"spec.distill.student.factory.target (line {line}): the factory's module has no such function" in result.err
             assert "fix:     write target: networks:student\n" in result.err
+
+
+@pytest.mark.parametrize("place", ["spec.gate.data", "spec.distill.data"])
+def test_data_is_not_taken_from_the_hub(still: Still, project: Project, place: str) -> None:
+    part = place.split(".")[1]
+    project.edit(**{part: {"data": {"uri": "hf://owner/name"}}})
+    result = still("lint", str(project.file))
+    assert result.code == 2
+    assert f"{place}.uri (line {line_of(project, 'hf://')}): data is not taken from the hub\n" in result.err
+    assert "allowed: file://, package://, data:NAME\n" in result.err
 
 
 # columns -------------------------------------------------------------------------------------------------------------------

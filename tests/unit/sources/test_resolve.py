@@ -66,6 +66,23 @@ def test_missing_path_names_what_is_there(model: Path, tmp_path: Path) -> None:
     assert "did you mean models?" in text
 
 
+def test_what_a_script_beside_the_resource_makes_is_told_with_the_script(tmp_path: Path) -> None:
+    (tmp_path / "make_teacher.py").write_text('OUT = HERE / "teacher"')
+    (tmp_path / "build_data.py").write_text("write(HERE / 'data' / f'{split}.parquet')")
+    (tmp_path / "students.py").write_text("")
+    for uri, script in (("file://teacher", "make_teacher.py"), ("file://data/train.parquet", "build_data.py")):
+        text = raised(SourceError, lambda uri=uri: resolve(uri, base=tmp_path, bindings={}))
+        assert f"run: python {tmp_path / script}, which makes it" in text
+    text = raised(SourceError, lambda: resolve("file://student", base=tmp_path, bindings={}))
+    assert "did you mean" not in text, "a script is no model"
+
+
+def test_rows_are_not_taken_from_the_hub_by_another_name_either(tmp_path: Path) -> None:
+    text = raised(SourceError, lambda: resolve("data:a", base=tmp_path, bindings={"data:a": "hf://o/m"}, data=True))
+    assert "data:a: hf://o/m" in text
+    assert "hf://," not in raised(NotAvailable, lambda: resolve("s3://b/x", base=tmp_path, bindings={}, data=True))
+
+
 def test_package_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "a_package_with_a_model"
     (package / "weights").mkdir(parents=True)

@@ -51,10 +51,10 @@ def fetch_repository(
     `report` is told bytes that have come and bytes in all of the files that are not in the cache.
 
     Raises:
-        SourceError: the repository or revision is not there, access is denied, or the hub cannot be reached.
+        SourceError: the repository or revision is not there, or access is denied.
         UnsafeSource: the weights are there as a pickle only.
         MissingPackages: huggingface_hub is not installed.
-        EnvironmentProblem: the download cache cannot be written, or its disk is full.
+        EnvironmentProblem: the hub cannot be asked, the download cache cannot be written, or its disk is full.
     """
     repository, revision = parse_hub_uri(rest, uri)
     try:
@@ -179,24 +179,19 @@ def _refuse_disk(error: Exception, folder: Path | None) -> None:
     ) from error
 
 
-def _explain(error: Exception, repository: str, revision: str, uri: str) -> SourceError:
+def _explain(error: Exception, repository: str, revision: str, uri: str) -> SourceError | EnvironmentProblem:
     kind = type(error).__name__
     if isinstance(error, SourceError):
         return error
+    found = f"{uri}: {kind}: {error}".splitlines()[0][:300]
     if kind in ("RepositoryNotFoundError", "GatedRepoError"):
         message, fix = "the repository is not there, or is not open to you", "check the name; for a private one set HF_TOKEN"
     elif kind == "RevisionNotFoundError":
         message, fix = f"the repository has no revision {revision}", f"leave it out, or name a commit: hf://{repository}@COMMIT"
     elif kind in ("IncompleteSnapshotError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"):
-        message, fix = (
-            "the hub cannot be reached and the model is not in the cache",
-            "go online once, or name a local folder: file://",
-        )
+        message = "the hub cannot be reached and the model is not in the cache"
+        return EnvironmentProblem(message, field="uri", found=found, fix="go online once, or name a local folder: file://")
     else:
-        message, fix = (
-            "the hub cannot be asked",
-            "check the connection, HF_ENDPOINT and HF_TOKEN, or name a local folder: file://",
-        )
-    return SourceError(
-        message, field="uri", found=f"{uri}: {kind}: {error}".splitlines()[0][:300], allowed="hf://OWNER/MODEL@REVISION", fix=fix
-    )
+        fix = "check the connection, HF_ENDPOINT and HF_TOKEN, or name a local folder: file://"
+        return EnvironmentProblem("the hub cannot be asked", field="uri", found=found, fix=fix)
+    return SourceError(message, field="uri", found=found, allowed="hf://OWNER/MODEL@REVISION", fix=fix)

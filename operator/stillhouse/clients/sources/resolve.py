@@ -24,8 +24,13 @@ from stillhouse.errors import NotAvailable, SourceError
 
 __all__ = ["LATER_SCHEMES", "Resolved", "absolute", "resolve"]
 
+_ALLOWED = "file://, package://, hf://, models:NAME, data:NAME"
+_ALLOWED_DATA = "file://, package://, data:NAME"
 LATER_SCHEMES = ("pvc", "s3", "gs", "oci", "https", "http")
 NAMED = ("models", "data")
+_SCRIPT = ".py"
+_MAKERS = ("build_data.py", "make_teacher.py")
+"""Scripts that make what a resource beside them names; the examples have such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,13 @@ def resolve(
     cache: Path | None = None,
     report: Callable[[int, int], None] | None = None,
     fetching: Callable[[int, int], None] | None = None,
+    data: bool = False,
 ) -> Resolved:
     """Find what `uri` points to and hash it.
 
     `base` is the folder of the resource's file, `bindings` name (`models:minilm`) → URI, `cache` a folder for digests
     and downloads (None: digests are not remembered, downloads go to the hub's own cache), `report` is told bytes hashed
-    and bytes in all, `fetching` the same of a download.
+    and bytes in all, `fetching` the same of a download. `data`: rows are wanted, which the hub's models are not.
 
     Raises:
         SourceError: nothing is there, it cannot be read, the name is not bound, or the hub cannot be asked.
@@ -79,7 +85,9 @@ def resolve(
     """
     bound = _bind(uri, bindings)
     try:
-        path, commit, pinned = _find(bound, uri, base, cache, fetching)
+        if data:
+            _refuse_hub(bound, uri)
+        path, commit, pinned = _find(bound, uri, base, cache, fetching, _ALLOWED_DATA if data else _ALLOWED)
         refuse_odd_name(pinned)
         digest = digest_of(path, DigestCache(cache), report)
     except BrokenPipeError:
@@ -90,7 +98,7 @@ def resolve(
 
 
 def _find(
-    bound: str, uri: str, base: Path, cache: Path | None, fetching: Callable[[int, int], None] | None
+    bound: str, uri: str, base: Path, cache: Path | None, fetching: Callable[[int, int], None] | None, allowed: str
 ) -> tuple[Path, str, str]:
     """Return path, commit and pinned URI of what `bound` points to, which the resource calls `uri`."""
     scheme, path_part = _split(bound)
@@ -108,7 +116,7 @@ def _find(
             "this kind of source is not available in this version",
             field="uri",
             found=f"{scheme}://",
-            allowed="file://, package://, hf://, models:NAME, data:NAME",
+            allowed=allowed,
             fix="copy it to a local folder and write file://./FOLDER",
         )
     near = difflib.get_close_matches(scheme, ("file", "package", "hf", *NAMED, *LATER_SCHEMES), n=1)
@@ -116,9 +124,20 @@ def _find(
         "the URI's scheme is not known",
         field="uri",
         found=uri,
-        allowed="file://, package://, hf://, models:NAME, data:NAME",
+        allowed=allowed,
         fix=f"did you mean {near[0]}?" if near else "for a local folder write file://./FOLDER",
     )
+
+
+def _refuse_hub(bound: str, uri: str) -> None:
+    if _split(bound)[0] == "hf":
+        raise SourceError(
+            "data is not taken from the hub",
+            field="uri",
+            found=uri if bound == uri else f"{uri}: {bound}",
+            allowed=_ALLOWED_DATA,
+            fix="download the rows (.parquet, .jsonl or .csv) and write file://./FILE",
+        )
 
 
 def _bind(uri: str, bindings: Mapping[str, str]) -> str:
@@ -133,7 +152,7 @@ def _bind(uri: str, bindings: Mapping[str, str]) -> str:
                 field=uri,
                 found=bound,
                 allowed="a URI such as file://./FOLDER",
-                fix=f'write "{uri}" = "file://…" in the configuration',
+                fix=f'write "{uri}": "file://./PATH" under sources: in stillhouse.yaml',
             )
         return bound
     known = sorted(key for key in bindings if key.startswith(f"{kind}:"))
@@ -143,7 +162,8 @@ def _bind(uri: str, bindings: Mapping[str, str]) -> str:
         field="uri",
         found=uri,
         allowed=", ".join(known) or f"no {kind}: source is bound yet",
-        fix=f'add to the configuration under sources:  "{uri}": "file://./PATH"',
+        fix=f"write the file stillhouse.yaml beside the resource (or ~/.config/stillhouse/stillhouse.yaml), with the line:"
+        f' sources: {{"{uri}": "file://./PATH"}}; where there is one, add under its sources: "{uri}": "file://./PATH"',
     )
 
 
@@ -248,14 +268,34 @@ def _missing(path: Path, uri: str) -> SourceError:
         names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError:
         names = []
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    kept = [name for name in names if not name.endswith(_SCRIPT) or wanted.endswith(_SCRIPT)]  # no model and no data is one
+    near = difflib.get_close_matches(wanted, kept, n=3, cutoff=0.5)
+    maker = _maker(folder, [name for name in names if name in _MAKERS], {wanted, path.name, path.stem})
+    fix = "check the path; relative ones are taken from the resource's folder"
+    if maker is not None:
+        fix = f"run: python {maker}, which makes it"
+    elif near:
+        fix = f"did you mean {near[0]}?"
     return SourceError(
         "nothing is there",
         field="uri",
         found=f"{uri} ({path})"[:400],
         allowed=f"in {folder}: {', '.join(near or names[:8]) or 'nothing'}",
-        fix=f"did you mean {near[0]}?" if near else "check the path; relative ones are taken from the resource's folder",
+        fix=fix,
     )
+
+
+def _maker(folder: Path, scripts: list[str], wanted: set[str]) -> Path | None:
+    """Return the script of a folder that writes what is missing: one that has its name in quotes."""
+    for name in scripts:
+        try:
+            text = (folder / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if any(f"{quote}{each}{quote}" in text for each in wanted for quote in ('"', "'")):
+            here, script = Path.cwd(), folder / name
+            return script.relative_to(here) if script.is_relative_to(here) else script
+    return None
 
 
 def _is_folder(path: Path) -> bool:

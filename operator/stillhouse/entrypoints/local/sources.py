@@ -71,7 +71,7 @@ def find_sources(
                 raise failed[uri]
             if uri in found.resolved:
                 continue
-            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress)
+            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, data=place not in _MODELS)
         except StillhouseError as error:
             failed[uri] = error
             mistakes.add(error, _around(place))
@@ -123,11 +123,11 @@ def _within(place: str) -> Callable[[str], str]:
     return lambda inner: place + inner.removeprefix("data")
 
 
-def _resolve(uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress) -> Resolved:
+def _resolve(uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress, *, data: bool) -> Resolved:
     looking = f"looking at {uri}"
     progress.update(0, None, "", looking)
     report, fetching = _telling(progress, looking), _telling(progress, f"downloading {uri}")
-    return resolve(uri, base=base, bindings=bindings, cache=cache, report=report, fetching=fetching)
+    return resolve(uri, base=base, bindings=bindings, cache=cache, report=report, fetching=fetching, data=data)
 
 
 def _telling(progress: Progress, message: str) -> Callable[[int, int], None]:
