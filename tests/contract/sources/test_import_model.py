@@ -202,6 +202,42 @@ def test_labels_are_counted_before_the_weights_are_copied(tmp_path: Path) -> Non
     assert not (tmp_path / "work" / "out" / "model.safetensors").exists()
 
 
+FACTORY = """
+import torch
+def make(width, looks=0):
+    class Looking(torch.nn.Linear):
+        def forward(self, images):
+            if looks and images.sum().item() < 0:
+                return images
+            return super().forward(images.flatten(1))
+    return Looking(4, width)
+"""
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_labels_are_counted_against_a_factorys_outputs(looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLHOUSE_FACTORY_PATH", str(tmp_path))
+    (tmp_path / "nets.py").write_text(FACTORY)
+    (tmp_path / "teacher").mkdir()
+    save_file(
+        {"weight": np.zeros((3, 4), np.float32), "bias": np.zeros(3, np.float32)}, str(tmp_path / "teacher/model.safetensors")
+    )
+    config: dict[str, Any] = {
+        "task": "image-classification",
+        "image": {"height": 2, "width": 2, "channels": 1, "mean": [0.0], "std": [1.0]},
+        "factory": {"target": "nets:make", "arguments": {"width": 3, "looks": looks}},
+    }
+    facts, _ = run(tmp_path / "teacher", tmp_path / "three", labels=["a", "b", "c"], **config)
+    assert facts.labels == ("a", "b", "c")
+    if looks:  # what no run without numbers can tell is left to the steps that have some
+        run(tmp_path / "teacher", tmp_path / "unknown", labels=["a", "b"], **config)
+        return
+    error = raised(SourceError, lambda: run(tmp_path / "teacher", tmp_path / "two", labels=["a", "b"], **config))
+    assert "source.labels: the labels do not fit the model" in error
+    assert "2 labels, 3 outputs of nets:make" in error
+    assert "allowed: 3 labels" in error
+
+
 def test_width_that_the_configuration_leaves_out(folder: Path, tmp_path: Path) -> None:
     settle(folder, hidden_size=None)
     assert "hidden_size" in raised(SourceError, lambda: run(folder, tmp_path / "work"))

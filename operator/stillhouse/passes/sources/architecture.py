@@ -12,6 +12,7 @@ from stillhouse.errors import MissingPackages, SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
+from stillhouse.passes.sources.labels import check_answer
 from stillhouse.passes.sources.numbers import check_numbers
 from stillhouse.passes.sources.tokenizer import refuse_code
 from stillhouse.passes.sources.weights import Tensor
@@ -196,6 +197,7 @@ def _expected(out: Path, architecture: Architecture, signature: Signature) -> tu
     try:
         with torch.device("meta"):
             model = build(out, architecture, signature)
+            outputs = _outputs(model, signature) if architecture.factory is not None else None
     except Exception as error:  # a foreign configuration can fail anywhere inside transformers
         if architecture.kind == "factory" and isinstance(error, SourceError):
             raise
@@ -207,6 +209,8 @@ def _expected(out: Path, architecture: Architecture, signature: Signature) -> tu
             allowed="an architecture of transformers that fits the task",
             fix="check source.task, or export the model to ONNX and name the .onnx file",
         ) from error
+    if architecture.factory is not None and outputs is not None:
+        check_answer(signature.labels, signature.dimension, outputs, architecture.factory.target)
     base = str(getattr(model, "base_model_prefix", "") or "")
     parameters = dict(model.named_parameters(remove_duplicate=architecture.kind != "factory"))
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
@@ -214,6 +218,21 @@ def _expected(out: Path, architecture: Architecture, signature: Signature) -> tu
         width = getattr(model.config, "hidden_size", None) or model.config.dim
         shapes[f"{architecture.head}.weight"] = (architecture.projection, int(width))
     return shapes, f"{base}." if base else ""
+
+
+def _outputs(model: Any, signature: Signature) -> int | None:
+    """Return how wide the answer of a factory's network is; None where only real numbers would tell."""
+    import torch
+
+    image = signature.image
+    ids = torch.ones(2, 4, dtype=torch.int64)
+    example = (torch.zeros(2, image.channels, image.height, image.width),) if image else (ids, ids)
+    try:
+        with torch.no_grad():
+            shape = tuple(model.eval()(*example).shape)
+    except Exception:  # a user's code, which may look at the numbers: there are none yet
+        return None
+    return int(shape[1]) if len(shape) == 2 else None
 
 
 def _pooling_mode(config: dict[str, Any], path: str) -> Literal["mean", "cls"]:

@@ -11,7 +11,7 @@ from stillhouse.errors import SourceError
 from stillhouse.passes.sources.folder import SourceFolder
 from stillhouse.passes.sources.weights import Tensor
 
-__all__ = ["check_outputs", "label_order", "licence_of"]
+__all__ = ["check_answer", "check_outputs", "label_order", "licence_of"]
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _KNOWN = (
@@ -61,6 +61,24 @@ def check_outputs(labels: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
         shape = tensors[name].shape if name in tensors else ()
         if shape and shape[0] != len(labels):
             raise _bad(f"{len(labels)} labels, {shape[0]} rows of {name}", f"{shape[0]} labels")
+
+
+def check_answer(labels: Sequence[str], dimension: int, outputs: int, target: str) -> None:
+    """Hold what the resource says of a factory's network against the outputs that it has.
+
+    Raises:
+        SourceError: it has another number.
+    """
+    if labels and outputs != len(labels):
+        raise _bad(f"{len(labels)} labels, {outputs} outputs of {target}", f"{outputs} labels")
+    if not labels and outputs != dimension:
+        raise SourceError(
+            "the dimension does not fit the model",
+            field="source.factory.arguments.dimension",
+            found=f"{dimension}, {outputs} outputs of {target}",
+            allowed=f"{outputs}",
+            fix=f"write dimension: {outputs}, or have {target} build a network of {dimension} outputs",
+        )
 
 
 def licence_of(folder: SourceFolder) -> str:
