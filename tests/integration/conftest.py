@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from kubernetes import client
-from tests.support.kube.binaries import Unavailable, provide
+from tests.support.kube.binaries import SERVERS, Unavailable, provide
 from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.tiers import require
 
@@ -25,11 +25,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
     """The real etcd and kube-apiserver; a first run builds them, which takes minutes and says so."""
+    return _provided(pytestconfig, SERVERS)
+
+
+@pytest.fixture(scope="session")
+def helm(pytestconfig: pytest.Config) -> Path:
+    """The real Helm, built likewise."""
+    return _provided(pytestconfig, ("helm",))["helm"]
+
+
+def _provided(pytestconfig: pytest.Config, names: Iterable[str]) -> dict[str, Path]:
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     try:
         # Uncaptured, else the build would look like a hanging test.
         with capture.global_and_fixture_disabled() if capture else nullcontext():
-            return provide()
+            return provide(names)
     except Unavailable as why:
         require("integration", str(why))
         raise  # not reached: something is missing

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.kube import binaries as builder
-from tests.support.kube.binaries import PROGRAMS, Unavailable, provide
+from tests.support.kube.binaries import PROGRAMS, SERVERS, Unavailable, provide
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +54,16 @@ def test_assets_of_the_user_come_first(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "")  # no compiler is asked for
 
     assert provide() == {name: tmp_path / name for name in PROGRAMS}
+
+
+def test_assets_without_helm_are_complete(go_calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SERVERS:
+        _program(tmp_path / "assets" / name, "#!/bin/sh\n")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
+
+    assert provide(SERVERS) == {name: tmp_path / "assets" / name for name in SERVERS}
+    assert go_calls.read_text() == ""
+    assert provide()["helm"].is_relative_to(tmp_path / "cache")
 
 
 def test_incomplete_assets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +160,8 @@ def test_the_users_go_settings_do_not_change_the_build(go_calls: Path, monkeypat
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_the_real_programs_tell_the_pinned_version(program: builder.Program, binaries: dict[str, Path]) -> None:
-    told = subprocess.run([binaries[program.name], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+def test_the_real_programs_tell_the_pinned_version(program: builder.Program, binaries: dict[str, Path], helm: Path) -> None:
+    executable = {**binaries, "helm": helm}[program.name]
+    told = subprocess.run([executable, program.tells_version], capture_output=True, text=True, check=True, timeout=60).stdout
 
     assert program.version in told

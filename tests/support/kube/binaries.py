@@ -1,8 +1,8 @@
-"""The Kubernetes programs that the tests start, as files.
+"""The Kubernetes programs that the tests start, and Helm, as files.
 
 They are looked for in this order:
 
-1. the folder named by `KUBEBUILDER_ASSETS`, the convention of controller-runtime's envtest;
+1. the folder named by `KUBEBUILDER_ASSETS`, the convention of controller-runtime's envtest (it has the servers, and no Helm);
 2. the cache `${XDG_CACHE_HOME:-~/.cache}/stillhouse/bin/`;
 3. built from Go modules, once, at the versions and checksums pinned in `gomod/` (see `gomod/pin.sh`), into that cache.
 
@@ -27,7 +27,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["PROGRAMS", "Program", "Unavailable", "main", "provide"]
+__all__ = ["PROGRAMS", "SERVERS", "Program", "Unavailable", "main", "provide"]
 
 GOMOD = Path(__file__).parent / "gomod"
 _REPORT_EVERY = 10.0  # seconds between two lines of progress while the compiler runs
@@ -44,7 +44,8 @@ class Program:
 
     `module` is a folder of `gomod/`, `package` the Go package of its `main`, `versioned_by` the required Go module whose
     version is the program's, `version_variable` the Go variable that the linker sets to it where the program would
-    otherwise not know its own version, `cold_minutes` the time of a first build on two cores.
+    otherwise not know its own version, `cold_minutes` the time of a first build on two cores, `tells_version` the word that
+    makes it print its version.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Program:
     versioned_by: str
     cold_minutes: int
     version_variable: str = ""
+    tells_version: str = "--version"
 
     @property
     def version(self) -> str:
@@ -86,8 +88,19 @@ PROGRAMS: dict[str, Program] = {
             cold_minutes=4,
             version_variable="k8s.io/component-base/version.gitVersion",
         ),
+        Program(
+            "helm",
+            "helm",
+            "helm.sh/helm/v3/cmd/helm",
+            "helm.sh/helm/v3",
+            cold_minutes=3,
+            version_variable="helm.sh/helm/v3/internal/version.version",
+            tells_version="version",
+        ),
     )
 }
+SERVERS = ("etcd", "kube-apiserver")
+"""The programs that a control plane consists of: what `KUBEBUILDER_ASSETS` must hold."""
 
 
 def provide(names: Iterable[str] = tuple(PROGRAMS), report: Callable[[str], None] | None = None) -> dict[str, Path]:
@@ -101,20 +114,23 @@ def provide(names: Iterable[str] = tuple(PROGRAMS), report: Callable[[str], None
         The path of each program's executable file, by name.
 
     Raises:
-        Unavailable: `KUBEBUILDER_ASSETS` lacks one, Go is missing or too old, or the build failed.
+        Unavailable: `KUBEBUILDER_ASSETS` lacks a server, Go is missing or too old, or the build failed.
     """
     wanted = list(names)
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets:
-        found = {name: Path(assets) / name for name in wanted}
-        missing = [name for name, path in found.items() if not os.access(path, os.X_OK)]
+        given = {name: Path(assets) / name for name in wanted if os.access(Path(assets) / name, os.X_OK)}
+        missing = [name for name in wanted if name in SERVERS and name not in given]
         if missing:
             raise Unavailable(
                 f"KUBEBUILDER_ASSETS={assets} holds no executable {', '.join(missing)}; unset it to build from Go modules"
             )
-        return found
+    else:
+        given = {}
+    if len(given) == len(wanted):
+        return given
     compiler = _Go.find()
-    return {name: _cached(PROGRAMS[name], compiler, report or _to_stderr) for name in wanted}
+    return {name: given.get(name) or _cached(PROGRAMS[name], compiler, report or _to_stderr) for name in wanted}
 
 
 def _cached(program: Program, compiler: _Go, report: Callable[[str], None]) -> Path:
@@ -148,7 +164,7 @@ class _Go:
     @classmethod
     def find(cls) -> _Go:
         needed = _needed_go()
-        way_out = f"install Go >= {needed} or set KUBEBUILDER_ASSETS to a folder with {' and '.join(PROGRAMS)}"
+        way_out = f"install Go >= {needed} or set KUBEBUILDER_ASSETS to a folder with {', '.join(PROGRAMS)}"
         executable = shutil.which("go")
         if executable is None:
             raise Unavailable(f"no `go` on PATH to build the Kubernetes test programs; {way_out}")
