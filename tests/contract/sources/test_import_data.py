@@ -172,6 +172,25 @@ def test_files_that_cannot_be_parsed(name: str, content: bytes, tmp_path: Path) 
         run(tmp_path / name, tmp_path / "work", columns={"text": "text"})
 
 
+def test_the_line_that_is_no_json_is_named_as_an_editor_counts(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n\n{"text": "b}\n{"text": "c"}\n')
+    said = raised(SourceError, lambda: run(rows, tmp_path / "work"))
+    assert "rows.jsonl: line 3, column 10: Unterminated string" in said
+    rows.write_bytes('{"text": "a"}\n{"text": "café"}\n'.encode("latin-1"))
+    said = raised(SourceError, lambda: run(rows, tmp_path / "work"))
+    assert "row 2: " in said
+    assert "fix:     save it as UTF-8" in said
+
+
+def test_a_number_among_texts_is_told_as_one(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n{"text": 5}\n')
+    said = raised(DataError, lambda: run(rows, tmp_path / "work"))
+    assert "row 2 has a number where its text belongs" in said
+    assert 'in JSON with quotes: "5"' in said
+
+
 def test_other_formats_are_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "rows.pkl").write_bytes(b"x")
     assert ".parquet" in raised(SourceError, lambda: run(tmp_path / "rows.pkl", tmp_path / "work"))

@@ -50,6 +50,13 @@ def test_lint_warns_of_a_limit_that_so_few_rows_cannot_show(still: Still, projec
     assert "cannot be told" not in still("lint", str(project.file)).out
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_lint_warns_of_few_rows_whatever_they_are_written_in(still: Still, project: Project, suffix: str) -> None:
+    write_table(project.folder / f"few.{suffix}", [{"text": f"read\na file, {number}"} for number in range(7)])
+    project.edit(distill={"data": {"uri": f"file://./few.{suffix}"}})
+    assert "warning: spec.distill.data: 7 rows are few to learn from" in still("lint", str(project.file)).out
+
+
 # every source --------------------------------------------------------------------------------------------------------------
 
 

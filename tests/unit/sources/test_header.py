@@ -78,3 +78,11 @@ def test_an_object_that_is_nested_too_deeply_is_bad_data(tmp_path: Path) -> None
     with pytest.raises(SourceError, match="cannot be parsed") as error:
         header(tmp_path / "a.jsonl")
     assert error.value.problem.found == "a.jsonl: line 1 is nested too deeply"
+
+
+def test_a_file_of_another_encoding_is_to_be_saved_as_utf_8(tmp_path: Path) -> None:
+    for name, content in (("a.csv", "text\ncafé\n".encode("latin-1")), ("b.csv", "text\na\n".encode("utf-16"))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SourceError) as error:
+            header(tmp_path / name)
+        assert error.value.problem.fix == "save it as UTF-8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from stillhouse.clients.sources.selection import used_files
 
 __all__ = ["data_info", "model_info", "size_of"]
 
+_QUICK = 64 << 20
+"""Bytes of a file that is read to count its rows."""
 SHAPE = {
     "hiddenSize": ("hidden_size", "d_model", "dim", "n_embd"),
     "layers": ("num_hidden_layers", "n_layers", "num_layers", "n_layer"),
@@ -37,7 +40,7 @@ def model_info(path: Path | None) -> dict[str, Any]:
 
 
 def data_info(path: Path | None) -> dict[str, Any]:
-    """Return `rows` of a Parquet or JSONL file; empty for what would have to be read whole."""
+    """Return `rows` of a Parquet file, or of a JSONL or CSV file that is quickly read; empty for others."""
     if path is None or not path.is_file():
         return {}
     try:
@@ -45,10 +48,13 @@ def data_info(path: Path | None) -> dict[str, Any]:
             import pyarrow.parquet as pq
 
             return {"rows": int(pq.read_metadata(path).num_rows)}
-        if path.suffix in {".jsonl", ".ndjson"} and path.stat().st_size < 64 << 20:
+        if path.suffix in {".jsonl", ".ndjson"} and path.stat().st_size < _QUICK:
             with path.open("rb") as stream:
                 return {"rows": sum(1 for line in stream if line.strip())}
-    except (OSError, ValueError, ImportError):
+        if path.suffix == ".csv" and path.stat().st_size < _QUICK:
+            with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:  # a row may be of several lines
+                return {"rows": max(0, sum(1 for row in csv.reader(text) if row) - 1)}
+    except (OSError, ValueError, ImportError, csv.Error):
         return {}
     return {}
 

@@ -80,7 +80,9 @@ def _csv(path: Path) -> tuple[list[str] | None, bool]:
             lines = _lines(text)
             found = next(lines, None)
             rows = next(lines, None) is not None
-    except (UnicodeDecodeError, csv.Error):  # the rows may be at fault, not the header
+    except UnicodeDecodeError as error:  # the import reads the whole file, and refuses it wherever it is none
+        raise unparsable(path.name, error) from error
+    except csv.Error:  # the rows may be at fault, not the header
         return None, True
     if found is None or len(set(found)) < len(found):  # the parser renames what stands there twice
         return None, True

@@ -100,6 +100,9 @@ def _text(value: Any, row: int, column: str, role: Role) -> str:
     if isinstance(value, str) and value.strip() and not any("\ud800" <= letter <= "\udfff" for letter in value):
         return value
     shown = "an empty text" if isinstance(value, str) else "nothing" if _missing(value) else f"{type(value).__name__} {value!r}"
+    if isinstance(value, int | float) and not isinstance(value, bool) and not _missing(value):
+        fix = f'write it as text (in JSON with quotes: "{value}"); a column of numbers alone holds no {role}'
+        raise _useless(f"a number where its {role} belongs", f"{value!r}, without quotes,", "text", row, column, role, fix)
     raise _useless(f"no {role}", shown, "a text that is not empty in every row", row, column, role)
 
 
@@ -115,13 +118,15 @@ def _label(value: Any, row: int, column: str, role: Role) -> str:
     raise _useless(f"no usable {role}", shown, "a name without white space around it, or a whole number", row, column, role)
 
 
-def _useless(lack: str, shown: str, allowed: str, row: int, column: str, role: Role) -> DataError:
+def _useless(
+    lack: str, shown: str, allowed: str, row: int, column: str, role: Role, fix: str = "remove or mend that row"
+) -> DataError:
     return DataError(
         f"row {row} has {lack}",
         field=f"data.columns.{role}",
         found=f"{shown} in row {row}, column {column}"[:200],
         allowed=allowed,
-        fix="remove or mend that row",
+        fix=fix,
     )
 
 

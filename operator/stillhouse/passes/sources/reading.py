@@ -18,6 +18,7 @@ __all__ = ["BATCH", "data_files", "no_rows", "open_table", "unparsable"]
 BATCH = 4096
 """Rows that are read at once."""
 _READERS = {".parquet": "from_parquet", ".jsonl": "from_json", ".csv": "from_csv"}
+_NO_UTF8 = ("codec can't decode", "UTF-16", "UTF8", "UTF-8")
 _DEEP = 500
 """Brackets in a line of JSON below which it need not be asked how deeply they are nested."""
 
@@ -97,6 +98,8 @@ def open_table(source: Path, cache: Path) -> Any:
             raise unreadable(cause, source.name, "data.uri") from error
         if "corresponds to no data" in str(error):  # how datasets says that a header stands alone
             raise no_rows(source.name) from error
+        if suffix == ".jsonl":
+            _refuse_line(files)
         raise unparsable(source.name, cause) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -118,14 +121,31 @@ def _refuse_deep(path: Path) -> None:
                 continue
 
 
+def _refuse_line(files: list[Path]) -> None:
+    """Name the line that is no JSON: the parser counts rows from 0, and anew in every block."""
+    for path in files:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    if line.strip():
+                        json.loads(line.rstrip(b"\r\n"))
+                except json.JSONDecodeError as error:
+                    if line.lstrip().startswith(b"["):  # one array over many lines
+                        return
+                    raise unparsable(path.name, f"line {number}, column {error.colno}: {error.msg}") from error
+                except UnicodeDecodeError as error:
+                    raise unparsable(path.name, f"line {number}: {error}") from error
+
+
 def unparsable(name: str, cause: BaseException | str) -> SourceError:
     """Return what is raised where a file is not what its name says."""
+    encoding = isinstance(cause, UnicodeDecodeError) or any(sign in str(cause) for sign in _NO_UTF8)
     return SourceError(
         "the data cannot be parsed",
         field="data.uri",
         found=f"{name}: {cause}".splitlines()[0][:300],
         allowed="valid Parquet, JSON lines (UTF-8, one object a line) or CSV (with a header line)",
-        fix="check the file: is it whole, and does its name end as its format does?",
+        fix="save it as UTF-8" if encoding else "check the file: is it whole, and does its name end as its format does?",
     )
 
 
