@@ -12,7 +12,10 @@ from stillhouse.api.revision import REVISION_KIND, ModelRevision, RevisionSpec
 from stillhouse.api.schema import structural
 from stillhouse.api.status import Status
 
-__all__ = ["FILE_NAME", "PLURAL", "REVISION_FILE_NAME", "REVISION_PLURAL", "crd", "render", "render_revision", "revision_crd"]
+__all__ = [
+    "FILE_NAME", "PLURAL", "REVISION_FILE_NAME", "REVISION_PLURAL",
+    "crd", "for_chart", "render", "render_revision", "revision_crd",
+]  # fmt: skip
 
 PLURAL = "distilledmodels"
 FILE_NAME = f"{GROUP}_{PLURAL}.yaml"
@@ -86,6 +89,12 @@ def render() -> str:
 def render_revision() -> str:
     """Return the CRD of `ModelRevision` as the text of its file in `crds/`."""
     return _text(revision_crd())
+
+
+def for_chart(definition: dict[str, Any]) -> str:
+    """Return a CRD as the text of its file in the chart: it stays when the release goes, and every resource with it."""
+    kept = {**definition["metadata"], "annotations": {"helm.sh/resource-policy": "keep"}}
+    return _text({**definition, "metadata": kept})
 
 
 def _text(definition: dict[str, Any]) -> str:

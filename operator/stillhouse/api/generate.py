@@ -13,6 +13,8 @@ __all__ = ["GENERATED", "main", "write"]
 GENERATED: dict[str, Callable[[], str]] = {
     f"crds/{crd.FILE_NAME}": crd.render,
     f"crds/{crd.REVISION_FILE_NAME}": crd.render_revision,
+    f"charts/stillhouse/files/crds/{crd.FILE_NAME}": lambda: crd.for_chart(crd.crd()),
+    f"charts/stillhouse/files/crds/{crd.REVISION_FILE_NAME}": lambda: crd.for_chart(crd.revision_crd()),
     f"docs/reference/{reference.FILE_NAME}": reference.render_markdown,
 }
 """Path below the project's root → what the file holds."""

@@ -1,0 +1,87 @@
+{{- define "stillhouse.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* At most 40 characters: longer names are made of it. */}}
+{{- define "stillhouse.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "stillhouse.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "stillhouse.operator" -}}
+{{- include "stillhouse.fullname" . }}-operator
+{{- end -}}
+
+{{- define "stillhouse.account" -}}
+{{- if .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
+{{- else if .Values.serviceAccount.create -}}
+{{- include "stillhouse.operator" . -}}
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{/* What chooses the operator's pods: never changes. The component sets them apart from the pods of models. */}}
+{{- define "stillhouse.selector" -}}
+app.kubernetes.io/name: {{ include "stillhouse.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "stillhouse.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "stillhouse.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* stillhouse.image (list $ "worker") */}}
+{{- define "stillhouse.image" -}}
+{{- $image := index (index . 0).Values.images (index . 1) -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default (index . 0).Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "stillhouse.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "stillhouse.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* ClusterSettings of stillhouse.resources.wanted, as JSON. */}}
+{{- define "stillhouse.settings" -}}
+{{- dict
+      "serve_image" (include "stillhouse.image" (list . "serve"))
+      "worker_image" (include "stillhouse.image" (list . "worker"))
+      "store_claim" .Values.store.claim
+      "operator_namespace" .Release.Namespace
+      "sources" .Values.sources
+      "pull_secrets" .Values.images.pullSecrets
+      "cpu_target_percent" (int .Values.scaling.cpuTargetPercent)
+      "build_memory" .Values.build.memory
+      "build_cpu" .Values.build.cpu
+      "job_deadline_s" (int .Values.build.deadlineSeconds)
+      "max_concurrent_builds" (int .Values.build.maxConcurrent)
+    | toPrettyJson -}}
+{{- end -}}
