@@ -84,6 +84,32 @@ def test_status_waiting_and_rollback(hands: Hands, still: Still) -> None:
     assert "same version" in failed.stderr
 
 
+def test_doctor_names_what_is_missing_with_its_fix(hands: Hands, still: Still, namespace: str) -> None:
+    hands.apply(model())
+    eventually(lambda: "resolve" in hands.jobs())
+    done = still("doctor", "--cluster", "--operator-namespace", namespace, "-o", "json")
+    assert done.returncode == 5
+    found = {finding["title"]: finding for finding in json.loads(done.stdout)}
+    assert found["Kubernetes"]["state"] == "ok"
+    assert found["distilledmodels.stillhouse.io"] == {
+        "state": "ok", "title": "distilledmodels.stillhouse.io", "detail": "installed", "fix": "",
+    }  # fmt: skip
+    assert (found["operator"]["state"], found["operator"]["detail"]) == ("ok", "one leads")
+    assert found["store"]["state"] == "failed"
+    assert "PersistentVolumeClaim stillhouse-models" in found["store"]["fix"]
+    assert found["metrics API"]["state"] == "warning"
+    assert found["m"]["fix"] == "spec.scale.minReplicas: 2"
+    claim = {
+        "metadata": {"name": "stillhouse-models"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    hands.core.create_namespaced_persistent_volume_claim(namespace, claim)
+    text = still("doctor", "--cluster", "--operator-namespace", "nowhere").stdout
+    assert "ReadWriteOnce: pods on a second node cannot mount it" in text
+    assert "no operator has ever led in namespace nowhere" in text
+    assert "helm install" in text
+
+
 def test_mistakes(hands: Hands, still: Still) -> None:
     gone = still("status", "none")
     assert gone.returncode == 2

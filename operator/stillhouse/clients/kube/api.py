@@ -73,6 +73,10 @@ class KubeApi:
         """Close its connections."""
         await self._client.close()
 
+    async def version(self) -> str:
+        """Return the server's version, such as `v1.34.4`."""
+        return str((await self._send("GET", "/version")).get("gitVersion", ""))
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """Return an object, None where there is none."""
         try:

@@ -102,7 +102,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
         colour = {"passed": "green", "failed": "red"}.get(verdict["outcome"], "yellow")
         asked = not any(entry["reason"] == "NoGate" for entry in model["conditions"]) or verdict["outcome"] != "passed"
         outcome = f"[{colour}]{verdict['outcome']}[/]" if asked else "[dim]no gate was asked for[/]"
-        branch = tree.add(f"gate  {outcome}  {verdict['time']}")
+        what = "last build" if verdict["outcome"] == "error" else "gate"  # which it did not reach, or could not begin
+        branch = tree.add(f"{what}  {outcome}  {verdict['time']}")
         for candidate in verdict["candidates"]:
             rung = branch.add(f"{candidate['precision']}  {candidate['outcome']}  {size(candidate['size'])}")
             for check in candidate["checks"]:

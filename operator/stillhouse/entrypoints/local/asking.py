@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local.text import size
 from stillhouse.entrypoints.local.underway import served
-from stillhouse.errors import StoreError, UsageError
+from stillhouse.errors import DataError, StoreError, UsageError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Progress
 from stillhouse.settings import load_settings
@@ -137,5 +138,9 @@ def _images(paths: list[str], spec: ImageSpec) -> npt.NDArray[np.float32]:
                 found=str(path) if path.name else "an empty line",
                 allowed="PNG or JPEG files: this model takes images",
             )
-        found.append(decode_image(path.read_bytes(), spec))
+        try:
+            found.append(decode_image(path.read_bytes(), spec))
+        except DataError as error:
+            error.problem = replace(error.problem, field="INPUTS", found=f"{path}: {error.problem.found}")
+            raise
     return np.stack(found)

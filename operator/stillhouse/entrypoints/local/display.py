@@ -80,9 +80,9 @@ class Count:
         return f", {duration(elapsed / (self._done - self._first) * (total - self._done))} left"
 
 
-def _summary(receipt: Receipt, cached: bool) -> str:
-    how = "" if cached else duration(receipt.seconds)
-    return f"{receipt.step:<28} {how:>8}  {size(receipt.size):>9}  {receipt.artifact[7:19]}"
+def _summary(step: Step, receipt: Receipt, cached: bool) -> str:
+    how = "" if cached else duration(receipt.seconds)  # a receipt names the step that made it first; another may share its result
+    return f"{step.id:<28} {how:>8}  {size(receipt.size):>9}  {receipt.artifact[7:19]}"
 
 
 class Terminal:
@@ -103,7 +103,7 @@ class Terminal:
             self._bars.remove_task(self._task)
             self._task = None
         mark, style = ("·", "dim") if cached else ("✓", "green")
-        self._bars.console.print(f"[{style}]{mark}[/] {_summary(receipt, cached)}", highlight=False)
+        self._bars.console.print(f"[{style}]{mark}[/] {_summary(step, receipt, cached)}", highlight=False)
 
     @contextmanager
     def busy(self, what: str) -> Iterator[Progress]:
@@ -167,7 +167,7 @@ class Plain:
         """Say that a step has ended."""
         if not cached:
             self._current = None
-        self.say(f"  {'cached' if cached else 'done  '} {_summary(receipt, cached)}")
+        self.say(f"  {'cached' if cached else 'done  '} {_summary(step, receipt, cached)}")
 
     @contextmanager
     def busy(self, what: str) -> Iterator[Progress]:

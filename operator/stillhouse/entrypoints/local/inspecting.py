@@ -7,6 +7,7 @@ from typing import Any
 from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local import servers
+from stillhouse.entrypoints.local.state import INTERRUPTED
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StillhouseError, UsageError
 from stillhouse.settings import load_settings
@@ -53,30 +54,39 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
     server = _server(running, name) if running else None
     verdict = state.get("verdict")
     builder = store.builder(name)
+    conditions = _conditions(state, server, revision, builder)
     return {
         "name": name,
         "file": state.get("file", ""),
-        "summary": DAMAGED if store.state_damaged(name) else _summary(revision, server, verdict, builder),
+        "summary": DAMAGED if store.state_damaged(name) else _summary(revision, server, _last(conditions, verdict), builder),
         "requestHash": state.get("requestHash", ""),
         "planHash": state.get("planHash", ""),
         "server": server,
         "revision": revision and {key: revision.get(key) for key in SHOWN},
         "verdict": verdict,
         "steps": steps,
-        "conditions": _conditions(state, server, revision, builder),
+        "conditions": conditions,
         "history": [each["digest"] for each in state.get("history", [])],
     }
 
 
-def _summary(revision: Any, server: Any, verdict: Any, builder: str) -> str:
+def _last(conditions: list[dict[str, Any]], verdict: Any) -> str:
+    """Return how the last build ended where it gave no revision, else "". A verdict may be an earlier build's."""
+    built = next((entry for entry in conditions if entry["type"] == "Built"), None)
+    if built is not None and built["status"] == "False":
+        return "interrupted" if built["message"] == INTERRUPTED else "error"
+    return str(verdict["outcome"]) if verdict and verdict["outcome"] != "passed" else ""
+
+
+def _summary(revision: Any, server: Any, last: str, builder: str) -> str:
     parts = []
     if revision:
         parts.append(f"{revision['precision']} {size(revision['size'])}")
     parts.append("serving" if server and server["health"] == "ready" else "not serving")
     if builder:
         parts.append(f"process {builder} builds or starts it")
-    elif verdict and verdict["outcome"] != "passed":
-        parts.append(f"last build: {verdict['outcome']}")
+    elif last:
+        parts.append(f"last build: {last}")
     return ", ".join(parts)
 
 
@@ -119,7 +129,7 @@ def _conditions(state: dict[str, Any], server: Any, revision: Any, builder: str)
     found = [entry for entry in state.get("conditions", []) if entry["type"] in ("Built", "GatePassed")]
     for entry in found:
         if entry["reason"] == "Building" and not builder:  # killed: it could not write that it ended
-            entry |= {"reason": "BuildFailed", "message": "interrupted; the same command goes on from there"}
+            entry |= {"reason": "BuildFailed", "message": INTERRUPTED}
     serves = bool(server and server["health"] == "ready")
     generation = int(state.get("generation", 0))
     current = bool(revision and revision["planHash"] == state.get("planHash"))

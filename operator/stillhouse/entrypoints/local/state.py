@@ -12,8 +12,21 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import SpecError
 from stillhouse.planning.plan import Plan
 
-__all__ = ["HISTORY", "accepted", "held", "interrupted", "kept", "now", "pinned", "planned", "refused", "revision_of"]
+__all__ = [
+    "HISTORY",
+    "INTERRUPTED",
+    "accepted",
+    "held",
+    "interrupted",
+    "kept",
+    "now",
+    "pinned",
+    "planned",
+    "refused",
+    "revision_of",
+]
 
+INTERRUPTED = "interrupted; the same command goes on from there"
 HISTORY = 3
 """Former revisions that are kept, with everything that they were made from."""
 
@@ -51,6 +64,8 @@ def planned(store: LocalStore, plan: Plan, file: str, pin: str | None = None) ->
         "steps": steps,
         "pinned": pin,
     }
+    if (state.get("verdict") or {}).get("outcome") == "error":
+        state["verdict"] = None  # it was about a build that gave none; this one may end in another way, or be killed
     condition(state, "Built", "False", "Building")
     store.write_state(plan.name, state)
 
@@ -126,7 +141,7 @@ def pinned(store: LocalStore, name: str, digest: str) -> None:
 def interrupted(store: LocalStore, name: str) -> None:
     """Record that the build was stopped; the same command goes on from there."""
     state = store.state(name)
-    condition(state, "Built", "False", "BuildFailed", "interrupted; the same command goes on from there")
+    condition(state, "Built", "False", "BuildFailed", INTERRUPTED)
     store.write_state(name, state)
 
 
