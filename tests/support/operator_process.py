@@ -94,11 +94,12 @@ def running_operator(
     lease_namespace: str = "default",
     sources: Mapping[str, str] | None = None,
     identity: str = "one",
+    kubeconfig_text: str = "",
 ) -> Iterator[Operator]:
-    """Start an operator, yield it once it has listed the cluster, end it."""
+    """Start an operator, yield it once it has listed the cluster, end it. Without a kubeconfig it is the administrator."""
     folder.mkdir(parents=True, exist_ok=True)
     kubeconfig, settings, log = folder / "kubeconfig", folder / "settings.json", folder / f"{identity}.log"
-    kubeconfig.write_text(control_plane.kubeconfig())
+    kubeconfig.write_text(kubeconfig_text or control_plane.kubeconfig())
     settings.write_text(json.dumps({"sources": dict(sources or {})}))
     port = free_port()
     words = [sys.executable, "-m", "stillhouse.entrypoints.operator", "--host=127.0.0.1", f"--port={port}"]

@@ -63,13 +63,13 @@ class ControlPlane:
         configuration.proxy = None  # loopback never goes through the environment's proxy
         return client.ApiClient(configuration)
 
-    def kubeconfig(self, namespace: str = "default") -> str:
-        """The administrator's kubeconfig as YAML text, with `namespace` as its default."""
+    def kubeconfig(self, namespace: str = "default", token: str = "") -> str:
+        """A kubeconfig as YAML text, with `namespace` as its default: the administrator's, or of whom a token belongs to."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "users": [{"name": "admin", "user": {"token": token or self.token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": namespace}}],
             "current-context": "test",
         }
