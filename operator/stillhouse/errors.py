@@ -76,6 +76,11 @@ class Problem:
             return field
         return f"{field} (line {self.line})" if self.column is None else f"{field}:{self.line}:{self.column}"
 
+    @property
+    def of_resource(self) -> bool:
+        """Say whether `field` is one of a resource's: one of its own, or one that it has without being allowed to."""
+        return self.field.partition(".")[0] in RESOURCE_FIELDS or (self.line is not None and self.column is None)
+
     def lines(self) -> list[str]:
         """Render as lines of text, the message first."""
         head = f"{self.place}: {self.message}" if self.field else self.message
@@ -112,9 +117,7 @@ class StillhouseError(Exception):
 
     def within(self, file: str) -> None:
         """Note which file the fields of a resource stand in, for those who read about more than one."""
-        self.problem, *others = (
-            replace(each, file=file) if each.field.partition(".")[0] in RESOURCE_FIELDS else each for each in self.problems
-        )
+        self.problem, *others = (replace(each, file=file) if each.of_resource else each for each in self.problems)
         self.others = tuple(others)
 
     @property

@@ -35,7 +35,14 @@ _NUMBERS = {
 _FIXES = (
     ("\\t", "indent with spaces"),
     ("could not find expected ':'", "write a colon and a space after the name: name: value"),
-    ("mapping values are not allowed", "mend this line or the one above (name: value); a text with : or # in it needs quotes"),
+    (
+        "mapping values are not allowed",
+        "mend this line or the one above (name: value) and check the indentation; a text with : or # in it needs quotes",
+    ),
+    (
+        "expected <block end>",
+        "check the indentation: it begins left or right of those beside it; a text with : or # needs quotes",
+    ),
     ("for the tag", "remove the tag (what begins with !): only text, numbers, true, false, null, lists and mappings are read"),
 )
 
@@ -126,7 +133,10 @@ def _load(text: str, name: str) -> tuple[DistilledModel, dict[str, int]]:
         data, lines = _read(text, name)
     except yaml.MarkedYAMLError as error:
         mark, told = error.problem_mark, str(error.problem)
-        known = next((fix for sign, fix in _FIXES if sign in told), "mend this line; a text with : or # in it needs quotes")
+        known = next(
+            (fix for sign, fix in _FIXES if sign in told),
+            "mend this line; check the indentation; a text with : or # in it needs quotes",
+        )
         fix = error.note or known
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         problem = Problem(f"not readable as YAML: {error.problem}", name, fix=fix, line=line, column=column)

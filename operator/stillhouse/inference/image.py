@@ -76,7 +76,8 @@ def decode_image(data: bytes, spec: ImageSpec) -> npt.NDArray[np.float32]:
             sized = image.convert(mode).resize((spec.width, spec.height), Image.Resampling.BILINEAR)
             pixels = np.asarray(sized, dtype=np.float32) / np.float32(255)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError("the image cannot be decoded", field="IMAGE", found=str(error), allowed="a PNG or JPEG file") from error
+        found = "neither PNG nor JPEG" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+        raise DataError("the image cannot be decoded", field="IMAGE", found=found, allowed="a PNG or JPEG file") from error
     if pixels.ndim == 2:
         return pixels[np.newaxis, :, :]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -136,10 +136,13 @@ class Runner:
                 if receipt is not None:
                     self._listener.finished(step, receipt, cached=True)
             work = next((position for position, step in enumerate(todo, start=1) if step.stage != "resolve"), None)
+            numbers: dict[str, int] = {}  # steps that read one file in the same way are one piece of work
+            for step in todo:
+                numbers.setdefault(step.key, len(numbers) + 1)
             for position, step in enumerate(todo, start=1):
                 if position == work:
                     self._foresee(plan, todo[position:])
-                self._one(plan, step, position, len(todo))
+                self._one(plan, step, numbers[step.key], len(numbers))
                 if self._stopping():
                     raise KeyboardInterrupt
         found = {step.id: self._store.receipt(step.key) for step in plan.steps}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -23,6 +24,17 @@ ALL = ["train/a", "train/b", "train/c", "train/d"]
 
 def run(root: Path, plan: Plan, events: Events | None = None) -> dict[str, Receipt]:
     return make_runner(root, events).run(plan)
+
+
+def test_steps_that_share_a_result_are_counted_as_one(tmp_path: Path) -> None:
+    plan, events = chain(), Events()
+    first, *others = plan.steps
+    twin = dataclasses.replace(first, id="train/twin")
+    shared = dataclasses.replace(plan, steps=(first, twin, *others), targets=(*plan.targets, twin.id))
+    run(tmp_path, shared, events)
+    assert events.seen[:4] == [
+        ("started", "train/a", "1/4"), ("finished", "train/a"), ("cached", "train/twin"), ("started", "train/b", "2/4"),
+    ]  # fmt: skip
 
 
 def damage(root: Path, plan: Plan, step: str, kind: str = "flip") -> None:

@@ -99,6 +99,13 @@ def test_lines_count_from_the_start_of_the_file() -> None:
     assert refused(text).problem.place == "spec.distill.student.hidenSize (line 12)"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("      hiddenSize:", "     hiddenSize:"), ("      hiddenSize:", "        hiddenSize:")]
+)
+def test_a_line_that_is_indented_otherwise_is_told_to_be_looked_at(old: str, new: str) -> None:
+    assert "check the indentation" in refused(changed(old, new)).problem.fix
+
+
 def test_a_syntax_error_shows_line_and_column() -> None:
     error = refused(changed("hiddenSize: 192", "hiddenSize: [192"))
 

@@ -18,8 +18,9 @@ from tests.support.stores import digest, put, receipt_of
 
 from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.entrypoints.local import building
+from stillhouse.entrypoints.local import building, state
 from stillhouse.entrypoints.local.text import duration, size
+from stillhouse.entrypoints.local.workspace import open_file
 from stillhouse.errors import DataError
 from stillhouse.passes.attempts import ATTEMPTS_FILE
 from stillhouse.planning.estimate import TORCH_SECONDS
@@ -182,6 +183,31 @@ def test_a_state_of_a_killed_build(still: Still, project: Project) -> None:
     assert "builds or starts it" in busy["summary"]
     assert "not there" in still("status").out
     assert "steps" not in still("status", "--no-steps").out
+
+
+def test_status_tells_the_newest_build_not_an_older_ones_error(still: Still, project: Project) -> None:
+    store, work = LocalStore(project.home), open_file(project.file)
+    state.planned(store, work.plan, str(project.file))
+    state.refused(store, "tiny", "DataInvalid", "row 51 has no text", [])
+    said = still("status").out
+    assert "last build: error" in said
+    assert "last build  error" in said, "rows that do not fit are none of the gate's doing"
+    assert "gate  error" not in said
+    state.planned(store, work.plan, str(project.file))
+    killed = json.loads(still("status", "-o", "json").out)[0]
+    assert "last build: interrupted" in killed["summary"]
+    assert killed["verdict"] is None
+    state.interrupted(store, "tiny")
+    said = still("status").out
+    assert "last build: interrupted" in said
+    assert "row 51" not in said
+    state.planned(store, work.plan, str(project.file))
+    state.refused(store, "tiny", "GateFailed", "too large", [])
+    said = still("status").out
+    assert "last build: failed" in said
+    assert "gate  failed" in said
+    state.planned(store, work.plan, str(project.file))
+    assert "last build: interrupted" in still("status").out
 
 
 def test_forgetting_a_model_that_is_being_built(still: Still, project: Project) -> None:

@@ -66,6 +66,13 @@ def test_lint_says_the_line_of_each_of_several_mistakes(still: Still) -> None:
     assert "line 7" in result.err or ":7" in result.err
 
 
+def test_a_field_that_no_resource_has_is_told_with_its_file(still: Still) -> None:
+    Path("model.yaml").write_text(GOOD + "specs: {}\n")
+    result = still("lint", "model.yaml")
+    assert result.code == 2
+    assert "model.yaml: specs (line " in result.err
+
+
 def test_every_mistake_is_an_error_of_the_file(still: Still) -> None:
     text = GOOD.replace("precision: int8", "precision: int9").replace("name: tiny", "name: Tiny_") + "  serve: {instances: 0}\n"
     heads = [line for line in still("lint", "--no-sources", write(text)).err.splitlines() if not line.startswith(" ")]

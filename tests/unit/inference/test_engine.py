@@ -105,8 +105,9 @@ def test_wrong_images_are_refused() -> None:
         normalise(np.zeros((1, 3, 8, 9), np.float32), IMAGE)
     with pytest.raises(DataError, match="not finite"):
         normalise(np.full((1, 3, 8, 8), np.nan, np.float32), IMAGE)
-    with pytest.raises(DataError, match="cannot be decoded"):
+    with pytest.raises(DataError, match="cannot be decoded") as refused:
         decode_image(b"no image", IMAGE)
+    assert refused.value.problem.found == "neither PNG nor JPEG"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

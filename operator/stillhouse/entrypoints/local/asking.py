@@ -21,7 +21,7 @@ from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Progress
 from stillhouse.settings import load_settings
 
-__all__ = ["Index", "ask"]
+__all__ = ["Index", "ask", "read_images"]
 
 PATIENCE = 1.0
 """Seconds after which somebody who waits for an answer wants to know for what."""
@@ -74,7 +74,7 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
         if problem:
             raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
         index = Index(store.objects.path(revision["index"]))
-    images = None if signature.image is None else _images(texts, signature.image)
+    images = None if signature.image is None else read_images(texts, signature.image)
     rows = int(running.settings.get("maxBatchSize", 1))  # more in one request are refused
     answers: list[dict[str, Any]] = []
     with TritonClient(running.handle.address) as client:
@@ -121,7 +121,7 @@ def _check(store: LocalStore, index: str, name: str) -> str:
         return store.objects.check(index, report=report)
 
 
-def _images(paths: list[str], spec: ImageSpec) -> npt.NDArray[np.float32]:
+def read_images(paths: list[str], spec: ImageSpec) -> npt.NDArray[np.float32]:
     """Read image files (PNG, JPEG) to float32 [images, channels, height, width] in [0, 1].
 
     Raises:

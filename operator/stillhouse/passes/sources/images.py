@@ -73,7 +73,8 @@ def _picture(data: bytes, row: int, column: str) -> NDArray[np.float32]:
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise _bad(row, column, str(error)[:120], "a whole PNG or JPEG") from error
+        strange = type(error).__name__ == "UnidentifiedImageError"
+        raise _bad(row, column, "neither PNG nor JPEG" if strange else str(error)[:120], "a whole PNG or JPEG") from error
 
 
 def _pixels(picture: Any, row: int, column: str) -> NDArray[np.float32]:
