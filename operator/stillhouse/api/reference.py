@@ -178,8 +178,10 @@ def _exit_codes() -> str:
 
 def _errors_below(kind: type[errors.StillhouseError]) -> Iterator[type[errors.StillhouseError]]:
     for each in kind.__subclasses__():
-        # A kind without a reason of its own is told as what it is a kind of.
-        if each.exit_code != errors.StillhouseError.exit_code and "reason" in vars(each):
+        # A kind without a reason of its own is told as what it is a kind of. Kinds that other rooms add are there only once
+        # those have been imported: what is generated must not depend on it.
+        known = each.__module__ == errors.__name__
+        if known and each.exit_code != errors.StillhouseError.exit_code and "reason" in vars(each):
             yield each
         yield from _errors_below(each)
 
