@@ -4,7 +4,7 @@
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS python
-ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/stillhouse/bin:$PATH
 # libpython: Triton's Python backend is linked against it.
 RUN for package in python3 python3-venv libpython3.11 ca-certificates; do dpkg -s $package >/dev/null 2>&1 || missing="$missing $package"; done; \
     if [ -n "$missing" ]; then apt-get update && apt-get install -y --no-install-recommends $missing && rm -rf /var/lib/apt/lists/*; fi
