@@ -15,6 +15,7 @@ StillhouseError
     ├── StoreError             the store cannot be written or is damaged beyond rebuilding
     ├── ServerError            the embedded server does not start or died
     │   └── QueueRefusal       it runs, and its queue policy refused a request
+    ├── ClusterError           the API server refuses, or does not answer
     └── MissingPackages        an extra is not installed
 
 Anything else that escapes is a bug in Stillhouse: exit 1, with a traceback.
@@ -28,6 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 __all__ = [
+    "ClusterError",
     "DataError",
     "EnvironmentProblem",
     "GateError",
@@ -215,6 +217,12 @@ class QueueRefusal(ServerError):
     """The server runs, and its queue policy did not let a request in (or through); `limit` is what it met."""
 
     limit: Literal["size", "timeout"]
+
+
+class ClusterError(EnvironmentProblem):
+    """The API server refuses, or does not answer."""
+
+    reason = "ClusterError"
 
 
 class MissingPackages(EnvironmentProblem):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from stillhouse.clients.kube.kinds import Kind
-from stillhouse.errors import EnvironmentProblem
+from stillhouse.errors import ClusterError
 
 __all__ = [
     "FIELD_MANAGER",
@@ -30,10 +30,8 @@ FIELD_MANAGER = "stillhouse"
 Body = dict[str, Any]
 
 
-class KubeError(EnvironmentProblem):
+class KubeError(ClusterError):
     """The API server refused, or could not be asked. `status` is the HTTP status, 0 where there was no answer."""
-
-    reason = "ClusterError"
 
     def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0, **parts: Any) -> None:
         super().__init__(message, **parts)
