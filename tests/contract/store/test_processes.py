@@ -273,16 +273,17 @@ def test_a_disk_that_is_really_read_only(tmp_path: Path) -> None:
     assert lines[1:] == ["code=5", "readable"], done
 
 
-def test_a_file_that_may_not_grow_further_is_a_full_disk_or_a_plain_error_never_half_an_object(tmp_path: Path) -> None:
+def test_a_file_that_may_not_grow_further_is_told_so_and_leaves_no_half_object(tmp_path: Path) -> None:
     """RLIMIT_FSIZE works everywhere: a write fails in the middle of a file."""
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))\n" + MORE
     )
     process = python(code, tmp_path / "store")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "File too large" in err
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == StoreError.exit_code
+    assert "no file may become so large" in out
+    assert "ulimit -f unlimited" in out
     store = LocalStore(tmp_path / "store")
     assert store.receipt_keys() == []
     assert store.objects.digests() == []

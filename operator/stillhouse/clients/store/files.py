@@ -84,10 +84,13 @@ def _refused(what: Path, error: OSError, purpose: Literal["read", "written"]) ->
 
 def full(what: Path, error: BaseException) -> StoreError:
     """Return the error that says that the disk is full."""
+    told = (error.strerror if isinstance(error, OSError) else "") or next(iter(str(error).splitlines()), "")
+    if getattr(error, "errno", 0) == errno.EFBIG:
+        return StoreError("no file may become so large", field=str(what), found=told, fix="raise the limit: ulimit -f unlimited")
     return StoreError(
-        "no file may become so large (ulimit -f)" if getattr(error, "errno", 0) == errno.EFBIG else "the disk is full",
+        "the disk is full",
         field=str(what),
-        found=(error.strerror if isinstance(error, OSError) else "") or next(iter(str(error).splitlines()), ""),
+        found=told,
         fix="free space with `still gc`, or put the store elsewhere: STILLHOUSE_HOME=/path; finished steps are kept",
     )
 

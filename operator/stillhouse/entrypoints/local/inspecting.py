@@ -55,10 +55,11 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
     verdict = state.get("verdict")
     builder = store.builder(name)
     conditions = _conditions(state, server, revision, builder)
+    damaged = not state and store.state_damaged(name)
     return {
         "name": name,
         "file": state.get("file", ""),
-        "summary": DAMAGED if store.state_damaged(name) else _summary(revision, server, _last(conditions, verdict), builder),
+        "summary": DAMAGED if damaged else _summary(revision, server, _last(conditions, verdict), builder),
         "requestHash": state.get("requestHash", ""),
         "planHash": state.get("planHash", ""),
         "server": server,
