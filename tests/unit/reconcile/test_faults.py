@@ -258,10 +258,25 @@ SPECS = st.one_of(
 DEEDS = st.sampled_from(["build", "fail", "roll", "restart", "delete a child", "edit a child"])
 
 
+STORIES = st.lists(st.one_of(SPECS, DEEDS), min_size=1, max_size=8)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.one_of(SPECS, DEEDS), min_size=1, max_size=8))
+@given(STORIES)
 def test_whatever_comes_a_good_spec_at_the_end_serves(story: list[Any]) -> None:
     """Valid and invalid specs in any order, with builds that succeed and fail between them: nothing wedges."""
+    _never_wedges(story)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STORIES)
+def test_two_thousand_changes_never_wedge(story: list[Any]) -> None:
+    _never_wedges(story)
+
+
+def _never_wedges(story: list[Any]) -> None:
     life = Life(0, "")
     life.cluster.apply(A)
     life.settle()
