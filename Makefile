@@ -85,7 +85,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-serving bench-distill
+.PHONY: bench-serving bench-distill bench-reconcile
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -93,6 +93,9 @@ bench-distill: setup ## Quality of the examples' students against their teachers
 	$(BIN)/python examples/docstring-search/build_data.py
 	$(BIN)/python -m bench.distill
 	$(BIN)/python -m bench.few --split test
+
+bench-reconcile: setup ## The operator with 1,000 models on a real API server; about five minutes; writes bench/results/reconcile.json
+	$(BIN)/python -m bench.reconcile
 
 .PHONY: clean
 clean: ## Remove what make has made here (not the store)
