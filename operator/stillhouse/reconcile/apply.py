@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillhouse.clients.kube.interface import FIELD_MANAGER, AlreadyExists, Body, Conflict, Kube, Missing
+from stillhouse.clients.kube.interface import FIELD_MANAGER, AlreadyExists, Body, Conflict, Kube
 from stillhouse.clients.kube.kinds import by_name
 from stillhouse.errors import StillhouseError
 from stillhouse.reconcile.observed import owned
 from stillhouse.reconcile.same import differences, marked, same
 
-__all__ = ["HANDOVER", "Applied", "NotOwned", "ensure", "remove"]
+__all__ = ["HANDOVER", "Applied", "NotOwned", "create_once", "ensure", "remove"]
 
 HANDOVER = "stillhouse-handover"
 """Field manager that holds `replicas` from the moment we let go of them until an autoscaler writes them."""
@@ -51,17 +51,41 @@ async def ensure(kube: Kube, wanted: dict[str, Any], live: Body | None, uid: str
     fresh = await kube.get(kind, meta["namespace"], meta["name"])
     if fresh is None:
         return Applied(await kube.create(kind, meta["namespace"], wanted), written=True)
-    if not owned(fresh, uid):
-        raise NotOwned(
-            f"{kind.name} {meta['name']} is there already and does not belong to this model",
-            field=f"{kind.name}/{meta['name']}",
-            fix=f"rename the model, or remove it: kubectl delete {kind.plural} {meta['name']} -n {meta['namespace']}",
-        )
+    _require_own(fresh, uid)
     if fresh["metadata"].get("deletionTimestamp"):
         raise Conflict("the object is being deleted", field=f"{kind.name}/{meta['name']}")
     if same(wanted, fresh):
         return Applied(fresh, written=False)
     return Applied(await _apply(kube, wanted, fresh), written=True)
+
+
+async def create_once(kube: Kube, wanted: dict[str, Any], uid: str) -> Body:
+    """Create an object that is never changed afterwards; return it, also where another operator has made it already.
+
+    Raises:
+        NotOwned: an object of that name belongs to somebody else.
+        KubeError: the server does not do it.
+    """
+    kind, meta = by_name(wanted["kind"]), wanted["metadata"]
+    try:
+        return await kube.create(kind, meta["namespace"], wanted)
+    except AlreadyExists:
+        found = await kube.get(kind, meta["namespace"], meta["name"])
+        if found is None:
+            raise  # it went in between: the next reconcile creates it
+    _require_own(found, uid)
+    return found
+
+
+def _require_own(live: Body, uid: str) -> None:
+    if owned(live, uid):
+        return
+    kind, meta = by_name(live["kind"]), live["metadata"]
+    raise NotOwned(
+        f"{kind.name} {meta['name']} is there already and does not belong to this model",
+        field=f"{kind.name}/{meta['name']}",
+        fix=f"rename the model, or remove it: kubectl delete {kind.plural} {meta['name']} -n {meta['namespace']}",
+    )
 
 
 async def _apply(kube: Kube, wanted: Body, live: Body) -> Body:
@@ -85,10 +109,7 @@ async def _apply(kube: Kube, wanted: Body, live: Body) -> Body:
 async def remove(kube: Kube, live: Body) -> None:
     """Delete a child that is no longer wanted, with what it owns."""
     meta = live["metadata"]
-    try:
-        await kube.delete(by_name(live["kind"]), meta["namespace"], meta["name"], meta["uid"])
-    except Missing:
-        return
+    await kube.delete(by_name(live["kind"]), meta["namespace"], meta["name"], meta["uid"])
 
 
 async def _own_by_apply(kube: Kube, live: Body) -> Body:

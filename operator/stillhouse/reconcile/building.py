@@ -13,8 +13,8 @@ from typing import Any
 
 from stillhouse.api.status import REASONS
 from stillhouse.reconcile.decide import Decision
-from stillhouse.reconcile.observed import Body, Observed
-from stillhouse.resources import labels, names
+from stillhouse.reconcile.observed import Body, Observed, ended
+from stillhouse.resources import labels
 
 __all__ = ["FIRST_STAGE", "Build", "Outcome", "next_of"]
 
@@ -58,11 +58,11 @@ def next_of(observed: Observed, decision: Decision) -> Build:
         job = by_stage.get(stage)
         if job is None:
             return Build(others, stage, progress=f"{stage}: starting")
-        ended = _ended(job)
-        if not ended:
+        how = ended(job)
+        if not how:
             return Build(others, progress=f"{stage}: {_doing(job, observed)}")
         told = _told(job, observed)
-        if ended == "Failed":
+        if how == "Failed":
             return Build(others, outcome=_failure(observed, decision, stage, job, told))
         if told is None:  # its pod is gone and with it what it said: the steps are in the store, so asking again is cheap
             return Build((*others, job), silent=job, progress=f"{stage}: asking again")
@@ -72,13 +72,6 @@ def next_of(observed: Observed, decision: Decision) -> Build:
         if stage not in _STAGES:
             break
     return Build(others, outcome=_broken(observed, decision, stage))
-
-
-def _ended(job: Body) -> str:
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
-            return str(condition["type"])
-    return ""
 
 
 def _pods(job: Body, observed: Observed) -> list[Body]:
@@ -100,16 +93,16 @@ def _worker(pod: Body) -> dict[str, Any]:
 def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
     """Return what the newest pod that ended left; None where nothing is left."""
     for pod in reversed(_pods(job, observed)):
-        ended = _worker(pod).get("terminated")
-        if not ended:
+        last = _worker(pod).get("terminated")
+        if not last:
             continue
         try:
-            data = json.loads(ended.get("message") or "")
+            data = json.loads(last.get("message") or "")
         except ValueError:
-            data = {"message": str(ended.get("message") or "")[-2000:]}
+            data = {"message": str(last.get("message") or "")[-2000:]}
         if not isinstance(data, dict):
             data = {"message": str(data)[:2000]}
-        return {**data, "exitCode": ended.get("exitCode"), "killed": ended.get("reason")}
+        return {**data, "exitCode": last.get("exitCode"), "killed": last.get("reason")}
     return None
 
 
@@ -191,8 +184,3 @@ def _broken(observed: Observed, decision: Decision, stage: str) -> Outcome:
             "message": f"{stage}: the worker left no record that can be read; do worker and operator have the same version?",
         }
     )
-
-
-def job_name(observed: Observed, decision: Decision, stage: str) -> str:
-    """Return the name of a stage's Job."""
-    return names.build_job(observed.owner.name, decision.request, stage)

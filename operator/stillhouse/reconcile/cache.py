@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from stillhouse.reconcile.observed import Body, Observed, revisions_newest_first
+from stillhouse.reconcile.observed import Body, Observed, ended, revisions_newest_first
 from stillhouse.resources import labels
 
 __all__ = ["SOURCES_LABEL", "SOURCES_NAME", "Cache", "Key", "key_of"]
@@ -44,7 +44,7 @@ class _Kept:
         self.version = _version(metadata)
         self.name: str = metadata["name"]
         self.matter = hash(_matter(body))
-        self.active = body["kind"] == "Job" and not _ended(body)
+        self.active = body["kind"] == "Job" and not ended(body)
 
     def body(self) -> Body:
         found: Body = json.loads(self.text)
@@ -161,11 +161,6 @@ class Cache:
 
 _STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
 _META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
-
-
-def _ended(job: Body) -> bool:
-    conditions = (job.get("status") or {}).get("conditions") or []
-    return any(each.get("type") in ("Complete", "Failed") and each.get("status") == "True" for each in conditions)
 
 
 def _matter(body: Body) -> str:

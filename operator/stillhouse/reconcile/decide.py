@@ -67,10 +67,9 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     wanted = next((each for each in observed.revisions if each["spec"]["requestHash"] == request), None)
     pin = model.spec.serve.pin
     held = _pinned(observed, pin) if pin else None
-    serves = held if pin else (wanted if wanted is not None and _accepted(wanted) else _newest_accepted(observed))
+    serves = held if pin else wanted if wanted is not None and _accepted(wanted) else None
     missing = Verdict("PinNotFound", f"no accepted revision has digest {pin}") if pin and held is None else None
-    if missing:
-        serves = _newest_accepted(observed)
+    serves = serves or _newest_accepted(observed)
     return Decision(
         request=request,
         bound=bound,

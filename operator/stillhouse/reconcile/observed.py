@@ -8,7 +8,7 @@ from typing import Any
 
 from stillhouse.resources.wanted import Owner
 
-__all__ = ["Observed", "owned", "revisions_newest_first"]
+__all__ = ["Observed", "ended", "owned", "revisions_newest_first"]
 
 Body = dict[str, Any]
 
@@ -45,6 +45,14 @@ class Observed:
     def jobs(self) -> list[Body]:
         """Return our Jobs."""
         return [body for (kind, _), body in sorted(self.children.items()) if kind == "Job" and owned(body, self.owner.uid)]
+
+
+def ended(job: Mapping[str, Any]) -> str:
+    """Return how a Job has ended: Complete, Failed, or "" while it goes on."""
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
+            return str(condition["type"])
+    return ""
 
 
 def owned(body: Mapping[str, Any], uid: str) -> bool:

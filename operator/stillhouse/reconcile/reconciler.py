@@ -9,10 +9,10 @@ from typing import Any
 
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
-from stillhouse.clients.kube.interface import AlreadyExists, Body, Forbidden, Invalid, Kube, KubeError
-from stillhouse.clients.kube.kinds import EVENT, JOB, MODEL, POD, REVISION
+from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError
+from stillhouse.clients.kube.kinds import EVENT, MODEL, POD
 from stillhouse.reconcile.admission import Admission
-from stillhouse.reconcile.apply import NotOwned, ensure, remove
+from stillhouse.reconcile.apply import NotOwned, create_once, ensure, remove
 from stillhouse.reconcile.building import FIRST_STAGE, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.conditions import status
@@ -127,18 +127,7 @@ class Reconciler:
         spec = observed.model["spec"]
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
         body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings, rebuild)
-        try:
-            self._cache.put(await self._kube.create(JOB, observed.owner.namespace, body))
-        except AlreadyExists:
-            found = await self._kube.get(JOB, observed.owner.namespace, body["metadata"]["name"])
-            if found is not None and not owned(found, observed.owner.uid):
-                raise NotOwned(
-                    f"Job {body['metadata']['name']} is there already and does not belong to this model",
-                    field=f"Job/{body['metadata']['name']}",
-                    fix="remove it, or rename the model",
-                ) from None
-            if found is not None:
-                self._cache.put(found)
+        self._cache.put(await create_once(self._kube, body, observed.owner.uid))
 
     async def _look_for_pods(self, observed: Observed, job: Body) -> Observed:
         """Ask the server for a Job's pods: their watch may be behind, and what they said is needed once."""
@@ -153,18 +142,7 @@ class Reconciler:
         owner = observed.owner
         meta = metadata(owner, names.revision(owner.name, decision.request), "build")
         body = {"apiVersion": API_VERSION, "kind": REVISION_KIND, "metadata": meta, "spec": dict(spec)}
-        try:
-            made = await self._kube.create(REVISION, owner.namespace, body)
-        except AlreadyExists:
-            found = await self._kube.get(REVISION, owner.namespace, meta["name"])
-            if found is None or not owned(found, owner.uid):
-                raise NotOwned(
-                    f"ModelRevision {meta['name']} is there already and does not belong to this model",
-                    field=f"ModelRevision/{meta['name']}",
-                    fix=f"kubectl delete mrev {meta['name']} -n {owner.namespace}",
-                ) from None
-            made = found
-        self._cache.put(made)
+        self._cache.put(await create_once(self._kube, body, owner.uid))
         return self._cache.observe((owner.namespace, owner.name)) or observed
 
     async def _say(

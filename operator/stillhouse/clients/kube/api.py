@@ -5,6 +5,7 @@ Its typed models are not used: plain JSON in both directions takes a third of th
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,7 +16,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from stillhouse import __version__
-from stillhouse.clients.kube.interface import FIELD_MANAGER, Body, Conflict, Invalid, KubeError, Unavailable, refusal
+from stillhouse.clients.kube.interface import FIELD_MANAGER, Body, Conflict, Invalid, Missing, Unavailable, refusal
 from stillhouse.clients.kube.kinds import Kind
 from stillhouse.errors import UsageError
 
@@ -81,10 +82,8 @@ class KubeApi:
         """Return an object, None where there is none."""
         try:
             return await self._send("GET", kind.path(namespace, name))
-        except KubeError as error:
-            if error.status == 404:
-                return None
-            raise
+        except Missing:
+            return None
 
     async def find(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Body]:
         """Return the objects of a namespace that a label selector chooses, page by page."""
@@ -134,11 +133,8 @@ class KubeApi:
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete the object of that uid."""
         body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        try:
+        with contextlib.suppress(Missing):
             await self._send("DELETE", kind.path(namespace, name), None, body)
-        except KubeError as error:
-            if error.status != 404:
-                raise
 
     async def _send(
         self,

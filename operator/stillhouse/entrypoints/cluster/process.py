@@ -15,7 +15,7 @@ from stillhouse.clients.kube.api import connect
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.entrypoints.cluster import health
 from stillhouse.entrypoints.cluster.watching import watch
-from stillhouse.reconcile.controller import RESYNC_S, Controller
+from stillhouse.reconcile.controller import Controller
 from stillhouse.reconcile.leader import Leadership
 from stillhouse.reconcile.metrics import Metrics
 from stillhouse.resources.wanted import ClusterSettings
@@ -101,7 +101,7 @@ async def run(options: Options) -> int:
             await asyncio.wait(tasks, timeout=_RETRY_S)
         finally:
             await endpoint.cleanup()
-    _log.info("ended", extra={"resync_s": RESYNC_S})
+    _log.info("ended")
     return code
 
 

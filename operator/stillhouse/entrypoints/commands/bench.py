@@ -38,13 +38,13 @@ def command(name: str, concurrency: int, requests: int, texts: Path | None, outp
       still bench docstring-search -c 4 -n 5000 -o json
     """
     from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.local import servers
     from stillhouse.entrypoints.local.benching import bench
     from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.text import interval
-    from stillhouse.entrypoints.local.underway import served
     from stillhouse.settings import load_settings
 
-    served(LocalStore(load_settings().home), name)  # before a bar is drawn
+    servers.require(LocalStore(load_settings().home), name)  # before a bar is drawn
     with showing() as listener, listener.busy("bench") as progress:
 
         def report(done: int, total: int) -> None:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from stillhouse.clients.inference import Answer
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
+from stillhouse.entrypoints.local import servers
 from stillhouse.entrypoints.local.text import size
-from stillhouse.entrypoints.local.underway import served
 from stillhouse.errors import DataError, StoreError, UsageError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Progress
@@ -63,7 +63,7 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
         ServerError: the server does not answer.
     """
     store = LocalStore(load_settings().home)
-    running = served(store, name)
+    running = servers.require(store, name)
     state = store.state(name)
     kept: list[dict[str, Any]] = [each for each in (state.get("revision"), *state.get("history", [])) if each]
     revision = next((each for each in kept if each["digest"] == running.revision), {})

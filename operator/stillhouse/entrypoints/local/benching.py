@@ -11,8 +11,8 @@ import numpy as np
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
+from stillhouse.entrypoints.local import servers
 from stillhouse.entrypoints.local.lines import lines_of
-from stillhouse.entrypoints.local.underway import served
 from stillhouse.errors import UsageError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
@@ -53,7 +53,7 @@ def bench(
         UsageError: the model is not being served, or there is nothing to ask it, or no UTF-8.
     """
     store = LocalStore(load_settings().home)
-    running = served(store, name)
+    running = servers.require(store, name)
     images, payloads = _payloads(store, name, running.revision, texts)
     loads = ((1, max(50, requests // 4)), (concurrency, requests))
     total = sum(count for _, count in loads)

@@ -10,6 +10,7 @@ from typing import Any
 
 from stillhouse.clients.hardware import hardware, reduce_range
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.findings import finding
 from stillhouse.entrypoints.local.text import size
 from stillhouse.entrypoints.local.verifying import verify
 from stillhouse.errors import StillhouseError
@@ -26,10 +27,6 @@ LOW_DISK = 2 << 30
 PARTS = ("objects", "steps", "locks", "work", "models", "run", "tmp")
 
 
-def _finding(state: str, title: str, detail: str, fix: str = "") -> dict[str, Any]:
-    return {"state": state, "title": title, "detail": detail, "fix": fix}
-
-
 def examine(*, contents: bool = False, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`.
 
@@ -38,18 +35,17 @@ def examine(*, contents: bool = False, progress: Progress | None = None) -> list
     from stillhouse.triton.platform import check_platform
 
     findings = [
-        _finding("failed" if each.level == "error" else each.level, each.title, each.detail, each.fix)
-        for each in check_platform()
+        finding("failed" if each.level == "error" else each.level, each.title, each.detail, each.fix) for each in check_platform()
     ]
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         state = "ok" if not missing else "failed" if extra == "serve" else "warning"
         detail = "installed" if not missing else "missing: " + ", ".join(missing)
-        findings.append(_finding(state, f"packages to {extra}", detail, f"pip install 'stillhouse[{extra}]'"))
+        findings.append(finding(state, f"packages to {extra}", detail, f"pip install 'stillhouse[{extra}]'"))
     here = hardware()
     slow = reduce_range(here.isa)
     findings.append(
-        _finding(
+        finding(
             "warning" if slow else "ok",
             "CPU",
             f"{here.cpu_model}, {len(os.sched_getaffinity(0))} CPUs" + (", no VNNI: INT8 weights keep 7 bits" if slow else ""),
@@ -58,9 +54,9 @@ def examine(*, contents: bool = False, progress: Progress | None = None) -> list
     )
     try:
         settings = load_settings(Path.cwd())
-        findings.append(_finding("ok", "settings", f"{len(settings.sources)} named sources"))
+        findings.append(finding("ok", "settings", f"{len(settings.sources)} named sources"))
     except StillhouseError as error:
-        findings.append(_finding("failed", "settings", str(error).replace("\n", "; ")))
+        findings.append(finding("failed", "settings", str(error).replace("\n", "; ")))
         return findings
     findings.append(_store(settings.home))
     if findings[-1]["state"] != "failed" and settings.home.is_dir():
@@ -69,7 +65,7 @@ def examine(*, contents: bool = False, progress: Progress | None = None) -> list
             with store.using():
                 findings.extend(verify(store, contents=contents, progress=progress or SilentProgress()))
         except StillhouseError as error:
-            findings.append(_finding("failed", "stored objects", str(error).replace("\n", "; ")))
+            findings.append(finding("failed", "stored objects", str(error).replace("\n", "; ")))
     return findings
 
 
@@ -78,13 +74,13 @@ def _store(home: Path) -> dict[str, Any]:
     strange = next((path for path in (existing, *(home / part for part in PARTS)) if _in_the_way(path)), None)
     if strange is not None:
         fix = "move it away, or set STILLHOUSE_HOME to a folder of yours"
-        return _finding("failed", "store", f"{strange} is not a folder", fix)
+        return finding("failed", "store", f"{strange} is not a folder", fix)
     if not os.access(existing, os.W_OK):
-        return _finding("failed", "store", f"{home} cannot be written", "set STILLHOUSE_HOME to a folder of yours")
+        return finding("failed", "store", f"{home} cannot be written", "set STILLHOUSE_HOME to a folder of yours")
     free = shutil.disk_usage(existing).free
     if free < LOW_DISK:
-        return _finding("warning", "store", f"{home}, only {size(free)} free", "still gc, or set STILLHOUSE_HOME elsewhere")
-    return _finding("ok", "store", f"{home}, {size(free)} free")
+        return finding("warning", "store", f"{home}, only {size(free)} free", "still gc, or set STILLHOUSE_HOME elsewhere")
+    return finding("ok", "store", f"{home}, {size(free)} free")
 
 
 def _in_the_way(path: Path) -> bool:

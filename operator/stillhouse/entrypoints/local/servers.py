@@ -13,6 +13,7 @@ from stillhouse.clients.store.files import read_sealed, write_sealed
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import hold
 from stillhouse.entrypoints.local.orphans import alive, stop_orphans
+from stillhouse.entrypoints.local.underway import follow
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.settings import Settings
 from stillhouse.triton import ports
@@ -80,11 +81,14 @@ def require(store: LocalStore, name: str) -> Running:
     """Return the running server.
 
     Raises:
-        UsageError: the model is not known, or has no server.
+        UsageError: the model is not known, or has no server; whoever builds it at this moment is named.
     """
     running = find(store, name)
     if running is not None:
         return running
+    underway = follow(store, name)
+    if underway:
+        raise UsageError("the model is not being served yet", field="NAME", found=name, fix=underway)
     known = store.model_names()
     if name not in known:
         raise UsageError(

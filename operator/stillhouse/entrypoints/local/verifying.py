@@ -8,6 +8,7 @@ from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.entrypoints.findings import finding
 from stillhouse.entrypoints.local.text import size
 from stillhouse.passes.base import Progress
 from stillhouse.planning.drafts import GATE, INDEX
@@ -38,11 +39,11 @@ def verify(store: LocalStore, *, contents: bool, progress: Progress) -> list[dic
     findings = []
     for digest, problem in damaged.items():
         use = _use(store, digest, damaged, receipts, states)
-        findings.append(_finding(use.state, f"stored object of {use.what}", f"{digest}: {problem}", use.fix))
+        findings.append(finding(use.state, f"stored object of {use.what}", f"{digest}: {problem}", use.fix))
     for key, receipt in receipts.items():
         if receipt is None:
             findings.append(
-                _finding(
+                finding(
                     "warning",
                     f"receipt {key[:12]}",
                     "cannot be read, so its step counts as not run",
@@ -52,16 +53,12 @@ def verify(store: LocalStore, *, contents: bool, progress: Progress) -> list[dic
     for name in states:
         if store.state_damaged(name):
             fix = f"run `still build FILE` for it again (finished steps are found again), or `still gc --forget {name}`"
-            findings.append(_finding("failed", f"what is known of {name}", "cannot be read", fix))
+            findings.append(finding("failed", f"what is known of {name}", "cannot be read", fix))
     if findings:
         return findings
     detail = f"{len(digests)} objects, {size(bytes_in_all)}: " if digests else "none yet"
     how = "every content matches its digest" if contents else "all there by name and size; still doctor --store reads them"
-    return [_finding("ok", "stored objects", detail + (how if digests else ""))]
-
-
-def _finding(state: str, title: str, detail: str, fix: str = "") -> dict[str, Any]:
-    return {"state": state, "title": title, "detail": detail, "fix": fix}
+    return [finding("ok", "stored objects", detail + (how if digests else ""))]
 
 
 def _damaged(store: LocalStore, digests: list[str], total: int | None, progress: Progress) -> dict[str, str]:

@@ -16,6 +16,7 @@ from stillhouse.errors import (
     StillhouseError,
     UsageError,
 )
+from stillhouse.reconcile.observed import ended
 from stillhouse.resources import labels
 
 __all__ = ["inspect", "on_cluster", "pin", "wait"]
@@ -105,18 +106,10 @@ def _revision(body: dict[str, Any]) -> dict[str, Any]:
 
 def _job(body: dict[str, Any]) -> dict[str, Any]:
     status = body.get("status") or {}
-    ended = next(
-        (
-            each["type"]
-            for each in status.get("conditions") or []
-            if each["status"] == "True" and each["type"] in ("Complete", "Failed")
-        ),
-        "",
-    )
     return {
         "name": body["metadata"]["name"],
         "stage": body["metadata"]["labels"].get(labels.STAGE, ""),
-        "state": ended or ("running" if status.get("active") else "waiting"),
+        "state": ended(body) or ("running" if status.get("active") else "waiting"),
         "failed": int(status.get("failed") or 0),
     }
 

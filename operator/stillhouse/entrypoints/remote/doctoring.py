@@ -10,6 +10,7 @@ from typing import Any
 from stillhouse.api.crd import crd, revision_crd
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.clients.kube.kinds import DEPLOYMENT, HPA, LEASE, MODEL, Kind
+from stillhouse.entrypoints.findings import Finding, finding
 from stillhouse.resources import labels
 from stillhouse.resources.wanted import ClusterSettings
 
@@ -22,12 +23,6 @@ _CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 _API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
 _LEASE_NAME = "stillhouse-operator"
 _STALE_S = 60.0
-
-Finding = dict[str, Any]
-
-
-def _finding(state: str, title: str, detail: str, fix: str = "") -> Finding:
-    return {"state": state, "title": title, "detail": detail, "fix": fix}
 
 
 async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) -> list[Finding]:
@@ -46,7 +41,7 @@ async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) ->
             found += await look
         except KubeError as error:
             what = error.problem.found or error.problem.message
-            found.append(_finding("warning", title, f"cannot be looked at: {what}"[:300], "ask for the right to read it"))
+            found.append(finding("warning", title, f"cannot be looked at: {what}"[:300], "ask for the right to read it"))
     return found
 
 
@@ -57,12 +52,12 @@ async def _version(kube: Any) -> list[Finding]:
     tested = f"tested are {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
     if version < OLDEST:
         return [
-            _finding(
+            finding(
                 "failed", "Kubernetes", f"{text}; {tested}", "upgrade the cluster: rules and fields that are needed are missing"
             )
         ]
     state = "ok" if version <= NEWEST else "warning"
-    return [_finding(state, "Kubernetes", f"{text}; {tested}", "look for a newer Stillhouse")]
+    return [finding(state, "Kubernetes", f"{text}; {tested}", "look for a newer Stillhouse")]
 
 
 async def _definitions(kube: Any) -> list[Finding]:
@@ -72,15 +67,15 @@ async def _definitions(kube: Any) -> list[Finding]:
         live = await kube.get(_CRD, "", name)
         apply = "still crd | kubectl apply --server-side -f -"
         if live is None:
-            found.append(_finding("failed", name, "is not installed", apply))
+            found.append(finding("failed", name, "is not installed", apply))
             continue
         there = {field for field, _ in _fields(live["spec"]["versions"][0]["schema"]["openAPIV3Schema"])}
         ours = {field for field, _ in _fields(wanted["spec"]["versions"][0]["schema"]["openAPIV3Schema"])}
         missing = sorted(ours - there)
         if missing:
-            found.append(_finding("failed", name, f"is of another version: {', '.join(missing[:5])} are unknown to it", apply))
+            found.append(finding("failed", name, f"is of another version: {', '.join(missing[:5])} are unknown to it", apply))
         else:
-            found.append(_finding("ok", name, "installed"))
+            found.append(finding("ok", name, "installed"))
     return found
 
 
@@ -94,19 +89,19 @@ async def _operator(kube: Any, namespace: str) -> list[Finding]:
     lease = await kube.get(LEASE, namespace, _LEASE_NAME)
     install = f"helm install stillhouse charts/stillhouse -n {namespace} --create-namespace"
     if lease is None:
-        return [_finding("failed", "operator", f"no operator has ever led in namespace {namespace}", install)]
+        return [finding("failed", "operator", f"no operator has ever led in namespace {namespace}", install)]
     spec = lease["spec"]
     holder, renewed = spec.get("holderIdentity") or "", _seconds_since(str(spec.get("renewTime") or ""))
     logs = f"kubectl logs -n {namespace} -l app.kubernetes.io/name=stillhouse"
     if not holder or renewed > _STALE_S:
-        return [_finding("failed", "operator", f"nobody leads (last was {holder or 'released'}, {renewed:.0f} s ago)", logs)]
-    found = [_finding("ok", "operator", f"{holder} leads")]
+        return [finding("failed", "operator", f"nobody leads (last was {holder or 'released'}, {renewed:.0f} s ago)", logs)]
+    found = [finding("ok", "operator", f"{holder} leads")]
     deployments = await kube.find(DEPLOYMENT, namespace, "app.kubernetes.io/name=stillhouse,app.kubernetes.io/component=operator")
     for each in deployments:
         count = int(each["spec"].get("replicas", 1))
         if count < 2:
             fix = "two replicas: helm upgrade … --set replicas=2"
-            found.append(_finding("warning", "operator", f"{count} replica: while it moves, nobody works", fix))
+            found.append(finding("warning", "operator", f"{count} replica: while it moves, nobody works", fix))
     return found
 
 
@@ -115,12 +110,12 @@ async def _store(kube: Any, namespace: str) -> list[Finding]:
     claim = await kube.get(_CLAIM, namespace, name)
     if claim is None:
         fix = f"create a PersistentVolumeClaim {name} in {namespace}; ReadWriteMany where builds and servers run on several nodes"
-        return [_finding("failed", "store", f"there is no claim {namespace}/{name}", fix)]
+        return [finding("failed", "store", f"there is no claim {namespace}/{name}", fix)]
     modes = claim["spec"].get("accessModes") or []
     if "ReadWriteMany" not in modes:
         fix = "a class that offers ReadWriteMany; or keep every pod on the volume's node"
-        return [_finding("warning", "store", f"{name} is {', '.join(modes)}: pods on a second node cannot mount it", fix)]
-    return [_finding("ok", "store", f"{name}: {', '.join(modes)}")]
+        return [finding("warning", "store", f"{name} is {', '.join(modes)}: pods on a second node cannot mount it", fix)]
+    return [finding("ok", "store", f"{name}: {', '.join(modes)}")]
 
 
 async def _metrics(kube: Any, namespace: str) -> list[Finding]:
@@ -129,13 +124,13 @@ async def _metrics(kube: Any, namespace: str) -> list[Finding]:
     conditions = ((service or {}).get("status") or {}).get("conditions") or []
     works = any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
     if works:
-        return [_finding("ok", "metrics API", "CPU use is measured: autoscalers can work")]
+        return [finding("ok", "metrics API", "CPU use is measured: autoscalers can work")]
     detail = (
         f"CPU use is not measured: {len(scaled)} autoscalers here stay at their lowest"
         if service is None
         else "it does not answer"
     )
-    return [_finding("warning", "metrics API", detail, "install metrics-server (sigs.k8s.io/metrics-server)")]
+    return [finding("warning", "metrics API", detail, "install metrics-server (sigs.k8s.io/metrics-server)")]
 
 
 async def _models(kube: Any, namespace: str) -> list[Finding]:
@@ -146,18 +141,18 @@ async def _models(kube: Any, namespace: str) -> list[Finding]:
         conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
         if not conditions:
             found.append(
-                _finding("failed", name, "no operator has looked at it", "is it in a namespace that the operator watches?")
+                finding("failed", name, "no operator has looked at it", "is it in a namespace that the operator watches?")
             )
         elif "Stalled" in conditions:
             stalled = conditions["Stalled"]
             found.append(
-                _finding("failed", name, f"{stalled['reason']}: {stalled['message']}"[:300], f"still status {name} --context …")
+                finding("failed", name, f"{stalled['reason']}: {stalled['message']}"[:300], f"still status {name} --context …")
             )
         scale = each["spec"].get("scale") or {}
         if max(int(scale.get("minReplicas", 1)), int(scale.get("replicas", 1))) < 2:
             fix = "spec.scale.minReplicas: 2"
-            found.append(_finding("warning", name, "one replica: the drain of its node interrupts it", fix))
-    return [*found, *([] if found else [_finding("ok", "models", f"{len(models)} in {namespace}")])]
+            found.append(finding("warning", name, "one replica: the drain of its node interrupts it", fix))
+    return [*found, *([] if found else [finding("ok", "models", f"{len(models)} in {namespace}")])]
 
 
 def _seconds_since(moment: str) -> float:
