@@ -78,7 +78,7 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
     from rich.markup import escape
     from rich.tree import Tree
 
-    from stillhouse.entrypoints.local.text import cut, duration, interval, size
+    from stillhouse.entrypoints.local.text import condition, cut, duration, interval, size
 
     tree = Tree(f"[bold]{model['name']}[/]  {escape(model['summary'])}")
     server = model["server"]
@@ -123,6 +123,5 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
             arithmetic = step["facts"].get("precision", "")  # of the gate's choice; of the teacher while it was read
             branch.add(f"{step['id']:<26} {made}  {arithmetic}".rstrip())
     for entry in model["conditions"]:
-        why = f": {entry['message'].splitlines()[0]}" if entry["status"] == "False" and entry.get("message") else ""
-        tree.add(escape(f"{entry['type']}={entry['status']}  {entry['reason']}{why}"))
+        tree.add(escape(condition(entry)))
     return tree

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from stillhouse.sizes import size
 
-__all__ = ["cut", "duration", "interval", "size"]
+__all__ = ["condition", "cut", "duration", "interval", "size"]
 
 
 def duration(seconds: float) -> str:
@@ -19,6 +19,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def condition(entry: Mapping[str, str]) -> str:
+    """Return `Ready=False  GateFailed: why`, with the message's first line where the condition does not hold."""
+    why = f": {entry['message'].splitlines()[0]}" if entry["status"] == "False" and entry.get("message") else ""
+    return f"{entry['type']}={entry['status']}  {entry['reason']}{why}"
 
 
 def cut(truncated: Mapping[str, int]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stillhouse.entrypoints.local.text import condition
+
 __all__ = ["tree"]
 
 
@@ -43,6 +45,5 @@ def tree(model: dict[str, Any]) -> Any:
     for job in model["jobs"]:
         top.add(escape(f"job  {job['stage']}  {job['state']}" + (f", {job['failed']} attempts failed" if job["failed"] else "")))
     for each in model["conditions"]:
-        why = f": {each['message'].splitlines()[0]}" if each["status"] == "False" and each.get("message") else ""
-        top.add(escape(f"{each['type']}={each['status']}  {each['reason']}{why}"))
+        top.add(escape(condition(each)))
     return top
