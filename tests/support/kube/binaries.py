@@ -76,17 +76,37 @@ class Program:
         return f"{self.name}-{self.version}-{go}-{digest.hexdigest()[:12]}"
 
 
+def _kubernetes(name: str, cold_minutes: int) -> Program:
+    """Return a program of Kubernetes itself."""
+    package, variable = f"k8s.io/kubernetes/cmd/{name}", "k8s.io/component-base/version.gitVersion"
+    return Program(name, "kubernetes", package, "k8s.io/kubernetes", cold_minutes, version_variable=variable)
+
+
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
         Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", cold_minutes=1),
+        _kubernetes("kube-apiserver", cold_minutes=4),
+        _kubernetes("kube-controller-manager", cold_minutes=2),
+        _kubernetes("kube-scheduler", cold_minutes=1),
+        _kubernetes("kubelet", cold_minutes=2),
+        _kubernetes("kube-proxy", cold_minutes=1),
+        Program("coredns", "coredns", "github.com/coredns/coredns", "github.com/coredns/coredns", 5, tells_version="-version"),
         Program(
-            "kube-apiserver",
-            "kubernetes",
-            "k8s.io/kubernetes/cmd/kube-apiserver",
-            "k8s.io/kubernetes",
-            cold_minutes=4,
-            version_variable="k8s.io/component-base/version.gitVersion",
+            "versitygw",
+            "versitygw",
+            "github.com/versity/versitygw/cmd/versitygw",
+            "github.com/versity/versitygw",
+            cold_minutes=1,
+            version_variable="main.Version",
+        ),
+        Program(
+            "registry",
+            "registry",
+            "github.com/distribution/distribution/v3/cmd/registry",
+            "github.com/distribution/distribution/v3",
+            cold_minutes=2,
+            version_variable="github.com/distribution/distribution/v3/version.version",
         ),
         Program(
             "helm",

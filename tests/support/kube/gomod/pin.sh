@@ -2,15 +2,17 @@
 # Pins the versions of the real servers that the tests start, and of Helm: rewrites go.mod and go.sum beside this file.
 # Run it to change a version or to add a program; the tests themselves only ever build what is committed here.
 #
-#   ETCD=3.6.12 KUBERNETES=1.34.4 HELM=3.20.2 ./pin.sh
+#   ETCD=3.6.12 KUBERNETES=1.34.4 HELM=3.20.2 COREDNS=1.13.1 VERSITYGW=1.8.0 REGISTRY=3.1.1 ./pin.sh
 #
 # One module each, because minimal version selection over all would give none the dependencies it was released with.
-# Helm 3.20 is the last that Go 1.25 builds: a later one would ask more of whoever runs the tests than the servers do.
+# Helm 3.20 and the registry 3.1.1 are the last that Go 1.25 builds: later ones would ask more of whoever runs the tests than the
+# servers do.
 set -euo pipefail
 cd "$(dirname "$0")"
 : "${ETCD:?version of etcd, such as 3.6.12}" "${KUBERNETES:?version of Kubernetes, such as 1.34.4}" \
-  "${HELM:?version of Helm, such as 3.20.2}"
-PROGRAMS=(kube-apiserver)
+  "${HELM:?version of Helm, such as 3.20.2}" "${COREDNS:?version of CoreDNS, such as 1.13.1}" \
+  "${VERSITYGW:?version of the S3 gateway, such as 1.8.0}" "${REGISTRY:?version of the OCI registry, such as 3.1.1}"
+PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy)
 GO=1.25.0 # the oldest Go that all can be built with
 # Kubernetes' own go.mod points at its staging folders; outside its repository the published modules take their place.
 STAGING=(api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap code-generator
@@ -30,6 +32,15 @@ fresh etcd
 
 fresh helm
 (cd helm && go get -tool "helm.sh/helm/v3/cmd/helm@v$HELM")
+
+fresh coredns
+(cd coredns && go get -tool "github.com/coredns/coredns@v$COREDNS")
+
+fresh versitygw
+(cd versitygw && go get -tool "github.com/versity/versitygw/cmd/versitygw@v$VERSITYGW")
+
+fresh registry
+(cd registry && go get -tool "github.com/distribution/distribution/v3/cmd/registry@v$REGISTRY")
 
 fresh kubernetes
 cd kubernetes
