@@ -16,8 +16,8 @@ from bench.peers.model import DIMENSION
 from bench.serving_figures import EVEN
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
-from stillhouse.passes.evaluate.candidate import view
 from stillhouse.settings import load_settings
+from stillhouse.triton.layout import view
 from stillhouse.triton.placement import place
 from stillhouse.triton.repository import render
 from stillhouse.triton.runtimes import runtime

@@ -271,7 +271,7 @@ def _gate(spec: Spec, ladder: list[str], calibration: str | None, env: Environme
     config: dict[str, Any] = {
         "task": spec.source.task,
         "candidates": [step_id.partition("/")[2] for step_id in ladder],
-        "serve": serve_config(spec),
+        "serve": serve_config(spec.serve),
         "runtime": RUNTIME,
         "cpus": env.cpus,
         **gate_config(spec.gate),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stillhouse.api.distill import Student
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
+from stillhouse.api.serve import Serve
 from stillhouse.api.source import DataSource, ModelSource
 
-__all__ = ["RUNTIME", "data_sources", "gate_config", "serve_config", "uris"]
+__all__ = ["RUNTIME", "data_sources", "from_record", "gate_config", "serve_config", "to_record", "uris"]
 
 RUNTIME = "triton-ort-cpu"
+_NUMBERS: dict[str, Callable[[str], float]] = {"maxQueueDelay": float, "queueTimeout": float, "cpus": float, "memory": int}
+_RECORDED = {"cpus": "cpu"}
 
 
 def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource]]:
@@ -42,9 +45,8 @@ def data_sources(spec: Spec) -> dict[str, DataSource]:
     return {place: each for place, each in _sources(spec) if isinstance(each, DataSource)}
 
 
-def serve_config(spec: Spec) -> dict[str, Any]:
+def serve_config(serve: Serve) -> dict[str, Any]:
     """Return the measured part of `serve` in plain units (seconds, bytes, CPUs)."""
-    serve = spec.serve
     limits = serve.resources.limits
     return {
         "maxBatchSize": serve.batching.max_batch_size,
@@ -57,6 +59,20 @@ def serve_config(spec: Spec) -> dict[str, Any]:
         "cpus": parse_cpu(limits.cpu) if limits.cpu else None,
         "memory": parse_quantity(limits.memory) if limits.memory else None,
     }
+
+
+def to_record(serve: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `serve_config` says as a ModelRevision has it: fractions are text, what is none is left out."""
+    given = {name: value for name, value in serve.items() if value is not None}
+    return {_RECORDED.get(name, name): str(value) if name in _NUMBERS else value for name, value in given.items()}
+
+
+def from_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ModelRevision's settings as `serve_config` says them; what the record lacks is as if nothing was asked for."""
+    plain = {recorded: name for name, recorded in _RECORDED.items()}
+    given = {plain.get(name, name): value for name, value in record.items() if value is not None}
+    read = {name: _NUMBERS[name](value) if name in _NUMBERS else value for name, value in given.items()}
+    return {**serve_config(Serve()), **read}
 
 
 def gate_config(gate: Gate | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
-from stillhouse.planning.request import uris
+from stillhouse.planning.request import from_record, uris
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, quantities
 from stillhouse.resources.wanted import Scaling, Serving
@@ -139,24 +139,12 @@ def _pinned(observed: Observed, digest: str) -> Body | None:
 def _serving(revision: Body, model: DistilledModel | None) -> Serving:
     """Return what pods serve: the settings are those that the gate measured with, requests are the spec's of today."""
     spec: dict[str, Any] = revision["spec"]
-    measured = spec.get("serve") or {}
-    serve: dict[str, Any] = {
-        "maxBatchSize": measured.get("maxBatchSize", 32),
-        "maxQueueDelay": float(measured.get("maxQueueDelay", 0) or 0),
-        "queueSize": measured.get("queueSize", 0),
-        "queueTimeout": float(measured["queueTimeout"]) if measured.get("queueTimeout") else None,
-        "instances": measured.get("instances"),
-        "threads": measured.get("threads"),
-        "responseCache": measured.get("responseCache", False),
-        "cpus": float(measured["cpu"]) if measured.get("cpu") else None,
-        "memory": int(measured["memory"]) if measured.get("memory") else None,
-    }
     requests = model.spec.serve.resources.requests if model else None
     return Serving(
         revision=revision["metadata"]["name"],
         digest=spec["digest"],
         precision=spec["precision"],
-        serve=serve,
+        serve=from_record(spec.get("serve") or {}),
         cpu_request=quantities.cpu(parse_cpu(requests.cpu)) if requests and requests.cpu else None,
         memory_request=quantities.memory(parse_quantity(requests.memory)) if requests and requests.memory else None,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from stillhouse.resources import labels, names, pods, quantities
+from stillhouse.resources import labels, names
+from stillhouse.resources.server import server_container, server_pod
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving, metadata
 
@@ -18,8 +18,6 @@ DRAIN_S = 10
 """Seconds between the pod leaving the Service and the server's end: clients learn of it meanwhile."""
 GRACE_S = 60
 START_S = 180
-DEFAULT_CPU = 1.0
-DEFAULT_MEMORY = 512 << 20
 
 
 def deployment(owner: Owner, serving: Serving, scaling: Scaling, settings: ClusterSettings) -> dict[str, Any]:
@@ -55,61 +53,31 @@ def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str,
         "labelSelector": {"matchLabels": labels.selector(owner.name, names.VARIANT)},
         "matchLabelKeys": ["pod-template-hash"],
     }
-    pod: dict[str, Any] = {
-        "serviceAccountName": names.account(owner.name),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+    return {
+        **server_pod(owner, settings),
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": pods.pod_security(),
         "topologySpreadConstraints": [
             {**spread, "topologyKey": "kubernetes.io/hostname"},
             {**spread, "topologyKey": "topology.kubernetes.io/zone"},
         ],
         "containers": [_server(owner, serving, settings)],
-        "volumes": [
-            pods.claim_volume(settings.store_claim, 0, read_only=True),
-            pods.shared_memory("64Mi"),
-            {"name": "work", "emptyDir": {"sizeLimit": "1Gi"}},
-        ],
     }
-    return pods.with_secrets(pod, settings.pull_secrets)
 
 
 def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
-    limits = {
-        "cpu": quantities.cpu(serving.serve.get("cpus") or DEFAULT_CPU),
-        "memory": quantities.memory(serving.serve.get("memory") or DEFAULT_MEMORY),
-    }
-    requests = {"cpu": serving.cpu_request or limits["cpu"], "memory": serving.memory_request or limits["memory"]}
+    what = [f"--model={owner.name}", f"--digest={serving.digest}", f"--precision={serving.precision}"]
     return {
-        "name": "triton",
-        "image": settings.serve_image,
-        "args": [
-            "serve",
-            f"--model={owner.name}",
-            f"--digest={serving.digest}",
-            f"--store={pods.store(settings.store_claim)}",
-            f"--precision={serving.precision}",
-        ],
-        "env": [{"name": "STILLHOUSE_SERVE", "value": json.dumps(dict(serving.serve), sort_keys=True)}],
+        **server_container(serving, settings, ["serve", *what]),
         "ports": [
             {"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
             {"name": "health", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
-        "resources": {"limits": limits, "requests": requests},
-        "securityContext": pods.container_security(),
         # Ready after a warm-up inference: the server itself says so, once its instances have answered one.
         "startupProbe": _probe("/ready", period=2, failures=START_S // 2),
         "readinessProbe": _probe("/ready", period=5, failures=2),
         "livenessProbe": _probe("/live", period=10, failures=3),
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_S}}},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            pods.claim(settings.store_claim, 0, read_only=True),
-            pods.SHM_MOUNT,
-            {"name": "work", "mountPath": "/work"},
-        ],
     }
 
 

@@ -13,7 +13,7 @@ from tests.support.artifacts import Recorder
 from stillhouse.clients.inference import Answer, FakeInferenceClient
 from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.passes.base import Artifact
-from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure, serve_settings
+from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure
 from stillhouse.passes.evaluate.metrics import Outputs
 from stillhouse.passes.evaluate.rows import GateRows
 
@@ -181,14 +181,3 @@ def test_the_rows_are_asked_for_by_no_more_clients_than_the_queue_holds(size: in
     )
     measure(to, candidate(), config, ROWS, Outputs(text=embed(TEXTS)), Recorder())
     assert len(clients) == most + 1, "and the one of the load"
-
-
-def test_units_of_serve_reach_rendering() -> None:
-    found = serve_settings(
-        {
-            "maxBatchSize": 16, "maxQueueDelay": 0.0005, "queueSize": 7, "queueTimeout": 1.5, "instances": 2, "threads": None,
-            "responseCache": True, "cpus": 1.0, "memory": None,
-        }
-    )  # fmt: skip
-    assert (found.max_batch_size, found.max_queue_delay_us, found.max_queue_size) == (16, 500, 7)
-    assert (found.queue_timeout_us, found.instances, found.threads, found.response_cache) == (1_500_000, 2, None, True)

@@ -15,6 +15,7 @@ from stillhouse.clients.store.locks import hold
 from stillhouse.entrypoints.local.orphans import alive, stop_orphans
 from stillhouse.entrypoints.local.underway import follow
 from stillhouse.errors import StoreError, UsageError
+from stillhouse.planning.request import RUNTIME
 from stillhouse.settings import Settings
 from stillhouse.triton import ports
 from stillhouse.triton.handle import ServerHandle, attach
@@ -23,8 +24,6 @@ __all__ = ["Running", "find", "last_log", "require", "require_port", "serve", "s
 
 FIRST_PORT = 8001
 PORTS = 100
-CACHE_BYTES = 64 << 20
-"""Memory for answers, where `serve.responseCache` asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +119,9 @@ def serve(
         ServerError: the server does not start; a former one goes on.
     """
     # Here and not above: `still status` of what does not run needs neither numpy nor grpc, and starts at once.
-    from stillhouse.passes.evaluate.candidate import serve_settings, view
     from stillhouse.triton.handover import HandOver, hand_over
-    from stillhouse.triton.placement import place
-    from stillhouse.triton.repository import render
-    from stillhouse.triton.runtimes import runtime
-    from stillhouse.triton.server import ServerOptions, start, trouble
-    from stillhouse.triton.writer import write
+    from stillhouse.triton.layout import lay_out
+    from stillhouse.triton.server import start, trouble
 
     running = find(store, name)
     stop_orphans(store.run_dir(name), running.handle.pid if running else 0)
@@ -144,29 +139,21 @@ def serve(
         raise StoreError(
             f"the revision is damaged: {problem}", field=name, fix=f"build it again: still up {store.state(name).get('file')}"
         )
-    placement = place(serving["cpus"])
     folder = store.run_dir(name)
     repository = folder / ("repository-" + revision["digest"][7:19])
-    artifact = store.objects.path(revision["digest"])
-    write(
-        render(
-            view(artifact, name, revision["digest"], revision["precision"]),
-            runtime("triton-ort-cpu"),
-            serve_settings(serving),
-            placement.cpus,
-        ),
-        repository,
-    )
     moving = running is not None and port in (None, running.handle.grpc_port)
-    options = ServerOptions(
+    options = lay_out(
+        store.objects.path(revision["digest"]),
+        repository,
         model=name,
-        repository=repository,
+        digest=revision["digest"],
+        precision=revision["precision"],
+        serve=serving,
+        runtime_name=RUNTIME,
+        pinned=True,
         run_folder=folder,
         cache_folder=settings.cache,
         grpc_port=0 if moving else port or 0,
-        digest=revision["digest"],
-        cpus=placement.server,
-        response_cache_bytes=CACHE_BYTES if serving["responseCache"] else 0,
     )
 
     def record(handle: ServerHandle) -> Running:

@@ -50,10 +50,10 @@ def serve(**given: Any) -> None:
 
 
 def _settings(text: str) -> dict[str, Any]:
-    defaults: dict[str, Any] = {
-        "maxBatchSize": 32, "maxQueueDelay": 0.0, "queueSize": 0, "queueTimeout": None, "instances": None, "threads": None,
-        "responseCache": False, "cpus": None, "memory": None,
-    }  # fmt: skip
+    from stillhouse.api.serve import Serve
+    from stillhouse.planning.request import serve_config
+
+    defaults = serve_config(Serve())
     if not text:
         return defaults
     try:

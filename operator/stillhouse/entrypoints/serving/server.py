@@ -12,17 +12,13 @@ from typing import Any
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.serving.health import Probes
 from stillhouse.errors import ServerError, StillhouseError, StoreError
-from stillhouse.passes.evaluate.candidate import serve_settings, view
+from stillhouse.planning.request import RUNTIME
 from stillhouse.triton.handle import ServerHandle
-from stillhouse.triton.placement import place
-from stillhouse.triton.repository import render
-from stillhouse.triton.runtimes import runtime
-from stillhouse.triton.server import ServerOptions, start
-from stillhouse.triton.writer import write
+from stillhouse.triton.layout import lay_out
+from stillhouse.triton.server import start
 
 __all__ = ["Pod", "serve"]
 
-_CACHE_BYTES = 64 << 20
 _LOOK_S = 1.0
 _GRACE_S = 45.0
 """For requests under way: less than the pod's own grace after its preStop."""
@@ -58,29 +54,24 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
     if probes is not None:
         probes.append(endpoint)
     try:
-        artifact = _verified(pod)
-        repository = pod.work / "repository"
-        settings = serve_settings(pod.settings)
-        placement = place(pod.settings.get("cpus"))
-        write(
-            render(view(artifact, pod.model, pod.digest, pod.precision), runtime("triton-ort-cpu"), settings, placement.cpus),
-            repository,
+        options = lay_out(
+            _verified(pod),
+            pod.work / "repository",
+            model=pod.model,
+            digest=pod.digest,
+            precision=pod.precision,
+            serve=pod.settings,
+            runtime_name=RUNTIME,
+            pinned=False,
+            run_folder=pod.work / "run",
+            cache_folder=pod.work / "cache",
+            grpc_port=pod.grpc_port,
+            host=pod.host,
+            metrics=True,
+            metrics_port=pod.metrics_port,
+            die_with_parent=True,
         )
-        handle = start(
-            ServerOptions(
-                model=pod.model,
-                repository=repository,
-                run_folder=pod.work / "run",
-                cache_folder=pod.work / "cache",
-                grpc_port=pod.grpc_port,
-                host=pod.host,
-                digest=pod.digest,
-                metrics=True,
-                metrics_port=pod.metrics_port,
-                die_with_parent=True,
-                response_cache_bytes=_CACHE_BYTES if settings.response_cache else 0,
-            )
-        )
+        handle = start(options)
         if started is not None:
             started.append(handle)
         state.handle = handle

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.entrypoints.local.text import interval
+from stillhouse.planning.request import to_record
 
 __all__ = ["LIMIT", "message", "record"]
 
@@ -17,7 +18,6 @@ _REASON = 160
 
 def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
     """Return the parts of a ModelRevision that a build knows, of a revision as `entrypoints.local.state` has it."""
-    serve = dict(revision["serve"])
     return {
         "digest": revision["digest"],
         "index": revision.get("index"),
@@ -26,17 +26,7 @@ def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
         "reason": "GatePassed" if gated else "NoGate",
         "metrics": [{"name": name, "value": interval(name, figure)} for name, figure in list(revision["figures"].items())[:32]],
         "candidates": candidates(revision["candidates"]),
-        "serve": {
-            "maxBatchSize": serve["maxBatchSize"],
-            "maxQueueDelay": str(serve["maxQueueDelay"]),
-            "queueSize": serve["queueSize"],
-            "queueTimeout": None if serve["queueTimeout"] is None else str(serve["queueTimeout"]),
-            "instances": serve["instances"],
-            "threads": serve["threads"],
-            "responseCache": serve["responseCache"],
-            "cpu": None if serve["cpus"] is None else str(serve["cpus"]),
-            "memory": None if serve["memory"] is None else str(serve["memory"]),
-        },
+        "serve": to_record(revision["serve"]),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,21 +13,16 @@ import numpy as np
 from stillhouse.clients.inference import InferenceClient
 from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import QueueRefusal, SpecError
-from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
 from stillhouse.passes.evaluate.load import LoadResult, closed_loop
 from stillhouse.passes.evaluate.metrics import Outputs, evaluate
 from stillhouse.passes.evaluate.rows import GateRows, Truncation, answer_rows
 from stillhouse.passes.evaluate.verdict import Check, combine, compare
-from stillhouse.triton.placement import Placement
-from stillhouse.triton.repository import render
-from stillhouse.triton.runtimes import runtime
-from stillhouse.triton.server import ServerOptions, start
-from stillhouse.triton.settings import ArtifactView, ServeSettings
-from stillhouse.triton.writer import write
+from stillhouse.triton.layout import lay_out
+from stillhouse.triton.server import start
 
-__all__ = ["MODEL", "Candidate", "Measured", "measure", "serve_settings", "view"]
+__all__ = ["MODEL", "Candidate", "Measured", "measure", "serving"]
 
 MODEL = "candidate"
 WORKERS = 2
@@ -65,59 +60,26 @@ class Measured:
         return combine(self.checks)
 
 
-def serve_settings(config: Mapping[str, Any]) -> ServeSettings:
-    """Map the measured part of `serve` (plain units) onto what rendering takes."""
-    return ServeSettings(
-        max_batch_size=int(config["maxBatchSize"]),
-        max_queue_delay_us=round(config["maxQueueDelay"] * 1e6),
-        max_queue_size=int(config["queueSize"]),
-        queue_timeout_us=round((config["queueTimeout"] or 0) * 1e6),
-        response_cache=bool(config["responseCache"]),
-        instances=config["instances"],
-        threads=config["threads"],
-    )
-
-
-def view(folder: Path, name: str, digest: str, precision: str) -> ArtifactView:
-    """Return an artifact as rendering sees it."""
-    return ArtifactView(
-        name=name,
-        digest=digest,
-        variant="default",
-        precision=precision,
-        signature=Signature.read(folder),
-        files={path.name: path for path in sorted(folder.iterdir()) if path.is_file()},
-        model_bytes=(folder / "model.onnx").stat().st_size,
-    )
-
-
 @contextmanager
 def serving(
-    candidate: Candidate, config: Mapping[str, Any], placement: Placement, scratch: Path, cache: Path
+    candidate: Candidate, config: Mapping[str, Any], scratch: Path, cache: Path
 ) -> Iterator[Callable[[], InferenceClient]]:
     """Serve a candidate on loopback for as long as the context lasts; yields a function that connects."""
-    repository = scratch / "repository"
-    write(
-        render(
-            view(candidate.artifact.path, MODEL, candidate.artifact.digest, candidate.precision),
-            runtime(config["runtime"]),
-            # The load repeats the gate's rows: a response cache would answer for the model.
-            replace(serve_settings(config["serve"]), response_cache=False),
-            placement.cpus,
-        ),
-        repository,
+    options = lay_out(
+        candidate.artifact.path,
+        scratch / "repository",
+        model=MODEL,
+        digest=candidate.artifact.digest,
+        precision=candidate.precision,
+        # The load repeats the gate's rows: a response cache would answer for the model.
+        serve={**config["serve"], "responseCache": False},
+        runtime_name=config["runtime"],
+        pinned=True,
+        run_folder=scratch / "run",
+        cache_folder=cache,
+        die_with_parent=True,
     )
-    server = start(
-        ServerOptions(
-            model=MODEL,
-            repository=repository,
-            run_folder=scratch / "run",
-            cache_folder=cache,
-            digest=candidate.artifact.digest,
-            cpus=placement.server,
-            die_with_parent=True,
-        )
-    )
+    server = start(options)
     try:
         yield lambda: TritonClient(server.address, retries=0)
     finally:

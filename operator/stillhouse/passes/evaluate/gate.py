@@ -19,7 +19,6 @@ from stillhouse.passes.evaluate.rows import Truncation, read_reference, read_row
 from stillhouse.passes.evaluate.verdict import describe
 from stillhouse.planning.few import after_the_gate
 from stillhouse.settings import load_settings
-from stillhouse.triton.placement import place
 
 __all__ = ["Gate", "GateConfig", "GateFacts", "advice", "report"]
 
@@ -84,7 +83,6 @@ class Gate(Pass[GateConfig, GateFacts]):
         rows = read_rows(inputs["data"], signature, metrics) if "data" in inputs else None
         reference = read_reference(inputs["reference"]) if "reference" in inputs else None
         settings = config.model_dump()
-        placement = place(config.serve["cpus"])
         measured: list[Measured] = []
         for candidate in candidates:
             same = next((each.precision for each in measured if each.digest == candidate.artifact.digest), None)
@@ -94,7 +92,7 @@ class Gate(Pass[GateConfig, GateFacts]):
             ctx.progress.update(0, None, "", f"{candidate.precision}: starting the server")
             scratch = ctx.scratch / candidate.precision
             shutil.rmtree(scratch, ignore_errors=True)
-            with serving(candidate, settings, placement, scratch, load_settings().cache) as connect:
+            with serving(candidate, settings, scratch, load_settings().cache) as connect:
                 found = measure(connect, candidate, settings, rows, reference, ctx.progress)
             shutil.rmtree(scratch, ignore_errors=True)  # nothing to go on from; kept only where the server's log may tell more
             if rows is not None:

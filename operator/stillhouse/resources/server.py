@@ -1,0 +1,59 @@
+"""The container that serves, and the pod around it: those of the Deployment and, for the gate, those of its Job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stillhouse.resources import names, pods, quantities
+from stillhouse.resources.wanted import ClusterSettings, Owner, Serving
+
+__all__ = ["SERVER", "server_container", "server_pod", "settled"]
+
+SERVER = "triton"
+"""Name of the container."""
+DEFAULT_CPU = 1.0
+DEFAULT_MEMORY = 512 << 20
+
+
+def settled(serve: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the measured settings with the limits that a server has where the spec names none."""
+    return {**serve, "cpus": serve.get("cpus") or DEFAULT_CPU, "memory": serve.get("memory") or DEFAULT_MEMORY}
+
+
+def server_container(serving: Serving, settings: ClusterSettings, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the container, without ports and probes: image, limits, security and mounts."""
+    serve = settled(serving.serve)
+    limits = {"cpu": quantities.cpu(serve["cpus"]), "memory": quantities.memory(serve["memory"])}
+    requests = {"cpu": serving.cpu_request or limits["cpu"], "memory": serving.memory_request or limits["memory"]}
+    return {
+        "name": SERVER,
+        "image": settings.serve_image,
+        "args": [*arguments, f"--store={pods.store(settings.store_claim)}"],
+        "env": [{"name": "STILLHOUSE_SERVE", "value": json.dumps(serve, sort_keys=True)}],
+        "resources": {"limits": limits, "requests": requests},
+        "securityContext": pods.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            pods.claim(settings.store_claim, 0, read_only=True),
+            pods.SHM_MOUNT,
+            {"name": "work", "mountPath": "/work"},
+        ],
+    }
+
+
+def server_pod(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
+    """Return a pod's spec without its containers: account, security, and the volumes that the server mounts."""
+    pod: dict[str, Any] = {
+        "serviceAccountName": names.account(owner.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pods.pod_security(),
+        "volumes": [
+            pods.claim_volume(settings.store_claim, 0, read_only=True),
+            pods.shared_memory("64Mi"),
+            {"name": "work", "emptyDir": {"sizeLimit": "1Gi"}},
+        ],
+    }
+    return pods.with_secrets(pod, settings.pull_secrets)
