@@ -52,6 +52,12 @@ def control_plane(binaries: dict[str, Path]) -> Iterator[ControlPlane]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def controller_manager(pytestconfig: pytest.Config) -> Path:
+    """The real kube-controller-manager, built likewise. See `tests.support.kube.controllers`."""
+    return _provided(pytestconfig, ("kube-controller-manager",))["kube-controller-manager"]
+
+
 @pytest.fixture
 def api_client(control_plane: ControlPlane) -> Iterator[client.ApiClient]:
     """An administrator's client."""

@@ -77,7 +77,8 @@ def test_a_model_that_is_deleted_during_its_build_is_forgotten(operator: Operato
     hands.objects.delete_namespaced_custom_object(*PLACE, hands.namespace, "distilledmodels", "m")
     eventually(lambda: operator.metric("stillhouse_models") == 0)
     hands.apply(model())  # of the same name, and another resource: the old one's Job is not its own
-    eventually(lambda: hands.condition("Ready") == ("False", "NotOwned"))
+    eventually(lambda: hands.condition("Ready") == ("False", "AwaitingCollection"))
+    assert hands.condition("Reconciling") == ("True", "AwaitingCollection")
     hands.core.delete_namespaced_service_account("m-serve", hands.namespace)  # what the garbage collector would do
     for job in hands.jobs().values():
         hands.batch.delete_namespaced_job(job.metadata.name, hands.namespace, propagation_policy="Background")

@@ -41,6 +41,7 @@ REASONS: dict[str, str] = {
     "Pinned": "serve.pin holds a revision",
     "PinNotFound": "no accepted revision has the digest that serve.pin names; what served goes on",
     "NotOwned": "an object of a name that is needed belongs to somebody else and is left alone; the message names it",
+    "AwaitingCollection": "an object of a deleted namesake is still there; once Kubernetes has collected it, it is made anew",
     "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights); the message says what",
 }
 

@@ -9,10 +9,10 @@ from typing import Any
 from stillhouse.clients.kube.interface import FIELD_MANAGER, AlreadyExists, Body, Conflict, Kube
 from stillhouse.clients.kube.kinds import by_name
 from stillhouse.errors import StillhouseError
-from stillhouse.reconcile.observed import owned
+from stillhouse.reconcile.observed import former_owner, owned
 from stillhouse.reconcile.same import differences, marked, same
 
-__all__ = ["HANDOVER", "Applied", "NotOwned", "create_once", "ensure", "remove"]
+__all__ = ["HANDOVER", "Applied", "FormersChild", "NotOwned", "create_once", "ensure", "remove"]
 
 HANDOVER = "stillhouse-handover"
 """Field manager that holds `replicas` from the moment we let go of them until an autoscaler writes them."""
@@ -22,6 +22,12 @@ class NotOwned(StillhouseError):
     """An object has the name that a child needs and is not ours. It is left alone."""
 
     reason = "NotOwned"
+
+
+class FormersChild(NotOwned):
+    """The object belongs to a model that had this name before and was deleted: Kubernetes is about to collect it."""
+
+    reason = "AwaitingCollection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,13 @@ def _require_own(live: Body, uid: str) -> None:
     if owned(live, uid):
         return
     kind, meta = by_name(live["kind"]), live["metadata"]
+    former = former_owner(live)
+    if former:
+        raise FormersChild(
+            f"{kind.name} {meta['name']} belongs to a model of this name that was deleted (uid {former})",
+            field=f"{kind.name}/{meta['name']}",
+            fix="wait: Kubernetes collects it, and it is made anew",
+        )
     raise NotOwned(
         f"{kind.name} {meta['name']} is there already and does not belong to this model",
         field=f"{kind.name}/{meta['name']}",

@@ -11,7 +11,7 @@ from stillhouse.resources.wanted import Owner
 
 __all__ = ["transitions"]
 
-_NORMAL = ("Building", "RollingOut", "Pinned", "Serving")
+_NORMAL = ("Building", "RollingOut", "Pinned", "Serving", "AwaitingCollection")
 
 
 def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any], instance: str) -> list[dict[str, Any]]:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillhouse.api.model import GROUP, KIND
+from stillhouse.resources import labels
 from stillhouse.resources.wanted import Owner
 
-__all__ = ["Observed", "ended", "owned", "revisions_newest_first"]
+__all__ = ["Observed", "ended", "former_owner", "owned", "revisions_newest_first"]
 
 Body = dict[str, Any]
 
@@ -58,6 +60,20 @@ def ended(job: Mapping[str, Any]) -> str:
 def owned(body: Mapping[str, Any], uid: str) -> bool:
     """Return whether an object's controller is the resource of that uid."""
     return any(each.get("uid") == uid and each.get("controller") for each in body["metadata"].get("ownerReferences") or [])
+
+
+def former_owner(body: Mapping[str, Any]) -> str:
+    """Return the uid of the DistilledModel that controls an object under its own model label, "" where none does.
+
+    Of an object that is not ours: the model that had our name before us.
+    """
+    metadata = body["metadata"]
+    name = (metadata.get("labels") or {}).get(labels.MODEL)
+    for each in metadata.get("ownerReferences") or []:
+        ours = each.get("kind") == KIND and str(each.get("apiVersion", "")).startswith(f"{GROUP}/")
+        if ours and each.get("controller") and each.get("name") == name:
+            return str(each.get("uid", ""))
+    return ""
 
 
 def revisions_newest_first(revisions: Iterable[Body], uid: str) -> tuple[Body, ...]:

@@ -12,7 +12,7 @@ from stillhouse.api.revision import REVISION_KIND
 from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError
 from stillhouse.clients.kube.kinds import EVENT, MODEL, POD
 from stillhouse.reconcile.admission import Admission
-from stillhouse.reconcile.apply import NotOwned, create_once, ensure, remove
+from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
 from stillhouse.reconcile.building import FIRST_STAGE, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.conditions import status
@@ -28,6 +28,8 @@ __all__ = ["Reconciler", "now"]
 
 _QUEUED_S = 5.0
 """After that long a model that waits for others looks again; it reads the cache alone."""
+_COLLECTED_S = 2.0
+"""After that long a model looks again for what a deleted namesake left; mostly the object's end is told before."""
 
 
 def now() -> str:
@@ -79,7 +81,8 @@ class Reconciler:
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
         except NotOwned as stranger:
-            failed = Verdict("NotOwned", " ".join(" ".join(stranger.problem.lines()).split()))
+            failed = Verdict(stranger.reason, " ".join(" ".join(stranger.problem.lines()).split()))
+            wait = _COLLECTED_S if isinstance(stranger, FormersChild) else wait
         except KubeError as refused:
             error = refused
             if isinstance(refused, Forbidden | Invalid):

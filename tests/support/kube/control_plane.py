@@ -1,7 +1,9 @@
 """A real Kubernetes API server with its etcd, on loopback, for the length of a test session.
 
 No node, scheduler or controller runs: objects are validated, defaulted, stored, watched and authorised as in any
-cluster, but nothing acts on them, so pods stay Pending and deleted namespaces stay Terminating.
+cluster, but nothing acts on them, so pods stay Pending and deleted namespaces stay Terminating. `controllers.py` runs
+Kubernetes' own controllers beside it. It forwards to aggregated APIs, with a front-proxy certificate, by a Service of type
+ExternalName `localhost` (with `--enable-aggregator-routing` by EndpointSlices, whose addresses may not be loopback ones).
 """
 
 from __future__ import annotations
@@ -19,10 +21,14 @@ from typing import Any
 
 import yaml
 from kubernetes import client
+from tests.support.kube.certificates import Authority
 from tests.support.kube.process import ServerProcess, StartFailed, free_port
 from tests.support.kube.workdir import owned_temporary_folder
 
-__all__ = ["ControlPlane", "running_control_plane"]
+__all__ = ["FRONT_PROXY", "ControlPlane", "answers", "listening", "running_control_plane"]
+
+FRONT_PROXY = "front-proxy"
+"""Common name of the API server's certificate towards aggregated APIs, and the only one that these are to allow."""
 
 _START_TIMEOUT = 120.0  # seconds; 5 are usual, a loaded machine of two cores takes several times as long
 _ATTEMPTS = 3  # a port can be taken between its choice and its use
@@ -44,7 +50,9 @@ class ControlPlane:
     """A running API server and the administrator's access to it.
 
     `url` is its https address, `token` the bearer token of user `admin` (group `system:masters`), `ca_file` the PEM file
-    to verify it with, `folder` its working folder (logs, certificates, data).
+    to verify it with, `folder` its working folder (logs, certificates, data). `front_proxy` is the authority that signs
+    front-proxy certificates, `controllers_token` the token of kube-controller-manager, `account_key_file` what signs the
+    service accounts' tokens.
     """
 
     url: str
@@ -53,6 +61,9 @@ class ControlPlane:
     folder: Path
     etcd: ServerProcess
     apiserver: ServerProcess
+    front_proxy: Authority
+    controllers_token: str
+    account_key_file: Path
 
     def client(self) -> client.ApiClient:
         """A new client of the administrator; close it, or use it as a context manager."""
@@ -87,7 +98,7 @@ class ControlPlane:
 
     def ready(self) -> str | None:
         """`None` when `/readyz` answers ok, else what it said."""
-        return _answers(f"{self.url}/readyz", self.ca_file, self.token)
+        return answers(f"{self.url}/readyz", self.ca_file, self.token)
 
 
 @contextmanager
@@ -125,7 +136,7 @@ def _etcd(executable: Path, folder: Path) -> Iterator[tuple[ServerProcess, str]]
             "--log-level=warn",
         ]
 
-    with _listening("etcd", executable, folder, arguments, lambda port: _answers(f"http://127.0.0.1:{port}/health")) as (
+    with listening("etcd", executable, folder, arguments, lambda port: answers(f"http://127.0.0.1:{port}/health")) as (
         server,
         port,
     ):
@@ -136,13 +147,15 @@ def _etcd(executable: Path, folder: Path) -> Iterator[tuple[ServerProcess, str]]
 def _apiserver(
     executable: Path, folder: Path, etcd: ServerProcess, etcd_url: str, flags: Sequence[str]
 ) -> Iterator[ControlPlane]:
-    token = secrets.token_hex(32)
+    token, controllers_token = secrets.token_hex(32), secrets.token_hex(32)
     certificates = folder / "certificates"
     # The server signs a certificate for itself at its start; that file is then all that a client needs to verify it, and
     # its key also signs the service accounts' tokens.
     ca_file, key_file = certificates / "apiserver.crt", certificates / "apiserver.key"
     tokens, policy = folder / "tokens.csv", folder / "audit-policy.yaml"
-    tokens.write_text(f'{token},admin,admin,"system:masters"\n')
+    tokens.write_text(f'{token},admin,admin,"system:masters"\n{controllers_token},system:kube-controller-manager,controllers\n')
+    front_proxy = Authority(folder / "front-proxy", "front-proxy-ca")
+    forwards = front_proxy.client(FRONT_PROXY)
     policy.write_text(_AUDIT_POLICY)
 
     def arguments(port: int) -> list[str]:
@@ -164,6 +177,14 @@ def _apiserver(
             "--disable-admission-plugins=ServiceAccount",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={folder / _AUDIT_LOG}",
+            # What an aggregated API needs to know who asks: ConfigMap extension-apiserver-authentication is made of these.
+            f"--requestheader-client-ca-file={front_proxy.certificate}",
+            f"--requestheader-allowed-names={FRONT_PROXY}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={forwards.certificate}",
+            f"--proxy-client-key-file={forwards.key}",
             "--profiling=false",
             *flags,
         ]
@@ -171,14 +192,16 @@ def _apiserver(
     def is_ready(port: int) -> str | None:
         if not etcd.is_running():
             return f"etcd has ended:\n{etcd.tail()}"
-        return _answers(f"https://127.0.0.1:{port}/readyz", ca_file, token)
+        return answers(f"https://127.0.0.1:{port}/readyz", ca_file, token)
 
-    with _listening("kube-apiserver", executable, folder, arguments, is_ready) as (server, port):
-        yield ControlPlane(f"https://127.0.0.1:{port}", token, ca_file, folder, etcd, server)
+    with listening("kube-apiserver", executable, folder, arguments, is_ready) as (server, port):
+        yield ControlPlane(
+            f"https://127.0.0.1:{port}", token, ca_file, folder, etcd, server, front_proxy, controllers_token, key_file
+        )
 
 
 @contextmanager
-def _listening(
+def listening(
     name: str,
     executable: Path,
     folder: Path,
@@ -207,10 +230,13 @@ def _listening(
             server.stop()
 
 
-def _answers(url: str, ca_file: Path | None = None, token: str = "") -> str | None:
+def answers(url: str, ca_file: Path | None = None, token: str = "", *, verified: bool = True) -> str | None:
     """`None` when a GET of `url` gives status 200, else what came instead."""
     try:
         context = ssl.create_default_context(cafile=ca_file) if ca_file else None
+        if not verified:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]  # never through the environment's proxy
         if context:

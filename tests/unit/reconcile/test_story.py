@@ -11,9 +11,11 @@ import pytest
 from tests.support.cluster import DIGEST, NAMESPACE, Cluster, model, record
 
 from stillhouse.clients.kube.interface import Unavailable
-from stillhouse.clients.kube.kinds import DEPLOYMENT, EVENT, JOB, MODEL, REVISION
+from stillhouse.clients.kube.kinds import ACCOUNT, DEPLOYMENT, EVENT, JOB, MODEL, REVISION
 from stillhouse.reconcile.decide import decide
 from stillhouse.resources import names
+from stillhouse.resources.guards import account
+from stillhouse.resources.wanted import Owner
 
 OTHER = "sha256:" + "c" * 64
 
@@ -182,6 +184,24 @@ def test_an_object_of_our_name_that_is_not_ours_is_left_alone(cluster: Cluster, 
     cluster.run(cluster.kube.delete(by_name(kind), NAMESPACE, name, before["metadata"]["uid"]))
     cluster.settle()
     assert cluster.condition("Ready")[1] != "NotOwned"
+
+
+def test_what_a_namesake_left_is_waited_for_and_made_anew(cluster: Cluster) -> None:
+    left = account(Owner("m", NAMESPACE, "of-before"))
+    before = cluster.run(cluster.kube.create(ACCOUNT, NAMESPACE, left))
+    cluster.apply(model())
+    again = cluster.run(cluster.reconciler.reconcile((NAMESPACE, "m")))
+    assert again > 0
+    assert cluster.get("ServiceAccount", "m-serve") == before
+    assert cluster.condition("Ready") == ("False", "AwaitingCollection")
+    assert cluster.condition("Reconciling") == ("True", "AwaitingCollection")
+    assert cluster.condition("Stalled") == ("", "")
+    cluster.run(cluster.kube.delete(ACCOUNT, NAMESPACE, "m-serve", before["metadata"]["uid"]))
+    cluster.settle()
+    assert cluster.condition("Ready") == ("False", "Building")
+    made = cluster.get("ServiceAccount", "m-serve")
+    assert made is not None
+    assert made["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 @pytest.mark.parametrize("how", ["edited", "a label more", "a port more", "deleted", "added to"])
