@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
+import orjson
+
+from stillhouse.clients.kube.kinds import by_name
 from stillhouse.reconcile.observed import Body, Observed, ended, revisions_newest_first
 from stillhouse.resources import labels
 
@@ -39,7 +42,7 @@ class _Kept:
     def __init__(self, body: Body) -> None:
         # Field managers are more than half of an object, and nobody reads them here: whoever writes asks for them anew.
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        self.text = json.dumps({**body, "metadata": metadata}, separators=(",", ":")).encode()
+        self.text = orjson.dumps({**body, "metadata": metadata})
         self.uid: str = sys.intern(str(metadata.get("uid", "")))
         self.version = _version(metadata)
         self.name: str = metadata["name"]
@@ -47,8 +50,32 @@ class _Kept:
         self.active = body["kind"] == "Job" and not ended(body)
 
     def body(self) -> Body:
-        found: Body = json.loads(self.text)
+        found: Body = orjson.loads(self.text)
         return found
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class _Lately(Generic[K]):
+    """A version for each of the last few thousand things that were noted."""
+
+    _MOST = 4096
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[K, int] = OrderedDict()
+
+    def note(self, each: K, version: int = 0) -> None:
+        self._known[each] = version
+        if len(self._known) > self._MOST:
+            self._known.popitem(last=False)
+
+    def pop(self, each: K) -> int:
+        """Forget a thing; return its version, -1 where it is not known."""
+        return self._known.pop(each, -1)
+
+    def version(self, each: K) -> int:
+        return self._known.get(each, -1)
 
 
 class Cache:
@@ -57,6 +84,8 @@ class Cache:
     def __init__(self) -> None:
         self._objects: dict[Key, dict[tuple[str, str], _Kept]] = {}
         self._sources: dict[str, dict[str, str]] = {}
+        self._written: _Lately[tuple[str, int]] = _Lately()
+        self._dead: _Lately[str] = _Lately()
 
     def put(self, body: Body) -> Iterable[Key]:
         """Keep an object unless a newer one is known; return the models whose work could be another now.
@@ -68,6 +97,8 @@ class Cache:
         key = key_of(body)
         if key is None:
             return ()
+        if _version(body["metadata"]) <= self._dead.version(str(body["metadata"].get("uid", ""))):
+            return ()  # the answer to a write, or a list, that was overtaken by the news of the object's end
         place = (sys.intern(body["kind"]), body["metadata"]["name"])
         objects = self._objects.setdefault(key, {})
         known = objects.get(place)
@@ -80,6 +111,15 @@ class Cache:
         objects[place] = _Kept(body)
         return (key,)
 
+    def wrote(self, body: Body) -> None:
+        """Keep what the answer to a write of ours had; its echo by a watch needs no reading (`is_echo`)."""
+        self._written.note((by_name(body["kind"]).plural, _version(body["metadata"])))
+        self.put(body)
+
+    def is_echo(self, plural: str, version: int) -> bool:
+        """Return whether an object of that version is one that `wrote` was given; asked once, it is forgotten."""
+        return self._written.pop((plural, version)) >= 0
+
     def drop(self, body: Body) -> Iterable[Key]:
         """Forget an object that was deleted, unless another of its name is known; return the models that it concerns."""
         if body["kind"] == _CONFIG_MAP:
@@ -87,7 +127,10 @@ class Cache:
         key = key_of(body)
         if key is None:
             return ()
-        self._forget(key, (body["kind"], body["metadata"]["name"]), str(body["metadata"].get("uid", "")))
+        uid = str(body["metadata"].get("uid", ""))
+        # By version: one that only lost our label is gone for this watch, and comes back.
+        self._dead.note(uid, _version(body["metadata"]))
+        self._forget(key, (body["kind"], body["metadata"]["name"]), uid)
         return (key,)
 
     def versions(self, kind: str) -> dict[tuple[Key, str], int]:
@@ -163,11 +206,11 @@ _STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
 _META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
 
 
-def _matter(body: Body) -> str:
+def _matter(body: Body) -> bytes:
     """Return what of an object can be a reason to look at its model again."""
     parts = ["spec", "status"] if body["kind"] in _STATUS_COUNTS else ["spec"]
     chosen = [[body.get(part) for part in parts], [body["metadata"].get(part) for part in _META]]
-    return json.dumps(chosen, sort_keys=True)
+    return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
 
 
 def _version(metadata: Body) -> int:

@@ -81,6 +81,17 @@ class Controller:
         for key in touched:
             self.queue.add(key)
 
+    def wrote(self, plural: str, version: int) -> bool:
+        """Return whether an event of a kind tells of our own write alone, which the cache has from the write's answer."""
+        echo = self.cache.is_echo(plural, version)
+        if echo:
+            self._metrics.echoes.inc()
+        return echo
+
+    def writing(self) -> bool:
+        """Return whether a model is worked on."""
+        return not self.queue.idle
+
     async def list_all(self) -> int:
         """Make the cache what the server has; return how many models were touched. What a watch has missed comes back so."""
         touched: set[Key] = set()

@@ -28,4 +28,7 @@ class Metrics:
         self.events = Counter(
             "stillhouse_events_total", "Events that came from watches, by kind.", ["kind"], registry=self.registry
         )
+        self.echoes = Counter(
+            "stillhouse_echoes_total", "Events that were left unread: they tell of our own writes.", registry=self.registry
+        )
         self.listed = Gauge("stillhouse_last_list_timestamp_seconds", "When the cluster was last listed.", registry=self.registry)

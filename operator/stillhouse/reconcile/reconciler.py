@@ -112,7 +112,7 @@ class Reconciler:
             place = (each["kind"], each["metadata"]["name"])
             applied = await ensure(self._kube, each, observed.children.get(place), observed.owner.uid)
             if applied.written:
-                self._cache.put(applied.body)
+                self._cache.wrote(applied.body)
             if each["kind"] == "Deployment":
                 deployment = applied.body
         places = {(each["kind"], each["metadata"]["name"]) for each in wanted}
@@ -130,7 +130,7 @@ class Reconciler:
         spec = observed.model["spec"]
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
         body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings, rebuild)
-        self._cache.put(await create_once(self._kube, body, observed.owner.uid))
+        self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
 
     async def _look_for_pods(self, observed: Observed, job: Body) -> Observed:
         """Ask the server for a Job's pods: their watch may be behind, and what they said is needed once."""
@@ -145,7 +145,7 @@ class Reconciler:
         owner = observed.owner
         meta = metadata(owner, names.revision(owner.name, decision.request), "build")
         body = {"apiVersion": API_VERSION, "kind": REVISION_KIND, "metadata": meta, "spec": dict(spec)}
-        self._cache.put(await create_once(self._kube, body, owner.uid))
+        self._cache.wrote(await create_once(self._kube, body, owner.uid))
         return self._cache.observe((owner.namespace, owner.name)) or observed
 
     async def _say(
@@ -159,7 +159,7 @@ class Reconciler:
         meta = observed.model["metadata"]
         gone: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
         patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": {**gone, **after}}
-        self._cache.put(await self._kube.patch(MODEL, meta["namespace"], meta["name"], patch, subresource="status"))
+        self._cache.wrote(await self._kube.patch(MODEL, meta["namespace"], meta["name"], patch, subresource="status"))
         for event in transitions(observed.owner, before, after, self._instance):
             try:
                 await self._kube.create(EVENT, meta["namespace"], event)

@@ -113,3 +113,32 @@ def test_bindings_concern_every_model_of_their_namespace_and_no_other() -> None:
     binding["metadata"]["namespace"] = NAMESPACE
     assert list(cache.drop(binding)) == [KEY]
     assert known(cache).sources == {}
+
+
+def test_the_echo_of_our_own_write_is_known_once() -> None:
+    cache = cache_with_model()
+    cache.wrote(body("Service", "s", 5, spec={"a": 1}))
+    assert known(cache).children["Service", "s"]["spec"] == {"a": 1}
+    assert not cache.is_echo("deployments", 5)
+    assert not cache.is_echo("services", 6)
+    assert cache.is_echo("services", 5)
+    assert not cache.is_echo("services", 5)
+
+
+def test_an_answer_that_the_news_of_the_end_overtook_makes_no_ghost() -> None:
+    cache = cache_with_model()
+    cache.put(body("Service", "s", 5, uid="one"))
+    cache.drop(body("Service", "s", 9, uid="one"))
+    cache.wrote(body("Service", "s", 7, uid="one"))
+    assert ("Service", "s") not in known(cache).children
+    cache.put(body("Service", "s", 10, uid="two"))
+    assert known(cache).children["Service", "s"]["metadata"]["uid"] == "two"
+
+
+def test_an_object_that_lost_our_label_and_has_it_again_is_known_again() -> None:
+    cache = cache_with_model()
+    cache.put(body("Service", "s", 5))
+    cache.drop(body("Service", "s", 6))  # what a watch with a selector tells when the label goes
+    assert ("Service", "s") not in known(cache).children
+    assert list(cache.put(body("Service", "s", 7))) == [KEY]
+    assert ("Service", "s") in known(cache).children

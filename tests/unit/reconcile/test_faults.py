@@ -245,7 +245,8 @@ def _scale(mode: str, least: int, most: int, replicas: int) -> dict[str, Any]:
     return model(scale={"mode": mode, "minReplicas": least, "maxReplicas": most, "replicas": replicas})
 
 
-JUNK = st.one_of(st.none(), st.text(max_size=5), st.dictionaries(st.text(max_size=8), st.integers(), max_size=3))
+LONG = st.integers(-(2**63), 2**63 - 1)  # a server makes a float of what is larger
+JUNK = st.one_of(st.none(), st.text(max_size=5), st.dictionaries(st.text(max_size=8), LONG, max_size=3))
 SMALL = st.integers(0, 5)
 SPECS = st.one_of(
     st.sampled_from([A, B, EXTERNAL]),

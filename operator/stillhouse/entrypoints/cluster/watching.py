@@ -7,10 +7,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import kopf
 from kubernetes.aio import client
 
-from stillhouse.clients.kube.api import configure
+from stillhouse.clients.kube.api import USER_AGENT, configure, proxy_of
+from stillhouse.entrypoints.cluster.echoes import without_echoes
 from stillhouse.reconcile.controller import WATCHED, Controller
 
 __all__ = ["watch"]
@@ -27,8 +29,8 @@ async def watch(controller: Controller, *, namespace: str, context: str, stop: a
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return _connection(await configure(context))
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return _connection(await configure(context), without_echoes(controller.wrote, controller.writing))
 
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -97,11 +99,12 @@ def _seer(controller: Controller, kind: Any) -> Any:
     return see
 
 
-def _connection(configuration: client.Configuration) -> kopf.ConnectionInfo:
+def _connection(configuration: client.Configuration, answers: type[aiohttp.ClientResponse]) -> kopf.AiohttpSession:
+    """Return a session like kopf's own, but for its answers. kopf closes it, and asks for another once its token has ended."""
     header = str((configuration.api_key or {}).get("BearerToken", ""))
     prefix = (configuration.api_key_prefix or {}).get("BearerToken", "")
     token = header.removeprefix("Bearer ").removeprefix("bearer ").strip()
-    return kopf.ConnectionInfo(
+    place = kopf.ConnectionInfo(
         server=str(configuration.host),
         ca_path=configuration.ssl_ca_cert,
         insecure=not configuration.verify_ssl,
@@ -110,3 +113,11 @@ def _connection(configuration: client.Configuration) -> kopf.ConnectionInfo:
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
     )
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=place.as_ssl_context()),
+        headers={**place.as_http_headers(), "User-Agent": USER_AGENT},
+        proxy=proxy_of(configuration),
+        response_class=answers,
+        trust_env=False,
+    )
+    return kopf.AiohttpSession(server=place.server, aiohttp_session=session)
