@@ -146,6 +146,11 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
     assert settings("everything") == ClusterSettings(
         serve_image="localhost/serve:1.0",
         worker_image=f"localhost/worker@sha256:{'0' * 64}",
+        serve_gpu_image="localhost/serve-nvidia:1.0",
+        image_registry="registry.internal:5000/mirror",
+        monitor_interval="15s",
+        monitor_labels={"release": "prometheus"},
+        monitoring_namespace="monitoring",
         store_claim="artifacts",
         operator_namespace="stillhouse",
         sources={"models:minilm": "pvc://stillhouse-models/minilm"},

@@ -38,8 +38,7 @@ rules:
 - {level: Metadata, userGroups: ["system:serviceaccounts"]}
 - {level: None}
 """
-# A kind that clusters with Prometheus have.
-_MONITORS = {
+MONITORS = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
@@ -57,6 +56,7 @@ _MONITORS = {
         ],
     },
 }
+"""A kind that clusters with Prometheus have."""
 
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
@@ -65,7 +65,10 @@ RACES: set[Right] = {("batch", "jobs", "get"), ("stillhouse.io", "modelrevisions
 """Asked for after a 409 only: another operator was faster."""
 UNSEEN: set[Right] = {("stillhouse.io", "distilledmodels/finalizers", "update")}
 """Checked by an admission plugin, never a request: without it the plugin refuses every child (see `cluster`)."""
-SERVING = {"serviceaccounts", "services", "deployments", "horizontalpodautoscalers", "networkpolicies", "poddisruptionbudgets"}
+SERVING = {
+    "serviceaccounts", "services", "deployments", "horizontalpodautoscalers", "networkpolicies", "poddisruptionbudgets",
+    "servicemonitors",
+}  # fmt: skip
 """Written and removed by one code for all: a verb that one of them needs, each may need."""
 
 
@@ -77,7 +80,7 @@ def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     flags = [f"--audit-policy-file={policy}", "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"]
     with running_control_plane(binaries, flags) as running:
         with running.client() as api:
-            client.ApiextensionsV1Api(api).create_custom_resource_definition(_MONITORS)
+            client.ApiextensionsV1Api(api).create_custom_resource_definition(MONITORS)
         yield running
 
 
@@ -245,7 +248,8 @@ def granted(api: client.ApiClient, account: str, place: str) -> set[Right]:
 def test_the_roles_are_enough_and_no_more(
     watched: str, api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, tmp_path: Path
 ) -> None:
-    """A life of a model under the account of the chart: built, served, mended, handed to another autoscaler; and `helm test`."""
+    """A life of a model under the account of the chart: built, served, mended, handed to another autoscaler, built again until
+    a revision is forgotten; and `helm test`."""
     models = new_namespace(api, "models")
     words = ["--set", f"watchNamespace={models}"] if watched == "one namespace" else []
     chart.do("install", "stillhouse", str(CHART), "--namespace", place, "--take-ownership", *words)
@@ -271,6 +275,13 @@ def test_the_roles_are_enough_and_no_more(
         eventually(lambda: scalers.list_namespaced_horizontal_pod_autoscaler(models).items)
         hands.apply(model(scale={"mode": "external", "replicas": 2}))
         eventually(lambda: not scalers.list_namespaced_horizontal_pod_autoscaler(models).items)
+        monitors = ("monitoring.coreos.com", "v1", models, "servicemonitors")
+        assert [each["metadata"]["name"] for each in hands.objects.list_namespaced_custom_object(*monitors)["items"]] == [
+            "m-main"
+        ]
+        hands.build_again(batch=2, limit=1)
+        hands.build_again(batch=3, limit=1)
+        eventually(lambda: len(hands.revisions()) == 2)
         check(api, cluster, place, chart, operator.port, tmp_path)
         log = operator.log.read_text()
     assert "forbidden" not in log.lower()

@@ -299,7 +299,7 @@ def test_a_table_shows_what_matters_first(
 
     always = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
     wide = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 1]
-    assert always == ["Name", "Precision", "Gate", "Size", "Replicas", "Available", "Ready", "Age"]
+    assert always == ["Name", "Precision", "Gate", "Size", "Replicas", "Available", "Ready", "Pin", "Age"]
     assert wide == ["Reason", "Progress", "Revision", "Digest", "Endpoint"]
 
 

@@ -37,9 +37,19 @@ class Hands:
         except client.ApiException as error:
             if error.status != 409:
                 raise
-            live = self.get(name)
-            live["spec"] = body["spec"]
+            eventually(lambda: self._replace(name, body["spec"]))
+
+    def _replace(self, name: str, spec: dict[str, Any]) -> bool:
+        """Replace a spec; False where the operator wrote the status in between."""
+        live = self.get(name)
+        live["spec"] = spec
+        try:
             self.objects.replace_namespaced_custom_object(*PLACE, self.namespace, "distilledmodels", name, live)
+        except client.ApiException as error:
+            if error.status != 409:
+                raise
+            return False
+        return True
 
     def get(self, name: str = "m") -> dict[str, Any]:
         found: dict[str, Any] = self.objects.get_namespaced_custom_object(*PLACE, self.namespace, "distilledmodels", name)
@@ -82,6 +92,20 @@ class Hands:
         self.end("resolve", {"next": "gate"})
         self.end("gate", {"next": None, "record": record()})
         eventually(lambda: self.condition("Built") == ("True", "Built"))
+
+    def revisions(self) -> set[str]:
+        """Return the digests of the model's revisions, for a failed build its reason."""
+        found = self.objects.list_namespaced_custom_object(*PLACE, self.namespace, "modelrevisions")["items"]
+        return {each["spec"].get("digest") or each["spec"]["reason"] for each in found}
+
+    def build_again(self, batch: int, limit: int) -> str:
+        """Ask for another build, let it succeed, and return its digest once it is recorded."""
+        digest = "sha256:" + f"{batch:064x}"
+        self.apply(model(serve={"batching": {"maxBatchSize": batch}, "revisionHistoryLimit": limit}))
+        self.end("resolve", {"next": "gate"})
+        self.end("gate", {"next": None, "record": record(digest)})
+        eventually(lambda: digest in self.revisions())
+        return digest
 
 
 def eventually(what: Callable[[], Any]) -> Any:

@@ -90,6 +90,63 @@ COMPLETE = {
                 "responseCache": True,
                 "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "requests": {"cpu": "500m", "memory": "0.5Gi"}},
                 "pin": "sha256:" + "0f" * 32,
+                "podTemplate": {
+                    "metadata": {"labels": {"team": "search"}, "annotations": {"note": "any text: 1"}},
+                    "spec": {
+                        "nodeSelector": {"disk": "ssd"},
+                        "tolerations": [
+                            {"key": "dedicated", "value": "models", "effect": "NoExecute", "tolerationSeconds": 60},
+                            {"operator": "Exists", "effect": "NoSchedule"},
+                        ],
+                        "affinity": {
+                            "nodeAffinity": {
+                                "requiredDuringSchedulingIgnoredDuringExecution": {
+                                    "nodeSelectorTerms": [
+                                        {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}
+                                    ]
+                                },
+                                "preferredDuringSchedulingIgnoredDuringExecution": [
+                                    {
+                                        "weight": 10,
+                                        "preference": {"matchExpressions": [{"key": "cpus", "operator": "Gt", "values": ["4"]}]},
+                                    }
+                                ],
+                            },
+                            "podAffinity": {
+                                "preferredDuringSchedulingIgnoredDuringExecution": [
+                                    {
+                                        "weight": 1,
+                                        "podAffinityTerm": {
+                                            "labelSelector": {"matchExpressions": [{"key": "web", "operator": "Exists"}]},
+                                            "topologyKey": "topology.kubernetes.io/zone",
+                                        },
+                                    }
+                                ]
+                            },
+                            "podAntiAffinity": {
+                                "requiredDuringSchedulingIgnoredDuringExecution": [
+                                    {
+                                        "labelSelector": {"matchLabels": {"app": "noisy"}},
+                                        "topologyKey": "kubernetes.io/hostname",
+                                    }
+                                ]
+                            },
+                        },
+                        "topologySpreadConstraints": [
+                            {
+                                "maxSkew": 1,
+                                "topologyKey": "kubernetes.io/hostname",
+                                "whenUnsatisfiable": "DoNotSchedule",
+                                "minDomains": 2,
+                            }
+                        ],
+                        "priorityClassName": "high",
+                        "runtimeClassName": "nvidia",
+                        "imagePullSecrets": [{"name": "registry"}],
+                    },
+                },
+                "strategy": {"type": "Recreate"},
+                "revisionHistoryLimit": 3,
             },
             "scale": {"minReplicas": 1, "maxReplicas": 8, "mode": "external", "replicas": 3},
         }
@@ -105,6 +162,10 @@ COMPLETE = {
             "gate": {
                 "data": {"uri": "file://gate.csv"},
                 "metrics": [{"name": "macro-f1", "min": "0.8"}, {"name": "log-loss", "max": "105%", "of": "teacher"}],
+            },
+            "serve": {
+                "runtime": "triton-nvidia",
+                "gpu": {"count": 2, "tensorrt": {"precision": "fp16", "workspace": "2Gi"}},
             },
         }
     ),
@@ -136,9 +197,6 @@ RESERVED: dict[str, Any] = {
     "spec.packing": {"with": "other"},
     "spec.build": {"queue": "gpu"},
     "spec.credentials": {"secret": "token"},
-    "spec.serve.runtime": "triton-nvidia",
-    "spec.serve.podTemplate": {"spec": {}},
-    "spec.serve.revisionHistoryLimit": 3,
     "spec.compress.goal": {"maxLoss": "1%"},
     "spec.distill.teachers": [{"uri": "models:a"}],
     "spec.distill.search": {"budget": 10},
@@ -211,6 +269,8 @@ def _bad(name: str, base: str, field: str, value: Any, says: str = "", **more: A
 
 _LOSS = "spec.distill.stages[0].losses[0]"
 _METRIC = "spec.gate.metrics[0]"
+_POD = "spec.serve.podTemplate"
+_NODES = f"{_POD}.spec.affinity.nodeAffinity"
 LATER = "not available in this version"
 
 _VALID = [
@@ -237,6 +297,11 @@ _VALID = [
     Case("per class loss", "class", {"spec.gate.metrics": [{"name": "per-class-loss", "max": "2%"}]}),
     Case("a queue as long as the gate has clients", "text", {"spec.serve.queue.maxSize": 4}),
     Case("a short queue without a gate", "text", {"spec.serve.queue.maxSize": 1, "spec.gate": GONE}),
+    Case("a GPU with ONNX Runtime alone", "class", {"spec.serve.gpu": {}}),
+    Case("a runtime of GPUs, nothing said of them", "class", {"spec.serve.gpu": GONE}),
+    Case("every taint tolerated", "text", {f"{_POD}.spec.tolerations": [{"operator": "Exists"}]}),
+    Case("an annotation of a tool", "text", {f"{_POD}.metadata.annotations": {"sidecar.istio.io/inject": "true"}}),
+    Case("a label of Kubernetes that is not ours", "text", {f"{_POD}.metadata.labels": {"app.kubernetes.io/part-of": "search"}}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
 ]
 
@@ -381,6 +446,76 @@ _INVALID = [
     Case("no image of images", "image", {"spec.source.image": GONE}, "spec.source.image", "needs image"),
     Case("one mean of three channels", "image", {"spec.source.image.channels": 3}, "spec.source.image", "one number per channel"),
     _bad("a deviation of 0", "image", "spec.source.image.std", ["0.0"], "more than 0"),
+    *(
+        Case(
+            f"our own label {key}", "text", {f"{_POD}.metadata.labels": {key: "x"}}, f"{_POD}.metadata.labels", "Stillhouse's own"
+        )
+        for key in ("stillhouse.io/model", "app.kubernetes.io/component", "app.kubernetes.io/name", "pod-template-hash")
+    ),
+    Case(
+        "our own annotation",
+        "text",
+        {f"{_POD}.metadata.annotations": {"stillhouse.io/digest": "x"}},
+        f"{_POD}.metadata.annotations",
+        "Stillhouse's own",
+    ),
+    *(
+        Case(f"a malformed key of {place}", "text", {f"{_POD}.{place}": {"a b": "x"}}, f"{_POD}.{place}", "not one of Kubernetes")
+        for place in ("metadata.labels", "metadata.annotations", "spec.nodeSelector")
+    ),
+    Case("a label with a space in it", "text", {f"{_POD}.metadata.labels": {"a": "b c"}}, f"{_POD}.metadata.labels"),
+    *(
+        _bad(f"{name} of a pod", "text", f"{_POD}.spec.{name}", value)
+        for name, value in {
+            "containers": [{"name": "mine"}],
+            "volumes": [],
+            "securityContext": {},
+            "serviceAccountName": "admin",
+            "hostNetwork": True,
+        }.items()
+    ),
+    _bad("a toleration with a value too many", "text", f"{_POD}.spec.tolerations[1].value", "x", "has no value"),
+    Case(
+        "a toleration of nothing",
+        "text",
+        {f"{_POD}.spec.tolerations": [{"value": "x"}]},
+        f"{_POD}.spec.tolerations[0].operator",
+        "needs operator Exists",
+    ),
+    _bad("seconds of a taint that evicts nobody", "text", f"{_POD}.spec.tolerations[1].tolerationSeconds", 3, "NoExecute"),
+    Case(
+        "nothing to be in",
+        "text",
+        {f"{_NODES}.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].values": []},
+        f"{_NODES}.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].values",
+        "Gt and Lt one",
+    ),
+    Case(
+        "an order of pods' labels",
+        "text",
+        {
+            f"{_POD}.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector": {
+                "matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]
+            }
+        },
+        f"{_POD}.spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector.matchExpressions",
+        "labels of nodes only",
+    ),
+    Case(
+        "fewest domains of a wish",
+        "text",
+        {f"{_POD}.spec.topologySpreadConstraints[0].whenUnsatisfiable": "ScheduleAnyway"},
+        f"{_POD}.spec.topologySpreadConstraints[0].minDomains",
+        "belongs to DoNotSchedule",
+    ),
+    _bad("a strategy that nobody knows", "text", "spec.serve.strategy.type", "BlueGreen"),
+    _bad("no former revision kept", "text", "spec.serve.revisionHistoryLimit", 0),
+    _bad("an unknown runtime", "text", "spec.serve.runtime", "vllm"),
+    Case(
+        "GPUs of a runtime of CPUs", "class", {"spec.serve.runtime": GONE}, "spec.serve.gpu", "belongs to runtime triton-nvidia"
+    ),
+    _bad("a cache of an ensemble", "class", "spec.serve.responseCache", True, "belongs to runtime triton-ort-cpu"),
+    _bad("no workspace", "class", "spec.serve.gpu.tensorrt.workspace", "0Gi", "more than 0"),
     _bad("no CPU", "text", "spec.serve.resources.limits", {"cpu": "0m"}),
     _bad("no memory", "text", "spec.serve.resources.limits", {"memory": "0Gi"}),
     _bad("more CPU asked than allowed", "text", "spec.serve.resources.requests.cpu", "1.5", "must not exceed"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stillhouse.clients.kube.interface import AlreadyExists, Conflict, Kube, KubeError, Missing
-from stillhouse.clients.kube.kinds import CONFIG_MAP, DEPLOYMENT, SERVICE
+from stillhouse.clients.kube.kinds import CONFIG_MAP, DEPLOYMENT, SERVICE, Kind
 from stillhouse.reconcile.apply import NotOwned, ensure, remove
 from stillhouse.reconcile.same import marked, same
 
@@ -198,7 +198,15 @@ async def an_object_that_was_made_anew_is_not_taken_for_the_old_one(kube: Kube, 
     assert found["metadata"]["uid"] == new["metadata"]["uid"]
 
 
+async def kinds_are_known_or_not(kube: Kube, namespace: str) -> None:
+    assert await kube.serves(DEPLOYMENT)
+    assert await kube.serves(CONFIG_MAP)
+    assert not await kube.serves(Kind("stillhouse.example/v1", "Nothing", "nothings"))
+    assert not await kube.serves(Kind("apps/v1", "Nothing", "nothings")), "a version that is known, a kind that is not"
+
+
 CASES: tuple[Case, ...] = (
+    kinds_are_known_or_not,
     an_object_is_created_once,
     lists_are_chosen_by_labels,
     an_apply_needs_the_uid_of_what_is_there,

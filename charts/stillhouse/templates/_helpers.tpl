@@ -45,6 +45,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/* An image as the operator relocates it (resources/images.py): another registry in the place of its own. */}}
+{{- define "stillhouse.relocated" -}}
+{{- $image := include "stillhouse.image" . -}}
+{{- with (index . 0).Values.images.registry -}}
+{{- printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $image "") -}}
+{{- else -}}
+{{- $image -}}
+{{- end -}}
+{{- end -}}
+
 {{/* stillhouse.image (list $ "worker") */}}
 {{- define "stillhouse.image" -}}
 {{- $image := index (index . 0).Values.images (index . 1) -}}
@@ -74,6 +84,12 @@ seccompProfile: {type: RuntimeDefault}
 {{- dict
       "serve_image" (include "stillhouse.image" (list . "serve"))
       "worker_image" (include "stillhouse.image" (list . "worker"))
+      "serve_gpu_image" (include "stillhouse.image" (list . "serveNvidia"))
+      "image_registry" .Values.images.registry
+      "monitors" .Values.metrics.models.serviceMonitors
+      "monitor_interval" .Values.metrics.models.interval
+      "monitor_labels" .Values.metrics.models.labels
+      "monitoring_namespace" .Values.metrics.models.namespace
       "store_claim" .Values.store.claim
       "operator_namespace" .Release.Namespace
       "sources" .Values.sources

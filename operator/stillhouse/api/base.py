@@ -20,7 +20,17 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-__all__ = ["RESERVED_KEY", "ApiModel", "CelRule", "Mistake", "NotAvailableHere", "Reserved", "ReservedField", "models_of"]
+__all__ = [
+    "RESERVED_KEY",
+    "ApiModel",
+    "CelRule",
+    "Mistake",
+    "NotAvailableHere",
+    "Reserved",
+    "ReservedField",
+    "models_of",
+    "without_nulls",
+]
 
 RESERVED_KEY = "x-stillhouse-reserved"
 """Key of the JSON schema of a reserved field; its value says what the field will be."""
@@ -120,6 +130,11 @@ def _refuse(value: Any) -> Any:
 
 Reserved = BeforeValidator(_refuse)
 """Put into `Annotated[Any, Reserved, ReservedField("…")] = None` for a name that is kept free."""
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a map without names whose value is null, as the API server stores it; anything else as it is."""
+    return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 def models_of(annotation: Any) -> Iterator[type[ApiModel]]:

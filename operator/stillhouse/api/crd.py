@@ -137,6 +137,7 @@ def _columns() -> list[dict[str, Any]]:
         _column("Replicas", ".status.replicas", "Replicas that exist.", kind="integer"),
         _column("Available", _condition("Available"), "Whether an accepted revision answers."),
         _column("Ready", _condition("Ready"), "Whether this generation's revision answers."),
+        _column("Pin", ".status.pin", "The revision that serve.pin holds."),
         _column("Age", ".metadata.creationTimestamp", "Time since the resource was created.", kind="date"),
         _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why Ready is what it is.", wide=True),
         _column("Progress", ".status.progress", "What is running.", wide=True),

@@ -52,6 +52,12 @@ class ServeSettings(ApiModel):
     """CPUs of one pod."""
     memory: Short | None = None
     """Memory of one pod, in bytes."""
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    """GPUs of one pod; 0: it runs `triton-ort-cpu`, else `triton-nvidia`."""
+    tensorrt: Short | None = None
+    """What TensorRT computes in, where it is used."""
+    workspace: Short | None = None
+    """GPU memory that TensorRT may use, in bytes."""
 
 
 class Candidate(ApiModel):

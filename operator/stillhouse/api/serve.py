@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.pods import PodTemplate
 from stillhouse.api.scalars import CpuQuantity, Duration, Quantity, parse_cpu, parse_quantity
 
-__all__ = ["Amounts", "Batching", "Queue", "Resources", "Scale", "Serve"]
+__all__ = ["Amounts", "Batching", "Gpu", "Queue", "Resources", "RuntimeName", "Scale", "Serve", "Strategy", "TensorRt"]
+
+RuntimeName = Literal["triton-ort-cpu", "triton-nvidia"]
 
 _SOME_CPU = CelRule("!has(self.cpu) || self.cpu.matches('[1-9]')", "cpu must be more than 0", "cpu")
 _SOME_MEMORY = CelRule("!has(self.memory) || self.memory.matches('[1-9]')", "memory must be more than 0", "memory")
@@ -24,6 +27,17 @@ _MEMORY_WITHIN = CelRule(
     "requests.memory must not exceed limits.memory",
     "requests.memory",
 )
+_GPU_OF_NVIDIA = CelRule(
+    "!has(self.gpu) || self.runtime == 'triton-nvidia'",
+    "gpu belongs to runtime triton-nvidia: triton-ort-cpu uses CPUs only",
+    "gpu",
+)
+_NO_CACHE_OF_ENSEMBLES = CelRule(
+    "!self.responseCache || self.runtime != 'triton-nvidia'",
+    "responseCache belongs to runtime triton-ort-cpu",
+    "responseCache",
+)
+_SOME_WORKSPACE = CelRule("self.workspace.matches('[1-9]')", "workspace must be more than 0", "workspace")
 _NOT_TO_ZERO = CelRule("self.minReplicas > 0", "not available in this version: scale to zero", "minReplicas")
 _ORDERED = CelRule("self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas", "minReplicas")
 _NOT_AT_ZERO = CelRule("self.replicas > 0", "not available in this version: scale to zero", "replicas")
@@ -95,6 +109,40 @@ class Resources(ApiModel):
         return self
 
 
+class TensorRt(ApiModel):
+    """TensorRT below ONNX Runtime. Its engines are made when a pod starts, which takes minutes, and are kept in the pod alone."""
+
+    precision: Literal["fp32", "fp16"] = "fp16"
+    """What TensorRT computes in. The gate measures what comes of it."""
+    workspace: Quantity = "1Gi"
+    """GPU memory that TensorRT may use for intermediate results."""
+
+    cel_rules = (_SOME_WORKSPACE,)
+
+    @model_validator(mode="after")
+    def _some(self) -> TensorRt:
+        if not self.workspace.strip("0.kKMGTi"):
+            raise _SOME_WORKSPACE.broken()
+        return self
+
+
+class Gpu(ApiModel):
+    """GPUs of one server."""
+
+    count: Annotated[int, Field(ge=1, le=16)] = 1
+    """GPUs of a pod (`nvidia.com/gpu`); each runs `instances` instances of the model."""
+    tensorrt: TensorRt | None = None
+    """Use TensorRT; left out, ONNX Runtime's CUDA provider."""
+
+
+class Strategy(ApiModel):
+    """How new pods replace old ones, as in a Deployment of `apps/v1`."""
+
+    type: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
+    """`RollingUpdate`: no pod goes before its successor answers, which needs room for one pod more. `Recreate`: all old pods end,
+    then the new ones start. Nobody answers in between; for where every GPU is taken."""
+
+
 class Serve(ApiModel):
     """The server."""
 
@@ -112,12 +160,29 @@ class Serve(ApiModel):
     """CPU and memory of one server."""
     pin: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)] | None = None
     """Hold this revision (rollback) until the field is removed."""
-    runtime: Annotated[Any, Reserved, ReservedField("other runtimes", "string")] = None
-    """Other runtimes than `triton-ort-cpu`."""
-    pod_template: Annotated[Any, Reserved, ReservedField("changes to the pods")] = None
-    """Changes to the pods."""
-    revision_history_limit: Annotated[Any, Reserved, ReservedField("how many revisions are kept", "integer")] = None
-    """How many revisions are kept."""
+    runtime: RuntimeName = "triton-ort-cpu"
+    """Which Triton: `triton-ort-cpu` (CPUs, everywhere) or `triton-nvidia` (NVIDIA's own, on GPUs, in a cluster only). The gate
+    measures on it. `triton-nvidia` has not been run on a GPU by its authors: its repository is checked against Triton's
+    protobuf, and its ensemble runs in tests, with ONNX Runtime on a CPU in the place of the GPU's backend."""
+    gpu: Gpu | None = None
+    """GPUs, of runtime `triton-nvidia`; left out there: one, with ONNX Runtime's CUDA provider."""
+    pod_template: PodTemplate = PodTemplate()
+    """Labels, annotations and placement of the pods."""
+    strategy: Strategy = Strategy()
+    """How new pods replace old ones."""
+    revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 5
+    """How many former revisions are kept for `still rollback`, and how many records of failed builds. Older ones are deleted,
+    never the one that serves, that is wanted or that is pinned."""
+
+    cel_rules = (_GPU_OF_NVIDIA, _NO_CACHE_OF_ENSEMBLES)
+
+    @model_validator(mode="after")
+    def _runtime_fits(self) -> Serve:
+        if self.gpu is not None and self.runtime != "triton-nvidia":
+            raise _GPU_OF_NVIDIA.broken(fix="write runtime: triton-nvidia, or remove gpu")
+        if self.response_cache and self.runtime == "triton-nvidia":
+            raise _NO_CACHE_OF_ENSEMBLES.broken(fix="remove responseCache")
+        return self
 
 
 class Scale(ApiModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Mistake
+from stillhouse.api.base import ApiModel, CelRule, Mistake, without_nulls
 from stillhouse.api.scalars import DecimalString, Uri
 
 __all__ = ["Columns", "DataSource", "Factory", "Image", "ModelSource", "Task"]
@@ -25,10 +25,6 @@ def _text_or_whole_number(value: Any) -> str | int:
     if isinstance(value, str) and len(value) > 1024:
         raise Mistake("at most 1024 characters")
     return value
-
-
-def _without_nulls(value: Any) -> Any:
-    return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
 Argument = Annotated[
@@ -64,7 +60,7 @@ class Factory(ApiModel):
 
     target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=256)]
     """Where it is, as `module:function`; the module lies beside the file, or is installed."""
-    arguments: Annotated[dict[str, Argument], Field(max_length=32), BeforeValidator(_without_nulls)] = Field(default={})
+    arguments: Annotated[dict[str, Argument], Field(max_length=32), BeforeValidator(without_nulls)] = Field(default={})
     """Keyword arguments: text or whole numbers. Booleans are written as 0 or 1, numbers with a fraction in quotes."""
 
 

@@ -40,6 +40,10 @@ REASONS: dict[str, str] = {
     "ServerDown": "no server answers",
     "Pinned": "serve.pin holds a revision",
     "PinNotFound": "no accepted revision has the digest that serve.pin names; what served goes on",
+    "ServerCrashes": "the server ends again and again; the message has the last lines of its log",
+    "ImageUnavailable": "an image cannot be pulled or started; the message says which and why",
+    "Unschedulable": "no node takes a pod; the message is the scheduler's",
+    "PodsRefused": "the cluster refuses the pods (quota, policy); the message says why",
     "NotOwned": "an object of a name that is needed belongs to somebody else and is left alone; the message names it",
     "AwaitingCollection": "an object of a deleted namesake is still there; once Kubernetes has collected it, it is made anew",
     "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights); the message says what",
@@ -88,6 +92,8 @@ class Revision(ApiModel):
     """Size of all its files."""
     metrics: Annotated[tuple[Figure, ...], Field(max_length=32)] = ()
     """What the gate measured."""
+    runtime: Short = ""
+    """What serves it."""
 
 
 class Status(ApiModel):
@@ -104,6 +110,8 @@ class Status(ApiModel):
     """The revision that serves."""
     variants: Annotated[tuple[Revision, ...], Field(max_length=32)] = ()
     """Every candidate with its figures, also those that were rejected."""
+    pin: Annotated[str, StringConstraints(max_length=71)] = ""
+    """First digits of the digest that `serve.pin` holds."""
     progress: Short = ""
     """What is running, for people."""
     replicas: Annotated[int, Field(ge=0)] = 0

@@ -12,7 +12,7 @@ from stillhouse.api.source import DataSource, Factory, ModelSource, columns_of
 from stillhouse.errors import SpecError
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
-from stillhouse.planning.request import RUNTIME, gate_config, serve_config
+from stillhouse.planning.request import gate_config, serve_config
 
 __all__ = ["GATE", "INDEX", "draft"]
 
@@ -272,7 +272,7 @@ def _gate(spec: Spec, ladder: list[str], calibration: str | None, env: Environme
         "task": spec.source.task,
         "candidates": [step_id.partition("/")[2] for step_id in ladder],
         "serve": serve_config(spec.serve),
-        "runtime": RUNTIME,
+        "runtime": spec.serve.runtime,
         "cpus": env.cpus,
         **gate_config(spec.gate),
     }

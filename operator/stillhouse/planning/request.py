@@ -9,13 +9,15 @@ from stillhouse.api.distill import Student
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
-from stillhouse.api.serve import Serve
+from stillhouse.api.serve import Gpu, Serve
 from stillhouse.api.source import DataSource, ModelSource
+from stillhouse.planning.runtimes import GPU
 
-__all__ = ["RUNTIME", "data_sources", "from_record", "gate_config", "serve_config", "to_record", "uris"]
+__all__ = ["data_sources", "from_record", "gate_config", "serve_config", "to_record", "uris"]
 
-RUNTIME = "triton-ort-cpu"
-_NUMBERS: dict[str, Callable[[str], float]] = {"maxQueueDelay": float, "queueTimeout": float, "cpus": float, "memory": int}
+_NUMBERS: dict[str, Callable[[str], float]] = {
+    "maxQueueDelay": float, "queueTimeout": float, "cpus": float, "memory": int, "workspace": int,
+}  # fmt: skip
 _RECORDED = {"cpus": "cpu"}
 
 
@@ -48,7 +50,7 @@ def data_sources(spec: Spec) -> dict[str, DataSource]:
 def serve_config(serve: Serve) -> dict[str, Any]:
     """Return the measured part of `serve` in plain units (seconds, bytes, CPUs)."""
     limits = serve.resources.limits
-    return {
+    found: dict[str, Any] = {
         "maxBatchSize": serve.batching.max_batch_size,
         "maxQueueDelay": parse_duration(serve.batching.max_queue_delay),
         "queueSize": serve.queue.max_size,
@@ -58,6 +60,17 @@ def serve_config(serve: Serve) -> dict[str, Any]:
         "responseCache": serve.response_cache,
         "cpus": parse_cpu(limits.cpu) if limits.cpu else None,
         "memory": parse_quantity(limits.memory) if limits.memory else None,
+    }
+    # Only where there is one: a request that names no GPU has the hash that it had before there were any.
+    return {**found, **_gpu(serve.gpu or Gpu())} if serve.runtime == GPU else found
+
+
+def _gpu(gpu: Gpu) -> dict[str, Any]:
+    engine = gpu.tensorrt
+    return {
+        "gpus": gpu.count,
+        "tensorrt": engine.precision if engine else None,
+        "workspace": parse_quantity(engine.workspace) if engine else None,
     }
 
 

@@ -42,7 +42,10 @@ class _Kept:
     def __init__(self, body: Body) -> None:
         # Field managers are more than half of an object, and nobody reads them here: whoever writes asks for them anew.
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        self.text = orjson.dumps({**body, "metadata": metadata})
+        kept = {**body, "metadata": metadata}
+        if body["kind"] == _POD:
+            kept.pop("spec", None)  # who reads a pod here asks how it fares
+        self.text = orjson.dumps(kept)
         self.uid: str = sys.intern(str(metadata.get("uid", "")))
         self.version = _version(metadata)
         self.name: str = metadata["name"]

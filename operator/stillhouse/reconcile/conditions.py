@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.api.status import REASONS
+from stillhouse.planning.runtimes import runtime_of
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.reconcile.trouble import trouble
 from stillhouse.resources import labels, names
 from stillhouse.resources.services import GRPC_PORT
 from stillhouse.sizes import size
@@ -31,7 +33,7 @@ def status(
     `deployment` is the Deployment as it is now, `progress` what a build does, `failed` what kept this reconcile from doing its
     work (a stranger's object, a quota), `now` RFC 3339: the time of conditions that changed.
     """
-    serving = _Serving(decision, deployment)
+    serving = _Serving(decision, deployment, observed.pods)
     named = [
         ("Accepted", *_accepted(decision)),
         ("Built", *_built(decision, progress)),
@@ -40,7 +42,7 @@ def status(
         ("Ready", *_ready(decision, serving, failed)),
     ]
     ready = named[-1][1] == "True"
-    stalled = None if ready else _stalled(decision, failed)
+    stalled = None if ready else _stalled(decision, failed, serving)
     if stalled:
         named.append(("Stalled", "True", stalled))
     elif not ready:
@@ -55,6 +57,7 @@ def status(
         "readyReplicas": serving.ready,
         "selector": labels.query(labels.selector(owner.name, names.VARIANT)),
         "progress": progress[:256],
+        **({"pin": decision.pin.removeprefix("sha256:")[:12]} if decision.pin else {}),
     }
     if decision.serves is not None:
         found["revision"] = _revision(decision.serves)
@@ -68,7 +71,7 @@ def status(
 class _Serving:
     """What the Deployment says. A status of an older generation of it says nothing about the newest."""
 
-    def __init__(self, decision: Decision, deployment: Body | None) -> None:
+    def __init__(self, decision: Decision, deployment: Body | None, pods: tuple[Body, ...]) -> None:
         self.exists = decision.serving is not None and deployment is not None
         said = (deployment or {}).get("status") or {}
         metadata = (deployment or {}).get("metadata") or {}
@@ -78,19 +81,22 @@ class _Serving:
         self.updated = int(said.get("updatedReplicas") or 0)
         self.wanted = int(((deployment or {}).get("spec") or {}).get("replicas", 1))
         self.current = int(said.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
-        self.stuck = next((str(each.get("message", "")) for each in said.get("conditions") or [] if _is_stuck(each)), "")
+        progressing: Body = next((each for each in said.get("conditions") or [] if each.get("type") == "Progressing"), {})
+        self.given_up = self.current and progressing.get("reason") == "ProgressDeadlineExceeded"
+        self.trouble: Verdict | None = None
+        if self.exists and deployment is not None and decision.serving is not None and not self.complete:
+            self.trouble = trouble(deployment, pods, decision.serving.revision)
+            if self.trouble is None and self.given_up:
+                self.trouble = Verdict("RollingOut", str(progressing.get("message", "")))
+        rolled_out = self.current and progressing.get("reason") == "NewReplicaSetAvailable"
+        kind = (((deployment or {}).get("spec") or {}).get("strategy") or {}).get("type")
+        self.recreating = self.exists and kind == "Recreate" and not rolled_out and not self.trouble
 
     @property
     def complete(self) -> bool:
         """Return whether every replica is of the newest template and answers."""
         full = self.updated == self.available == self.replicas == self.wanted
         return self.exists and self.current and full and self.wanted > 0
-
-
-def _is_stuck(condition: Mapping[str, Any]) -> bool:
-    if condition.get("type") == "ReplicaFailure":
-        return condition.get("status") == "True"
-    return condition.get("type") == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
 
 
 def _accepted(decision: Decision) -> tuple[str, Verdict]:
@@ -127,7 +133,9 @@ def _gate(decision: Decision) -> tuple[str, Verdict]:
 def _available(serving: _Serving) -> tuple[str, Verdict]:
     if serving.exists and serving.available > 0:
         return "True", Verdict("Serving", f"{serving.available} of {serving.wanted} replicas answer")
-    return "False", Verdict("ServerDown", serving.stuck)
+    if serving.recreating:
+        return "False", Verdict("RollingOut", "serve.strategy is Recreate: the former pods end before the new ones start")
+    return "False", Verdict("ServerDown", serving.trouble.message if serving.trouble else "")
 
 
 def _ready(decision: Decision, serving: _Serving, failed: Verdict | None) -> tuple[str, Verdict]:
@@ -147,11 +155,13 @@ def _ready(decision: Decision, serving: _Serving, failed: Verdict | None) -> tup
         return "False", Verdict(spec["reason"], spec.get("message", ""))
     if serving.complete:
         return "True", Verdict("Serving")
+    if serving.trouble:
+        return "False", serving.trouble
     told = f"{serving.updated} of {serving.wanted} replicas are new, {serving.available} answer"
-    return "False", Verdict("RollingOut", serving.stuck or told)
+    return "False", Verdict("RollingOut", told)
 
 
-def _stalled(decision: Decision, failed: Verdict | None) -> Verdict | None:
+def _stalled(decision: Decision, failed: Verdict | None, serving: _Serving) -> Verdict | None:
     """Return why nothing goes on until somebody acts; None while something does."""
     if failed:
         return failed if failed.reason == "NotOwned" else None
@@ -161,7 +171,7 @@ def _stalled(decision: Decision, failed: Verdict | None) -> Verdict | None:
         return Verdict(decision.wanted["spec"]["reason"], decision.wanted["spec"].get("message", ""))
     if decision.pinned and decision.serves is not decision.wanted:
         return Verdict("Pinned")
-    return None
+    return serving.trouble if decision.wanted is not None and serving.given_up else None
 
 
 def _condition(
@@ -186,6 +196,7 @@ def _revision(revision: Body) -> dict[str, Any]:
         "precision": spec.get("precision", ""),
         "size": size(int(spec.get("size", 0))),
         "metrics": spec.get("metrics", []),
+        "runtime": runtime_of(spec.get("serve") or {}),
     }
 
 

@@ -18,6 +18,7 @@ from stillhouse.clients.kube.kinds import (
     HPA,
     JOB,
     MODEL,
+    MONITOR,
     NETWORK_POLICY,
     POD,
     REVISION,
@@ -31,7 +32,7 @@ from stillhouse.reconcile.reconciler import Reconciler
 from stillhouse.resources import labels
 from stillhouse.resources.wanted import ClusterSettings
 
-__all__ = ["RESYNC_S", "WATCHED", "WORKERS", "Controller"]
+__all__ = ["OPTIONAL", "RESYNC_S", "WATCHED", "WORKERS", "Controller"]
 
 WORKERS = 16
 """Models that are worked on at once: each waits for the API server most of the time."""
@@ -47,10 +48,12 @@ WATCHED: Mapping[Kind, str] = {
     DISRUPTION_BUDGET: _OURS,
     HPA: _OURS,
     JOB: _OURS,
-    POD: f"{_OURS},{labels.COMPONENT}=build",
+    POD: _OURS,
     CONFIG_MAP: SOURCES_LABEL,
 }
 """Every kind that is watched, with the label selector that the server applies: else each Deployment of the cluster streams by."""
+OPTIONAL: Mapping[Kind, str] = {MONITOR: _OURS}
+"""The same, of kinds that a cluster need not know."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ class Controller:
         self.queue: KeyedQueue[Key] = KeyedQueue()
         self._reconciler = Reconciler(kube, self.cache, settings, instance=instance)
         self._workers: list[asyncio.Task[None]] = []
+        self.kinds: Mapping[Kind, str] = WATCHED
+        """What of it the cluster knows, with the selectors; found out by every list."""
         self.beat = time.monotonic()
         """When a worker or the resync was last seen alive."""
         metrics.depth.set_function(lambda: self.queue.depth)
@@ -95,7 +100,10 @@ class Controller:
     async def list_all(self) -> int:
         """Make the cache what the server has; return how many models were touched. What a watch has missed comes back so."""
         touched: set[Key] = set()
-        for kind, selector in WATCHED.items():
+        optional = {kind: selector for kind, selector in OPTIONAL.items() if await self._kube.serves(kind)}
+        self.kinds = {**WATCHED, **optional}
+        self._reconciler.monitors = MONITOR in optional
+        for kind, selector in self.kinds.items():
             before = self.cache.versions(kind.name)
             touched |= self.cache.replace(kind.name, await self._kube.find(kind, self._namespace, selector), before)
             await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
+from stillhouse.api.pods import PodTemplate
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
@@ -35,7 +36,8 @@ class Decision:
     """What a reconcile goes by.
 
     `refused`: the spec cannot be carried out; `wanted` is the record of the build that the spec asks for (None: there is
-    none yet); `serves` the accepted record that pods are to serve; `build` whether Jobs must run.
+    none yet); `serves` the accepted record that pods are to serve; `build` whether Jobs must run; `expired` are records that
+    nobody needs any more; `frozen`: the spec cannot be read, so that what serves stays as it is.
     """
 
     request: str
@@ -48,6 +50,9 @@ class Decision:
     build: bool = False
     pinned: bool = False
     pin_missing: Verdict | None = None
+    pin: str = ""
+    expired: tuple[Body, ...] = ()
+    frozen: bool = False
 
 
 def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
@@ -81,6 +86,10 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         build=wanted is None and unusable is None,
         pinned=held is not None,
         pin_missing=missing,
+        pin=pin or "",
+        expired=_expired(observed, (wanted, serves), model.spec.serve.revision_history_limit)
+        if not unusable and not missing
+        else (),
     )
 
 
@@ -107,7 +116,8 @@ def _without_spec(observed: Observed, refused: Verdict) -> Decision:
     mode = scale.get("mode") if scale.get("mode") in ("hpa", "cpu", "external") else "hpa"
     least = number("minReplicas")
     scaling = Scaling(str(mode), least, max(least, number("maxReplicas")), number("replicas"))
-    return Decision("", {}, scaling, refused=refused, serves=serves, serving=_serving(serves, None) if serves else None)
+    serving = _serving(serves, None) if serves else None
+    return Decision("", {}, scaling, refused=refused, serves=serves, serving=serving, frozen=True)
 
 
 def _bind(model: DistilledModel, sources: Mapping[str, str]) -> tuple[dict[str, str], Verdict | None]:
@@ -136,6 +146,16 @@ def _pinned(observed: Observed, digest: str) -> Body | None:
     return next((each for each in observed.revisions if _accepted(each) and each["spec"].get("digest") == digest), None)
 
 
+def _expired(observed: Observed, needed: tuple[Body | None, ...], limit: int) -> tuple[Body, ...]:
+    """Return the records beyond the `limit` newest of those that are not needed, accepted and failed ones each.
+
+    What the present spec asks for is needed also where it failed: without its record it would be built again.
+    """
+    others = [each for each in observed.revisions if not any(each is one for one in needed)]
+    accepted, failed = [each for each in others if _accepted(each)], [each for each in others if not _accepted(each)]
+    return tuple(each for each in (*accepted[limit:], *failed[limit:]) if not each["metadata"].get("deletionTimestamp"))
+
+
 def _serving(revision: Body, model: DistilledModel | None) -> Serving:
     """Return what pods serve: the settings are those that the gate measured with, requests are the spec's of today."""
     spec: dict[str, Any] = revision["spec"]
@@ -147,4 +167,11 @@ def _serving(revision: Body, model: DistilledModel | None) -> Serving:
         serve=from_record(spec.get("serve") or {}),
         cpu_request=quantities.cpu(parse_cpu(requests.cpu)) if requests and requests.cpu else None,
         memory_request=quantities.memory(parse_quantity(requests.memory)) if requests and requests.memory else None,
+        pods=_pods(model.spec.serve.pod_template) if model else {},
+        strategy=model.spec.serve.strategy.type if model else "RollingUpdate",
     )
+
+
+def _pods(template: PodTemplate) -> dict[str, Any]:
+    """Return the template as it was written: defaults are the API server's, and a default that we own would stay ours."""
+    return template.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")

@@ -8,17 +8,24 @@ from stillhouse.reconcile.decide import Decision
 from stillhouse.resources.autoscaler import autoscaler
 from stillhouse.resources.deployment import deployment
 from stillhouse.resources.guards import account, disruption_budget, network_policy
+from stillhouse.resources.monitor import service_monitor
 from stillhouse.resources.services import backend_service, client_service
 from stillhouse.resources.wanted import ClusterSettings, Owner
 
 __all__ = ["KINDS", "children"]
 
-KINDS = ("ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler")
+KINDS = (
+    "ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler",
+    "ServiceMonitor",
+)  # fmt: skip
 """Kinds of serving children, in the order in which they are written: what guards a pod is there before the pod."""
 
 
-def children(owner: Owner, decision: Decision, settings: ClusterSettings) -> list[dict[str, Any]]:
-    """Return every serving child, in the order of writing; none before a revision is accepted."""
+def children(owner: Owner, decision: Decision, settings: ClusterSettings, *, monitors: bool = False) -> list[dict[str, Any]]:
+    """Return every serving child, in the order of writing; none before a revision is accepted.
+
+    `monitors`: the cluster knows ServiceMonitors.
+    """
     found: list[dict[str, Any]] = []
     if decision.build or decision.serving:
         found.append(account(owner))
@@ -32,4 +39,5 @@ def children(owner: Owner, decision: Decision, settings: ClusterSettings) -> lis
         disruption_budget(owner),
     ]
     scaler = autoscaler(owner, decision.scaling, settings)
-    return [*found, scaler] if scaler else found
+    found += [scaler] if scaler else []
+    return [*found, service_monitor(owner, settings)] if monitors and settings.monitors else found

@@ -7,11 +7,16 @@ from typing import Any
 
 from stillhouse.api.model import API_VERSION, KIND
 from stillhouse.digests import content_hash
+from stillhouse.planning.runtimes import FACTS
 from stillhouse.resources.wanted import Owner
 
 __all__ = ["transitions"]
 
 _NORMAL = ("Building", "RollingOut", "Pinned", "Serving", "AwaitingCollection")
+_LOCKED = (
+    "Its control APIs are locked, its repository cannot change, and only the gRPC port is open to the cluster: "
+    "let nobody in whom you do not trust."
+)
 
 
 def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any], instance: str) -> list[dict[str, Any]]:
@@ -34,27 +39,60 @@ def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any
             each["observedGeneration"],
         ]
         found.append(
-            {
-                "apiVersion": "events.k8s.io/v1",
-                "kind": "Event",
-                "metadata": {"name": f"{owner.name}.{content_hash(identity)[:16]}", "namespace": owner.namespace},
-                "eventTime": _micro(each["lastTransitionTime"]),
-                "type": "Warning" if warns else "Normal",
-                "reason": each["reason"][:128],
-                "action": f"{each['type']}{each['status']}",
-                "note": (each["message"] or each["reason"])[:1024],
-                "regarding": {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "name": owner.name,
-                    "namespace": owner.namespace,
-                    "uid": owner.uid,
-                },
-                "reportingController": "stillhouse.io/operator",
-                "reportingInstance": instance[:128],
-            }
+            _event(
+                owner,
+                instance,
+                identity=identity,
+                moment=each["lastTransitionTime"],
+                kind="Warning" if warns else "Normal",
+                reason=each["reason"],
+                action=f"{each['type']}{each['status']}",
+                note=each["message"] or each["reason"],
+            )
         )
-    return found
+    advised = _advisory(owner, before, after)
+    return [*found, _event(owner, instance, **advised)] if advised else found
+
+
+def _advisory(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what is known against the server, when a model comes to be served by it."""
+    runtime = (after.get("revision") or {}).get("runtime", "")
+    facts = FACTS.get(runtime)
+    if facts is None or not facts.advisory or (before.get("revision") or {}).get("runtime") == runtime:
+        return None
+    ready = next(each for each in after["conditions"] if each["type"] == "Ready")
+    return {
+        "identity": [owner.uid, runtime, facts.server_version],
+        "moment": ready["lastTransitionTime"],
+        "kind": "Warning",
+        "reason": "RuntimeAdvisory",
+        "action": "Serve",
+        "note": f"{runtime}: {facts.advisory} {_LOCKED}",
+    }
+
+
+def _event(
+    owner: Owner, instance: str, *, identity: list[Any], moment: str, kind: str, reason: str, action: str, note: str
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{owner.name}.{content_hash(identity)[:16]}", "namespace": owner.namespace},
+        "eventTime": _micro(moment),
+        "type": kind,
+        "reason": reason[:128],
+        "action": action,
+        "note": note.encode()[:1024].decode("utf-8", "ignore"),
+        "regarding": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": owner.name,
+            "namespace": owner.namespace,
+            "uid": owner.uid,
+        },
+        "reportingController": "stillhouse.io/operator",
+        "reportingInstance": instance[:128],
+    }
 
 
 def _tells(condition: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

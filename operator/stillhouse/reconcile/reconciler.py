@@ -9,8 +9,8 @@ from typing import Any
 
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
-from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError
-from stillhouse.clients.kube.kinds import EVENT, MODEL, POD
+from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError, Missing
+from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD
 from stillhouse.reconcile.admission import Admission
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
 from stillhouse.reconcile.building import FIRST_STAGE, Build, next_of
@@ -49,6 +49,8 @@ class Reconciler:
         self._instance = instance
         self._clock = clock
         self._admission = Admission(settings.max_concurrent_builds)
+        self.monitors = False
+        """Whether the cluster knows ServiceMonitors; whoever lists it finds out."""
 
     async def reconcile(self, key: Key) -> float:
         """Do for a model what is to be done now; what is still going on comes back as an event.
@@ -80,6 +82,7 @@ class Reconciler:
             progress = build.progress
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
+            await self._forget(decision)
         except NotOwned as stranger:
             failed = Verdict(stranger.reason, " ".join(" ".join(stranger.problem.lines()).split()))
             wait = _COLLECTED_S if isinstance(stranger, FormersChild) else wait
@@ -106,11 +109,20 @@ class Reconciler:
 
     async def _serve(self, observed: Observed, decision: Decision) -> Body | None:
         """Write the serving children that differ, remove those that are not wanted, return the Deployment."""
-        wanted = children(observed.owner, decision, self._settings)
+        wanted = children(observed.owner, decision, self._settings, monitors=self.monitors)
         deployment: Body | None = None
         for each in wanted:
             place = (each["kind"], each["metadata"]["name"])
-            applied = await ensure(self._kube, each, observed.children.get(place), observed.owner.uid)
+            live = observed.child(*place)
+            if decision.frozen and live is not None:
+                continue
+            try:
+                applied = await ensure(self._kube, each, observed.children.get(place), observed.owner.uid)
+            except Missing:
+                if each["kind"] != MONITOR.name:
+                    raise
+                self.monitors = False  # its definition went: the next list of the cluster looks again
+                continue
             if applied.written:
                 self._cache.wrote(applied.body)
             if each["kind"] == "Deployment":
@@ -131,6 +143,12 @@ class Reconciler:
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
         body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings, rebuild)
         self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
+
+    async def _forget(self, decision: Decision) -> None:
+        """Delete the records that nobody needs any more."""
+        for record in decision.expired:
+            await remove(self._kube, record)
+            self._cache.drop(record)
 
     async def _look_for_pods(self, observed: Observed, job: Body) -> Observed:
         """Ask the server for a Job's pods: their watch may be behind, and what they said is needed once."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillhouse.resources import labels, names
-from stillhouse.resources.server import server_container, server_pod
+from stillhouse.resources import labels, names, template
+from stillhouse.resources.server import gpus, server_container, server_pod
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving, metadata
 
@@ -18,6 +18,8 @@ DRAIN_S = 10
 """Seconds between the pod leaving the Service and the server's end: clients learn of it meanwhile."""
 GRACE_S = 60
 START_S = 180
+GPU_START_S = 1800
+"""TensorRT makes its engines first."""
 
 
 def deployment(owner: Owner, serving: Serving, scaling: Scaling, settings: ClusterSettings) -> dict[str, Any]:
@@ -25,14 +27,17 @@ def deployment(owner: Owner, serving: Serving, scaling: Scaling, settings: Clust
     chosen = labels.selector(owner.name, names.VARIANT)
     spec: dict[str, Any] = {
         "revisionHistoryLimit": 3,
-        "progressDeadlineSeconds": 600,
+        "progressDeadlineSeconds": GPU_START_S + 300 if gpus(serving.serve) else 600,
         "selector": {"matchLabels": chosen},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "strategy": _strategy(serving),
         "template": {
-            "metadata": {
-                "labels": {**labels.labels(owner.name, names.VARIANT, "serve"), REVISION_LABEL: serving.revision},
-                "annotations": {DIGEST_ANNOTATION: serving.digest},
-            },
+            "metadata": template.with_metadata(
+                {
+                    "labels": {**labels.labels(owner.name, names.VARIANT, "serve"), REVISION_LABEL: serving.revision},
+                    "annotations": {DIGEST_ANNOTATION: serving.digest},
+                },
+                serving.pods,
+            ),
             "spec": _pod(owner, serving, settings),
         },
     }
@@ -46,6 +51,13 @@ def deployment(owner: Owner, serving: Serving, scaling: Scaling, settings: Clust
     }
 
 
+def _strategy(serving: Serving) -> dict[str, Any]:
+    """Return how new pods replace old ones: by default none goes before its successor answers."""
+    if serving.strategy == "Recreate":
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
 def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
     spread = {
         "maxSkew": 1,
@@ -53,8 +65,8 @@ def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str,
         "labelSelector": {"matchLabels": labels.selector(owner.name, names.VARIANT)},
         "matchLabelKeys": ["pod-template-hash"],
     }
-    return {
-        **server_pod(owner, settings),
+    pod = {
+        **server_pod(owner, settings, serving.serve),
         "terminationGracePeriodSeconds": GRACE_S,
         "topologySpreadConstraints": [
             {**spread, "topologyKey": "kubernetes.io/hostname"},
@@ -62,6 +74,7 @@ def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str,
         ],
         "containers": [_server(owner, serving, settings)],
     }
+    return template.with_placement(pod, serving.pods, spread, gpu=gpus(serving.serve) > 0)
 
 
 def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
@@ -74,7 +87,7 @@ def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[s
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
         # Ready after a warm-up inference: the server itself says so, once its instances have answered one.
-        "startupProbe": _probe("/ready", period=2, failures=START_S // 2),
+        "startupProbe": _probe("/ready", period=2, failures=(GPU_START_S if gpus(serving.serve) else START_S) // 2),
         "readinessProbe": _probe("/ready", period=5, failures=2),
         "livenessProbe": _probe("/live", period=10, failures=3),
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_S}}},

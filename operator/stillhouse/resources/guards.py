@@ -24,14 +24,15 @@ def disruption_budget(owner: Owner) -> dict[str, Any]:
 
 
 def network_policy(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
-    """Return the policy: gRPC from everywhere in the cluster, metrics from the operator's namespace, nothing goes out."""
-    operator = {"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: settings.operator_namespace}}}
+    """Return the policy: gRPC from everywhere in the cluster, metrics from the operator's and monitoring's, nothing goes out."""
+    reading = {settings.operator_namespace: None, settings.monitoring_namespace: None}
+    readers = [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}} for name in reading if name]
     spec = {
         "podSelector": {"matchLabels": labels.selector(owner.name, names.VARIANT)},
         "policyTypes": ["Egress", "Ingress"],
         "ingress": [
             {"ports": [{"port": GRPC_PORT, "protocol": "TCP"}]},
-            {"from": [operator], "ports": [{"port": METRICS_PORT, "protocol": "TCP"}]},
+            {"from": readers, "ports": [{"port": METRICS_PORT, "protocol": "TCP"}]},
         ],
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", metadata(owner, names.workload(owner.name), "serve"), spec)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from stillhouse.api.model import API_VERSION, KIND
-from stillhouse.resources import labels, names, pods
+from stillhouse.resources import images, labels, names, pods
 from stillhouse.resources.wanted import ClusterSettings, Owner, metadata
 
 __all__ = ["PERMANENT", "job"]
@@ -75,7 +75,7 @@ def _pod(owner: Owner, stage: str, model: dict[str, Any], bound: dict[str, str],
         "containers": [
             {
                 "name": "worker",
-                "image": settings.worker_image,
+                "image": images.worker_image(settings),
                 "args": ["build", f"--stage={stage}", f"--store={pods.store(settings.store_claim)}"],
                 "env": [
                     {"name": "STILLHOUSE_MODEL", "value": json.dumps(model, sort_keys=True)},

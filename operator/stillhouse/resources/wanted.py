@@ -34,7 +34,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The revision that pods are to serve. `serve` are its measured settings in plain units (planning.request.serve_config)."""
+    """The revision that pods are to serve. `serve` are its measured settings in plain units (planning.request.serve_config).
+
+    `pods` is `serve.podTemplate` in the form of the API, what is left out left out; `strategy` of the Deployment.
+    """
 
     revision: str
     digest: str
@@ -42,6 +45,8 @@ class Serving:
     serve: Mapping[str, Any]
     cpu_request: str | None = None
     memory_request: str | None = None
+    pods: Mapping[str, Any] = field(default_factory=dict)
+    strategy: str = "RollingUpdate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +65,23 @@ class ClusterSettings:
 
     `serve_image` and `worker_image` are complete references; `store_claim` is the PersistentVolumeClaim of the model's
     namespace that holds the artifacts; `sources` binds names such as `models:minilm` to URIs; `pull_secrets` names of Secrets;
-    `operator_namespace` where the operator runs, whose pods may read metrics; `max_concurrent_builds` over all models.
+    `operator_namespace` where the operator runs, whose pods may read metrics, as may those of `monitoring_namespace`;
+    `max_concurrent_builds` over all models. `serve_gpu_image` is of runtime triton-nvidia. `image_registry` replaces the registry
+    of every image. `monitors`: a ServiceMonitor for each model where the cluster knows that kind, found by `monitor_labels`.
     """
 
     serve_image: str = "ghcr.io/stillhouse/serve:0.1.0"
     worker_image: str = "ghcr.io/stillhouse/worker:0.1.0"
+    serve_gpu_image: str = "ghcr.io/stillhouse/serve-nvidia:0.1.0"
+    image_registry: str = ""
     store_claim: str = "stillhouse-models"
     operator_namespace: str = "stillhouse"
     sources: Mapping[str, str] = field(default_factory=dict)
     pull_secrets: tuple[str, ...] = ()
+    monitors: bool = True
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
+    monitor_interval: str = "30s"
+    monitoring_namespace: str = ""
     cpu_target_percent: int = 75
     build_memory: str = "8Gi"
     build_cpu: str = "2"

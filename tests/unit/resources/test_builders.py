@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.desired import KINDS, children
-from stillhouse.resources import labels, names, quantities
+from stillhouse.resources import images, labels, names, quantities
 from stillhouse.resources.jobs import job
 from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving
 
@@ -133,3 +134,143 @@ def test_a_build_mounts_the_claims_of_its_sources_and_may_write_to_the_stores_al
     }
     assert mounts == {f"/claims/{SETTINGS.store_claim}": False, "/claims/theirs": True}
     assert {each["name"] for each in spec["volumes"]} == {mount["name"] for mount in worker["volumeMounts"]}
+
+
+def one(kind: str, serving: Serving = SERVING, settings: ClusterSettings = SETTINGS, **more: Any) -> dict[str, Any]:
+    decision = Decision("f" * 64, {}, Scaling("hpa", 1, 3, 2), serving=serving)
+    (found,) = [each for each in children(OWNER, decision, settings, **more) if each["kind"] == kind]
+    return found
+
+
+TEMPLATE = {
+    "metadata": {"labels": {"team": "search", labels.MODEL: "another"}, "annotations": {"a": "b"}},
+    "spec": {
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "imagePullSecrets": [{"name": "mine"}, {"name": "registry"}],
+        "topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}],
+    },
+}
+
+
+def test_the_users_part_of_a_pod_stands_beside_ours_and_never_in_its_place() -> None:
+    plain = one("Deployment")["spec"]
+    found = one("Deployment", dataclasses.replace(SERVING, pods=TEMPLATE))["spec"]
+    assert found["selector"] == plain["selector"]
+    marks = found["template"]["metadata"]
+    assert marks["labels"] == {**plain["template"]["metadata"]["labels"], "team": "search"}, "ours counts"
+    assert marks["annotations"] == {**plain["template"]["metadata"]["annotations"], "a": "b"}
+    pod, before = found["template"]["spec"], plain["template"]["spec"]
+    for name in ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName"):
+        assert pod[name] == TEMPLATE["spec"][name]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}, {"name": "mine"}]
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread == {
+        **before["topologySpreadConstraints"][0],
+        "maxSkew": 2,
+        "topologyKey": "rack",
+        "whenUnsatisfiable": "DoNotSchedule",
+    }
+    for name in ("containers", "volumes", "securityContext", "serviceAccountName", "automountServiceAccountToken"):
+        assert pod[name] == before[name]
+
+
+def test_a_template_builds_nothing_and_neither_do_strategy_and_limits_of_history() -> None:
+    from tests.support.cluster import model
+
+    from stillhouse.api.load import parse
+    from stillhouse.planning.build import request_hash
+
+    def asked(**serve: Any) -> str:
+        return request_hash(parse(model(serve=serve)), {})
+
+    plain = asked()
+    assert asked(podTemplate={"spec": {"nodeSelector": {"disk": "ssd"}}}) == plain
+    assert asked(strategy={"type": "Recreate"}, revisionHistoryLimit=3) == plain
+    assert asked(runtime="triton-ort-cpu") == plain
+    gpu = asked(runtime="triton-nvidia")
+    assert gpu == asked(runtime="triton-nvidia", gpu={"count": 1}) != plain
+    assert len({gpu, *(asked(runtime="triton-nvidia", gpu={"tensorrt": {"precision": each}}) for each in ("fp16", "fp32"))}) == 3
+
+
+def test_pods_with_gpus_ask_for_them_and_tolerate_their_taint() -> None:
+    serving = dataclasses.replace(SERVING, serve={"gpus": 2, "tensorrt": "fp16"}, pods={"spec": {"runtimeClassName": "nvidia"}})
+    pod = one("Deployment", serving)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == SETTINGS.serve_gpu_image
+    for amounts in container["resources"].values():
+        assert amounts["nvidia.com/gpu"] == "2"
+        assert amounts["memory"] == "8Gi"
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["runtimeClassName"] == "nvidia"
+    probe = container["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 1800, "TensorRT's engines are made first"
+    assert one("Deployment", serving)["spec"]["progressDeadlineSeconds"] > 1800
+    assert "tolerations" not in one("Deployment")["spec"]["template"]["spec"]
+
+
+def test_a_rolling_update_takes_no_pod_before_its_time_and_recreate_says_so() -> None:
+    assert one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    again = one("Deployment", dataclasses.replace(SERVING, strategy="Recreate"))
+    assert again["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize(
+    ("image", "moved"),
+    [
+        ("ghcr.io/stillhouse/serve:0.1.0", "registry.internal:5000/mirror/stillhouse/serve:0.1.0"),
+        ("localhost/serve", "registry.internal:5000/mirror/serve"),
+        ("other:5000/a/b@sha256:" + "a" * 64, "registry.internal:5000/mirror/a/b@sha256:" + "a" * 64),
+        ("stillhouse/serve:1", "registry.internal:5000/mirror/stillhouse/serve:1"),
+        ("serve:1.2", "registry.internal:5000/mirror/serve:1.2"),
+    ],
+)
+def test_images_come_from_the_registry_that_the_administrator_names(image: str, moved: str) -> None:
+    assert images.relocated(image, "registry.internal:5000/mirror") == moved
+    assert images.relocated(image, "registry.internal:5000/mirror/") == moved
+    assert images.relocated(image, "") == image
+
+
+def test_every_image_of_ours_is_relocated() -> None:
+    settings = ClusterSettings(image_registry="r.internal")
+    gpu = dataclasses.replace(SERVING, serve={"gpus": 1})
+    found = [one("Deployment", each, settings) for each in (SERVING, gpu)]
+    found.append(job(OWNER, "f" * 64, "compress", {}, {}, settings))
+    for each in found:
+        pod = each["spec"]["template"]["spec"]
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["image"].startswith("r.internal/stillhouse/")
+
+
+def test_metrics_are_open_to_the_operator_and_to_monitoring_alone() -> None:
+    def readers(settings: ClusterSettings) -> list[str]:
+        (rule,) = [each for each in one("NetworkPolicy", settings=settings)["spec"]["ingress"] if "from" in each]
+        assert rule["ports"] == [{"port": 8002, "protocol": "TCP"}]
+        return [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]]
+
+    assert readers(SETTINGS) == ["stillhouse"]
+    assert readers(ClusterSettings(monitoring_namespace="monitoring")) == ["stillhouse", "monitoring"]
+    assert readers(ClusterSettings(monitoring_namespace="stillhouse")) == ["stillhouse"]
+
+
+def test_a_service_monitor_chooses_the_service_that_has_the_metrics() -> None:
+    settings = ClusterSettings(monitor_labels={"release": "prometheus", labels.MODEL: "another"})
+    monitor = one("ServiceMonitor", settings=settings, monitors=True)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["metadata"]["labels"][labels.MODEL] == OWNER.name
+    decision = Decision("f" * 64, {}, Scaling("hpa", 1, 3, 2), serving=SERVING)
+    services = [each for each in children(OWNER, decision, SETTINGS) if each["kind"] == "Service"]
+    wanted, (endpoint,) = monitor["spec"]["selector"]["matchLabels"], monitor["spec"]["endpoints"]
+    chosen = [
+        each["metadata"]["name"]
+        for each in services
+        if wanted.items() <= each["metadata"]["labels"].items()
+        and endpoint["port"] in [port["name"] for port in each["spec"]["ports"]]
+    ]
+    assert chosen == [names.backend(OWNER.name)]
+    assert not [each for each in children(OWNER, decision, SETTINGS) if each["kind"] == "ServiceMonitor"], "its kind is not known"
+    off = ClusterSettings(monitors=False)
+    assert not [each for each in children(OWNER, decision, off, monitors=True) if each["kind"] == "ServiceMonitor"]

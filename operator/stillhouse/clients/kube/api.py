@@ -94,6 +94,14 @@ class KubeApi:
         """Return the server's version, such as `v1.34.4`."""
         return str((await self._send("GET", "/version")).get("gitVersion", ""))
 
+    async def serves(self, kind: Kind) -> bool:
+        """Return whether the server knows a kind."""
+        try:
+            found = await self._send("GET", kind.root)
+        except Missing:
+            return False
+        return any(each.get("name") == kind.plural for each in found.get("resources") or [])
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """Return an object, None where there is none."""
         try:

@@ -30,6 +30,8 @@ class FakeKube:
     def __init__(self) -> None:
         self.writes: list[tuple[str, str, str]] = []
         self.watchers: list[Callable[[str, Body], None]] = []
+        self.unknown: set[str] = {"Nothing"}
+        """Kinds that this server does not know."""
         self.before: Callable[[str, Kind, str], None] = lambda verb, kind, name: None
         self._objects: dict[Key, Body] = {}
         self._applied: dict[Key, Body] = {}
@@ -37,6 +39,11 @@ class FakeKube:
         self._numbers = itertools.count(1)
 
     # Kube ---------------------------------------------------------------------------------------------------------------
+
+    async def serves(self, kind: Kind) -> bool:
+        """Return whether the server knows a kind."""
+        self.before("discover", kind, "")
+        return kind.name not in self.unknown
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """Return an object, None where there is none."""
@@ -59,6 +66,7 @@ class FakeKube:
         """Create an object."""
         name = body["metadata"]["name"]
         self.before("create", kind, name)
+        self._know(kind)
         key = (kind.name, namespace, name)
         if key in self._objects:
             raise refusal(409, "AlreadyExists", f"{name} already exists", f"POST {name}")
@@ -137,6 +145,10 @@ class FakeKube:
     def names(self, kind: Kind) -> list[str]:
         """Return the names of all objects of a kind."""
         return [name for (of, _, name) in sorted(self._objects) if of == kind.name]
+
+    def _know(self, kind: Kind) -> None:
+        if kind.name in self.unknown:
+            raise refusal(404, "NotFound", "the server could not find the requested resource", f"POST {kind.plural}")
 
     def _drop(self, key: Key) -> None:
         body = self._objects.pop(key)

@@ -95,6 +95,9 @@ def refusal(status: int, reason: str, message: str, what: str, retry_after_s: fl
 class Kube(Protocol):
     """An API server. Every method raises `KubeError` where the server does not do what is asked."""
 
+    async def serves(self, kind: Kind) -> bool:
+        """Return whether the server knows a kind. Everybody who is authenticated may ask that."""
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """Return an object, None where there is none."""
 

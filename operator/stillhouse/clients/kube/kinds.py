@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 __all__ = [
-    "ACCOUNT", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB", "LEASE", "MODEL", "NETWORK_POLICY", "POD",
-    "REVISION", "SERVICE", "Kind", "by_name",
+    "ACCOUNT", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB", "LEASE", "MODEL", "MONITOR",
+    "NETWORK_POLICY", "POD", "REVISION", "SERVICE", "Kind", "by_name",
 ]  # fmt: skip
 
 
@@ -19,10 +19,14 @@ class Kind:
     name: str
     plural: str
 
+    @property
+    def root(self) -> str:
+        """Return where the server lists the kinds of this version."""
+        return "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
+
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
         """Return the path of an object, or of all of a namespace; of all namespaces where that is empty."""
-        root = "/api/v1" if self.api_version == "v1" else f"/apis/{self.api_version}"
-        parts = [root]
+        parts = [self.root]
         if namespace:
             parts += ["namespaces", quote(namespace, safe="")]
         parts.append(self.plural)
@@ -42,12 +46,15 @@ DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudge
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 HPA = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 JOB = Kind("batch/v1", "Job", "jobs")
+MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
+"""Not every cluster knows it (`Kube.serves`)."""
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
 _BY_NAME = {
     kind.name: kind
     for kind in (
         MODEL, REVISION, DEPLOYMENT, SERVICE, ACCOUNT, CONFIG_MAP, POD, EVENT, DISRUPTION_BUDGET, NETWORK_POLICY, HPA, JOB, LEASE,
+        MONITOR,
     )
 }  # fmt: skip
 

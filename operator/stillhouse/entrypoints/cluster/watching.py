@@ -13,7 +13,7 @@ from kubernetes.aio import client
 
 from stillhouse.clients.kube.api import USER_AGENT, configure, proxy_of
 from stillhouse.entrypoints.cluster.echoes import without_echoes
-from stillhouse.reconcile.controller import WATCHED, Controller
+from stillhouse.reconcile.controller import Controller
 
 __all__ = ["watch"]
 
@@ -22,7 +22,7 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 async def watch(controller: Controller, *, namespace: str, context: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    """Watch until `stop` is set. `namespace` empty: the whole cluster.
+    """Watch what the controller has listed until `stop` is set. `namespace` empty: the whole cluster.
 
     kopf takes the signals of the process for itself, and ends in its own time; after `ready` is set they can be had back.
     """
@@ -42,7 +42,7 @@ async def watch(controller: Controller, *, namespace: str, context: str, stop: a
     settings.queueing.idle_timeout = 1.0  # a task for each object that lately changed
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
-    for kind, selector in WATCHED.items():
+    for kind, selector in controller.kinds.items():
         group, _, version = kind.api_version.rpartition("/")
         if selector:
             settings.watching.label_selectors[group, version, kind.plural] = selector

@@ -15,7 +15,7 @@ from stillhouse.clients.store.locks import hold
 from stillhouse.entrypoints.local.orphans import alive, stop_orphans
 from stillhouse.entrypoints.local.underway import follow
 from stillhouse.errors import StoreError, UsageError
-from stillhouse.planning.request import RUNTIME
+from stillhouse.planning.runtimes import runtime_of
 from stillhouse.settings import Settings
 from stillhouse.triton import ports
 from stillhouse.triton.handle import ServerHandle, attach
@@ -149,7 +149,7 @@ def serve(
         digest=revision["digest"],
         precision=revision["precision"],
         serve=serving,
-        runtime_name=RUNTIME,
+        runtime_name=runtime_of(serving),
         pinned=True,
         run_folder=folder,
         cache_folder=settings.cache,

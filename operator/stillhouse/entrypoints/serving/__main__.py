@@ -60,9 +60,10 @@ def _settings(text: str) -> dict[str, Any]:
         data = json.loads(text)
     except ValueError as error:
         raise UsageError("the settings are no JSON", field=SETTINGS_VARIABLE, found=str(error)) from error
-    if not isinstance(data, dict) or set(data) - set(defaults):
+    known = serve_config(Serve(runtime="triton-nvidia"))
+    if not isinstance(data, dict) or set(data) - set(known):
         raise UsageError(
-            "the settings are another version's", field=SETTINGS_VARIABLE, found=text[:200], allowed=", ".join(defaults)
+            "the settings are another version's", field=SETTINGS_VARIABLE, found=text[:200], allowed=", ".join(known)
         )
     return {**defaults, **data}
 

@@ -12,7 +12,7 @@ from typing import Any
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.serving.health import Probes
 from stillhouse.errors import ServerError, StillhouseError, StoreError
-from stillhouse.planning.request import RUNTIME
+from stillhouse.planning.runtimes import runtime_of
 from stillhouse.triton.handle import ServerHandle
 from stillhouse.triton.layout import lay_out
 from stillhouse.triton.server import start
@@ -61,7 +61,7 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
             digest=pod.digest,
             precision=pod.precision,
             serve=pod.settings,
-            runtime_name=RUNTIME,
+            runtime_name=runtime_of(pod.settings),
             pinned=False,
             run_folder=pod.work / "run",
             cache_folder=pod.work / "cache",
