@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 __all__ = [
-    "ACCOUNT", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB", "LEASE", "MODEL", "MONITOR",
-    "NETWORK_POLICY", "POD", "REVISION", "SERVICE", "Kind", "by_name",
+    "ACCESS_REVIEW", "ACCOUNT", "API_SERVICE", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB",
+    "LEASE", "MODEL", "MONITOR", "NETWORK_POLICY", "POD", "REVISION", "SCALED_OBJECT", "SECRET", "SERVICE", "Kind", "by_name",
 ]  # fmt: skip
 
 
@@ -49,12 +49,16 @@ JOB = Kind("batch/v1", "Job", "jobs")
 MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
 """Not every cluster knows it (`Kube.serves`)."""
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+SECRET = Kind("v1", "Secret", "secrets")
+API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
+ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews")
+SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 
 _BY_NAME = {
     kind.name: kind
     for kind in (
         MODEL, REVISION, DEPLOYMENT, SERVICE, ACCOUNT, CONFIG_MAP, POD, EVENT, DISRUPTION_BUDGET, NETWORK_POLICY, HPA, JOB, LEASE,
-        MONITOR,
+        MONITOR, SECRET, API_SERVICE, SCALED_OBJECT,
     )
 }  # fmt: skip
 

@@ -5,23 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import kopf
 from kubernetes.aio import client
 
 from stillhouse.clients.kube.api import USER_AGENT, configure, proxy_of
+from stillhouse.clients.kube.kinds import Kind
 from stillhouse.entrypoints.cluster.echoes import without_echoes
-from stillhouse.reconcile.controller import Controller
 
-__all__ = ["watch"]
+__all__ = ["Seer", "watch"]
 
 _SERVER_TIMEOUT_S = 300  # whole: the API server takes no fraction
 _CONNECT_TIMEOUT_S = 10.0
 
 
-async def watch(controller: Controller, *, namespace: str, context: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
+class Seer(Protocol):
+    """Who takes in what a watch tells. `kinds` maps each kind that is watched to a label selector."""
+
+    kinds: Mapping[Kind, str]
+
+    def see(self, event: str, body: dict[str, Any]) -> None:
+        """Take in one event: ADDED, MODIFIED, DELETED, or empty for what a list had."""
+
+    def wrote(self, plural: str, version: int) -> bool:
+        """Return whether an object's version is one that we wrote."""
+
+    def writing(self) -> bool:
+        """Return whether we write now."""
+
+
+async def watch(controller: Seer, *, namespace: str, context: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Watch what the controller has listed until `stop` is set. `namespace` empty: the whole cluster.
 
     kopf takes the signals of the process for itself, and ends in its own time; after `ready` is set they can be had back.
@@ -91,7 +106,7 @@ class _NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def _seer(controller: Controller, kind: Any) -> Any:
+def _seer(controller: Seer, kind: Any) -> Any:
     async def see(event: Mapping[str, Any], **_: Any) -> None:
         body = {"apiVersion": kind.api_version, "kind": kind.name, **dict(event["object"])}
         controller.see(str(event.get("type") or ""), body)

@@ -1,0 +1,162 @@
+"""From counters to signals and to a number of replicas: plain arithmetic on plain data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.support.triton_text import triton_text
+
+from stillhouse.errors import ServerError
+from stillhouse.scaling.counters import Sample, read
+from stillhouse.scaling.signals import STALE_S, WINDOW_S, History, Signals, signals
+from stillhouse.scaling.wanted import Aim, wanted
+
+START = Sample(at=0.0, pending=0.0, ended=0.0, computed=0.0, executions=0.0, queue_s=0.0, compute_s=0.0)
+
+
+def series(*, rate: float, service_s: float, batch: float = 1.0, pending: float = 0.0, seconds: int = 10) -> list[Sample]:
+    """Return samples a second apart of a server that answers `rate` requests a second in batches of `batch`.
+
+    `service_s` is what a request costs an instance; each of a batch's requests is counted with the whole batch's time.
+    """
+    return [
+        Sample(
+            at=float(second),
+            pending=pending,
+            ended=rate * second,
+            computed=rate * second,
+            executions=rate * second / batch,
+            queue_s=0.004 * rate * second,
+            compute_s=service_s * batch * rate * second,
+        )
+        for second in range(seconds + 1)
+    ]
+
+
+def test_tritons_text_is_read() -> None:
+    sample = read(triton_text("m", requests=10, executions=4, pending=3, queue_us=2e6, compute_us=5e6, failures=2), "m", 7.0)
+    assert sample == Sample(at=7.0, pending=3, ended=12, computed=10, executions=4, queue_s=2.0, compute_s=5.0)
+
+
+def test_answers_from_the_cache_cost_nothing() -> None:
+    text = triton_text("m", requests=10, executions=2) + 'nv_cache_num_hits_per_model{model="m",version="1"} 6\n'
+    assert read(text, "m", 0.0).computed == 4
+
+
+def test_another_models_figures_are_not_taken() -> None:
+    text = triton_text("m", requests=10) + triton_text("n", requests=90)
+    assert read(text, "m", 0.0).ended == 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<html>", triton_text("other"), triton_text("m").replace("nv_inference_exec_count{", "nv_else{"), "nv_inference_count{"],
+)
+def test_what_is_missing_is_an_error_and_no_zero(text: str) -> None:
+    with pytest.raises(ServerError):
+        read(text, "m", 0.0)
+
+
+@pytest.mark.parametrize("batch", [1.0, 8.0])
+def test_a_batchs_time_counts_once(batch: float) -> None:
+    found = signals([series(rate=100, service_s=0.005, batch=batch)], 1.0, 10.0)
+    assert found is not None
+    assert found.arrival_rate == pytest.approx(100)
+    assert found.service_s == pytest.approx(0.005)
+    assert found.busy == pytest.approx(0.5)
+    assert found.use == pytest.approx(0.5)
+    assert found.queue_s == pytest.approx(0.004)
+    assert found.pending == 0
+
+
+def test_what_waits_more_than_before_has_come_in_too() -> None:
+    first, last = START, replace(START, at=10.0, ended=500, computed=500, executions=500, compute_s=10.0, pending=200)
+    found = signals([[first, last]], 1.0, 10.0)
+    assert found is not None
+    assert found.arrival_rate == pytest.approx(70)
+    assert found.pending == 200
+    assert found.use == 1.0
+
+
+def test_pods_add_up() -> None:
+    found = signals([series(rate=100, service_s=0.005, pending=2), series(rate=60, service_s=0.005, pending=1)], 2.0, 10.0)
+    assert found is not None
+    assert (found.pods, found.pending) == (2, 3)
+    assert found.arrival_rate == pytest.approx(160)
+    assert found.busy == pytest.approx(0.8)
+    assert found.use == pytest.approx(0.2)
+
+
+def test_a_pod_that_is_not_heard_is_taken_to_be_like_the_others() -> None:
+    both = series(rate=100, service_s=0.005)
+    found = signals([both, both, []], 1.0, 10.0)
+    assert found is not None
+    assert found.arrival_rate == pytest.approx(300)
+    assert found.busy == pytest.approx(1.5)
+    assert found.use == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("unheard", [1, 5])
+def test_too_few_pods_give_no_value(unheard: int) -> None:
+    heard = [series(rate=100, service_s=0.005)]
+    assert signals([*heard, *[[]] * (unheard + 1)], 1.0, 10.0) is None
+
+
+def test_nothing_stale_and_nobody_at_all_gives_no_value() -> None:
+    samples = series(rate=100, service_s=0.005)
+    assert signals([samples], 1.0, 10.0 + STALE_S) is not None
+    assert signals([samples], 1.0, 10.1 + STALE_S) is None
+    assert signals([], 1.0, 10.0) is None
+    assert signals([[]], 1.0, 10.0) is None
+
+
+def test_a_pod_that_was_heard_once_waits_and_has_no_rate() -> None:
+    young = [replace(START, at=10.0, pending=4.0, ended=2, computed=2, executions=2, compute_s=0.1)]
+    found = signals([series(rate=100, service_s=0.005), young], 1.0, 10.0)
+    assert found is not None
+    assert found.arrival_rate == pytest.approx(100)
+    assert found.pending == 4
+
+
+def test_where_nothing_ran_lately_a_requests_cost_is_that_of_the_whole_life() -> None:
+    idle = replace(START, at=0.0, ended=100, computed=100, executions=50, compute_s=2.0)
+    found = signals([[idle, replace(idle, at=10.0)]], 1.0, 10.0)
+    assert found is not None
+    assert found.service_s == pytest.approx(0.01)
+    assert found.arrival_rate == 0
+
+
+def test_a_history_is_as_long_as_its_window_and_begins_anew_with_the_server() -> None:
+    history = History()
+    for sample in series(rate=10, service_s=0.01, seconds=60):
+        history.add(sample)
+    assert history.samples[-1].at - history.samples[0].at == WINDOW_S
+    history.add(replace(START, at=61.0))
+    assert [each.at for each in history.samples] == [61.0]
+
+
+def told(**parts: float) -> Signals:
+    known = {"pods": 1, "pending": 0.0, "queue_s": 0.0, "arrival_rate": 0.0, "busy": 0.0, "use": 0.0, "service_s": 0.01}
+    return Signals(**{**known, **parts})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parts", "instances", "replicas"),
+    [
+        ({}, 1, 0.0),
+        ({"arrival_rate": 70.0}, 1, 1.0),
+        ({"arrival_rate": 140.0}, 1, 2.0),
+        ({"arrival_rate": 140.0}, 2, 1.0),
+        ({"pending": 350.0}, 1, 1.0),
+        ({"arrival_rate": 70.0, "pending": 350.0}, 1, 2.0),
+        ({"arrival_rate": 70.0, "pods": 9}, 1, 1.0),  # how many there are is no part of it
+    ],
+)
+def test_wanted(parts: dict[str, float], instances: float, replicas: float) -> None:
+    assert wanted(told(**parts), instances, Aim(use=0.7, drain_s=5.0)) == pytest.approx(replicas)
+
+
+def test_who_does_not_know_what_a_request_costs_says_nothing_while_some_wait() -> None:
+    assert wanted(told(service_s=None, pending=3.0), 1) is None  # type: ignore[arg-type]
+    assert wanted(told(service_s=None), 1) == 0.0  # type: ignore[arg-type]
