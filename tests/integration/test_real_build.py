@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.support.kube.process import free_port
 from tests.support.operator_process import install_crds, running_operator
 
 from stillhouse.clients.triton import TritonClient
+from stillhouse.resources.jobs import EXCHANGE
 from stillhouse.resources.pods import CLAIMS
 from stillhouse.resources.wanted import ClusterSettings
 
@@ -33,23 +35,29 @@ CLAIM = ClusterSettings().store_claim
 MODULES = {"worker": "stillhouse.entrypoints.worker", "triton": "stillhouse.entrypoints.serving"}
 
 
-def started(container: Any, folder: Path, more: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Start a container's command with its claims below `folder`."""
+def started(container: Any, folder: Path, more: tuple[str, ...] = (), exchange: str = "") -> subprocess.Popen[str]:
+    """Start a container's command with its claims below `folder`, and `exchange` where worker and server speak."""
     work = folder / f"work-{time.monotonic_ns()}"
     work.mkdir(parents=True)
-    arguments = [argument.replace(CLAIMS, str(folder / "claims")) for argument in container.args]
+    arguments = [argument.replace(CLAIMS, str(folder / "claims")).replace(EXCHANGE, exchange) for argument in container.args]
     environment = {**os.environ, **{each.name: each.value for each in container.env}}
     words = [sys.executable, "-m", MODULES[container.name], *arguments, f"--work={work}", *more]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def run_job(hands: Hands, stage: str, folder: Path) -> str:
-    """Let the worker of a stage's Job run, and say what the kubelet and the Job's controller would; return the next stage."""
+    """Let the containers of a stage's Job run, and say what the kubelet and the Job's controller would; return the next stage."""
     job = eventually(lambda: hands.jobs().get(stage))
-    (container,) = job.spec.template.spec.containers
+    pod = job.spec.template.spec
+    (container,) = pod.containers
     message = folder / f"message-{stage}"
-    process = started(container, folder, (f"--claims={folder / 'claims'}", f"--message={message}"))
-    log, _ = process.communicate(timeout=240)
+    with tempfile.TemporaryDirectory(prefix="sh-") as exchange:  # a socket's path has at most 107 characters
+        beside = [started(each, folder, exchange=exchange) for each in pod.init_containers or []]
+        process = started(container, folder, (f"--claims={folder / 'claims'}", f"--message={message}"), exchange)
+        log, _ = process.communicate(timeout=240)
+        for each in beside:
+            each.send_signal(signal.SIGTERM)
+            log += each.communicate(timeout=60)[0]
     assert process.returncode == 0, log
     told = json.loads(message.read_bytes())
     hands.end(stage, told)

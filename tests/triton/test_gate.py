@@ -22,10 +22,9 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.errors import DataError, GateFailed, GateInconclusive, ServerError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context
-from stillhouse.passes.evaluate.candidate import Candidate, serving
 from stillhouse.passes.evaluate.gate import Gate, GateConfig, GateFacts
+from stillhouse.passes.evaluate.serving import BesideUs
 from stillhouse.passes.sources.dataset import Description
-from stillhouse.settings import load_settings
 
 ROWS = 60
 SAME, OTHER = 0, 1
@@ -210,8 +209,7 @@ def test_a_classifier_is_held_against_labels(tmp_path: Path) -> None:
 def test_a_response_cache_does_not_answer_for_the_model(tmp_path: Path) -> None:
     """The load repeats the gate's rows; with the cache, all but the first round would come from memory."""
     settings = config("int8", serve={**config("int8").serve, "responseCache": True}).model_dump()
-    candidate = Candidate("int8", inputs(tmp_path, SAME)["candidate-0"])
-    with serving(candidate, settings, tmp_path / "scratch", load_settings().cache):
+    with BesideUs().serving(inputs(tmp_path, SAME)["candidate-0"], "int8", settings, tmp_path / "scratch"):
         text = (tmp_path / "scratch" / "repository" / "candidate" / "config.pbtxt").read_text()
     assert 'name: "candidate"' in text
     assert "response_cache" not in text

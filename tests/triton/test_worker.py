@@ -25,6 +25,7 @@ class Pod:
 
     def __init__(self, folder: Path, project: Project) -> None:
         self.folder = folder
+        self.more: dict[str, str] = {}
         self.claim = folder / "claims" / "models"
         shutil.copytree(project.folder, self.claim / "sources")
         self.model: dict[str, Any] = yaml.safe_load(project.file.read_text())
@@ -42,23 +43,25 @@ class Pod:
     def store(self) -> LocalStore:
         return LocalStore(self.claim / "store")
 
-    def start(self, stage: str) -> subprocess.Popen[str]:
+    def start(self, stage: str, *more: str) -> subprocess.Popen[str]:
         work, message = self.folder / f"work-{stage}-{time.monotonic_ns()}", self.folder / "message"
         work.mkdir()
         message.unlink(missing_ok=True)
-        environment = {**os.environ, "STILLHOUSE_MODEL": json.dumps(self.model), "STILLHOUSE_SOURCES": json.dumps(self.bound)}
+        given = {"STILLHOUSE_MODEL": json.dumps(self.model), "STILLHOUSE_SOURCES": json.dumps(self.bound)}
+        environment = {**os.environ, **given, **self.more}
         words = [sys.executable, "-m", "stillhouse.entrypoints.worker", "build", f"--stage={stage}"]
         words += [
             f"--store={self.claim / 'store'}",
             f"--claims={self.folder / 'claims'}",
             f"--work={work}",
             f"--message={message}",
+            *more,
         ]
         return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def run(self, stage: str) -> tuple[int, dict[str, Any], str]:
+    def run(self, stage: str, *more: str) -> tuple[int, dict[str, Any], str]:
         """Return exit code, termination message and log of a stage."""
-        process = self.start(stage)
+        process = self.start(stage, *more)
         log, _ = process.communicate(timeout=240)
         message = self.folder / "message"
         content = message.read_bytes() if message.exists() else b"{}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Artifact", "Context", "Pass", "PassConfig", "Progress", "SilentProgress"]
+if TYPE_CHECKING:  # it loads numpy, and whoever plans needs none
+    from stillhouse.clients.inference import InferenceClient
+
+__all__ = ["Artifact", "CandidateServer", "Context", "Pass", "PassConfig", "Progress", "Served", "SilentProgress"]
 
 
 class PassConfig(BaseModel):
@@ -55,6 +59,27 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """A candidate that is being served: `connect` opens a client of its own; `facts` say what serves it (JSON data)."""
+
+    connect: Callable[[], InferenceClient]
+    facts: Mapping[str, Any]
+
+
+class CandidateServer(Protocol):
+    """Where the gate's candidates are served: a process beside this one, or the container that will serve (a sidecar)."""
+
+    def serving(
+        self, artifact: Artifact, precision: str, config: Mapping[str, Any], scratch: Path
+    ) -> AbstractContextManager[Served]:
+        """Serve a candidate for as long as the context lasts. `config` is the gate's, `scratch` a folder for what that needs.
+
+        Raises:
+            ServerError: the server does not start, or died meanwhile.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What the runner gives a pass.
 
@@ -63,7 +88,7 @@ class Context:
     threads the pass may use, `seed` the seed to use and to record. `source` is set for the passes that import
     something: the local file or folder that the resolver pinned (its digest is in the configuration). `field` is where
     that data stands in the resource (`spec.gate.data`), "" for what is no data: only to refuse early what will not do,
-    because equal data at two places is imported once.
+    because equal data at two places is imported once. `server` serves the gate's candidates, None: a process beside this one.
     """
 
     out: Path
@@ -73,6 +98,7 @@ class Context:
     progress: Progress
     source: Path | None = None
     field: str = ""
+    server: CandidateServer | None = None
 
 
 C = TypeVar("C", bound=PassConfig)

@@ -27,7 +27,7 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.digests import canonical_json
 from stillhouse.errors import EnvironmentProblem, MissingPackages, StillhouseError, StoreError
 from stillhouse.passes.attempts import earlier
-from stillhouse.passes.base import Artifact, Context, Pass, PassConfig, Progress
+from stillhouse.passes.base import Artifact, CandidateServer, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory
 from stillhouse.planning.fields import as_written, data_field
 from stillhouse.planning.manifest import PASSES, PassEntry
@@ -91,7 +91,8 @@ class Runner:
     """Runs plans against one store.
 
     `source_path` returns the local file or folder of a step's URI; `passes` are those that exist; `stopping` says whether
-    somebody asked the process to stop (a KeyboardInterrupt inside a C extension can get lost).
+    somebody asked the process to stop (a KeyboardInterrupt inside a C extension can get lost); `server` serves the gate's
+    candidates (None: a process of our own).
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class Runner:
         listener: Listener,
         passes: Mapping[str, PassEntry] = PASSES,
         stopping: Callable[[], bool] = lambda: False,
+        server: CandidateServer | None = None,
     ) -> None:
+        self._server = server
         self._stopping = stopping
         self._store = store
         self._machine = machine
@@ -214,6 +217,7 @@ class Runner:
             progress=progress,
             source=source,
             field=data_field(step),
+            server=self._server,
         )
         try:
             with _explaining(step, self._store.root), earlier(scratch, self._store.tmp) as before:

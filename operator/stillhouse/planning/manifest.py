@@ -17,7 +17,8 @@ Stage = Literal["resolve", "train", "compress", "gate"]
 class PassEntry:
     """A pass: where it lives and what it needs.
 
-    `measures` marks passes whose result depends on the hardware: their key includes it. `needs` are import names
+    `measures` marks passes whose result depends on the hardware: their key includes it; `serves` those of them that measure
+    through the server, whose hardware and limits it is then. `needs` are import names
     (torch, onnxruntime, …) that must be installed to run it. `target` is `module:Class`. `foresees` marks passes whose
     `foresee` is asked before anything is trained.
     """
@@ -27,6 +28,7 @@ class PassEntry:
     target: str
     makes: str
     measures: bool = False
+    serves: bool = False
     needs: tuple[str, ...] = ()
     foresees: bool = False
 
@@ -59,6 +61,7 @@ PASSES: dict[str, PassEntry] = {
             "stillhouse.passes.evaluate.gate:Gate",
             "revision",
             measures=True,
+            serves=True,
             needs=("onnxruntime", "tokenizers", "tritonclient", "pytriton"),
             foresees=True,
         ),

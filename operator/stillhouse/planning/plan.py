@@ -33,7 +33,8 @@ class Environment:
 
     `pins` maps each URI of the spec to what it points to; `toolchain` import name → version; `hardware` is what
     measurements depend on (CPU model, ISA flags, …); `cpus` how many CPUs this machine gives; `rebuild` a token that
-    makes every step new (empty: none); `reduce_range` whether INT8 needs 7 bits on this CPU (AVX2 without VNNI).
+    makes every step new (empty: none); `reduce_range` whether INT8 needs 7 bits on this CPU (AVX2 without VNNI). `server` is
+    what measurements through the server depend on where it has a container of its own (None: `hardware`).
     """
 
     pins: Mapping[str, Pin]
@@ -42,6 +43,7 @@ class Environment:
     cpus: float = 1.0
     rebuild: str = ""
     reduce_range: bool = False
+    server: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def seal(drafts: Sequence[StepDraft], env: Environment, passes: Mapping[str, Pas
             "toolchain": {name: env.toolchain.get(name, "") for name in entry.needs},
         }
         if entry.measures:
-            identity["hardware"] = env.hardware
+            identity["hardware"] = env.hardware if env.server is None or not entry.serves else env.server
         if env.rebuild and draft.stage != "resolve":
             identity["rebuild"] = env.rebuild
         keys[draft.id] = content_hash(identity)

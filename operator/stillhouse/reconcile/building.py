@@ -15,6 +15,8 @@ from stillhouse.api.status import REASONS
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.observed import Body, Observed, ended
 from stillhouse.resources import labels
+from stillhouse.resources.jobs import WORKER
+from stillhouse.resources.server import SERVER
 
 __all__ = ["FIRST_STAGE", "Build", "Outcome", "next_of"]
 
@@ -83,11 +85,20 @@ def _pods(job: Body, observed: Observed) -> list[Body]:
     return sorted(ours, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
 
 
+def _containers(pod: Body) -> list[dict[str, Any]]:
+    """Return the containers' statuses, those of the server beside the gate's worker first: nothing runs before they do."""
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
 def _worker(pod: Body) -> dict[str, Any]:
-    for status in (pod.get("status") or {}).get("containerStatuses") or []:
-        if status.get("name") == "worker":
-            return dict(status.get("state") or {})
-    return {}
+    return next((dict(each.get("state") or {}) for each in _containers(pod) if each.get("name") == WORKER), {})
+
+
+def _server_out_of_memory(pod: Body) -> bool:
+    """Return whether the server beside the gate's worker was killed for its memory; it is started anew and told nothing."""
+    states = [each.get(part) or {} for each in _containers(pod) if each.get("name") == SERVER for part in ("state", "lastState")]
+    return any((state.get("terminated") or {}).get("reason") == "OOMKilled" for state in states)
 
 
 def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
@@ -102,7 +113,8 @@ def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
             data = {"message": str(last.get("message") or "")[-2000:]}
         if not isinstance(data, dict):
             data = {"message": str(data)[:2000]}
-        return {**data, "exitCode": last.get("exitCode"), "killed": last.get("reason")}
+        killed = {"killed": last.get("reason"), "serverOutOfMemory": _server_out_of_memory(pod)}
+        return {**data, "exitCode": last.get("exitCode"), **killed}
     return None
 
 
@@ -112,11 +124,11 @@ def _doing(job: Body, observed: Observed) -> str:
     if not pods:
         return "waiting for its pod"
     pod = pods[-1]
-    state = _worker(pod)
-    waiting = state.get("waiting") or {}
-    if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
-        return f"{waiting['reason']}: {waiting.get('message', '')}"[:200]
-    if "running" in state:
+    for each in _containers(pod):
+        waiting = (each.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message', '')}"[:200]
+    if "running" in _worker(pod):
         return "running" if len(pods) == 1 else f"running, attempt {len(pods)}"
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -160,6 +172,11 @@ def _failure(observed: Observed, decision: Decision, stage: str, job: Body, told
 def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str, str]:
     again = _REBUILD.format(name=name)
     code = told.get("exitCode")
+    if told.get("serverOutOfMemory"):
+        return "BuildFailed", (
+            f"{stage}: the server needed more memory than its limit while a candidate was measured;"
+            f" raise spec.serve.resources.limits.memory, or {again.removeprefix('then ')}"
+        )
     if told.get("killed") == "OOMKilled":
         return "BuildFailed", f"{stage}: the worker needed more memory than its limit; give builds more memory, {again}"
     if code in _BY_EXIT_CODE:

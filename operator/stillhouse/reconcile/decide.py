@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stillhouse.api.load import parse
@@ -12,7 +12,7 @@ from stillhouse.api.pods import PodTemplate
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
-from stillhouse.planning.request import from_record, uris
+from stillhouse.planning.request import from_record, serve_config, uris
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, quantities
 from stillhouse.resources.wanted import Scaling, Serving
@@ -36,8 +36,9 @@ class Decision:
     """What a reconcile goes by.
 
     `refused`: the spec cannot be carried out; `wanted` is the record of the build that the spec asks for (None: there is
-    none yet); `serves` the accepted record that pods are to serve; `build` whether Jobs must run; `expired` are records that
-    nobody needs any more; `frozen`: the spec cannot be read, so that what serves stays as it is.
+    none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `build` whether
+    Jobs must run; `expired` are records that nobody needs any more; `frozen`: the spec cannot be read, so that what serves stays
+    as it is.
     """
 
     request: str
@@ -47,6 +48,7 @@ class Decision:
     wanted: Body | None = None
     serves: Body | None = None
     serving: Serving | None = None
+    measured: Serving | None = None
     build: bool = False
     pinned: bool = False
     pin_missing: Verdict | None = None
@@ -83,6 +85,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         wanted=wanted,
         serves=serves,
         serving=_serving(serves, model) if serves else None,
+        measured=_measured(model),
         build=wanted is None and unusable is None,
         pinned=held is not None,
         pin_missing=missing,
@@ -159,12 +162,24 @@ def _expired(observed: Observed, needed: tuple[Body | None, ...], limit: int) ->
 def _serving(revision: Body, model: DistilledModel | None) -> Serving:
     """Return what pods serve: the settings are those that the gate measured with, requests are the spec's of today."""
     spec: dict[str, Any] = revision["spec"]
-    requests = model.spec.serve.resources.requests if model else None
-    return Serving(
+    return replace(
+        _every_pod(model),
         revision=revision["metadata"]["name"],
         digest=spec["digest"],
         precision=spec["precision"],
         serve=from_record(spec.get("serve") or {}),
+    )
+
+
+def _measured(model: DistilledModel) -> Serving:
+    """Return how the gate's pod serves candidates: as the spec of today asks."""
+    return replace(_every_pod(model), serve=serve_config(model.spec.serve))
+
+
+def _every_pod(model: DistilledModel | None) -> Serving:
+    """Return what the spec of today says of every pod that serves; None: a spec that cannot be read."""
+    requests = model.spec.serve.resources.requests if model else None
+    return Serving(
         cpu_request=quantities.cpu(parse_cpu(requests.cpu)) if requests and requests.cpu else None,
         memory_request=quantities.memory(parse_quantity(requests.memory)) if requests and requests.memory else None,
         pods=_pods(model.spec.serve.pod_template) if model else {},

@@ -137,11 +137,12 @@ class Reconciler:
         for live in build.remove:
             if not live["metadata"].get("deletionTimestamp"):
                 await remove(self._kube, live)
-        if not build.stage:
+        if not build.stage or decision.measured is None:
             return
         spec = observed.model["spec"]
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
-        body = job(observed.owner, decision.request, build.stage, spec, dict(decision.bound), self._settings, rebuild)
+        bound, measured = dict(decision.bound), decision.measured
+        body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, rebuild)
         self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
 
     async def _forget(self, decision: Decision) -> None:

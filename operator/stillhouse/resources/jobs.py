@@ -6,13 +6,20 @@ import json
 from typing import Any
 
 from stillhouse.api.model import API_VERSION, KIND
-from stillhouse.resources import images, labels, names, pods
-from stillhouse.resources.wanted import ClusterSettings, Owner, metadata
+from stillhouse.resources import images, labels, names, pods, template
+from stillhouse.resources.server import gpus, served_by, server_container, server_pod
+from stillhouse.resources.wanted import ClusterSettings, Owner, Serving, metadata
 
-__all__ = ["PERMANENT", "job"]
+__all__ = ["EXCHANGE", "PERMANENT", "WORKER", "job"]
 
 PERMANENT = (2, 3, 4)
 """Exit codes of the worker that another attempt cannot mend: the spec, a source or the data is wrong; the gate refused."""
+WORKER = "worker"
+"""Name of the container that carries a stage out."""
+GATE = "gate"
+EXCHANGE = "/exchange"
+"""Where worker and server of a gate's pod mount the volume that they speak through."""
+_SOCKET = "server.sock"
 _SCHEME = "pvc://"
 _ATTEMPTS = 4
 """Attempts after the first: pods that were evicted do not count."""
@@ -25,9 +32,14 @@ def job(
     spec: dict[str, Any],
     bound: dict[str, str],
     settings: ClusterSettings,
+    serving: Serving,
     rebuild: str = "",
 ) -> dict[str, Any]:
-    """Return the Job of one stage. `spec` is the DistilledModel's, `bound` what its URIs are bound to, `rebuild` its token."""
+    """Return the Job of one stage.
+
+    `spec` is the DistilledModel's, `bound` what its URIs are bound to, `serving` how its candidates are to be served, `rebuild`
+    its token.
+    """
     meta = metadata(owner, names.build_job(owner.name, request_hash, stage), "build")
     marks = {labels.REQUEST: request_hash[:32], labels.STAGE: stage}
     meta["labels"] |= marks
@@ -45,13 +57,13 @@ def job(
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "worker", "operator": "In", "values": list(PERMANENT)},
+                        "onExitCodes": {"containerName": WORKER, "operator": "In", "values": list(PERMANENT)},
                     },
                 ]
             },
             "template": {
                 "metadata": {"labels": {**labels.labels(owner.name, names.VARIANT, "build"), **marks}},
-                "spec": _pod(owner, stage, model, bound, settings),
+                "spec": _pod(owner, stage, model, bound, settings, serving),
             },
         },
     }
@@ -63,38 +75,69 @@ def _claims(bound: dict[str, str], settings: ClusterSettings) -> list[str]:
     return [settings.store_claim, *sorted(named - {settings.store_claim, ""})]
 
 
-def _pod(owner: Owner, stage: str, model: dict[str, Any], bound: dict[str, str], settings: ClusterSettings) -> dict[str, Any]:
+def _pod(
+    owner: Owner,
+    stage: str,
+    model: dict[str, Any],
+    bound: dict[str, str],
+    settings: ClusterSettings,
+    serving: Serving,
+) -> dict[str, Any]:
+    """Return the pod of a stage. The gate's is the pod that will serve, with the worker beside the server."""
     claims = _claims(bound, settings)
-    amounts = {"cpu": settings.build_cpu, "memory": settings.build_memory}
-    pod: dict[str, Any] = {
+    worker = _worker(stage, model, bound, settings, claims, served_by(serving, settings))
+    base = server_pod(owner, settings, serving.serve, read_only=False)
+    volumes = [
+        *(pods.claim_volume(name, position, read_only=position > 0) for position, name in enumerate(claims) if position),
+        {**pods.shared_memory("256Mi"), "name": "worker-shm"},
+        {"name": "worker-work", "emptyDir": {}},
+    ]
+    if stage != GATE:
+        own = [volume for volume in base["volumes"] if volume["name"] not in ("shm", "work")]
+        return {**base, "restartPolicy": "Never", "containers": [worker], "volumes": [*own, *volumes]}
+    exchange = {"name": "exchange", "mountPath": EXCHANGE}
+    server = server_container(serving, settings, ["candidates", f"--socket={EXCHANGE}/{_SOCKET}"])
+    pod = {
+        **base,
         "restartPolicy": "Never",
-        "serviceAccountName": names.account(owner.name),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pods.pod_security(),
+        # A native sidecar: it is there before the worker and goes after it, and its end does not count.
+        "initContainers": [{**server, "restartPolicy": "Always", "volumeMounts": [*server["volumeMounts"], exchange]}],
         "containers": [
             {
-                "name": "worker",
-                "image": images.worker_image(settings),
-                "args": ["build", f"--stage={stage}", f"--store={pods.store(settings.store_claim)}"],
-                "env": [
-                    {"name": "STILLHOUSE_MODEL", "value": json.dumps(model, sort_keys=True)},
-                    {"name": "STILLHOUSE_SOURCES", "value": json.dumps(bound, sort_keys=True)},
-                ],
-                "resources": {"limits": amounts, "requests": amounts},
-                "securityContext": pods.container_security(),
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "volumeMounts": [
-                    *(pods.claim(name, position, read_only=position > 0) for position, name in enumerate(claims)),
-                    pods.SHM_MOUNT,
-                    {"name": "work", "mountPath": "/work"},
-                ],
+                **worker,
+                "args": [*worker["args"], f"--server={EXCHANGE}/{_SOCKET}"],
+                "volumeMounts": [*worker["volumeMounts"], exchange],
             }
         ],
-        "volumes": [
-            *(pods.claim_volume(name, position, read_only=position > 0) for position, name in enumerate(claims)),
-            pods.shared_memory("256Mi"),
-            {"name": "work", "emptyDir": {}},
+        "volumes": [*base["volumes"], *volumes, {"name": "exchange", "emptyDir": {"sizeLimit": "1Mi"}}],
+    }
+    return template.with_placement(pod, template.without_spread(serving.pods), {}, gpu=gpus(serving.serve) > 0)
+
+
+def _worker(
+    stage: str,
+    model: dict[str, Any],
+    bound: dict[str, str],
+    settings: ClusterSettings,
+    claims: list[str],
+    server: dict[str, Any],
+) -> dict[str, Any]:
+    amounts = {"cpu": settings.build_cpu, "memory": settings.build_memory}
+    return {
+        "name": WORKER,
+        "image": images.worker_image(settings),
+        "args": ["build", f"--stage={stage}", f"--store={pods.store(settings.store_claim)}"],
+        "env": [
+            {"name": "STILLHOUSE_MODEL", "value": json.dumps(model, sort_keys=True)},
+            {"name": "STILLHOUSE_SOURCES", "value": json.dumps(bound, sort_keys=True)},
+            {"name": "STILLHOUSE_SERVER", "value": json.dumps(server, sort_keys=True)},
+        ],
+        "resources": {"limits": amounts, "requests": amounts},
+        "securityContext": pods.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            *(pods.claim(name, position, read_only=position > 0) for position, name in enumerate(claims)),
+            {**pods.SHM_MOUNT, "name": "worker-shm"},
+            {"name": "worker-work", "mountPath": "/work"},
         ],
     }
-    return pods.with_secrets(pod, settings.pull_secrets)

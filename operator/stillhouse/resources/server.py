@@ -10,7 +10,7 @@ from stillhouse.planning.runtimes import runtime_of
 from stillhouse.resources import images, names, pods, quantities
 from stillhouse.resources.wanted import ClusterSettings, Owner, Serving
 
-__all__ = ["SERVER", "gpus", "server_container", "server_pod", "settled"]
+__all__ = ["SERVER", "gpus", "served_by", "server_container", "server_pod", "settled"]
 
 SERVER = "triton"
 """Name of the container."""
@@ -30,6 +30,12 @@ def settled(serve: Mapping[str, Any]) -> dict[str, Any]:
     """Return the measured settings with the limits that a server has where the spec names none."""
     memory = DEFAULT_GPU_MEMORY if gpus(serve) else DEFAULT_MEMORY
     return {**serve, "cpus": serve.get("cpus") or DEFAULT_CPU, "memory": serve.get("memory") or memory}
+
+
+def served_by(serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
+    """Return what the gate's figures depend on beside the node: a worker of any stage must know what will serve."""
+    serve = settled(serving.serve)
+    return {"image": images.serve_image(settings, runtime_of(serve)), "cpus": serve["cpus"]}
 
 
 def server_container(serving: Serving, settings: ClusterSettings, arguments: Sequence[str]) -> dict[str, Any]:
@@ -56,15 +62,18 @@ def server_container(serving: Serving, settings: ClusterSettings, arguments: Seq
     }
 
 
-def server_pod(owner: Owner, settings: ClusterSettings, serve: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pod's spec without its containers: account, security, and the volumes that the server mounts."""
+def server_pod(owner: Owner, settings: ClusterSettings, serve: Mapping[str, Any], *, read_only: bool = True) -> dict[str, Any]:
+    """Return a pod's spec without its containers: account, security, and the volumes that the server mounts.
+
+    The server only ever reads the store; not `read_only` lets another container of the pod write to it.
+    """
     pod: dict[str, Any] = {
         "serviceAccountName": names.account(owner.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pods.pod_security(),
         "volumes": [
-            pods.claim_volume(settings.store_claim, 0, read_only=True),
+            pods.claim_volume(settings.store_claim, 0, read_only=read_only),
             pods.shared_memory("256Mi" if gpus(serve) else "64Mi"),
             {"name": "work", "emptyDir": {"sizeLimit": "8Gi" if gpus(serve) else "1Gi"}},
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["with_metadata", "with_placement"]
+__all__ = ["with_metadata", "with_placement", "without_spread"]
 
 _TAKEN = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName")
 _GPU_TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -37,3 +37,9 @@ def with_placement(pod: dict[str, Any], pods: Mapping[str, Any], spread: Mapping
     if secrets:
         found["imagePullSecrets"] = [each for position, each in enumerate(secrets) if each not in secrets[:position]]
     return found
+
+
+def without_spread(pods: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template for a pod that has no siblings to keep away from."""
+    spec = {name: value for name, value in (pods.get("spec") or {}).items() if name != "topologySpreadConstraints"}
+    return {**pods, "spec": spec}

@@ -37,12 +37,13 @@ class Serving:
     """The revision that pods are to serve. `serve` are its measured settings in plain units (planning.request.serve_config).
 
     `pods` is `serve.podTemplate` in the form of the API, what is left out left out; `strategy` of the Deployment.
+    Of a gate's pod, which is told its candidates one by one, revision, digest and precision are empty.
     """
 
-    revision: str
-    digest: str
-    precision: str
-    serve: Mapping[str, Any]
+    revision: str = ""
+    digest: str = ""
+    precision: str = ""
+    serve: Mapping[str, Any] = field(default_factory=dict)
     cpu_request: str | None = None
     memory_request: str | None = None
     pods: Mapping[str, Any] = field(default_factory=dict)

@@ -269,3 +269,12 @@ def test_the_request_hash_needs_no_data_and_changes_with_what_is_asked_for() -> 
 def test_the_plan_hash_is_over_every_step() -> None:
     assert BASE.plan_hash == plan_of().plan_hash
     assert BASE.plan_hash != plan_of(edits={"spec.index.data.maxRows": 3}).plan_hash
+
+
+def test_another_container_that_serves_is_measured_anew_and_nothing_is_built_for_it() -> None:
+    server = {**HARDWARE, "cpuLimit": 1.0, "runtimeImage": "serve:1"}
+    before = keys(plan_of(server=server))
+    assert {step for step, key in keys(BASE).items() if before[step] != key} == GATE
+    for other in ({"runtimeImage": "serve:2"}, {"cpuLimit": 2.0}):
+        after = keys(plan_of(server={**server, **other}))
+        assert {step for step in before if before[step] != after[step]} == GATE

@@ -15,6 +15,7 @@ from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.resources import images, labels, names, quantities
 from stillhouse.resources.jobs import job
+from stillhouse.resources.server import server_container
 from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving
 
 OWNER = Owner("m" * 40, "default", "uid")
@@ -25,7 +26,8 @@ SETTINGS = ClusterSettings(pull_secrets=("registry",))
 def everything(mode: str = "hpa") -> list[dict[str, Any]]:
     decision = Decision("f" * 64, {}, Scaling(mode, 1, 3, 2), serving=SERVING)
     found = children(OWNER, decision, SETTINGS)
-    return [*found, job(OWNER, "f" * 64, "compress", {}, {"models:minilm": "pvc://c/m"}, SETTINGS)]
+    bound = {"models:minilm": "pvc://c/m"}
+    return [*found, *(job(OWNER, "f" * 64, stage, {}, bound, SETTINGS, SERVING) for stage in ("compress", "gate"))]
 
 
 def pods() -> list[dict[str, Any]]:
@@ -56,7 +58,7 @@ def test_pods_keep_pod_security_restricted() -> None:
         assert pod["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
         assert all({"persistentVolumeClaim", "emptyDir"} & volume.keys() for volume in pod["volumes"])
-        for container in pod["containers"]:
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
             security = container["securityContext"]
             assert security["allowPrivilegeEscalation"] is False
             assert security["readOnlyRootFilesystem"] is True
@@ -79,8 +81,9 @@ def test_serving_pods_can_change_no_artifact_and_reach_nothing() -> None:
 
 
 def test_no_serving_selector_chooses_the_pods_of_a_build() -> None:
-    build = next(each for each in everything() if each["kind"] == "Job")["spec"]["template"]["metadata"]["labels"]
-    assert not labels.selector(OWNER.name, names.VARIANT).items() <= build.items()
+    builds = [each["spec"]["template"]["metadata"]["labels"] for each in everything() if each["kind"] == "Job"]
+    assert len(builds) == 2
+    assert not [each for each in builds if labels.selector(OWNER.name, names.VARIANT).items() <= each.items()]
 
 
 def test_replicas_are_named_only_where_nobody_scales() -> None:
@@ -94,11 +97,64 @@ def test_replicas_are_named_only_where_nobody_scales() -> None:
 
 
 def test_a_failed_gate_is_not_tried_again_and_an_evicted_pod_does_not_count() -> None:
-    (found,) = [each for each in everything() if each["kind"] == "Job"]
-    ignored, failing = found["spec"]["podFailurePolicy"]["rules"]
-    assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert failing["onExitCodes"]["values"] == [2, 3, 4]
-    assert found["spec"]["template"]["spec"]["restartPolicy"] == "Never", "a pod failure policy needs it"
+    for found in (each for each in everything() if each["kind"] == "Job"):
+        ignored, failing = found["spec"]["podFailurePolicy"]["rules"]
+        assert ignored["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+        assert failing["onExitCodes"] == {"containerName": "worker", "operator": "In", "values": [2, 3, 4]}
+        assert found["spec"]["template"]["spec"]["restartPolicy"] == "Never", "a pod failure policy needs it"
+
+
+def test_the_gate_measures_in_the_pod_that_will_serve() -> None:
+    serves, _, gate = pods()
+    (served,), (server,) = serves["spec"]["containers"], gate["spec"]["initContainers"]
+    (worker,) = gate["spec"]["containers"]
+    for part in ("image", "resources", "securityContext", "env", "name", "terminationMessagePolicy"):
+        assert server[part] == served[part], part
+    assert server["restartPolicy"] == "Always", "a native sidecar: there before the worker, and its end does not count"
+    mounts = [each for each in server["volumeMounts"] if each["name"] != "exchange"]
+    assert mounts == served["volumeMounts"]
+    assert all(each.get("readOnly") for each in mounts if each["mountPath"].startswith("/claims"))
+    own = {"containers", "initContainers", "volumes", "restartPolicy"}
+    of_rollouts = {"terminationGracePeriodSeconds", "topologySpreadConstraints"}
+    shared = serves["spec"].keys() - own - of_rollouts
+    assert {name: gate["spec"].get(name) for name in gate["spec"].keys() - own} == {name: serves["spec"][name] for name in shared}
+    volumes = {each["name"]: each for each in gate["spec"]["volumes"]}
+    for volume in serves["spec"]["volumes"]:
+        if "persistentVolumeClaim" not in volume:
+            assert volumes[volume["name"]] == volume, "the same shared memory, the same room to work"
+    assert worker["resources"] != server["resources"], "the clients' CPU is not the server's"
+    assert "ports" not in server, "only the worker of the same pod can ask for a candidate"
+
+
+def test_the_gate_goes_where_the_serving_pods_go() -> None:
+    placed = {
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "imagePullSecrets": [{"name": "theirs"}],
+        "topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}],
+    }
+    serving = dataclasses.replace(SERVING, pods={"spec": placed}, serve={"gpus": 1})
+    pod = job(OWNER, "f" * 64, "gate", {}, {}, SETTINGS, serving)["spec"]["template"]["spec"]
+    serves = one("Deployment", serving)["spec"]["template"]["spec"]
+    for part in ("nodeSelector", "tolerations", "imagePullSecrets"):
+        assert pod[part] == serves[part], part
+    assert "topologySpreadConstraints" not in pod, "it has no siblings"
+
+
+def test_every_stage_knows_what_will_serve() -> None:
+    told = set()
+    for template in pods()[1:]:
+        (worker,) = template["spec"]["containers"]
+        (value,) = [each["value"] for each in worker["env"] if each["name"] == "STILLHOUSE_SERVER"]
+        told.add(value)
+    assert [json.loads(each) for each in told] == [{"image": SETTINGS.serve_image, "cpus": 0.25}]
+
+
+def test_a_server_without_limits_in_its_spec_is_rendered_for_those_that_it_has() -> None:
+    container = server_container(Serving(serve={"cpus": None, "memory": None}), SETTINGS, [])
+    (value,) = [each["value"] for each in container["env"]]
+    assert json.loads(value) == {"cpus": 1.0, "memory": 512 << 20}
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
 
 
 @given(st.integers(1, 64_000))
@@ -127,7 +183,7 @@ def test_a_build_mounts_the_claims_of_its_sources_and_may_write_to_the_stores_al
         "data:c": "hf://o/d",
         "data:d": "pvc://theirs/d",
     }
-    spec = job(OWNER, "f" * 64, "resolve", {}, bound, SETTINGS)["spec"]["template"]["spec"]
+    spec = job(OWNER, "f" * 64, "resolve", {}, bound, SETTINGS, SERVING)["spec"]["template"]["spec"]
     (worker,) = spec["containers"]
     mounts = {
         mount["mountPath"]: mount.get("readOnly", False) for mount in worker["volumeMounts"] if "/claims/" in mount["mountPath"]
@@ -238,7 +294,7 @@ def test_every_image_of_ours_is_relocated() -> None:
     settings = ClusterSettings(image_registry="r.internal")
     gpu = dataclasses.replace(SERVING, serve={"gpus": 1})
     found = [one("Deployment", each, settings) for each in (SERVING, gpu)]
-    found.append(job(OWNER, "f" * 64, "compress", {}, {}, settings))
+    found += [job(OWNER, "f" * 64, "gate", {}, {}, settings, each) for each in (SERVING, gpu)]
     for each in found:
         pod = each["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:

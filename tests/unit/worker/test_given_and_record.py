@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.api.revision import ModelRevision
+from stillhouse.entrypoints.local.workspace import ServedBy
 from stillhouse.entrypoints.worker.given import MODEL_VARIABLE, SOURCES_VARIABLE, localized, read
 from stillhouse.entrypoints.worker.record import LIMIT, candidates, message, record
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.resources.jobs import job
-from stillhouse.resources.wanted import ClusterSettings, Owner
+from stillhouse.resources.wanted import ClusterSettings, Owner, Serving
 
 CLAIMS = Path("/claims")
 
@@ -23,10 +24,13 @@ CLAIMS = Path("/claims")
 def test_a_worker_reads_what_the_operator_writes() -> None:
     spec = {"source": {"uri": "models:m", "task": "sentence-embedding"}, "index": {"data": {"uri": "pvc://c/docs.jsonl"}}}
     bound = {"models:m": "pvc://c/models/m", "pvc://c/docs.jsonl": "pvc://c/docs.jsonl"}
-    made = job(Owner("m", "default", "uid"), "f" * 64, "resolve", spec, bound, ClusterSettings(), "again")
+    made = job(
+        Owner("m", "default", "uid"), "f" * 64, "resolve", spec, bound, ClusterSettings(), Serving(serve={"cpus": 0.5}), "again"
+    )
     environment = {each["name"]: each["value"] for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
     found = read(environment, CLAIMS)
     assert found.rebuild == "again"
+    assert found.server == ServedBy(ClusterSettings().serve_image, 0.5)
     assert found.sources == {"models:m": "file:///claims/c/models/m", "pvc://c/docs.jsonl": "file:///claims/c/docs.jsonl"}
     assert found.model["spec"]["index"]["data"]["uri"] == "file:///claims/c/docs.jsonl"
     assert found.model["spec"]["source"]["uri"] == "models:m", "a name stays, and is bound"

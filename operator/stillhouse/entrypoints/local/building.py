@@ -14,14 +14,15 @@ from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.workspace import Workspace, machine, under_token
 from stillhouse.errors import GateError, StillhouseError
+from stillhouse.passes.base import CandidateServer
 from stillhouse.passes.runner import Listener, Runner
 
 __all__ = ["build", "holding", "runner"]
 
 
-def runner(work: Workspace, listener: Listener) -> Runner:
-    """Return a runner on the workspace's store."""
-    return Runner(work.store, machine(), work.source_path, listener, stopping=interrupts.requested)
+def runner(work: Workspace, listener: Listener, server: CandidateServer | None = None) -> Runner:
+    """Return a runner on the workspace's store. `server` serves the gate's candidates, None: a process of our own."""
+    return Runner(work.store, machine(), work.source_path, listener, stopping=interrupts.requested, server=server)
 
 
 @contextlib.contextmanager

@@ -26,9 +26,17 @@ from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Environment, Plan
 from stillhouse.settings import Settings, load_settings
 
-__all__ = ["Workspace", "machine", "open_file", "under_token"]
+__all__ = ["ServedBy", "Workspace", "machine", "open_file", "under_token"]
 
 DISTRIBUTIONS = {"pytriton": "nvidia-pytriton", "sklearn": "scikit-learn"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """The container that will serve: its image, and its CPU limit in CPUs. It runs on machines like this one."""
+
+    image: str
+    cpus: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,15 @@ def machine() -> Machine:
 
 
 def open_file(
-    path: Path, sources: Mapping[str, str] | None = None, progress: Progress | None = None, rebuild: str | None = None
+    path: Path,
+    sources: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    rebuild: str | None = None,
+    server: ServedBy | None = None,
 ) -> Workspace:
     """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
 
-    `rebuild` None: the token that the store holds.
+    `rebuild` None: the token that the store holds. `server` is the container that will serve, None: a process of this machine.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every one, with field and line.
@@ -97,10 +109,11 @@ def open_file(
     env = Environment(
         pins=found.pins,
         toolchain=toolchain(),
-        hardware=_measured_on(),
-        cpus=float(len(os.sched_getaffinity(0))),
+        hardware=_measured_on(limits=server is None),
+        cpus=float(len(os.sched_getaffinity(0))) if server is None else server.cpus,
         rebuild=_token(store, model.metadata.name) if rebuild is None else rebuild,
         reduce_range=reduce_range(hardware().isa),
+        server=None if server is None else {**_measured_on(limits=False), "cpuLimit": server.cpus, "runtimeImage": server.image},
     )
     try:
         plan = _planned(model, env, found.resolved)
@@ -129,8 +142,11 @@ def _planned(model: DistilledModel, env: Environment, resolved: Mapping[str, Res
     return build_plan(model, env, {uri: each.uri for uri, each in resolved.items()})
 
 
-def _measured_on() -> dict[str, Any]:
-    """Return what a measurement depends on. Not the memory: it differs by pages from boot to boot."""
+def _measured_on(*, limits: bool) -> dict[str, Any]:
+    """Return what a measurement depends on. Not the memory: it differs by pages from boot to boot.
+
+    The `limits` of this process do not count where another container serves, and each stage of a build has its own.
+    """
     facts = hardware().to_json()
-    facts.pop("memory")
-    return facts
+    left_out = {"memory"} if limits else {"memory", "cores", "cpuLimit"}
+    return {name: value for name, value in facts.items() if name not in left_out}

@@ -39,14 +39,32 @@ def serve(**given: Any) -> None:
     from stillhouse.entrypoints.serving.server import Pod
     from stillhouse.entrypoints.serving.server import serve as run
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _told_to_stop()
     try:
         run(Pod(**given, settings=_settings(os.environ.get(SETTINGS_VARIABLE, ""))), stop)
     except StillhouseError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
+
+
+@main.command()
+@click.option("--store", type=click.Path(path_type=Path), required=True, help="The store, mounted read-only.")
+@click.option(
+    "--socket", type=click.Path(path_type=Path), required=True, help="Where the worker of the gate asks for a candidate."
+)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("/work"), help="A folder of the container's own.")
+def candidates(store: Path, socket: Path, work: Path) -> None:
+    """Serve the candidates of a gate, one after the other, until SIGTERM. Only the worker of the same pod can ask."""
+    from stillhouse.entrypoints.serving.measured import serve_candidates
+
+    serve_candidates(socket, store, work, _told_to_stop())
+
+
+def _told_to_stop() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _settings(text: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.serving.health import Probes
-from stillhouse.errors import ServerError, StillhouseError, StoreError
+from stillhouse.entrypoints.serving.verified import verified
+from stillhouse.errors import ServerError, StillhouseError
 from stillhouse.planning.runtimes import runtime_of
 from stillhouse.triton.handle import ServerHandle
 from stillhouse.triton.layout import lay_out
@@ -55,7 +56,7 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
         probes.append(endpoint)
     try:
         options = lay_out(
-            _verified(pod),
+            verified(LocalStore(pod.store), pod.digest, pod.model),
             pod.work / "repository",
             model=pod.model,
             digest=pod.digest,
@@ -83,20 +84,6 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
             handle.stop(_GRACE_S if stop.is_set() else 0.0)
     finally:
         endpoint.close()
-
-
-def _verified(pod: Pod) -> Path:
-    """Return the artifact's folder once every byte of it has been held against its digest."""
-    store = LocalStore(pod.store)
-    problem = store.objects.check(pod.digest)
-    if problem:
-        raise StoreError(
-            f"the artifact cannot be served: {problem}",
-            field=pod.digest,
-            found=str(pod.store),
-            fix=f'build it again: kubectl annotate dm {pod.model} --overwrite stillhouse.io/rebuild="$(date)"',
-        )
-    return store.objects.path(pod.digest)
 
 
 class _State:

@@ -31,8 +31,9 @@ def main() -> None:
     "--claims", type=click.Path(path_type=Path), default=Path("/claims"), help="Below it each claim that sources lie in."
 )
 @click.option("--work", type=click.Path(path_type=Path), default=Path("/work"), help="A folder of the pod's own.")
+@click.option("--server", "socket", type=click.Path(path_type=Path), help="Socket of the container that serves the candidates.")
 @click.option("--message", type=click.Path(path_type=Path), default=Path("/dev/termination-log"), help="Termination message.")
-def build(stage: str, store: Path, claims: Path, work: Path, message: Path) -> None:
+def build(stage: str, store: Path, claims: Path, work: Path, socket: Path | None, message: Path) -> None:
     """Run one stage; say in the termination message what follows, or why it failed."""
     from stillhouse.entrypoints.worker.stage import set_up
 
@@ -41,13 +42,16 @@ def build(stage: str, store: Path, claims: Path, work: Path, message: Path) -> N
     from stillhouse.entrypoints.worker.given import read
     from stillhouse.entrypoints.worker.record import candidates
     from stillhouse.entrypoints.worker.record import message as written
+    from stillhouse.entrypoints.worker.sidecar import Sidecar
     from stillhouse.entrypoints.worker.stage import run_stage
 
     interrupts.listen()
     told: dict[str, Any]
     try:
         with showing() as listener:
-            told, code = run_stage(read(os.environ, claims), stage, work, listener), 0
+            given = read(os.environ, claims)
+            server = Sidecar(socket, given.server.cpus) if socket is not None and given.server is not None else None
+            told, code = run_stage(given, stage, work, listener, server), 0
     except StillhouseError as error:
         text = "\n".join(line for each in error.problems for line in replace(each, line=None).lines())  # the file was ours
         click.echo(text, err=True)

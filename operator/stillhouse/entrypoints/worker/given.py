@@ -10,23 +10,29 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stillhouse.entrypoints.local.workspace import ServedBy
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.resources.labels import REBUILD
 
-__all__ = ["MODEL_VARIABLE", "SOURCES_VARIABLE", "Given", "localized", "read"]
+__all__ = ["MODEL_VARIABLE", "SERVER_VARIABLE", "SOURCES_VARIABLE", "Given", "localized", "read"]
 
 MODEL_VARIABLE = "STILLHOUSE_MODEL"
 SOURCES_VARIABLE = "STILLHOUSE_SOURCES"
+SERVER_VARIABLE = "STILLHOUSE_SERVER"
 _SCHEME = "pvc://"
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """`model` is the resource, `sources` URI of the spec → where that is now, `rebuild` the token of its annotation."""
+    """`model` is the resource, `sources` URI of the spec → where that is now, `rebuild` the token of its annotation.
+
+    `server` is the container that will serve, None where the operator names none.
+    """
 
     model: dict[str, Any]
     sources: dict[str, str]
     rebuild: str
+    server: ServedBy | None = None
 
 
 def read(environment: Mapping[str, str], claims: Path) -> Given:
@@ -39,7 +45,21 @@ def read(environment: Mapping[str, str], claims: Path) -> Given:
     model, sources = (_json(environment, name) for name in (MODEL_VARIABLE, SOURCES_VARIABLE))
     bound = {uri: localized(uri, str(target), claims) for uri, target in sources.items()}
     rebuild = ((model.get("metadata") or {}).get("annotations") or {}).get(REBUILD, "")
-    return Given(_rewritten(model, {uri: target for uri, target in bound.items() if "://" in uri}), bound, str(rebuild))
+    rewritten = _rewritten(model, {uri: target for uri, target in bound.items() if "://" in uri})
+    return Given(rewritten, bound, str(rebuild), _server(environment) if SERVER_VARIABLE in environment else None)
+
+
+def _server(environment: Mapping[str, str]) -> ServedBy:
+    data = _json(environment, SERVER_VARIABLE)
+    try:
+        return ServedBy(str(data["image"]), float(data["cpus"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{SERVER_VARIABLE} is not what an operator of this version writes",
+            field=SERVER_VARIABLE,
+            found=str(data)[:200],
+            fix="install one version of both",
+        ) from error
 
 
 def localized(uri: str, target: str, claims: Path) -> str:

@@ -15,14 +15,17 @@ from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.entrypoints.worker.given import Given
 from stillhouse.entrypoints.worker.record import record
+from stillhouse.passes.base import CandidateServer
 from stillhouse.passes.runner import Listener
 from stillhouse.planning.plan import STAGES
 
 __all__ = ["run_stage"]
 
 
-def run_stage(given: Given, stage: str, work: Path, listener: Listener) -> dict[str, Any]:
-    """Run what is missing of a stage; return what its termination message says. `work` is a folder of the pod's own.
+def run_stage(given: Given, stage: str, work: Path, listener: Listener, server: CandidateServer | None = None) -> dict[str, Any]:
+    """Run what is missing of a stage; return what its termination message says.
+
+    `work` is a folder of the pod's own; `server` serves the gate's candidates, None: a process of this container.
 
     Raises:
         StillhouseError: the spec, a source or a step's input will not do, or the gate let no candidate pass.
@@ -31,7 +34,11 @@ def run_stage(given: Given, stage: str, work: Path, listener: Listener) -> dict[
     file.write_text(json.dumps(given.model), encoding="utf-8")  # JSON is YAML
     with listener.busy("sources") as progress:
         workspace = open_file(
-            file, {uri: target for uri, target in given.sources.items() if "://" not in uri}, progress, given.rebuild
+            file,
+            {uri: target for uri, target in given.sources.items() if "://" not in uri},
+            progress,
+            given.rebuild,
+            given.server,
         )
     name = workspace.name
     with workspace.store.model(name):
@@ -43,13 +50,13 @@ def run_stage(given: Given, stage: str, work: Path, listener: Listener) -> dict[
         if steps:
             part = dataclasses.replace(workspace.plan, targets=tuple(step.id for step in steps))
             with contextlib.redirect_stdout(sys.stderr):
-                runner(workspace, listener).run(part)
+                runner(workspace, listener, server).run(part)
         told: dict[str, Any] = {"stage": stage, "planHash": workspace.plan.plan_hash, "next": None}
         later = [step.stage for step in _missing(workspace)]
         if later:
             return {**told, "next": min(later, key=STAGES.index)}
         with contextlib.redirect_stdout(sys.stderr):
-            receipts = runner(workspace, listener).run(workspace.plan)
+            receipts = runner(workspace, listener, server).run(workspace.plan)
         revision = state.accepted(workspace.store, workspace.plan, receipts)
         return {**told, "record": record(revision, gated=workspace.model.spec.gate is not None)}
 

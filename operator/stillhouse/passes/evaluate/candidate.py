@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from stillhouse.clients.inference import InferenceClient
-from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
 from stillhouse.passes.evaluate.load import LoadResult, closed_loop
 from stillhouse.passes.evaluate.metrics import Outputs, evaluate
 from stillhouse.passes.evaluate.rows import GateRows, Truncation, answer_rows
+from stillhouse.passes.evaluate.serving import MODEL
 from stillhouse.passes.evaluate.verdict import Check, combine, compare
-from stillhouse.triton.layout import lay_out
-from stillhouse.triton.server import start
 
-__all__ = ["MODEL", "Candidate", "Measured", "measure", "serving"]
+__all__ = ["Candidate", "Measured", "measure"]
 
-MODEL = "candidate"
 WORKERS = 2
 """Connections that ask for the rows' answers; fewer where the queue that will serve holds fewer."""
 SPEED: dict[str, tuple[Literal["min", "max"], str]] = {
@@ -58,32 +53,6 @@ class Measured:
     def outcome(self) -> str:
         """Return the verdict over all its limits."""
         return combine(self.checks)
-
-
-@contextmanager
-def serving(
-    candidate: Candidate, config: Mapping[str, Any], scratch: Path, cache: Path
-) -> Iterator[Callable[[], InferenceClient]]:
-    """Serve a candidate on loopback for as long as the context lasts; yields a function that connects."""
-    options = lay_out(
-        candidate.artifact.path,
-        scratch / "repository",
-        model=MODEL,
-        digest=candidate.artifact.digest,
-        precision=candidate.precision,
-        # The load repeats the gate's rows: a response cache would answer for the model.
-        serve={**config["serve"], "responseCache": False},
-        runtime_name=config["runtime"],
-        pinned=True,
-        run_folder=scratch / "run",
-        cache_folder=cache,
-        die_with_parent=True,
-    )
-    server = start(options)
-    try:
-        yield lambda: TritonClient(server.address, retries=0)
-    finally:
-        server.stop(grace_s=5)
 
 
 def measure(

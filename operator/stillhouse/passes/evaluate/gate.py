@@ -13,12 +13,12 @@ from typing import Any
 from stillhouse.errors import GateFailed, GateInconclusive
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.evaluate.candidate import SPEED, Candidate, Measured, measure, serving
+from stillhouse.passes.evaluate.candidate import SPEED, Candidate, Measured, measure
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.evaluate.rows import Truncation, read_reference, read_rows, truncation
+from stillhouse.passes.evaluate.serving import BesideUs
 from stillhouse.passes.evaluate.verdict import describe
 from stillhouse.planning.few import after_the_gate
-from stillhouse.settings import load_settings
 
 __all__ = ["Gate", "GateConfig", "GateFacts", "advice", "report"]
 
@@ -48,6 +48,7 @@ class GateFacts:
     """Which candidate was chosen, and every figure of every candidate that was measured.
 
     `truncated` is how much of the gate's text the chosen one does not see (`rows.Truncation`), None where there is no text.
+    `server` is what served it: its hardware and limits (`clients.hardware.Hardware`), which are not those of the clients.
     """
 
     precision: str
@@ -56,6 +57,7 @@ class GateFacts:
     rows: int
     truncated: Truncation | None = None
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    server: dict[str, Any] = field(default_factory=dict)
 
 
 class Gate(Pass[GateConfig, GateFacts]):
@@ -83,6 +85,7 @@ class Gate(Pass[GateConfig, GateFacts]):
         rows = read_rows(inputs["data"], signature, metrics) if "data" in inputs else None
         reference = read_reference(inputs["reference"]) if "reference" in inputs else None
         settings = config.model_dump()
+        server = ctx.server or BesideUs()
         measured: list[Measured] = []
         for candidate in candidates:
             same = next((each.precision for each in measured if each.digest == candidate.artifact.digest), None)
@@ -92,8 +95,8 @@ class Gate(Pass[GateConfig, GateFacts]):
             ctx.progress.update(0, None, "", f"{candidate.precision}: starting the server")
             scratch = ctx.scratch / candidate.precision
             shutil.rmtree(scratch, ignore_errors=True)
-            with serving(candidate, settings, scratch, load_settings().cache) as connect:
-                found = measure(connect, candidate, settings, rows, reference, ctx.progress)
+            with server.serving(candidate.artifact, candidate.precision, settings, scratch) as served:
+                found = measure(served.connect, candidate, settings, rows, reference, ctx.progress)
             shutil.rmtree(scratch, ignore_errors=True)  # nothing to go on from; kept only where the server's log may tell more
             if rows is not None:
                 found.truncated = truncation(rows, candidate.artifact.path, signature)
@@ -109,6 +112,7 @@ class Gate(Pass[GateConfig, GateFacts]):
                     rows=rows.count if rows else 0,
                     truncated=found.truncated,
                     candidates=report(measured),
+                    server=dict(served.facts),
                 )
         training = inputs.get("training")
         learned = training.facts.get("rows") if training else None

@@ -1,0 +1,81 @@
+"""What a build does next and what people are told, from Jobs and pods alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stillhouse.reconcile.building import Build, next_of
+from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.observed import Observed
+from stillhouse.resources import labels
+from stillhouse.resources.wanted import Scaling
+
+REQUEST = "f" * 64
+DECISION = Decision(REQUEST, {}, Scaling("hpa", 1, 1, 1), build=True)
+MODEL = {"metadata": {"name": "m", "namespace": "default", "uid": "model"}, "spec": {}}
+
+
+def job(stage: str, how: str = "", **spec: Any) -> dict[str, Any]:
+    conditions = [{"type": how, "status": "True"}] if how else []
+    return {
+        "kind": "Job",
+        "metadata": {
+            "name": f"m-{stage}",
+            "uid": f"job-{stage}",
+            "labels": {labels.REQUEST: REQUEST[:32], labels.STAGE: stage},
+            "ownerReferences": [{"uid": "model", "controller": True}],
+        },
+        "spec": spec,
+        "status": {"conditions": conditions},
+    }
+
+
+def pod(stage: str, worker: dict[str, Any] | None = None, server: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A pod; `worker` is a container's state, `server` the whole status of the one beside it."""
+    status: dict[str, Any] = {"containerStatuses": [{"name": "worker", "state": worker or {}}]}
+    if server is not None:
+        status["initContainerStatuses"] = [{"name": "triton", **server}]
+    return {"kind": "Pod", "metadata": {"name": "p", "ownerReferences": [{"uid": f"job-{stage}"}]}, "status": status}
+
+
+def told(code: int, message: dict[str, Any] | str, reason: str = "Error") -> dict[str, Any]:
+    text = message if isinstance(message, str) else json.dumps(message)
+    return {"terminated": {"exitCode": code, "reason": reason, "message": text}}
+
+
+def after(*bodies: dict[str, Any]) -> Build:
+    jobs = {(each["kind"], each["metadata"]["name"]): each for each in bodies if each["kind"] == "Job"}
+    return next_of(Observed(MODEL, children=jobs, pods=tuple(each for each in bodies if each["kind"] == "Pod")), DECISION)
+
+
+def failure(*bodies: dict[str, Any]) -> tuple[str, str]:
+    outcome = after(*bodies).outcome
+    assert outcome is not None
+    return outcome.spec["reason"], outcome.spec["message"]
+
+
+RESOLVED = (job("resolve", "Complete"), pod("resolve", told(0, {"next": "gate"})))
+
+
+def test_a_server_out_of_memory_is_told_with_the_limit_to_raise() -> None:
+    killed = {"state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+    reason, message = failure(*RESOLVED, job("gate", "Failed"), pod("gate", told(5, {"message": "it ended"}), killed))
+    assert reason == "BuildFailed"
+    assert "spec.serve.resources.limits.memory" in message
+
+
+def test_a_gate_that_refuses_is_no_servers_fault() -> None:
+    reason, message = failure(
+        *RESOLVED, job("gate", "Failed"), pod("gate", told(3, {"reason": "GateFailed", "message": "too slow"}), {"state": {}})
+    )
+    assert (reason, message) == ("GateFailed", "gate: too slow")
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"])
+def test_a_server_that_does_not_come_up_is_what_the_gate_waits_for(reason: str) -> None:
+    server = {"state": {"waiting": {"reason": reason, "message": "why"}}}
+    waiting = {"waiting": {"reason": "PodInitializing"}}
+    assert after(*RESOLVED, job("gate"), pod("gate", waiting, server)).progress == f"gate: {reason}: why"
