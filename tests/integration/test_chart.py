@@ -88,6 +88,9 @@ def test_others_are_refused(version: str, chart: Helm) -> None:
         ("build.cpu=2", "at '/build/cpu': got number, want string"),
         ("logLevel=loud", "at '/logLevel': value must be one of 'debug', 'info', 'warning', 'error'"),
         ("images.serve.digest=sha256:1", "at '/images/serve/digest': 'sha256:1' does not match pattern"),
+        ("fetching.allowedNetworks={10.0.0.0}", "at '/fetching/allowedNetworks/0': '10.0.0.0' does not match pattern"),
+        ("fetching.allowedHosts={ftp://files}", "at '/fetching/allowedHosts/0': 'ftp://files' does not match pattern"),
+        ("credentials.enabled=1", "at '/credentials/enabled': got number, want boolean"),
         ("rbac.aggregate=true,watchNamespace=models", "rbac.aggregate: true needs ClusterRoles, and watchNamespace makes Roles"),
     ],
 )
@@ -140,7 +143,7 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
     def settings(name: str) -> ClusterSettings:
         data = json.loads(only(chart.objects(values(name)), "ConfigMap")["data"]["settings.json"])
         assert set(data) == set(ClusterSettings.__dataclass_fields__)
-        return ClusterSettings(**{**data, "pull_secrets": tuple(data["pull_secrets"])})
+        return ClusterSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
 
     assert settings("default") == ClusterSettings(operator_namespace="stillhouse")
     assert settings("everything") == ClusterSettings(
@@ -160,6 +163,10 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
         build_cpu="4",
         job_deadline_s=86400,
         max_concurrent_builds=2,
+        source_hosts=("http://registry.internal:5000", "*.example.com"),
+        source_networks=("10.20.0.0/16",),
+        source_limit="100Gi",
+        credentials=False,
     )
 
 
@@ -171,7 +178,10 @@ def test_no_rule_is_wide(name: str, chart: Helm) -> None:
         assert set(rule) <= {"apiGroups", "resources", "verbs", "resourceNames"}, place
         words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert "*" not in "".join(words), place
-        assert not {"secrets", "pods/exec", "roles", "clusterroles"} & set(words), place
+        assert not {"pods/exec", "roles", "clusterroles"} & set(words), place
+        if "secrets" in words:
+            assert rule == {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}, place
+            assert name != "everything", "it is turned off there"
         assert not {"impersonate", "bind", "escalate", "deletecollection"} & set(words), place
 
 

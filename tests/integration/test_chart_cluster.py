@@ -26,6 +26,8 @@ from tests.support.helm import CHART, Helm
 from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.operator_process import running_operator
 
+from stillhouse.resources.labels import CREDENTIALS
+
 GOLDEN = Path(__file__).parent / "golden"
 SETS = sorted(path.name.removesuffix(".values.yaml") for path in GOLDEN.glob("*.values.yaml"))
 
@@ -265,7 +267,9 @@ def test_the_roles_are_enough_and_no_more(
         sources=SOURCES,
         kubeconfig_text=kubeconfig,
     ) as operator:
-        hands.apply(model())
+        hands.core.create_namespaced_secret(models, {"metadata": {"name": "keys", "labels": {CREDENTIALS: "true"}}})
+        with_keys = {"credentials": [{"secret": "keys", "for": "s3://models"}]}
+        hands.apply(model(**with_keys))
         hands.build()
         hands.roll()
         eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
@@ -273,7 +277,7 @@ def test_the_roles_are_enough_and_no_more(
         eventually(lambda: hands.core.read_namespaced_service("m", models).spec.selector["stillhouse.io/model"] == "m")
         scalers = client.AutoscalingV2Api(api)
         eventually(lambda: scalers.list_namespaced_horizontal_pod_autoscaler(models).items)
-        hands.apply(model(scale={"mode": "external", "replicas": 2}))
+        hands.apply(model(scale={"mode": "external", "replicas": 2}, **with_keys))
         eventually(lambda: not scalers.list_namespaced_horizontal_pod_autoscaler(models).items)
         monitors = ("monitoring.coreos.com", "v1", models, "servicemonitors")
         assert [each["metadata"]["name"] for each in hands.objects.list_namespaced_custom_object(*monitors)["items"]] == [

@@ -25,9 +25,11 @@ from tests.support.cli import Project
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.kube.process import free_port
 from tests.support.operator_process import install_crds, running_operator
+from tests.support.source_servers import Store, running_store
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.resources.jobs import EXCHANGE
+from stillhouse.resources.labels import CREDENTIALS
 from stillhouse.resources.pods import CLAIMS
 from stillhouse.resources.wanted import ClusterSettings
 
@@ -41,6 +43,11 @@ def started(container: Any, folder: Path, more: tuple[str, ...] = (), exchange: 
     work.mkdir(parents=True)
     arguments = [argument.replace(CLAIMS, str(folder / "claims")).replace(EXCHANGE, exchange) for argument in container.args]
     environment = {**os.environ, **{each.name: each.value for each in container.env}}
+    for mount in container.volume_mounts:
+        if mount.name.startswith("credential-"):
+            given = json.loads(environment["STILLHOUSE_CREDENTIALS"])
+            files = {each["path"]: str(folder / "secrets" / each["secret"]) for each in given}
+            environment["STILLHOUSE_CREDENTIALS"] = json.dumps([{**each, "path": files[each["path"]]} for each in given])
     words = [sys.executable, "-m", MODULES[container.name], *arguments, f"--work={work}", *more]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -53,12 +60,7 @@ def run_job(hands: Hands, stage: str, folder: Path) -> str:
     message = folder / f"message-{stage}"
     with tempfile.TemporaryDirectory(prefix="sh-") as exchange:  # a socket's path has at most 107 characters
         beside = [started(each, folder, exchange=exchange) for each in pod.init_containers or []]
-        process = started(
-            container,
-            folder,
-            (f"--claims={folder / 'claims'}", f"--message={message}", f"--progress-port={free_port()}", "--host=127.0.0.1"),
-            exchange,
-        )
+        process = started(container, folder, (f"--claims={folder / 'claims'}", f"--message={message}"), exchange)
         log, _ = process.communicate(timeout=240)
         for each in beside:
             each.send_signal(signal.SIGTERM)
@@ -67,6 +69,22 @@ def run_job(hands: Hands, stage: str, folder: Path) -> str:
     told = json.loads(message.read_bytes())
     hands.end(stage, told)
     return str(told["next"] or "")
+
+
+def put(store: Store, prefix: str, file: Path) -> None:
+    """Put a file into the bucket `models`."""
+    folder = store.root / "models" / prefix
+    folder.mkdir(parents=True)
+    shutil.copy(file, folder)
+
+
+def a_secret(hands: Hands, folder: Path, name: str, **values: str) -> None:
+    """Make a Secret that models may use, and its files as the kubelet would."""
+    (folder / "secrets" / name).mkdir(parents=True)
+    for key, value in values.items():
+        (folder / "secrets" / name / key).write_text(value)
+    metadata = {"name": name, "labels": {CREDENTIALS: "true"}}
+    hands.core.create_namespaced_secret(hands.namespace, {"metadata": metadata, "stringData": values})
 
 
 @pytest.mark.timeout(600)
@@ -84,12 +102,25 @@ def test_a_model_is_built_served_and_answers(
         body["spec"][place]["data"]["uri"] = f"data:{place}"
         uris[f"data:{place}"] = uri
     sources = {name: f"pvc://{CLAIM}/sources/{uri.removeprefix('file://')}" for name, uri in uris.items()}
+    index = project.folder / uris["data:index"].removeprefix("file://")
+    sources["data:index"] = f"s3://models/data/{index.name}"
+    body["spec"]["credentials"] = [{"secret": "keys", "for": "s3://models/data"}]
     name = body["metadata"]["name"]
     hands = Hands(api_client, namespace)
-    with running_operator(control_plane, tmp_path / "operator", namespace=namespace, lease_namespace=namespace, sources=sources):
+    with running_operator(
+        control_plane,
+        tmp_path / "operator",
+        namespace=namespace,
+        lease_namespace=namespace,
+        sources=sources,
+        settings={"source_hosts": ["http://127.0.0.1"]},
+    ):
         hands.apply(body)
-        stage, seen = "resolve", []
-        while stage:
+        with running_store(tmp_path / "store", "integration") as store:
+            put(store, "data", index)
+            a_secret(hands, tmp_path, "keys", accessKeyId=store.key, secretAccessKey=store.secret, endpoint=store.endpoint)
+            stage, seen = run_job(hands, "resolve", tmp_path), ["resolve"]
+        while stage:  # the store is gone: the first stage alone fetches
             seen.append(stage)
             stage = run_job(hands, stage, tmp_path)
         assert seen == ["resolve", "compress", "gate"]
@@ -119,6 +150,10 @@ def test_a_model_is_built_served_and_answers(
         # The same again, under another name of the build: everything is in the store, so the first stage ends it.
         live = hands.get(name)
         live["metadata"]["annotations"] = {"note": "x"}
+        credentials = [{"secret": "others", "for": "s3://models"}]
         live["spec"]["serve"] = {**live["spec"]["serve"], "batching": {"maxBatchSize": 16, "maxQueueDelay": "0ms"}}
-        hands.apply({**body, "spec": live["spec"]})
-        assert run_job(hands, "resolve", tmp_path) == "gate", "another batch size is measured anew, and nothing else"
+        hands.apply({**body, "spec": {**live["spec"], "credentials": credentials}})
+        with running_store(tmp_path / "another", "integration") as store:
+            put(store, "data", index)
+            a_secret(hands, tmp_path, "others", accessKeyId=store.key, secretAccessKey=store.secret, endpoint=store.endpoint)
+            assert run_job(hands, "resolve", tmp_path) == "gate", "another batch size is measured anew, and nothing else"

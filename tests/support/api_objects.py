@@ -167,6 +167,12 @@ COMPLETE = {
                 "runtime": "triton-nvidia",
                 "gpu": {"count": 2, "tensorrt": {"precision": "fp16", "workspace": "2Gi"}},
             },
+            "credentials": [
+                {"secret": "hub", "for": "hf://owner"},
+                {"secret": "bucket.keys", "for": "s3://models/teachers"},
+                {"secret": "registry", "for": "oci://registry.example:5000/team"},
+                {"secret": "files", "for": "https://files.example/"},
+            ],
         }
     ),
     "image": _resource(
@@ -196,7 +202,6 @@ RESERVED: dict[str, Any] = {
     "spec.sites": [{"name": "north"}],
     "spec.packing": {"with": "other"},
     "spec.build": {"queue": "gpu"},
-    "spec.credentials": {"secret": "token"},
     "spec.compress.goal": {"maxLoss": "1%"},
     "spec.distill.teachers": [{"uri": "models:a"}],
     "spec.distill.search": {"budget": 10},
@@ -268,6 +273,7 @@ def _bad(name: str, base: str, field: str, value: Any, says: str = "", **more: A
 
 
 _LOSS = "spec.distill.stages[0].losses[0]"
+_CREDENTIAL = "spec.credentials[0]"
 _METRIC = "spec.gate.metrics[0]"
 _POD = "spec.serve.podTemplate"
 _NODES = f"{_POD}.spec.affinity.nodeAffinity"
@@ -306,6 +312,14 @@ _VALID = [
 ]
 
 _INVALID = [
+    _bad("credential without a prefix", "class", "spec.credentials[0]", {"secret": "s"}),
+    _bad("credential without a secret", "class", "spec.credentials[0]", {"for": "s3://b"}),
+    _bad("credential of a user in the host", "class", f"{_CREDENTIAL}.for", "https://me@files.example/"),
+    _bad("credential for every host", "class", f"{_CREDENTIAL}.for", "https://"),
+    _bad("credential for what is not encrypted", "class", f"{_CREDENTIAL}.for", "http://files.example/"),
+    _bad("credential with a query", "class", f"{_CREDENTIAL}.for", "https://files.example/?a=b"),
+    _bad("credential of no Secret's name", "class", f"{_CREDENTIAL}.secret", "A_b"),
+    _bad("too many credentials", "class", "spec.credentials", [{"secret": "s", "for": "s3://bucket"}] * 17),
     _bad("unknown field", "text", "spec.gates", {}),
     _bad("unknown field further in", "text", "spec.serve.batching.maxBatch", 8),
     _bad("unknown field in a list", "text", f"{_METRIC}.minimum", "1%"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stillhouse.clients.kube.interface import AlreadyExists, Conflict, Kube, KubeError, Missing
-from stillhouse.clients.kube.kinds import CONFIG_MAP, DEPLOYMENT, SERVICE, Kind
+from stillhouse.clients.kube.kinds import CONFIG_MAP, DEPLOYMENT, SECRET, SERVICE, Kind
 from stillhouse.reconcile.apply import NotOwned, ensure, remove
 from stillhouse.reconcile.same import marked, same
 
@@ -205,8 +205,19 @@ async def kinds_are_known_or_not(kube: Kube, namespace: str) -> None:
     assert not await kube.serves(Kind("apps/v1", "Nothing", "nothings")), "a version that is known, a kind that is not"
 
 
+async def a_look_brings_nothing_but_metadata(kube: Kube, namespace: str) -> None:
+    metadata = {"name": "c", "namespace": namespace, "labels": {"a": "b"}}
+    await kube.create(SECRET, namespace, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"a": "MQ=="}})
+    found = await kube.look(SECRET, namespace, "c")
+    assert found is not None
+    assert found.keys() == {"apiVersion", "kind", "metadata"}
+    assert found["metadata"]["labels"] == {"a": "b"}
+    assert await kube.look(SECRET, namespace, "none") is None
+
+
 CASES: tuple[Case, ...] = (
     kinds_are_known_or_not,
+    a_look_brings_nothing_but_metadata,
     an_object_is_created_once,
     lists_are_chosen_by_labels,
     an_apply_needs_the_uid_of_what_is_there,

@@ -95,16 +95,17 @@ def running_operator(
     sources: Mapping[str, str] | None = None,
     identity: str = "one",
     kubeconfig_text: str = "",
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Operator]:
     """Start an operator, yield it once it has listed the cluster, end it. Without a kubeconfig it is the administrator."""
     folder.mkdir(parents=True, exist_ok=True)
-    kubeconfig, settings, log = folder / "kubeconfig", folder / "settings.json", folder / f"{identity}.log"
+    kubeconfig, given, log = folder / "kubeconfig", folder / "settings.json", folder / f"{identity}.log"
     kubeconfig.write_text(kubeconfig_text or control_plane.kubeconfig())
-    settings.write_text(json.dumps({"sources": dict(sources or {})}))
+    given.write_text(json.dumps({"sources": dict(sources or {}), **(settings or {})}))
     port = free_port()
     words = [sys.executable, "-m", "stillhouse.entrypoints.operator", "--host=127.0.0.1", f"--port={port}"]
     words += [f"--namespace={namespace}", f"--lease-namespace={lease_namespace}", f"--identity={identity}"]
-    words += [f"--settings={settings}", "--context=test"]
+    words += [f"--settings={given}", "--context=test"]
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     with log.open("ab") as stream:
         process = subprocess.Popen(words, env=environment, stdout=stream, stderr=stream)

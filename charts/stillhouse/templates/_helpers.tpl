@@ -99,5 +99,9 @@ seccompProfile: {type: RuntimeDefault}
       "build_cpu" .Values.build.cpu
       "job_deadline_s" (int .Values.build.deadlineSeconds)
       "max_concurrent_builds" (int .Values.build.maxConcurrent)
+      "source_hosts" .Values.fetching.allowedHosts
+      "source_networks" .Values.fetching.allowedNetworks
+      "source_limit" .Values.fetching.maxSize
+      "credentials" .Values.credentials.enabled
     | toPrettyJson -}}
 {{- end -}}

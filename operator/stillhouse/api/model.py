@@ -12,7 +12,7 @@ from stillhouse.api.distill import Distill
 from stillhouse.api.gate import Gate
 from stillhouse.api.scalars import ModelName
 from stillhouse.api.serve import Scale, Serve
-from stillhouse.api.source import DataSource, ModelSource
+from stillhouse.api.source import Credential, DataSource, ModelSource
 from stillhouse.api.status import Status
 
 __all__ = ["API_VERSION", "GROUP", "KIND", "DistilledModel", "Index", "Metadata", "Spec"]
@@ -104,8 +104,8 @@ class Spec(ApiModel):
     """Several models on one server."""
     build: Annotated[Any, Reserved, ReservedField("resources, placement and queue of builds")] = None
     """Resources, placement and queue of builds."""
-    credentials: Annotated[Any, Reserved, ReservedField("credentials of sources")] = None
-    """Credentials of sources."""
+    credentials: Annotated[tuple[Credential, ...], Field(max_length=16)] = ()
+    """Secrets that sources are fetched with."""
 
     cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE)
 

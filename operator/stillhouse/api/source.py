@@ -1,4 +1,4 @@
-"""Where models and data come from."""
+"""Where models and data come from, and with which Secrets they are fetched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Str
 from stillhouse.api.base import ApiModel, CelRule, Mistake, without_nulls
 from stillhouse.api.scalars import DecimalString, Uri
 
-__all__ = ["Columns", "DataSource", "Factory", "Image", "ModelSource", "Task"]
+__all__ = ["Columns", "Credential", "DataSource", "Factory", "Image", "ModelSource", "Task"]
 
 Task = Literal["sentence-embedding", "text-classification", "image-classification"]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -148,6 +148,20 @@ class DataSource(ApiModel):
     """Names of the columns; those called `text`, `label`, `image`, `query`, `document` or `name` are found without."""
     max_rows: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
     """Take only the first rows."""
+
+
+class Credential(ApiModel):
+    """A Secret that is used to fetch sources in a cluster. On one machine the usual variables of each service count instead."""
+
+    secret: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+    """Secret of the model's namespace. It must carry the label `stillhouse.io/credentials: "true"`, so that who may write a
+    DistilledModel cannot use every Secret there is. Its keys: docs/sources.md."""
+    for_: Annotated[
+        str,
+        StringConstraints(pattern=r"^(s3|oci|hf|https)://[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9._~%+-]+)*/?$", max_length=512),
+    ] = Field(alias="for")
+    """Beginning of the URIs that it is for, in whole parts: `s3://BUCKET`, `oci://HOST/REPOSITORY`, `hf://OWNER`, `https://HOST/`.
+    It is sent nowhere else; of several, the longest counts."""
 
 
 def columns_of(data: DataSource) -> dict[str, str]:

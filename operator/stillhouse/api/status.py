@@ -25,6 +25,8 @@ REASONS: dict[str, str] = {
     "InvalidSpec": "the resource is not valid; the message names the field",
     "NotAvailable": "a field is used that this version does not implement",
     "SourceUnusable": "a model or data URI cannot be used",
+    "CredentialsMissing": "a Secret of spec.credentials is not there",
+    "CredentialsNotAllowed": "a Secret of spec.credentials lacks the label that lets models use it, or the operator may use none",
     "SourceUnsafe": "a source could run code or reach outside its directory",
     "DataInvalid": "rows, columns or splits are not what the task needs",
     "Building": "steps of the plan are running",

@@ -69,9 +69,8 @@ def _settings(path: Path | None) -> Any:
     if not isinstance(data, dict) or set(data) - set(known):
         strange = ", ".join(sorted(set(data) - set(known))) if isinstance(data, dict) else type(data).__name__
         raise UsageError("the settings hold what nobody knows", field=str(path), found=strange, allowed=", ".join(known))
-    if "pull_secrets" in data:
-        data["pull_secrets"] = tuple(data["pull_secrets"])
-    return ClusterSettings(**data)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return ClusterSettings(**values)
 
 
 if __name__ == "__main__":

@@ -47,4 +47,6 @@ def request_hash(model: DistilledModel, bound: Mapping[str, str], rebuild: str =
     """
     paper = Environment(pins={uri: Pin(bound.get(uri, uri)) for uri in uris(model.spec).values()})
     steps = [[each.id, each.pass_name, each.config, each.parents] for each in draft(model.spec, paper)]
-    return content_hash({"steps": steps, "rebuild": rebuild})
+    # Who adds a Secret to a model that could not be fetched asks for another attempt. What is cached stays so.
+    secrets = [[each.secret, each.for_] for each in model.spec.credentials]
+    return content_hash({"steps": steps, "rebuild": rebuild, **({"credentials": secrets} if secrets else {})})

@@ -20,6 +20,7 @@ from stillhouse.resources.wanted import Scaling, Serving
 __all__ = ["Decision", "Verdict", "decide"]
 
 _LOCAL = ("file://", "package://")
+_REMOTE = ("pvc", "s3", "oci", "https", "http", "hf")
 _PUSH = "still push FILE --to pvc://CLAIM uploads what a laptop has and binds it (ConfigMap stillhouse-sources)"
 
 
@@ -133,6 +134,12 @@ def _bind(model: DistilledModel, sources: Mapping[str, str]) -> tuple[dict[str, 
             return bound, Verdict("SourceUnusable", f"{field}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
         if target.startswith(_LOCAL):
             return bound, Verdict("SourceUnusable", f"{field}: {target} is a place on one machine; {_PUSH}")
+        scheme = target.partition("://")[0]
+        if scheme not in _REMOTE:
+            return bound, Verdict(
+                "SourceUnusable",
+                f"{field}: {target} cannot be fetched here; allowed are {', '.join(f'{each}://' for each in _REMOTE)}",
+            )
         bound[uri] = target
     return bound, None
 

@@ -19,8 +19,7 @@ Body = dict[str, Any]
 class Observed:
     """One model and what belongs to it, at one moment of the cache.
 
-    `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources;
-    `told` maps a build's pod (its uid) to what its worker said of how far it is.
+    `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources.
     """
 
     model: Body
@@ -28,7 +27,6 @@ class Observed:
     children: Mapping[tuple[str, str], Body] = field(default_factory=dict)
     pods: tuple[Body, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
-    told: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def owner(self) -> Owner:

@@ -20,6 +20,7 @@ from stillhouse.reconcile.decide import Decision, Verdict, decide
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
 from stillhouse.reconcile.observed import Observed, owned
+from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
 from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
 from stillhouse.resources.wanted import ClusterSettings, metadata
@@ -78,7 +79,9 @@ class Reconciler:
                 observed = await self._record(observed, decision, build.outcome.spec)
                 decision = decide(observed, self._settings.sources)
                 build = next_of(observed, decision)
+            decision, build, again = await self._allowed(observed, decision, build)
             build, wait = self._admitted(key, observed, build)
+            wait = wait or again
             progress = build.progress
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
@@ -95,6 +98,15 @@ class Reconciler:
         if error is not None:
             raise error
         return wait
+
+    async def _allowed(self, observed: Observed, decision: Decision, build: Build) -> tuple[Decision, Build, float]:
+        """Return what may be done of a build as far as Secrets go; they are looked at before the Job that gets them is made."""
+        if build.stage != FIRST_STAGE:
+            return decision, build, 0.0
+        refused = await unusable(self._kube, observed.owner, observed.model["spec"], self._settings)
+        if refused is None:
+            return decision, build, 0.0
+        return replace(decision, refused=refused, build=False), replace(build, stage="", progress=""), LOOK_AGAIN_S
 
     def _admitted(self, key: Key, observed: Observed, build: Build) -> tuple[Build, float]:
         """Return what may be done of a build now: its first Job waits until fewer than `max_concurrent_builds` run."""

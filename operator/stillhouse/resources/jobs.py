@@ -6,19 +6,19 @@ import json
 from typing import Any
 
 from stillhouse.api.model import API_VERSION, KIND
-from stillhouse.resources import images, labels, names, pods, template
+from stillhouse.resources import fetching, images, labels, names, pods, template
 from stillhouse.resources.server import gpus, served_by, server_container, server_pod
 from stillhouse.resources.wanted import ClusterSettings, Owner, Serving, metadata
 
-__all__ = ["EXCHANGE", "PERMANENT", "PROGRESS_PORT", "WORKER", "job"]
+__all__ = ["EXCHANGE", "PERMANENT", "WORKER", "job"]
 
 PERMANENT = (2, 3, 4)
 """Exit codes of the worker that another attempt cannot mend: the spec, a source or the data is wrong; the gate refused."""
 WORKER = "worker"
 """Name of the container that carries a stage out."""
-PROGRESS_PORT = 8090
-"""Where a worker answers GET /progress."""
 GATE = "gate"
+FETCHING = "resolve"
+"""The one stage that fetches sources: it alone gets credentials."""
 EXCHANGE = "/exchange"
 """Where worker and server of a gate's pod mount the volume that they speak through."""
 _SOCKET = "server.sock"
@@ -65,7 +65,7 @@ def job(
             },
             "template": {
                 "metadata": {"labels": {**labels.labels(owner.name, names.VARIANT, "build"), **marks}},
-                "spec": _pod(owner, stage, model, bound, settings, serving),
+                "spec": _pod(owner, request_hash, stage, model, bound, settings, serving),
             },
         },
     }
@@ -79,6 +79,7 @@ def _claims(bound: dict[str, str], settings: ClusterSettings) -> list[str]:
 
 def _pod(
     owner: Owner,
+    request_hash: str,
     stage: str,
     model: dict[str, Any],
     bound: dict[str, str],
@@ -87,12 +88,14 @@ def _pod(
 ) -> dict[str, Any]:
     """Return the pod of a stage. The gate's is the pod that will serve, with the worker beside the server."""
     claims = _claims(bound, settings)
-    worker = _worker(stage, model, bound, settings, claims, served_by(serving, settings))
+    access = fetching.access(model["spec"], settings) if stage == FETCHING else fetching.NOTHING
+    worker = _worker(request_hash, stage, model, bound, settings, claims, served_by(serving, settings), access)
     base = server_pod(owner, settings, serving.serve, read_only=False)
     volumes = [
         *(pods.claim_volume(name, position, read_only=position > 0) for position, name in enumerate(claims) if position),
         {**pods.shared_memory("256Mi"), "name": "worker-shm"},
         {"name": "worker-work", "emptyDir": {}},
+        *access.volumes,
     ]
     if stage != GATE:
         own = [volume for volume in base["volumes"] if volume["name"] not in ("shm", "work")]
@@ -117,28 +120,26 @@ def _pod(
 
 
 def _worker(
+    request_hash: str,
     stage: str,
     model: dict[str, Any],
     bound: dict[str, str],
     settings: ClusterSettings,
     claims: list[str],
     server: dict[str, Any],
+    access: fetching.Access,
 ) -> dict[str, Any]:
     amounts = {"cpu": settings.build_cpu, "memory": settings.build_memory}
     return {
         "name": WORKER,
         "image": images.worker_image(settings),
-        "args": [
-            "build",
-            f"--stage={stage}",
-            f"--store={pods.store(settings.store_claim)}",
-            f"--progress-port={PROGRESS_PORT}",
-        ],
-        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
+        "args": ["build", f"--stage={stage}", f"--store={pods.store(settings.store_claim)}"],
         "env": [
             {"name": "STILLHOUSE_MODEL", "value": json.dumps(model, sort_keys=True)},
             {"name": "STILLHOUSE_SOURCES", "value": json.dumps(bound, sort_keys=True)},
+            {"name": "STILLHOUSE_REQUEST", "value": request_hash},
             {"name": "STILLHOUSE_SERVER", "value": json.dumps(server, sort_keys=True)},
+            *access.environment,
         ],
         "resources": {"limits": amounts, "requests": amounts},
         "securityContext": pods.container_security(),
@@ -147,5 +148,6 @@ def _worker(
             *(pods.claim(name, position, read_only=position > 0) for position, name in enumerate(claims)),
             {**pods.SHM_MOUNT, "name": "worker-shm"},
             {"name": "worker-work", "mountPath": "/work"},
+            *access.mounts,
         ],
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "APPLIED", "COMPONENT", "MANAGED_BY", "MODEL", "REBUILD", "REQUEST", "STAGE", "TRACK", "VARIANT",
-    "building", "labels", "query", "selector",
+    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "REBUILD", "REQUEST", "STAGE", "TRACK", "VARIANT",
+    "labels", "query", "selector",
 ]  # fmt: skip
 
 MODEL = "stillhouse.io/model"
@@ -20,6 +20,9 @@ REBUILD = "stillhouse.io/rebuild"
 """Annotation of a DistilledModel: another value builds it anew."""
 APPLIED = "stillhouse.io/applied"
 """Annotation of a child: hash of what we wanted of it when we wrote it last."""
+
+CREDENTIALS = "stillhouse.io/credentials"
+"""Label of a Secret, "true": models of its namespace may fetch their sources with it."""
 
 _TRACK = "stable"
 
@@ -39,11 +42,6 @@ def labels(model: str, variant: str, component: str) -> dict[str, str]:
 def selector(model: str, variant: str) -> dict[str, str]:
     """Return the labels that choose a variant's serving pods."""
     return {MODEL: model, VARIANT: variant, TRACK: _TRACK, COMPONENT: "serve"}
-
-
-def building(model: str, variant: str) -> dict[str, str]:
-    """Return the labels that choose the pods of a variant's builds."""
-    return {**selector(model, variant), COMPONENT: "build"}
 
 
 def query(values: dict[str, str]) -> str:

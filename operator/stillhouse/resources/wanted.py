@@ -69,6 +69,8 @@ class ClusterSettings:
     `operator_namespace` where the operator runs, whose pods may read metrics, as may those of `monitoring_namespace`;
     `max_concurrent_builds` over all models. `serve_gpu_image` is of runtime triton-nvidia. `image_registry` replaces the registry
     of every image. `monitors`: a ServiceMonitor for each model where the cluster knows that kind, found by `monitor_labels`.
+    `source_hosts` and `source_networks` open what builds may not fetch from by default (clients/sources/remote/rules.py),
+    `source_limit` is the size of the largest source; `credentials` whether `spec.credentials` may name Secrets.
     """
 
     serve_image: str = "ghcr.io/stillhouse/serve:0.1.0"
@@ -88,6 +90,10 @@ class ClusterSettings:
     build_cpu: str = "2"
     job_deadline_s: int = 6 * 3600
     max_concurrent_builds: int = 4
+    source_hosts: tuple[str, ...] = ()
+    source_networks: tuple[str, ...] = ()
+    source_limit: str = "64Gi"
+    credentials: bool = True
 
 
 def metadata(owner: Owner, name: str, component: str, variant: str = names.VARIANT) -> dict[str, Any]:

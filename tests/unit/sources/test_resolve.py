@@ -13,6 +13,7 @@ from tests.support.source_folders import raised
 from stillhouse.clients.sources import DigestCache, absolute, digest_of, resolve
 from stillhouse.clients.sources import digest as digest_module
 from stillhouse.clients.sources.hub import parse_hub_uri
+from stillhouse.clients.sources.resolve import pushed_folder
 from stillhouse.errors import NotAvailable, SourceError, UserError
 
 
@@ -50,9 +51,26 @@ def test_name_bound_to_a_name_is_refused(tmp_path: Path) -> None:
     raised(SourceError, lambda: resolve("models:a", base=tmp_path, bindings={"models:a": "models:b", "models:b": "x"}))
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/x", "pvc://claim/x", "gs://b/x", "oci://r/x", "https://h/x"])
-def test_schemes_of_later_versions_say_so(uri: str, tmp_path: Path) -> None:
-    assert "in this version" in raised(NotAvailable, lambda: resolve(uri, base=tmp_path, bindings={}))
+def test_schemes_that_cannot_be_had_here_say_the_way_out(tmp_path: Path) -> None:
+    assert "AWS_ENDPOINT_URL" in raised(NotAvailable, lambda: resolve("gs://b/x", base=tmp_path, bindings={}))
+    assert "still push" in raised(NotAvailable, lambda: resolve("pvc://claim/x", base=tmp_path, bindings={}))
+
+
+def test_what_was_pushed_is_held_to_its_digest(model: Path, tmp_path: Path) -> None:
+    found = resolve(f"file://{model}", base=tmp_path, bindings={})
+    pushed = tmp_path / pushed_folder(found.digest)
+    shutil.copytree(model, pushed)
+    (pushed / "data.csv").write_text("text\na\n")
+    raised(SourceError, lambda: resolve(f"file://{pushed}", base=tmp_path, bindings={}))
+    (pushed / "data.csv").unlink()
+    assert resolve(f"file://{pushed}/", base=tmp_path, bindings={}).digest == found.digest
+    alone = digest_of(tmp_path / "models" / "minilm" / "config.json")
+    single = tmp_path / pushed_folder(alone) / "config.json"
+    single.parent.mkdir()
+    single.write_text("{}")
+    assert resolve(f"file://{single}", base=tmp_path, bindings={}).digest == alone
+    single.write_text("{ }")
+    assert "mends what differs" in raised(SourceError, lambda: resolve(f"file://{single}", base=tmp_path, bindings={}))
 
 
 def test_unknown_scheme_suggests_the_near_one(tmp_path: Path) -> None:
@@ -80,7 +98,7 @@ def test_what_a_script_beside_the_resource_makes_is_told_with_the_script(tmp_pat
 def test_rows_are_not_taken_from_the_hub_by_another_name_either(tmp_path: Path) -> None:
     text = raised(SourceError, lambda: resolve("data:a", base=tmp_path, bindings={"data:a": "hf://o/m"}, data=True))
     assert "data:a: hf://o/m" in text
-    assert "hf://," not in raised(NotAvailable, lambda: resolve("s3://b/x", base=tmp_path, bindings={}, data=True))
+    assert "hf://," not in raised(NotAvailable, lambda: resolve("gs://b/x", base=tmp_path, bindings={}, data=True))
 
 
 def test_package_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

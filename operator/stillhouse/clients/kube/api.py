@@ -28,6 +28,7 @@ USER_AGENT = f"stillhouse/{__version__}"
 PAGE = 500
 """Objects of one page of a list: bounds the memory of server and client."""
 _TIMEOUT_S = 30.0
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 async def configure(context: str = "") -> client.Configuration:
@@ -109,6 +110,13 @@ class KubeApi:
         except Missing:
             return None
 
+    async def look(self, kind: Kind, namespace: str, name: str) -> Body | None:
+        """Return an object's metadata alone, None where there is none."""
+        try:
+            return await self._send("GET", kind.path(namespace, name), accept=_METADATA)
+        except Missing:
+            return None
+
     async def find(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Body]:
         """Return the objects of a namespace that a label selector chooses, page by page."""
         found: list[Body] = []
@@ -167,8 +175,9 @@ class KubeApi:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         form: str = "application/json",
+        accept: str = "application/json",
     ) -> Body:
-        headers = {"Accept": "application/json", "Content-Type": form, "User-Agent": USER_AGENT}
+        headers = {"Accept": accept, "Content-Type": form, "User-Agent": USER_AGENT}
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
         what = f"{method} {path}"
         data = None if body is None else orjson.dumps(body)

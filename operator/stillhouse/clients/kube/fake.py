@@ -50,6 +50,13 @@ class FakeKube:
         self.before("get", kind, name)
         return copy.deepcopy(self._objects.get((kind.name, namespace, name)))
 
+    async def look(self, kind: Kind, namespace: str, name: str) -> Body | None:
+        """Return an object's metadata alone, None where there is none."""
+        found = await self.get(kind, namespace, name)
+        if found is None:
+            return None
+        return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": found["metadata"]}
+
     async def find(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Body]:
         """Return the objects that a label selector (equalities only) chooses."""
         self.before("list", kind, "")

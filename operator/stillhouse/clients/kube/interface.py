@@ -101,6 +101,9 @@ class Kube(Protocol):
     async def get(self, kind: Kind, namespace: str, name: str) -> Body | None:
         """Return an object, None where there is none."""
 
+    async def look(self, kind: Kind, namespace: str, name: str) -> Body | None:
+        """Return an object's metadata alone, None where there is none: nothing else of it leaves the server."""
+
     async def find(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Body]:
         """Return the objects of a namespace (of all where empty) that a label selector chooses."""
 

@@ -43,12 +43,18 @@ def parse_hub_uri(rest: str, uri: str) -> tuple[str, str]:
 
 
 def fetch_repository(
-    rest: str, folder: Path | None, uri: str, report: Callable[[int, int], None] | None = None
+    rest: str,
+    folder: Path | None,
+    uri: str,
+    report: Callable[[int, int], None] | None = None,
+    *,
+    token: str | bool | None = None,
 ) -> tuple[Path, str, str]:
     """Pin the revision, download what is used, return (snapshot folder, commit, pinned URI).
 
     `folder` is the download cache (None: huggingface_hub's own). A commit that is in the cache whole is not asked for.
-    `report` is told bytes that have come and bytes in all of the files that are not in the cache.
+    `report` is told bytes that have come and bytes in all of the files that are not in the cache. `token` None: that of the
+    environment; False: none, whatever the environment has.
 
     Raises:
         SourceError: the repository or revision is not there, or access is denied.
@@ -72,6 +78,7 @@ def fetch_repository(
         "repo_id": repository,
         "cache_dir": str(folder) if folder is not None else None,
         "endpoint": endpoint,
+        "token": token,
         "ignore_patterns": list(UNUSED_PATHS),
     }
     patterns = list(USED_PATHS)
@@ -79,7 +86,7 @@ def fetch_repository(
         if constants.HF_HUB_OFFLINE:
             path = _from_cache({**options, "revision": revision}, patterns)
         else:
-            info = huggingface_hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, timeout=30)
+            info = huggingface_hub.HfApi(endpoint=endpoint, token=token).model_info(repository, revision=revision, timeout=30)
             names = [item.rfilename for item in info.siblings or ()]
             _refuse_pickle_only(names, uri)
             if any(name.endswith(".safetensors") and "/" not in name for name in names):
@@ -185,7 +192,10 @@ def _explain(error: Exception, repository: str, revision: str, uri: str) -> Sour
         return error
     found = f"{uri}: {kind}: {error}".splitlines()[0][:300]
     if kind in ("RepositoryNotFoundError", "GatedRepoError"):
-        message, fix = "the repository is not there, or is not open to you", "check the name; for a private one set HF_TOKEN"
+        message, fix = (
+            "the repository is not there, or is not open to you",
+            "check the name; for a private one set HF_TOKEN, in a cluster spec.credentials",
+        )
     elif kind == "RevisionNotFoundError":
         message, fix = f"the repository has no revision {revision}", f"leave it out, or name a commit: hf://{repository}@COMMIT"
     elif kind in ("IncompleteSnapshotError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"):

@@ -5,6 +5,10 @@
 | `file:///abs/path`, `file://./rel`, `rel` | a file or folder; relative ones lie beside the resource's file |
 | `package://import_name/path` | a file or folder inside an installed Python package, which is found but not imported |
 | `hf://owner/model[@revision]` | a repository of the Hugging Face hub; the revision is pinned to its commit |
+| `s3://bucket/prefix`, `s3://bucket/key.parquet` | a folder or a file of a store that speaks S3 |
+| `oci://registry/repository[:tag]` | a folder as an OCI artifact; the tag is pinned to a digest |
+| `https://host/file.parquet`, `https://host/folder/` | a file, or a folder with `SHA256SUMS` |
+| `pvc://claim/path` | in a cluster: a file or folder on a PersistentVolumeClaim of the model's namespace |
 | `models:name`, `data:name` | a named source, bound per environment |
 """
 
@@ -13,6 +17,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +25,16 @@ from urllib.parse import quote, unquote
 
 from stillhouse.clients.sources.access import refuse_odd_name, unreadable
 from stillhouse.clients.sources.digest import DigestCache, digest_of
+from stillhouse.clients.sources.remote.access import SCHEMES, Access, fetch_remote, of_user
 from stillhouse.errors import NotAvailable, SourceError
+from stillhouse.settings import load_settings
 
-__all__ = ["LATER_SCHEMES", "Resolved", "absolute", "resolve"]
+__all__ = ["LATER_SCHEMES", "Resolved", "absolute", "pushed_folder", "resolve"]
 
-_ALLOWED = "file://, package://, hf://, models:NAME, data:NAME"
-_ALLOWED_DATA = "file://, package://, data:NAME"
-LATER_SCHEMES = ("pvc", "s3", "gs", "oci", "https", "http")
+_ALLOWED = "file://, package://, hf://, s3://, oci://, https://, models:NAME, data:NAME"
+_ALLOWED_DATA = "file://, package://, s3://, oci://, https://, data:NAME"
+LATER_SCHEMES = ("gs",)
+_PUSHED = "sha256-"
 NAMED = ("models", "data")
 _SCRIPT = ".py"
 _MAKERS = ("build_data.py", "make_teacher.py")
@@ -72,33 +80,43 @@ def resolve(
     report: Callable[[int, int], None] | None = None,
     fetching: Callable[[int, int], None] | None = None,
     data: bool = False,
+    access: Access | None = None,
 ) -> Resolved:
     """Find what `uri` points to and hash it.
 
     `base` is the folder of the resource's file, `bindings` name (`models:minilm`) → URI, `cache` a folder for digests
     and downloads (None: digests are not remembered, downloads go to the hub's own cache), `report` is told bytes hashed
-    and bytes in all, `fetching` the same of a download. `data`: rows are wanted, which the hub's models are not.
+    and bytes in all, `fetching` the same of a download. `data`: rows are wanted, which the hub's models are not. `access`: with
+    whose rights it is fetched (None: those of this machine's user).
 
     Raises:
-        SourceError: nothing is there, it cannot be read, the name is not bound, or the hub cannot be asked.
+        SourceError: nothing is there, it cannot be read, the name is not bound, or it is not what its name promises.
+        UnsafeSource, EnvironmentProblem: it may not be asked for, or does not come.
         NotAvailable: the scheme comes with a later version.
     """
     bound = _bind(uri, bindings)
     try:
         if data:
             _refuse_hub(bound, uri)
-        path, commit, pinned = _find(bound, uri, base, cache, fetching, _ALLOWED_DATA if data else _ALLOWED)
+        path, commit, pinned = _find(bound, uri, base, cache, fetching, data, access or of_user())
         refuse_odd_name(pinned)
         digest = digest_of(path, DigestCache(cache), report)
     except BrokenPipeError:
         raise  # no file gives it: whoever was told of the progress has gone
     except OSError as error:
         raise unreadable(error, uri, "uri") from error
+    _refuse_other(path, bound, uri, digest)
     return Resolved(pinned, digest, path, uri, commit)
 
 
 def _find(
-    bound: str, uri: str, base: Path, cache: Path | None, fetching: Callable[[int, int], None] | None, allowed: str
+    bound: str,
+    uri: str,
+    base: Path,
+    cache: Path | None,
+    fetching: Callable[[int, int], None] | None,
+    data: bool,
+    access: Access,
 ) -> tuple[Path, str, str]:
     """Return path, commit and pinned URI of what `bound` points to, which the resource calls `uri`."""
     scheme, path_part = _split(bound)
@@ -110,16 +128,30 @@ def _find(
     if scheme == "hf":
         from stillhouse.clients.sources.hub import fetch_repository
 
-        return fetch_repository(path_part, cache / "hub" if cache is not None else None, uri, fetching)
+        given = access.credential(bound)
+        token = None if access.own else given.need("token")[0] if given else False
+        return fetch_repository(path_part, cache / "hub" if cache is not None else None, uri, fetching, token=token)
+    if scheme in SCHEMES:
+        path, pinned = fetch_remote(bound, access, cache or load_settings().cache, uri, fetching)
+        return path, "", pinned
+    allowed = _ALLOWED_DATA if data else _ALLOWED
+    if scheme == "pvc":
+        raise NotAvailable(
+            "a claim is a volume of a cluster: here nothing is mounted",
+            field="uri",
+            found=uri if uri == bound else f"{uri}: {bound}",
+            allowed=allowed,
+            fix="name the source (data:NAME) and bind it here to a local folder; still push binds it to the claim in the cluster",
+        )
     if scheme in LATER_SCHEMES:
         raise NotAvailable(
             "this kind of source is not available in this version",
             field="uri",
             found=f"{scheme}://",
             allowed=allowed,
-            fix="copy it to a local folder and write file://./FOLDER",
+            fix="such a bucket speaks S3 too: s3://BUCKET, AWS_ENDPOINT_URL=https://storage.googleapis.com, an HMAC key",
         )
-    near = difflib.get_close_matches(scheme, ("file", "package", "hf", *NAMED, *LATER_SCHEMES), n=1)
+    near = difflib.get_close_matches(scheme, ("file", "package", "hf", "pvc", *NAMED, *SCHEMES, *LATER_SCHEMES), n=1)
     raise SourceError(
         "the URI's scheme is not known",
         field="uri",
@@ -127,6 +159,25 @@ def _find(
         allowed=allowed,
         fix=f"did you mean {near[0]}?" if near else "for a local folder write file://./FOLDER",
     )
+
+
+def pushed_folder(digest: str) -> str:
+    """Return the name of the folder that `still push` puts a source into: its digest, which whoever reads it is then held to."""
+    return _PUSHED + digest.removeprefix("sha256:")
+
+
+def _refuse_other(path: Path, bound: str, uri: str, digest: str) -> None:
+    """Refuse a folder that is named after a digest which it has not: somebody changed what was pushed, or the push broke off."""
+    place = _split(bound)[1].partition("#")[0].partition("?")[0].rstrip("/").split("/")
+    name = place[-1] if path.is_dir() else place[-2] if len(place) > 1 else ""
+    if re.fullmatch(_PUSHED + "[0-9a-f]{64}", name) and name != pushed_folder(digest):
+        raise SourceError(
+            "this is not what was pushed: its contents have another digest than its folder's name",
+            field="uri",
+            found=f"{bound}: {digest}",
+            allowed=name.replace("-", ":", 1),
+            fix="still push FILE --to … again: it mends what differs",
+        )
 
 
 def _refuse_hub(bound: str, uri: str) -> None:

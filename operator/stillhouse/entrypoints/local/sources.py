@@ -12,6 +12,7 @@ from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.clients.sources import Resolved, resolve
 from stillhouse.clients.sources.access import unreadable
 from stillhouse.clients.sources.digest import DigestCache
+from stillhouse.clients.sources.remote.access import Access
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
 from stillhouse.entrypoints.local.previewing import Seen, lacking, preview, refuse_same
 from stillhouse.errors import Problem, StillhouseError
@@ -20,7 +21,7 @@ from stillhouse.passes.models.factory import check_function, search_folders, sou
 from stillhouse.planning.plan import Pin
 from stillhouse.planning.request import data_sources, uris
 
-__all__ = ["Mistakes", "Sources", "find_sources"]
+__all__ = ["Mistakes", "Sources", "find_sources", "known_sources"]
 
 _MODELS = {"spec.source.uri", "spec.distill.student.uri"}
 
@@ -60,9 +61,18 @@ class Sources:
 
 
 def find_sources(
-    model: DistilledModel, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress, mistakes: Mistakes
+    model: DistilledModel,
+    base: Path,
+    bindings: Mapping[str, str],
+    cache: Path,
+    progress: Progress,
+    mistakes: Mistakes,
+    access: Access | None = None,
 ) -> Sources:
-    """Resolve and pin every source of a model whose file lies in `base`; `mistakes` takes those that cannot be used."""
+    """Resolve and pin every source of a model whose file lies in `base`; `mistakes` takes those that cannot be used.
+
+    `access`: with whose rights they are fetched (None: those of this machine's user).
+    """
     found = Sources()
     failed: dict[str, StillhouseError] = {}
     for place, uri in uris(model.spec).items():
@@ -71,7 +81,7 @@ def find_sources(
                 raise failed[uri]
             if uri in found.resolved:
                 continue
-            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, data=place not in _MODELS)
+            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, access, data=place not in _MODELS)
         except StillhouseError as error:
             failed[uri] = error
             mistakes.add(error, _around(place))
@@ -79,6 +89,12 @@ def find_sources(
         path = found.resolved[uri].path
         info = model_info(path) if place in _MODELS else data_info(path)
         found.pins[uri] = Pin(found.resolved[uri].digest, size_of(path), info)
+    _look_at_factories(model, base, found, mistakes)
+    _look_into(model.spec, found, DigestCache(cache), mistakes)
+    return found
+
+
+def _look_at_factories(model: DistilledModel, base: Path, found: Sources, mistakes: Mistakes) -> None:
     for place, target in _factories(model):
         try:
             # Where the steps will look as well; the file's folder may be among these already.
@@ -89,7 +105,12 @@ def find_sources(
             mistakes.add(unreadable(error, target, f"{place}.target"))
         except StillhouseError as error:
             mistakes.add(error)
-    _look_into(model.spec, found, DigestCache(cache), mistakes)
+
+
+def known_sources(model: DistilledModel, base: Path, known: Mapping[str, tuple[Resolved, Pin]], mistakes: Mistakes) -> Sources:
+    """Return the sources of a model as an earlier stage of the same build has pinned them: nothing is fetched or looked into."""
+    found = Sources({uri: each for uri, (each, _) in known.items()}, {uri: pin for uri, (_, pin) in known.items()})
+    _look_at_factories(model, base, found, mistakes)
     return found
 
 
@@ -123,11 +144,13 @@ def _within(place: str) -> Callable[[str], str]:
     return lambda inner: place + inner.removeprefix("data")
 
 
-def _resolve(uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress, *, data: bool) -> Resolved:
+def _resolve(
+    uri: str, base: Path, bindings: Mapping[str, str], cache: Path, progress: Progress, access: Access | None, *, data: bool
+) -> Resolved:
     looking = f"looking at {uri}"
     progress.update(0, None, "", looking)
     report, fetching = _telling(progress, looking), _telling(progress, f"downloading {uri}")
-    return resolve(uri, base=base, bindings=bindings, cache=cache, report=report, fetching=fetching, data=data)
+    return resolve(uri, base=base, bindings=bindings, cache=cache, report=report, fetching=fetching, data=data, access=access)
 
 
 def _telling(progress: Progress, message: str) -> Callable[[int, int], None]:

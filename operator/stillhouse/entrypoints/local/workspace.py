@@ -14,16 +14,17 @@ from stillhouse.api.load import load_with_lines
 from stillhouse.api.model import DistilledModel
 from stillhouse.clients.hardware import hardware, reduce_range
 from stillhouse.clients.sources import Resolved, absolute
+from stillhouse.clients.sources.remote.access import Access
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.advice import advice
-from stillhouse.entrypoints.local.sources import Mistakes, find_sources
+from stillhouse.entrypoints.local.sources import Mistakes, find_sources, known_sources
 from stillhouse.errors import StillhouseError
 from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.passes.models.factory import FACTORY_PATH_VARIABLE
 from stillhouse.passes.runner import Machine
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.manifest import PASSES
-from stillhouse.planning.plan import Environment, Plan
+from stillhouse.planning.plan import Environment, Pin, Plan
 from stillhouse.settings import Settings, load_settings
 
 __all__ = ["ServedBy", "Workspace", "machine", "open_file", "under_token"]
@@ -88,10 +89,16 @@ def open_file(
     progress: Progress | None = None,
     rebuild: str | None = None,
     server: ServedBy | None = None,
+    *,
+    access: Access | None = None,
+    cache: Path | None = None,
+    known: Mapping[str, tuple[Resolved, Pin]] | None = None,
 ) -> Workspace:
     """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
 
     `rebuild` None: the token that the store holds. `server` is the container that will serve, None: a process of this machine.
+    `access`: with whose rights sources are fetched (None: those of this machine's user). `cache`: where they are fetched to.
+    `known`: they were pinned before, and are not looked at.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every one, with field and line.
@@ -104,7 +111,10 @@ def open_file(
     bindings = {name: absolute(uri, start) for name, (uri, start) in settings.sources.items()}
     os.environ[FACTORY_PATH_VARIABLE] = os.pathsep.join([str(base), os.environ.get(FACTORY_PATH_VARIABLE, "")])
     mistakes = Mistakes(lines)
-    found = find_sources(model, base, bindings, settings.cache, progress, mistakes)
+    if known is None:
+        found = find_sources(model, base, bindings, cache or settings.cache, progress, mistakes, access)
+    else:
+        found = known_sources(model, base, known, mistakes)
     mistakes.refuse()
     env = Environment(
         pins=found.pins,

@@ -14,10 +14,11 @@ from stillhouse.entrypoints.local.workspace import ServedBy
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.resources.labels import REBUILD
 
-__all__ = ["MODEL_VARIABLE", "SERVER_VARIABLE", "SOURCES_VARIABLE", "Given", "localized", "read"]
+__all__ = ["MODEL_VARIABLE", "REQUEST_VARIABLE", "SERVER_VARIABLE", "SOURCES_VARIABLE", "Given", "localized", "read"]
 
 MODEL_VARIABLE = "STILLHOUSE_MODEL"
 SOURCES_VARIABLE = "STILLHOUSE_SOURCES"
+REQUEST_VARIABLE = "STILLHOUSE_REQUEST"
 SERVER_VARIABLE = "STILLHOUSE_SERVER"
 _SCHEME = "pvc://"
 
@@ -26,13 +27,15 @@ _SCHEME = "pvc://"
 class Given:
     """`model` is the resource, `sources` URI of the spec → where that is now, `rebuild` the token of its annotation.
 
-    `server` is the container that will serve, None where the operator names none.
+    `server` is the container that will serve, None where the operator names none; `request` the hash of what was asked for, as
+    the operator has it.
     """
 
     model: dict[str, Any]
     sources: dict[str, str]
     rebuild: str
     server: ServedBy | None = None
+    request: str = ""
 
 
 def read(environment: Mapping[str, str], claims: Path) -> Given:
@@ -46,7 +49,8 @@ def read(environment: Mapping[str, str], claims: Path) -> Given:
     bound = {uri: localized(uri, str(target), claims) for uri, target in sources.items()}
     rebuild = ((model.get("metadata") or {}).get("annotations") or {}).get(REBUILD, "")
     rewritten = _rewritten(model, {uri: target for uri, target in bound.items() if "://" in uri})
-    return Given(rewritten, bound, str(rebuild), _server(environment) if SERVER_VARIABLE in environment else None)
+    server = _server(environment) if SERVER_VARIABLE in environment else None
+    return Given(rewritten, bound, str(rebuild), server, environment.get(REQUEST_VARIABLE, ""))
 
 
 def _server(environment: Mapping[str, str]) -> ServedBy:

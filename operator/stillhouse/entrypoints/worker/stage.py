@@ -10,14 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stillhouse.clients.sources.remote.access import of_worker
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.entrypoints.worker.given import Given
+from stillhouse.entrypoints.worker.pinned import Pinned
 from stillhouse.entrypoints.worker.record import record
 from stillhouse.passes.base import CandidateServer
 from stillhouse.passes.runner import Listener
 from stillhouse.planning.plan import STAGES
+from stillhouse.settings import load_settings
 
 __all__ = ["run_stage"]
 
@@ -32,17 +35,27 @@ def run_stage(given: Given, stage: str, work: Path, listener: Listener, server: 
     """
     file = work / "distilledmodel.yaml"
     file.write_text(json.dumps(given.model), encoding="utf-8")  # JSON is YAML
+    pinned = Pinned(load_settings().home, str((given.model.get("metadata") or {}).get("name") or "unnamed"), given.request)
+    first = stage == STAGES[0]
+    known = None if first else pinned.read()
+    if first:
+        pinned.begin()
+    names = {uri: target for uri, target in given.sources.items() if "://" not in uri}
     with listener.busy("sources") as progress:
         workspace = open_file(
             file,
-            {uri: target for uri, target in given.sources.items() if "://" not in uri},
+            names,
             progress,
             given.rebuild,
             given.server,
+            access=of_worker(os.environ),
+            cache=pinned.fetched,
+            known=known,
         )
     name = workspace.name
     with workspace.store.model(name):
-        if stage == STAGES[0]:
+        if first:
+            pinned.write(workspace.resolved, workspace.env.pins)
             for note in workspace.notes:
                 listener.note(note)
         state.planned(workspace.store, workspace.plan, "", workspace.model.spec.serve.pin)
@@ -51,6 +64,8 @@ def run_stage(given: Given, stage: str, work: Path, listener: Listener, server: 
             part = dataclasses.replace(workspace.plan, targets=tuple(step.id for step in steps))
             with contextlib.redirect_stdout(sys.stderr):
                 runner(workspace, listener, server).run(part)
+        if first:
+            pinned.imported()
         told: dict[str, Any] = {"stage": stage, "planHash": workspace.plan.plan_hash, "next": None}
         later = [step.stage for step in _missing(workspace)]
         if later:
@@ -76,4 +91,6 @@ def set_up(store: Path, work: Path) -> None:
         "HOME": str(work / "home"),
         "TMPDIR": str(work / "tmp"),
         "HF_HOME": str(work / "cache" / "huggingface"),
+        # What the node may do is not what a model's author may: no credentials from the cloud's metadata service.
+        "AWS_EC2_METADATA_DISABLED": "true",
     }

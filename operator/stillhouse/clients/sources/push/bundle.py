@@ -1,0 +1,109 @@
+"""What is uploaded of a source: exactly the files that its digest is over, each with size and SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stillhouse.clients.sources.digest import DigestCache, listing_digest
+from stillhouse.clients.sources.resolve import pushed_folder
+from stillhouse.clients.sources.selection import PATTERNS, is_used, used_files
+from stillhouse.errors import SourceError, UnsafeSource
+
+__all__ = ["Bundle", "Item", "Pushed", "Report", "Target", "bundle_of"]
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file: where it lies here, its bytes, and its SHA-256 in hex."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A source. `single` is its name where it is a file and no folder; a .onnx file has others beside it all the same."""
+
+    digest: str
+    files: Mapping[str, Item]
+    single: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the folder that it is put into."""
+        return pushed_folder(self.digest)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return sum(each.size for each in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Where a source is now, and how many bytes of it were not there before."""
+
+    uri: str
+    sent: int
+
+
+class Target(Protocol):
+    """A place that sources are put into. What is there already is not sent again, and what broke off goes on."""
+
+    def push(self, bundle: Bundle, report: Report) -> Pushed:
+        """Put a source there; `report` is told bytes done (sent, or found there) and bytes in all.
+
+        Raises:
+            StillhouseError: the place does not take it.
+        """
+
+
+def bundle_of(path: Path, uri: str, digest: str, cache: Path | None) -> Bundle:
+    """Return what is to be uploaded of a resolved source.
+
+    Raises:
+        UnsafeSource: a link leads out of its folder, or a file is none that a source may consist of.
+        SourceError: it is not what it was when it was resolved.
+    """
+    folder = path if path.is_dir() else path.parent
+    digests = DigestCache(cache)
+    items = {}
+    for name, file in used_files(path).items():
+        if not is_used(name):
+            raise UnsafeSource(
+                "such a file is no part of a model or of data",
+                field="uri",
+                found=f"{uri}: {name}",
+                allowed=", ".join(PATTERNS),
+                fix="code and pickles stay here: convert weights to safetensors, rows to Parquet",
+            )
+        if file.is_symlink() and not _stays(file, folder):
+            raise UnsafeSource(
+                "a link leads out of the source's folder",
+                field="uri",
+                found=f"{uri}: {name} → {file.resolve()}"[:300],
+                allowed="files, and links that stay inside the folder",
+                fix="replace the link by what it names",
+            )
+        size, sha256 = digests.sha256(file)
+        items[name] = Item(file.resolve(), size, sha256)
+    digests.save()
+    found = listing_digest({name: (each.size, each.sha256) for name, each in items.items()})
+    if found != digest:
+        raise SourceError(
+            "the source was changed while it was read", field="uri", found=f"{uri}: {found}", allowed=digest, fix="run it again"
+        )
+    return Bundle(digest, items, single="" if path.is_dir() else path.name)
+
+
+def _stays(file: Path, folder: Path) -> bool:
+    real, root = file.resolve(), folder.resolve()
+    blobs = root.parent.parent / "blobs"  # the hub's cache links there
+    hub = root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--")
+    return real.is_relative_to(root) or (hub and real.is_relative_to(blobs))
