@@ -16,6 +16,8 @@ from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, running_operator
 
 from stillhouse.clients.kube.api import USER_AGENT
+from stillhouse.entrypoints.answering import Answering
+from stillhouse.resources.jobs import PROGRESS_PORT
 
 PLACE = ("stillhouse.io", "v1alpha1")
 PATIENCE = 60.0
@@ -61,6 +63,17 @@ class Hands:
 
     def jobs(self) -> dict[str, Any]:
         return {job.metadata.labels["stillhouse.io/stage"]: job for job in self.batch.list_namespaced_job(self.namespace).items}
+
+    def run(self, stage: str, address: str) -> None:
+        """Let the stage's pod run, with its worker at an address."""
+        job = eventually(lambda: self.jobs().get(stage))
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job.metadata.name, "uid": job.metadata.uid}
+        meta = {"name": f"{job.metadata.name}-r", "labels": job.spec.template.metadata.labels, "ownerReferences": [owner]}
+        pod = {"metadata": meta, "spec": {"containers": [{"name": "worker", "image": "localhost/none"}]}}
+        self.core.create_namespaced_pod(self.namespace, pod)
+        status = {"name": "worker", "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {}}}
+        told = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "containerStatuses": [status]}
+        self.core.patch_namespaced_pod_status(meta["name"], self.namespace, {"status": told})
 
     def end(self, stage: str, told: dict[str, Any]) -> None:
         """Let the stage's pod and Job end well."""
@@ -257,3 +270,15 @@ def test_a_cluster_that_is_not_configured_is_told_in_a_line(tmp_path: Path) -> N
     assert ended.returncode == 2
     assert "no cluster is configured" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_how_far_a_build_is_stands_in_the_status(operator: Operator, hands: Hands) -> None:
+    told = {"step": "train/student", "position": 2, "total": 5, "figures": "30/900 steps"}
+    endpoint = Answering("127.77.0.9", PROGRESS_PORT, {"/progress": lambda: (200, json.dumps(told).encode())}, "test")
+    try:
+        hands.apply(model())
+        hands.run("resolve", "127.77.0.9")
+        wanted = "resolve: train/student (2/5): 30/900 steps"
+        assert eventually(lambda: hands.get()["status"].get("progress") == wanted)
+    finally:
+        endpoint.close()

@@ -60,7 +60,12 @@ def run_job(hands: Hands, stage: str, folder: Path) -> str:
     message = folder / f"message-{stage}"
     with tempfile.TemporaryDirectory(prefix="sh-") as exchange:  # a socket's path has at most 107 characters
         beside = [started(each, folder, exchange=exchange) for each in pod.init_containers or []]
-        process = started(container, folder, (f"--claims={folder / 'claims'}", f"--message={message}"), exchange)
+        process = started(
+            container,
+            folder,
+            (f"--claims={folder / 'claims'}", f"--message={message}", f"--progress-port={free_port()}", "--host=127.0.0.1"),
+            exchange,
+        )
         log, _ = process.communicate(timeout=240)
         for each in beside:
             each.send_signal(signal.SIGTERM)

@@ -129,7 +129,8 @@ def _doing(job: Body, observed: Observed) -> str:
         if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
             return f"{waiting['reason']}: {waiting.get('message', '')}"[:200]
     if "running" in _worker(pod):
-        return "running" if len(pods) == 1 else f"running, attempt {len(pods)}"
+        doing = observed.told.get(pod["metadata"].get("uid", ""), "running")
+        return doing if len(pods) == 1 else f"{doing}, attempt {len(pods)}"
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return f"no node takes it: {condition.get('message', '')}"[:200]

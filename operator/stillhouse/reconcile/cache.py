@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -89,6 +89,7 @@ class Cache:
         self._sources: dict[str, dict[str, str]] = {}
         self._written: _Lately[tuple[str, int]] = _Lately()
         self._dead: _Lately[str] = _Lately()
+        self._told: dict[str, str] = {}
 
     def put(self, body: Body) -> Iterable[Key]:
         """Keep an object unless a newer one is known; return the models whose work could be another now.
@@ -179,6 +180,29 @@ class Cache:
         """Return the models of which a Job has not ended."""
         return {key for key, objects in self._objects.items() if any(kept.active for kept in objects.values())}
 
+    def workers(self) -> Iterator[tuple[Key, str, str]]:
+        """Yield the pods of Jobs that go on and can be asked how far they are: model, uid and address of each."""
+        for key, objects in self._objects.items():
+            jobs = {kept.uid for kept in objects.values() if kept.active}
+            if not jobs:
+                continue
+            for (kind, _), kept in objects.items():
+                body = kept.body() if kind == _POD else {}
+                status = body.get("status") or {}
+                owners = body.get("metadata", {}).get("ownerReferences") or []
+                if status.get("phase") == "Running" and status.get("podIP") and any(each.get("uid") in jobs for each in owners):
+                    yield key, kept.uid, str(status["podIP"])
+
+    def tell(self, uid: str, text: str) -> bool:
+        """Keep what a build's pod says of itself; return whether that is news."""
+        news = self._told.get(uid) != text
+        self._told[uid] = text
+        return news
+
+    def keep_told(self, uids: Set[str]) -> None:
+        """Forget what other pods said."""
+        self._told = {uid: text for uid, text in self._told.items() if uid in uids}
+
     def observe(self, key: Key) -> Observed | None:
         """Return what is known of a model, None where there is no such model."""
         objects = self._objects.get(key, {})
@@ -194,6 +218,7 @@ class Cache:
             children={place: each for place, each in bodies.items() if place[0] not in apart},
             pods=tuple(each for (kind, _), each in bodies.items() if kind == _POD),
             sources=self._sources.get(key[0], {}),
+            told={kept.uid: self._told[kept.uid] for kept in objects.values() if kept.uid in self._told} if self._told else {},
         )
 
     def _bind(self, body: Body, data: dict[str, Any]) -> list[Key]:

@@ -7,7 +7,7 @@ from typing import Any
 from stillhouse.reconcile.decide import Decision
 from stillhouse.resources.autoscaler import autoscaler
 from stillhouse.resources.deployment import deployment
-from stillhouse.resources.guards import account, disruption_budget, network_policy
+from stillhouse.resources.guards import account, build_policy, disruption_budget, network_policy
 from stillhouse.resources.monitor import service_monitor
 from stillhouse.resources.services import backend_service, client_service
 from stillhouse.resources.wanted import ClusterSettings, Owner
@@ -29,6 +29,8 @@ def children(owner: Owner, decision: Decision, settings: ClusterSettings, *, mon
     found: list[dict[str, Any]] = []
     if decision.build or decision.serving:
         found.append(account(owner))
+    if decision.build:
+        found.append(build_policy(owner, settings))
     if decision.serving is None:
         return found
     found += [

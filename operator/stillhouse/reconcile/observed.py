@@ -19,7 +19,8 @@ Body = dict[str, Any]
 class Observed:
     """One model and what belongs to it, at one moment of the cache.
 
-    `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources.
+    `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources;
+    `told` maps a build's pod (its uid) to what its worker said of how far it is.
     """
 
     model: Body
@@ -27,6 +28,7 @@ class Observed:
     children: Mapping[tuple[str, str], Body] = field(default_factory=dict)
     pods: tuple[Body, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def owner(self) -> Owner:

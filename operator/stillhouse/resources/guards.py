@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.resources import labels, names
+from stillhouse.resources.jobs import PROGRESS_PORT
 from stillhouse.resources.services import GRPC_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Owner, metadata
 
-__all__ = ["account", "disruption_budget", "network_policy"]
+__all__ = ["account", "build_policy", "disruption_budget", "network_policy"]
 
+_EGRESS: tuple[dict[str, Any], ...] = (
+    {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]},
+    {"to": [{"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}]},
+    # Some networks match no pod by its address.
+    {"to": [{"namespaceSelector": {}}]},
+    # Where clusters have a DNS cache on each node, which is link-local: names alone, and no other address.
+    {
+        "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
+        "ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")],
+    },
+)
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
@@ -36,6 +48,21 @@ def network_policy(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
         ],
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", metadata(owner, names.workload(owner.name), "serve"), spec)
+
+
+def build_policy(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
+    """Return the policy of a build's pods: the operator asks for progress; sources are fetched, a cloud's credentials are not.
+
+    Link-local addresses are where clouds tell a machine its credentials.
+    """
+    operators = {"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: settings.operator_namespace}}}
+    spec = {
+        "podSelector": {"matchLabels": labels.building(owner.name, names.VARIANT)},
+        "policyTypes": ["Egress", "Ingress"],
+        "ingress": [{"from": [operators], "ports": [{"port": PROGRESS_PORT, "protocol": "TCP"}]}],
+        "egress": [*_EGRESS],
+    }
+    return _object("networking.k8s.io/v1", "NetworkPolicy", metadata(owner, names.build_policy(owner.name), "build"), spec)
 
 
 def account(owner: Owner) -> dict[str, Any]:

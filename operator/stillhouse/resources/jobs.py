@@ -10,12 +10,14 @@ from stillhouse.resources import fetching, images, labels, names, pods, template
 from stillhouse.resources.server import gpus, served_by, server_container, server_pod
 from stillhouse.resources.wanted import ClusterSettings, Owner, Serving, metadata
 
-__all__ = ["EXCHANGE", "PERMANENT", "WORKER", "job"]
+__all__ = ["EXCHANGE", "PERMANENT", "PROGRESS_PORT", "WORKER", "job"]
 
 PERMANENT = (2, 3, 4)
 """Exit codes of the worker that another attempt cannot mend: the spec, a source or the data is wrong; the gate refused."""
 WORKER = "worker"
 """Name of the container that carries a stage out."""
+PROGRESS_PORT = 8090
+"""Where a worker answers GET /progress."""
 GATE = "gate"
 FETCHING = "resolve"
 """The one stage that fetches sources: it alone gets credentials."""
@@ -133,7 +135,13 @@ def _worker(
     return {
         "name": WORKER,
         "image": images.worker_image(settings),
-        "args": ["build", f"--stage={stage}", f"--store={pods.store(settings.store_claim)}"],
+        "args": [
+            "build",
+            f"--stage={stage}",
+            f"--store={pods.store(settings.store_claim)}",
+            f"--progress-port={PROGRESS_PORT}",
+        ],
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": [
             {"name": "STILLHOUSE_MODEL", "value": json.dumps(model, sort_keys=True)},
             {"name": "STILLHOUSE_SOURCES", "value": json.dumps(bound, sort_keys=True)},

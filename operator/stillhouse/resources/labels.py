@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "REBUILD", "REQUEST", "STAGE", "TRACK", "VARIANT",
-    "labels", "query", "selector",
+    "building", "labels", "query", "selector",
 ]  # fmt: skip
 
 MODEL = "stillhouse.io/model"
@@ -42,6 +42,11 @@ def labels(model: str, variant: str, component: str) -> dict[str, str]:
 def selector(model: str, variant: str) -> dict[str, str]:
     """Return the labels that choose a variant's serving pods."""
     return {MODEL: model, VARIANT: variant, TRACK: _TRACK, COMPONENT: "serve"}
+
+
+def building(model: str, variant: str) -> dict[str, str]:
+    """Return the labels that choose the pods of a variant's builds."""
+    return {**selector(model, variant), COMPONENT: "build"}
 
 
 def query(values: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ A model's name has at most 40 characters, so that every ending fits into the 63 
 
 from __future__ import annotations
 
-__all__ = ["VARIANT", "account", "backend", "build_job", "client_service", "revision", "workload"]
+__all__ = ["VARIANT", "account", "backend", "build_job", "build_policy", "client_service", "revision", "workload"]
 
 VARIANT = "main"
 """The only variant so far; it is in names and selectors from the first day, since those cannot change later."""
@@ -34,6 +34,11 @@ def account(model: str) -> str:
 def build_job(model: str, request_hash: str, stage: str) -> str:
     """Return the Job of one stage of a build."""
     return f"{model}-{request_hash[:8]}-{stage}"
+
+
+def build_policy(model: str, variant: str = VARIANT) -> str:
+    """Return the NetworkPolicy of a build's pods."""
+    return f"{model}-{variant}-build"
 
 
 def revision(model: str, request_hash: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 from typing import Any
 
@@ -14,7 +15,8 @@ from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.resources import images, labels, names, quantities
-from stillhouse.resources.jobs import job
+from stillhouse.resources.guards import build_policy
+from stillhouse.resources.jobs import PROGRESS_PORT, job
 from stillhouse.resources.server import server_container
 from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving
 
@@ -123,6 +125,8 @@ def test_the_gate_measures_in_the_pod_that_will_serve() -> None:
         if "persistentVolumeClaim" not in volume:
             assert volumes[volume["name"]] == volume, "the same shared memory, the same room to work"
     assert worker["resources"] != server["resources"], "the clients' CPU is not the server's"
+    (port,) = worker["ports"]
+    assert f"--progress-port={port['containerPort']}" in worker["args"]
     assert "ports" not in server, "only the worker of the same pod can ask for a candidate"
 
 
@@ -299,6 +303,32 @@ def test_every_image_of_ours_is_relocated() -> None:
         pod = each["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             assert container["image"].startswith("r.internal/stillhouse/")
+
+
+def test_the_pods_of_a_build_tell_the_operator_alone_and_reach_no_link_local_address() -> None:
+    spec = build_policy(OWNER, SETTINGS)["spec"]
+    job_labels = job(OWNER, "f" * 64, "gate", {}, {}, SETTINGS, SERVING)["spec"]["template"]["metadata"]["labels"]
+    serving = one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= job_labels.items()
+    assert not spec["podSelector"]["matchLabels"].items() <= serving.items()
+    (rule,) = spec["ingress"]
+    assert rule["ports"] == [{"port": PROGRESS_PORT, "protocol": "TCP"}]
+    assert [peer["namespaceSelector"]["matchLabels"] for peer in rule["from"]] == [{"kubernetes.io/metadata.name": "stillhouse"}]
+    metadata_service = ipaddress.ip_address("169.254.169.254")
+    reached = [each["ipBlock"] for rule in spec["egress"] for each in rule["to"] if "ipBlock" in each]
+    for block in reached:
+        inside = metadata_service in ipaddress.ip_network(block["cidr"])
+        assert not inside or any(metadata_service in ipaddress.ip_network(each) for each in block["except"])
+    assert any(ipaddress.ip_address("10.1.2.3") in ipaddress.ip_network(each["cidr"]) for each in reached)
+
+
+def test_a_builds_policy_is_there_while_it_is_built() -> None:
+    def found(build: bool) -> list[str]:
+        decision = Decision("f" * 64, {}, Scaling("hpa", 1, 3, 2), build=build, serving=SERVING)
+        return [each["metadata"]["name"] for each in children(OWNER, decision, SETTINGS) if each["kind"] == "NetworkPolicy"]
+
+    assert names.build_policy(OWNER.name) in found(True)
+    assert found(False) == [names.workload(OWNER.name)]
 
 
 def test_metrics_are_open_to_the_operator_and_to_monitoring_alone() -> None:

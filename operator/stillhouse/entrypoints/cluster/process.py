@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 
 from stillhouse.clients.kube.api import connect
 from stillhouse.clients.kube.interface import KubeError
+from stillhouse.clients.progress import ProgressReader
 from stillhouse.entrypoints.cluster import health
 from stillhouse.entrypoints.cluster.watching import watch
 from stillhouse.reconcile.controller import Controller
 from stillhouse.reconcile.leader import Leadership
 from stillhouse.reconcile.metrics import Metrics
+from stillhouse.reconcile.progress import Polling
+from stillhouse.resources.jobs import PROGRESS_PORT
 from stillhouse.resources.wanted import ClusterSettings
 
 __all__ = ["LOST", "Options", "run"]
@@ -50,7 +53,7 @@ async def run(options: Options) -> int:
     _take_signals(stop)
     code = 0
     metrics = Metrics()
-    async with await connect(options.context) as kube:
+    async with await connect(options.context) as kube, ProgressReader(PROGRESS_PORT) as workers:
         controller = Controller(kube, options.settings, metrics, namespace=options.namespace, instance=options.identity)
         listed = False
 
@@ -65,6 +68,7 @@ async def run(options: Options) -> int:
             controller.lead()
 
         leadership = Leadership(kube, options.lease_namespace, options.lease_name, options.identity, gained=gained, lost=lost)
+        polling = Polling(controller.cache, controller.queue.add, workers.read)
         beat = _Beat(leadership)
         endpoint = await health.serve(options.host, options.port, metrics.registry, alive=beat.wrong, ready=lambda: listed)
         try:
@@ -82,6 +86,7 @@ async def run(options: Options) -> int:
                 asyncio.create_task(watch(controller, **place, stop=stop, ready=watching)),
                 asyncio.create_task(_take_signals_after(watching, stop)),
                 asyncio.create_task(controller.resync()),
+                asyncio.create_task(polling.run(lambda: leadership.leads)),
                 asyncio.create_task(leadership.run()),
                 asyncio.create_task(beat.run()),
             ]

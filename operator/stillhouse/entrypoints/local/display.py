@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["showing"]
+__all__ = ["Count", "showing"]
 
 QUIET_SECONDS = 5.0
 

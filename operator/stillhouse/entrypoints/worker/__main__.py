@@ -32,14 +32,26 @@ def main() -> None:
 )
 @click.option("--work", type=click.Path(path_type=Path), default=Path("/work"), help="A folder of the pod's own.")
 @click.option("--server", "socket", type=click.Path(path_type=Path), help="Socket of the container that serves the candidates.")
+@click.option("--progress-port", type=click.IntRange(0, 65535), help="Where GET /progress is answered; left out: nowhere.")
+@click.option("--host", default="0.0.0.0", help="Address that it listens at.")  # noqa: S104 - in a pod of its own
 @click.option("--message", type=click.Path(path_type=Path), default=Path("/dev/termination-log"), help="Termination message.")
-def build(stage: str, store: Path, claims: Path, work: Path, socket: Path | None, message: Path) -> None:
+def build(
+    stage: str,
+    store: Path,
+    claims: Path,
+    work: Path,
+    socket: Path | None,
+    progress_port: int | None,
+    host: str,
+    message: Path,
+) -> None:
     """Run one stage; say in the termination message what follows, or why it failed."""
     from stillhouse.entrypoints.worker.stage import set_up
 
     set_up(store, work)
     from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.worker.given import read
+    from stillhouse.entrypoints.worker.progress import telling
     from stillhouse.entrypoints.worker.record import candidates
     from stillhouse.entrypoints.worker.record import message as written
     from stillhouse.entrypoints.worker.sidecar import Sidecar
@@ -48,7 +60,7 @@ def build(stage: str, store: Path, claims: Path, work: Path, socket: Path | None
     interrupts.listen()
     told: dict[str, Any]
     try:
-        with showing() as listener:
+        with showing() as shown, telling(stage, shown, progress_port, host) as listener:
             given = read(os.environ, claims)
             server = Sidecar(socket, given.server.cpus) if socket is not None and given.server is not None else None
             told, code = run_stage(given, stage, work, listener, server), 0
