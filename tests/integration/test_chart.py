@@ -159,6 +159,7 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
         sources={"models:minilm": "pvc://stillhouse-models/minilm"},
         pull_secrets=("registry",),
         cpu_target_percent=60,
+        scale_down_after_s=120,
         build_memory="16Gi",
         build_cpu="4",
         job_deadline_s=86400,

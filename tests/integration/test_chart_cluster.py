@@ -40,25 +40,26 @@ rules:
 - {level: Metadata, userGroups: ["system:serviceaccounts"]}
 - {level: None}
 """
-MONITORS = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
-    "spec": {
-        "group": "monitoring.coreos.com",
-        "scope": "Namespaced",
-        "names": {"plural": "servicemonitors", "singular": "servicemonitor", "kind": "ServiceMonitor"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
-}
-"""A kind that clusters with Prometheus have."""
+
+
+def definition(group: str, version: str, kind: str) -> dict[str, Any]:
+    """A kind that some clusters have, of any shape."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"plural": f"{kind.lower()}s", "singular": kind.lower(), "kind": kind}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{names['plural']}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [served]},
+    }
+
+
+MONITORS = definition("monitoring.coreos.com", "v1", "ServiceMonitor")
+"""Clusters with Prometheus."""
+SCALED = definition("keda.sh", "v1alpha1", "ScaledObject")
+"""Clusters with KEDA."""
+
 
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
@@ -69,7 +70,7 @@ UNSEEN: set[Right] = {("stillhouse.io", "distilledmodels/finalizers", "update")}
 """Checked by an admission plugin, never a request: without it the plugin refuses every child (see `cluster`)."""
 SERVING = {
     "serviceaccounts", "services", "deployments", "horizontalpodautoscalers", "networkpolicies", "poddisruptionbudgets",
-    "servicemonitors",
+    "servicemonitors", "scaledobjects",
 }  # fmt: skip
 """Written and removed by one code for all: a verb that one of them needs, each may need."""
 
@@ -82,7 +83,10 @@ def cluster(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     flags = [f"--audit-policy-file={policy}", "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"]
     with running_control_plane(binaries, flags) as running:
         with running.client() as api:
-            client.ApiextensionsV1Api(api).create_custom_resource_definition(MONITORS)
+            for each in (MONITORS, SCALED):
+                client.ApiextensionsV1Api(api).create_custom_resource_definition(each)
+            for place in (("monitoring.coreos.com", "v1", "servicemonitors"), ("keda.sh", "v1alpha1", "scaledobjects")):
+                wait_for_kind(api, *place)
         yield running
 
 
@@ -121,12 +125,17 @@ def send(api: client.ApiClient, method: str, path: str, text: str | None = None)
 
 
 def wait_for_kinds(api: client.ApiClient) -> None:
-    """Until the server serves CRDs that Helm has just made: it answers 404 first, then 429."""
+    """Until the server serves CRDs that Helm has just made."""
+    for plural in ("distilledmodels", "modelrevisions"):
+        wait_for_kind(api, *PLACE, plural)
+
+
+def wait_for_kind(api: client.ApiClient, *place: str) -> None:
+    """Until a new kind is served: the server answers 404 first, then 429."""
 
     def served() -> bool:
         try:
-            for plural in ("distilledmodels", "modelrevisions"):
-                client.CustomObjectsApi(api).list_cluster_custom_object(*PLACE, plural)
+            client.CustomObjectsApi(api).list_cluster_custom_object(*place)
         except client.ApiException as error:
             if error.status not in (404, 429):
                 raise

@@ -25,7 +25,8 @@ from tests.support.kube.control_plane import FRONT_PROXY, ControlPlane, running_
 from tests.support.metrics_process import FarPods, MetricsProcess, running_metrics
 from tests.support.operator_process import install_crds
 
-from stillhouse.scaling.external import APISERVICE, METRICS, WANTED
+from stillhouse.resources.metrics_api import APISERVICE, WANTED
+from stillhouse.scaling.external import METRICS
 
 ROOT = "/apis/external.metrics.k8s.io/v1beta1"
 SELECTOR = "?labelSelector=stillhouse.io%2Fmodel%3Dm"

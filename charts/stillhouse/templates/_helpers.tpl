@@ -95,6 +95,9 @@ seccompProfile: {type: RuntimeDefault}
       "sources" .Values.sources
       "pull_secrets" .Values.images.pullSecrets
       "cpu_target_percent" (int .Values.scaling.cpuTargetPercent)
+      "scale_down_after_s" (int .Values.scaling.scaleDownAfterSeconds)
+      "metrics_api" false
+      "metrics_service" ""
       "build_memory" .Values.build.memory
       "build_cpu" .Values.build.cpu
       "job_deadline_s" (int .Values.build.deadlineSeconds)

@@ -16,6 +16,7 @@ CONDITION_TYPES: dict[str, str] = {
     "GatePassed": "a candidate of this generation met every limit of the gate",
     "Available": "some accepted revision answers, of this generation or of an earlier one",
     "Ready": "this generation's revision answers, on every replica",
+    "Scaling": "an autoscaler of ours decides the number of replicas; the reason says by what",
     "Reconciling": "work goes on towards this generation (kstatus); absent when there is none",
     "Stalled": "no work goes on and none will until something is changed (kstatus); absent otherwise",
 }
@@ -48,6 +49,11 @@ REASONS: dict[str, str] = {
     "PodsRefused": "the cluster refuses the pods (quota, policy); the message says why",
     "NotOwned": "an object of a name that is needed belongs to somebody else and is left alone; the message names it",
     "AwaitingCollection": "an object of a deleted namesake is still there; once Kubernetes has collected it, it is made anew",
+    "ScalesByQueue": "an autoscaler goes by queue time and pending requests, from our metrics API",
+    "ScalesByKeda": "KEDA has the external metrics here and scales by the same figures",
+    "ScalesByCpu": "an autoscaler goes by CPU use; the message says why where mode is hpa",
+    "ScaledExternally": "mode external: whoever writes /scale decides",
+    "FixedReplicas": "there is no room between minReplicas and maxReplicas",
     "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights); the message says what",
 }
 

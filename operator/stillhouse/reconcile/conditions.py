@@ -11,6 +11,8 @@ from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
 from stillhouse.resources import labels, names
+from stillhouse.resources.autoscaler import by_queue
+from stillhouse.resources.metrics_api import Figures
 from stillhouse.resources.services import GRPC_PORT
 from stillhouse.sizes import size
 
@@ -24,14 +26,15 @@ def status(
     decision: Decision,
     deployment: Body | None,
     *,
+    figures: Figures,
     progress: str,
     failed: Verdict | None,
     now: str,
 ) -> dict[str, Any]:
     """Return the whole status.
 
-    `deployment` is the Deployment as it is now, `progress` what a build does, `failed` what kept this reconcile from doing its
-    work (a stranger's object, a quota), `now` RFC 3339: the time of conditions that changed.
+    `deployment` is the Deployment as it is now, `figures` what mode `hpa` goes by, `progress` what a build does, `failed` what
+    kept this reconcile from doing its work (a stranger's object, a quota), `now` RFC 3339: the time of conditions that changed.
     """
     serving = _Serving(decision, deployment, observed.pods)
     named = [
@@ -47,6 +50,8 @@ def status(
         named.append(("Stalled", "True", stalled))
     elif not ready:
         named.append(("Reconciling", "True", named[-1][2]))
+    if decision.serving is not None:
+        named.append(("Scaling", *_scaling(decision, figures)))
     before = {each["type"]: each for each in (observed.model.get("status") or {}).get("conditions") or []}
     conditions = [_condition(kind, value, verdict, observed.generation, before.get(kind), now) for kind, value, verdict in named]
     owner = observed.owner
@@ -159,6 +164,20 @@ def _ready(decision: Decision, serving: _Serving, failed: Verdict | None) -> tup
         return "False", serving.trouble
     told = f"{serving.updated} of {serving.wanted} replicas are new, {serving.available} answer"
     return "False", Verdict("RollingOut", told)
+
+
+def _scaling(decision: Decision, figures: Figures) -> tuple[str, Verdict]:
+    """Say whether an autoscaler of ours decides the number of replicas, and by what."""
+    scaling = decision.scaling
+    if scaling.mode == "external":
+        return "False", Verdict("ScaledExternally", f"{scaling.replicas} replicas are wanted; whoever writes /scale decides")
+    if scaling.least == scaling.most:
+        return "False", Verdict("FixedReplicas", f"minReplicas and maxReplicas are both {scaling.least}")
+    if not by_queue(scaling):
+        return "True", Verdict("ScalesByCpu", "mode cpu")
+    if figures.kind == "cpu":
+        return "True", Verdict("ScalesByCpu", figures.why)
+    return "True", Verdict("ScalesByKeda" if figures.kind == "keda" else "ScalesByQueue")
 
 
 def _stalled(decision: Decision, failed: Verdict | None, serving: _Serving) -> Verdict | None:

@@ -22,10 +22,12 @@ from stillhouse.clients.kube.kinds import (
     NETWORK_POLICY,
     POD,
     REVISION,
+    SCALED_OBJECT,
     SERVICE,
     Kind,
 )  # fmt: skip
 from stillhouse.reconcile.cache import SOURCES_LABEL, Cache, Key
+from stillhouse.reconcile.figures import LOOK_S, look
 from stillhouse.reconcile.metrics import Metrics
 from stillhouse.reconcile.queue import KeyedQueue
 from stillhouse.reconcile.reconciler import Reconciler
@@ -52,7 +54,7 @@ WATCHED: Mapping[Kind, str] = {
     CONFIG_MAP: SOURCES_LABEL,
 }
 """Every kind that is watched, with the label selector that the server applies: else each Deployment of the cluster streams by."""
-OPTIONAL: Mapping[Kind, str] = {MONITOR: _OURS}
+OPTIONAL: Mapping[Kind, str] = {MONITOR: _OURS, SCALED_OBJECT: _OURS}
 """The same, of kinds that a cluster need not know."""
 
 _log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class Controller:
     ) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._settings = settings
         self._metrics = metrics
         self.cache = Cache()
         self.queue: KeyedQueue[Key] = KeyedQueue()
@@ -128,6 +131,26 @@ class Controller:
         if self._workers:
             await asyncio.wait(self._workers, timeout=grace_s)
         self._workers = []
+
+    async def follow_figures(self) -> None:
+        """Look now and then whose the external metrics are, and put every model in order where that has changed: for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(KubeError):  # what was known goes on
+                await self.look_for_figures()
+
+    async def look_for_figures(self) -> None:
+        """Look whose the external metrics are, now.
+
+        Raises:
+            KubeError: the API server does not say.
+        """
+        found = await look(self._kube, self._settings)
+        if found != self._reconciler.figures:
+            _log.info("models of mode hpa scale by: %s", found.kind, extra={"why": found.why})
+            self._reconciler.figures = found
+            for key in list(self.cache.models()):
+                self.queue.add(key)
 
     async def resync(self) -> None:
         """List everything again every ten minutes, and queue every model: for ever."""

@@ -10,7 +10,7 @@ from typing import Any
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
 from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError, Missing
-from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD
+from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
 from stillhouse.reconcile.admission import Admission
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
 from stillhouse.reconcile.building import FIRST_STAGE, Build, next_of
@@ -23,6 +23,7 @@ from stillhouse.reconcile.observed import Observed, owned
 from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
 from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
+from stillhouse.resources.metrics_api import Figures
 from stillhouse.resources.wanted import ClusterSettings, metadata
 
 __all__ = ["Reconciler", "now"]
@@ -52,6 +53,8 @@ class Reconciler:
         self._admission = Admission(settings.max_concurrent_builds)
         self.monitors = False
         """Whether the cluster knows ServiceMonitors; whoever lists it finds out."""
+        self.figures = Figures("cpu", "it is not known yet whose the external metrics are")
+        """What mode `hpa` goes by; whoever looks for it finds out."""
 
     async def reconcile(self, key: Key) -> float:
         """Do for a model what is to be done now; what is still going on comes back as an event.
@@ -121,28 +124,29 @@ class Reconciler:
 
     async def _serve(self, observed: Observed, decision: Decision) -> Body | None:
         """Write the serving children that differ, remove those that are not wanted, return the Deployment."""
-        wanted = children(observed.owner, decision, self._settings, monitors=self.monitors)
+        wanted = children(observed.owner, decision, self._settings, monitors=self.monitors, figures=self.figures)
         deployment: Body | None = None
+        places = {(each["kind"], each["metadata"]["name"]) for each in wanted}
+        # First what goes: of two autoscalers of one Deployment neither works, and one that is left would undo `replicas`.
+        for place, live in observed.children.items():
+            if place[0] in KINDS and place not in places and owned(live, observed.owner.uid):
+                await remove(self._kube, live)
         for each in wanted:
             place = (each["kind"], each["metadata"]["name"])
-            live = observed.child(*place)
-            if decision.frozen and live is not None:
+            known = observed.child(*place)
+            if decision.frozen and known is not None:
                 continue
             try:
-                applied = await ensure(self._kube, each, observed.children.get(place), observed.owner.uid)
+                applied = await ensure(self._kube, each, known, observed.owner.uid)
             except Missing:
-                if each["kind"] != MONITOR.name:
+                if each["kind"] not in (MONITOR.name, SCALED_OBJECT.name):
                     raise
-                self.monitors = False  # its definition went: the next list of the cluster looks again
+                self.monitors &= each["kind"] != MONITOR.name  # its definition went: it is looked for again, by and by
                 continue
             if applied.written:
                 self._cache.wrote(applied.body)
             if each["kind"] == "Deployment":
                 deployment = applied.body
-        places = {(each["kind"], each["metadata"]["name"]) for each in wanted}
-        for place, live in observed.children.items():
-            if place[0] in KINDS and place not in places and owned(live, observed.owner.uid):
-                await remove(self._kube, live)
         return deployment
 
     async def _build(self, observed: Observed, decision: Decision, build: Build) -> None:
@@ -184,7 +188,7 @@ class Reconciler:
     ) -> None:
         """Write the status where it differs from what is there, and tell of its transitions."""
         before: dict[str, Any] = observed.model.get("status") or {}
-        after = status(observed, decision, deployment, progress=progress, failed=failed, now=self._clock())
+        after = status(observed, decision, deployment, figures=self.figures, progress=progress, failed=failed, now=self._clock())
         if after == before:
             return
         meta = observed.model["metadata"]

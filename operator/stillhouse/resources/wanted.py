@@ -68,9 +68,12 @@ class ClusterSettings:
     namespace that holds the artifacts; `sources` binds names such as `models:minilm` to URIs; `pull_secrets` names of Secrets;
     `operator_namespace` where the operator runs, whose pods may read metrics, as may those of `monitoring_namespace`;
     `max_concurrent_builds` over all models. `serve_gpu_image` is of runtime triton-nvidia. `image_registry` replaces the registry
-    of every image. `monitors`: a ServiceMonitor for each model where the cluster knows that kind, found by `monitor_labels`.
-    `source_hosts` and `source_networks` open what builds may not fetch from by default (clients/sources/remote/rules.py),
-    `source_limit` is the size of the largest source; `credentials` whether `spec.credentials` may name Secrets.
+    of every image. `metrics_api`: whether the metrics API runs, behind Service `metrics_service` of `operator_namespace` (empty:
+    it is not even looked whose the cluster's external metrics are); `scale_down_after_s`: how long fewer replicas must be enough
+    before there are fewer. `monitors`: a ServiceMonitor for each model where the cluster knows that kind, found by
+    `monitor_labels`. `source_hosts` and `source_networks` open what builds may not fetch from by default
+    (clients/sources/remote/rules.py), `source_limit` is the size of the largest source;
+    `credentials` whether `spec.credentials` may name Secrets.
     """
 
     serve_image: str = "ghcr.io/stillhouse/serve:0.1.0"
@@ -86,6 +89,9 @@ class ClusterSettings:
     monitor_interval: str = "30s"
     monitoring_namespace: str = ""
     cpu_target_percent: int = 75
+    metrics_api: bool = False
+    metrics_service: str = ""
+    scale_down_after_s: int = 300
     build_memory: str = "8Gi"
     build_cpu: str = "2"
     job_deadline_s: int = 6 * 3600

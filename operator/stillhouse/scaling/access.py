@@ -9,7 +9,7 @@ from typing import Any
 
 from stillhouse.clients.kube.interface import Kube
 from stillhouse.clients.kube.kinds import ACCESS_REVIEW
-from stillhouse.scaling.external import GROUP, VERSION
+from stillhouse.resources.metrics_api import GROUP, VERSION
 from stillhouse.scaling.frontproxy import User
 
 __all__ = ["Access"]

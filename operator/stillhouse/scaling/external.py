@@ -10,18 +10,16 @@ from typing import Any
 
 from stillhouse.errors import UsageError
 from stillhouse.resources import labels
+from stillhouse.resources.metrics_api import GROUP, VERSION, WANTED
 from stillhouse.scaling.signals import Signals
 from stillhouse.scaling.targets import Key
 from stillhouse.scaling.wanted import Aim, wanted
 
 __all__ = [
-    "APISERVICE", "GROUP", "METRICS", "VERSION", "WANTED", "Value", "figures", "group", "group_list", "items", "openapi_v2",
+    "METRICS", "Value", "figures", "group", "group_list", "items", "openapi_v2",
     "quantity", "refusal", "resources", "selects", "value_list",
 ]  # fmt: skip
 
-GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
-APISERVICE = f"{VERSION}.{GROUP}"
-WANTED = "stillhouse_wanted_replicas"
 
 METRICS: Mapping[str, str] = {
     WANTED: "replicas that a model wants, with a fraction",

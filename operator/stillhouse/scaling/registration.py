@@ -19,10 +19,10 @@ from stillhouse.clients.kube.interface import AlreadyExists, Body, Kube
 from stillhouse.clients.kube.kinds import API_SERVICE, SECRET
 from stillhouse.errors import EnvironmentProblem
 from stillhouse.resources.labels import MANAGED_BY
+from stillhouse.resources.metrics_api import APISERVICE, GROUP, VERSION, owner_of
 from stillhouse.scaling.certificates import Pair, Suite, renewed
-from stillhouse.scaling.external import APISERVICE, GROUP, VERSION
 
-__all__ = ["LEAVING", "Place", "Registration", "Standing", "owner_of", "unregister"]
+__all__ = ["LEAVING", "Place", "Registration", "Standing", "unregister"]
 
 LEAVING = "stillhouse.io/leaving"
 """Annotation of the Secret: since when the release is being uninstalled. The APIService is gone and is not made again."""
@@ -56,16 +56,6 @@ class Standing:
     owner: str = ""
 
 
-def owner_of(live: Mapping[str, Any], place: Place) -> str:
-    """Return "" where an APIService is ours, else whose it is, in words."""
-    meta, service = live["metadata"], (live.get("spec") or {}).get("service") or {}
-    ours = (meta.get("labels") or {}).get(MANAGED_BY) == "stillhouse"
-    if ours and (service.get("namespace"), service.get("name")) == (place.namespace, place.service):
-        return ""
-    where = f"Service {service.get('namespace')}/{service.get('name')}" if service else "the API server itself"
-    return f"{where} (managed by {(meta.get('labels') or {}).get(MANAGED_BY, 'nobody that it names')})"
-
-
 class Registration:
     """Keeps Secret and APIService as they are to be. Two of us do the same, and harm each other in nothing."""
 
@@ -90,7 +80,7 @@ class Registration:
                 _log.info("%s is ours now", APISERVICE)
             except AlreadyExists:
                 live = await self._kube.get(API_SERVICE, "", APISERVICE) or self._wanted(suite.bundle)
-        owner = owner_of(live, self._place)
+        owner = owner_of(live, self._place.namespace, self._place.service)
         if owner != self._told and owner:
             _log.warning("%s belongs to %s and is left alone; models scale by that, or by CPU", APISERVICE, owner)
         self._told = owner
@@ -155,7 +145,7 @@ async def unregister(kube: Kube, place: Place, clock: Callable[[], datetime] = l
     if await kube.get(SECRET, place.namespace, place.secret) is not None:
         await kube.patch(SECRET, place.namespace, place.secret, mark)
     live = await kube.get(API_SERVICE, "", APISERVICE)
-    if live is None or owner_of(live, place):
+    if live is None or owner_of(live, place.namespace, place.service):
         return False
     await kube.delete(API_SERVICE, "", APISERVICE, live["metadata"]["uid"])
     return True

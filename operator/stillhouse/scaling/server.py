@@ -12,9 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, g
 
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.errors import UsageError
+from stillhouse.resources.metrics_api import GROUP, VERSION, WANTED
 from stillhouse.scaling import external
 from stillhouse.scaling.access import Access
-from stillhouse.scaling.external import GROUP, METRICS, VERSION, WANTED, Value
+from stillhouse.scaling.external import METRICS, Value
 from stillhouse.scaling.frontproxy import FrontProxy, Unauthenticated, User
 
 __all__ = ["MetricsApi"]

@@ -12,8 +12,9 @@ from multidict import CIMultiDict
 from stillhouse.clients.kube.fake import FakeKube
 from stillhouse.clients.kube.kinds import MODEL, POD
 from stillhouse.errors import EnvironmentProblem, UsageError
+from stillhouse.resources.metrics_api import WANTED
 from stillhouse.scaling.access import Access
-from stillhouse.scaling.external import METRICS, WANTED, Value, figures, items, quantity, resources, selects
+from stillhouse.scaling.external import METRICS, Value, figures, items, quantity, resources, selects
 from stillhouse.scaling.frontproxy import FrontProxy, Unauthenticated, User
 from stillhouse.scaling.signals import Signals
 from stillhouse.scaling.targets import Targets, instances_of

@@ -14,8 +14,8 @@ from stillhouse.clients.kube.fake import FakeKube
 from stillhouse.clients.kube.interface import Conflict
 from stillhouse.clients.kube.kinds import API_SERVICE, SECRET
 from stillhouse.errors import EnvironmentProblem
+from stillhouse.resources.metrics_api import APISERVICE
 from stillhouse.scaling.certificates import SERVING_LIFE, Suite, renewed
-from stillhouse.scaling.external import APISERVICE
 from stillhouse.scaling.registration import Place, Registration, Standing, unregister
 
 PLACE = Place("stillhouse", "stillhouse-metrics", "stillhouse-metrics")

@@ -75,6 +75,7 @@ async def run(options: Options) -> int:
             while not stop.is_set() and not listed:
                 try:
                     await controller.list_all()
+                    await controller.look_for_figures()  # before any work: else a restart would turn every autoscaler to CPU
                     listed = True
                 except KubeError as error:
                     _log.warning("the cluster cannot be listed yet: %s", error)
@@ -87,6 +88,7 @@ async def run(options: Options) -> int:
                 asyncio.create_task(_take_signals_after(watching, stop)),
                 asyncio.create_task(controller.resync()),
                 asyncio.create_task(polling.run(lambda: leadership.leads)),
+                asyncio.create_task(controller.follow_figures()),
                 asyncio.create_task(leadership.run()),
                 asyncio.create_task(beat.run()),
             ]
