@@ -123,7 +123,7 @@ def test_data_is_not_taken_from_the_hub(still: Still, project: Project, place: s
     result = still("lint", str(project.file))
     assert result.code == 2
     assert f"{place}.uri (line {line_of(project, 'hf://')}): data is not taken from the hub\n" in result.err
-    assert "allowed: file://, package://, data:NAME\n" in result.err
+    assert "allowed: file://, package://, s3://, oci://, https://, data:NAME\n" in result.err
 
 
 # columns -------------------------------------------------------------------------------------------------------------------

@@ -129,9 +129,9 @@ class KubeApi:
                 return found
             query["continue"] = more
 
-    async def create(self, kind: Kind, namespace: str, body: Body) -> Body:
+    async def create(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Create an object by POST."""
-        return await self._send("POST", kind.path(namespace), {"fieldManager": FIELD_MANAGER}, body)
+        return await self._send("POST", kind.path(namespace), {"fieldManager": manager}, body)
 
     async def apply(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Apply an object that carries its uid."""

@@ -69,7 +69,7 @@ class FakeKube:
             and wanted.items() <= (body["metadata"].get("labels") or {}).items()
         ]
 
-    async def create(self, kind: Kind, namespace: str, body: Body) -> Body:
+    async def create(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Create an object."""
         name = body["metadata"]["name"]
         self.before("create", kind, name)

@@ -107,8 +107,8 @@ class Kube(Protocol):
     async def find(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Body]:
         """Return the objects of a namespace (of all where empty) that a label selector chooses."""
 
-    async def create(self, kind: Kind, namespace: str, body: Body) -> Body:
-        """Create an object by POST, as field manager `FIELD_MANAGER`; raises `AlreadyExists`."""
+    async def create(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
+        """Create an object by POST; raises `AlreadyExists`."""
 
     async def apply(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Apply an object server-side, taking over what we want of it; `metadata.uid` must be set, else it could be another's.
