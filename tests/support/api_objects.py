@@ -149,6 +149,24 @@ COMPLETE = {
                 "revisionHistoryLimit": 3,
             },
             "scale": {"minReplicas": 1, "maxReplicas": 8, "mode": "external", "replicas": 3},
+            "build": {
+                "resources": {"limits": {"cpu": "8", "memory": "32Gi"}, "requests": {"cpu": "4", "memory": "16Gi"}},
+                "placement": {
+                    "nodeSelector": {"pool": "batch"},
+                    "tolerations": [{"key": "batch", "operator": "Exists"}],
+                    "affinity": {
+                        "nodeAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": {
+                                "nodeSelectorTerms": [{"matchExpressions": [{"key": "cpus", "operator": "Gt", "values": ["7"]}]}]
+                            }
+                        }
+                    },
+                    "priorityClassName": "low",
+                    "runtimeClassName": "gvisor",
+                    "imagePullSecrets": [{"name": "registry"}],
+                },
+                "queue": "team-a",
+            },
         }
     ),
     "class": _resource(
@@ -201,7 +219,6 @@ RESERVED: dict[str, Any] = {
     "spec.protect": {"watermark": {}},
     "spec.sites": [{"name": "north"}],
     "spec.packing": {"with": "other"},
-    "spec.build": {"queue": "gpu"},
     "spec.compress.goal": {"maxLoss": "1%"},
     "spec.distill.teachers": [{"uri": "models:a"}],
     "spec.distill.search": {"budget": 10},
@@ -321,6 +338,17 @@ _INVALID = [
     _bad("credential of no Secret's name", "class", f"{_CREDENTIAL}.secret", "A_b"),
     _bad("too many credentials", "class", "spec.credentials", [{"secret": "s", "for": "s3://bucket"}] * 17),
     _bad("unknown field", "text", "spec.gates", {}),
+    _bad("a queue that no label can name", "text", "spec.build.queue", "a.b"),
+    _bad("a queue of 64 characters", "text", "spec.build.queue", "a" * 64),
+    _bad("a spread of builds", "text", "spec.build.placement.topologySpreadConstraints", []),
+    _bad(
+        "a build's request above its limit",
+        "text",
+        "spec.build.resources.requests.memory",
+        "33Gi",
+        "must not exceed",
+    ),
+    _bad("a build's node of no label", "text", "spec.build.placement.nodeSelector", {"a b": "c"}, "not one of Kubernetes"),
     _bad("unknown field further in", "text", "spec.serve.batching.maxBatch", 8),
     _bad("unknown field in a list", "text", f"{_METRIC}.minimum", "1%"),
     _bad("unknown field that is null", "text", "spec.gates", None),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.build import Build
 from stillhouse.api.compress import Compress
 from stillhouse.api.distill import Distill
 from stillhouse.api.gate import Gate
@@ -102,8 +103,8 @@ class Spec(ApiModel):
     """Several sites."""
     packing: Annotated[Any, Reserved, ReservedField("several models on one server")] = None
     """Several models on one server."""
-    build: Annotated[Any, Reserved, ReservedField("resources, placement and queue of builds")] = None
-    """Resources, placement and queue of builds."""
+    build: Build = Build()
+    """Resources, placement and queue of builds in a cluster."""
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16)] = ()
     """Secrets that sources are fetched with."""
 

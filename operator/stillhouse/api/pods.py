@@ -7,14 +7,15 @@ whether the gate's figures hold, and a pod of ours runs under Pod Security *rest
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, without_nulls
 
 __all__ = [
-    "Affinity", "Expression", "NodeAffinity", "PodAffinity", "PodMetadata", "PodSettings", "PodTemplate", "Spread", "Toleration",
+    "Affinity", "Expression", "NodeAffinity", "Placement", "PodAffinity", "PodMetadata", "PodSettings", "PodTemplate", "Spread",
+    "Toleration",
 ]  # fmt: skip
 
 LABEL_KEY: Final = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -270,8 +271,8 @@ class PullSecret(ApiModel):
     """Its name."""
 
 
-class PodSettings(ApiModel):
-    """Placement of the pods. Not here: containers, volumes, security contexts, accounts, host settings."""
+class Placement(ApiModel):
+    """Where pods go. Not here: containers, volumes, security contexts, accounts, host settings."""
 
     node_selector: Labels = Field(default={})
     """Labels that a node must have."""
@@ -279,8 +280,6 @@ class PodSettings(ApiModel):
     """Taints that the pods tolerate."""
     affinity: Affinity | None = None
     """Where they go."""
-    topology_spread_constraints: Annotated[tuple[Spread, ...], Field(max_length=4)] = ()
-    """How they are spread. Left out: over nodes and zones, where that can be had."""
     priority_class_name: Name | None = None
     """Their PriorityClass."""
     runtime_class_name: Name | None = None
@@ -291,9 +290,16 @@ class PodSettings(ApiModel):
     cel_rules = (_NODE_KEYS,)
 
     @model_validator(mode="after")
-    def _keys(self) -> PodSettings:
+    def _keys(self) -> Self:
         _check(self.node_selector, _NODE_KEYS)
         return self
+
+
+class PodSettings(Placement):
+    """Placement of the serving pods."""
+
+    topology_spread_constraints: Annotated[tuple[Spread, ...], Field(max_length=4)] = ()
+    """How they are spread. Left out: over nodes and zones, where that can be had."""
 
 
 class PodTemplate(ApiModel):

@@ -120,6 +120,9 @@ def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
 
 def _doing(job: Body, observed: Observed) -> str:
     """Say what a Job that has not ended waits for."""
+    if job["spec"].get("suspend"):
+        queue = job["metadata"]["labels"].get(labels.QUEUE)
+        return f"queued by Kueue in {queue}" if queue else "its Job is suspended"
     pods = _pods(job, observed)
     if not pods:
         return "waiting for its pod"
@@ -179,7 +182,10 @@ def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str
             f" raise spec.serve.resources.limits.memory, or {again.removeprefix('then ')}"
         )
     if told.get("killed") == "OOMKilled":
-        return "BuildFailed", f"{stage}: the worker needed more memory than its limit; give builds more memory, {again}"
+        return (
+            "BuildFailed",
+            (f"{stage}: the worker needed more memory than its limit; raise spec.build.resources.limits.memory, {again}"),
+        )
     if code in _BY_EXIT_CODE:
         reason = str(told.get("reason") or "")
         return (

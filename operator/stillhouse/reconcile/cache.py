@@ -50,7 +50,7 @@ class _Kept:
         self.version = _version(metadata)
         self.name: str = metadata["name"]
         self.matter = hash(_matter(body))
-        self.active = body["kind"] == "Job" and not ended(body)
+        self.active = body["kind"] == "Job" and not ended(body) and not body.get("spec", {}).get("suspend")
 
     def body(self) -> Body:
         found: Body = orjson.loads(self.text)
@@ -177,7 +177,7 @@ class Cache:
                 yield key
 
     def building(self) -> set[Key]:
-        """Return the models of which a Job has not ended."""
+        """Return the models of which a Job has not ended. One that Kueue has not let go yet keeps nobody else waiting."""
         return {key for key, objects in self._objects.items() if any(kept.active for kept in objects.values())}
 
     def workers(self) -> Iterator[tuple[Key, str, str]]:

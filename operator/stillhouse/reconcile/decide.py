@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
-from stillhouse.api.pods import PodTemplate
+from stillhouse.api.pods import Placement, PodTemplate
 from stillhouse.api.scalars import parse_cpu, parse_quantity
+from stillhouse.api.serve import Amounts
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
 from stillhouse.planning.request import from_record, serve_config, uris
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, quantities
-from stillhouse.resources.wanted import Scaling, Serving
+from stillhouse.resources.wanted import Building, Scaling, Serving
 
 __all__ = ["Decision", "Verdict", "decide"]
 
@@ -37,9 +38,9 @@ class Decision:
     """What a reconcile goes by.
 
     `refused`: the spec cannot be carried out; `wanted` is the record of the build that the spec asks for (None: there is
-    none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `build` whether
-    Jobs must run; `expired` are records that nobody needs any more; `frozen`: the spec cannot be read, so that what serves stays
-    as it is.
+    none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `builds` what
+    a build's Jobs have; `build` whether Jobs must run; `expired` are records that nobody needs any more; `frozen`: the spec
+    cannot be read, so that what serves stays as it is.
     """
 
     request: str
@@ -50,6 +51,7 @@ class Decision:
     serves: Body | None = None
     serving: Serving | None = None
     measured: Serving | None = None
+    builds: Building = field(default_factory=Building)
     build: bool = False
     pinned: bool = False
     pin_missing: Verdict | None = None
@@ -87,6 +89,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         serves=serves,
         serving=_serving(serves, model) if serves else None,
         measured=_measured(model),
+        builds=_builds(model),
         build=wanted is None and unusable is None,
         pinned=held is not None,
         pin_missing=missing,
@@ -127,18 +130,18 @@ def _without_spec(observed: Observed, refused: Verdict) -> Decision:
 def _bind(model: DistilledModel, sources: Mapping[str, str]) -> tuple[dict[str, str], Verdict | None]:
     """Return what every named URI of the spec is bound to, and why one of them cannot be used in a cluster."""
     bound: dict[str, str] = {}
-    for field, uri in uris(model.spec).items():
+    for place, uri in uris(model.spec).items():
         target = uri if "://" in uri else sources.get(uri, "")
         if not target:
             known = ", ".join(sorted(sources)) or "none"
-            return bound, Verdict("SourceUnusable", f"{field}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
+            return bound, Verdict("SourceUnusable", f"{place}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
         if target.startswith(_LOCAL):
-            return bound, Verdict("SourceUnusable", f"{field}: {target} is a place on one machine; {_PUSH}")
+            return bound, Verdict("SourceUnusable", f"{place}: {target} is a place on one machine; {_PUSH}")
         scheme = target.partition("://")[0]
         if scheme not in _REMOTE:
             return bound, Verdict(
                 "SourceUnusable",
-                f"{field}: {target} cannot be fetched here; allowed are {', '.join(f'{each}://' for each in _REMOTE)}",
+                f"{place}: {target} cannot be fetched here; allowed are {', '.join(f'{each}://' for each in _REMOTE)}",
             )
         bound[uri] = target
     return bound, None
@@ -185,15 +188,27 @@ def _measured(model: DistilledModel) -> Serving:
 
 def _every_pod(model: DistilledModel | None) -> Serving:
     """Return what the spec of today says of every pod that serves; None: a spec that cannot be read."""
-    requests = model.spec.serve.resources.requests if model else None
+    cpu, memory = _amounts(model.spec.serve.resources.requests) if model else (None, None)
     return Serving(
-        cpu_request=quantities.cpu(parse_cpu(requests.cpu)) if requests and requests.cpu else None,
-        memory_request=quantities.memory(parse_quantity(requests.memory)) if requests and requests.memory else None,
+        cpu_request=cpu,
+        memory_request=memory,
         pods=_pods(model.spec.serve.pod_template) if model else {},
         strategy=model.spec.serve.strategy.type if model else "RollingUpdate",
     )
 
 
-def _pods(template: PodTemplate) -> dict[str, Any]:
+def _builds(model: DistilledModel) -> Building:
+    """Return what the spec of today says of a build's Jobs."""
+    build = model.spec.build
+    limits, requests = (_amounts(each) for each in (build.resources.limits, build.resources.requests))
+    return Building(*limits, *requests, placement=_pods(build.placement), queue=build.queue or "")
+
+
+def _amounts(given: Amounts) -> tuple[str | None, str | None]:
+    cpu = quantities.cpu(parse_cpu(given.cpu)) if given.cpu else None
+    return cpu, quantities.memory(parse_quantity(given.memory)) if given.memory else None
+
+
+def _pods(template: PodTemplate | Placement) -> dict[str, Any]:
     """Return the template as it was written: defaults are the API server's, and a default that we own would stay ours."""
     return template.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")

@@ -158,7 +158,7 @@ class Reconciler:
         spec = observed.model["spec"]
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
         bound, measured = dict(decision.bound), decision.measured
-        body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, rebuild)
+        body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, decision.builds, rebuild)
         self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
 
     async def _forget(self, decision: Decision) -> None:

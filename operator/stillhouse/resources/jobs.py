@@ -8,7 +8,7 @@ from typing import Any
 from stillhouse.api.model import API_VERSION, KIND
 from stillhouse.resources import fetching, images, labels, names, pods, template
 from stillhouse.resources.server import gpus, served_by, server_container, server_pod
-from stillhouse.resources.wanted import ClusterSettings, Owner, Serving, metadata
+from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Serving, metadata
 
 __all__ = ["EXCHANGE", "PERMANENT", "PROGRESS_PORT", "WORKER", "job"]
 
@@ -37,16 +37,17 @@ def job(
     bound: dict[str, str],
     settings: ClusterSettings,
     serving: Serving,
+    building: Building,
     rebuild: str = "",
 ) -> dict[str, Any]:
     """Return the Job of one stage.
 
-    `spec` is the DistilledModel's, `bound` what its URIs are bound to, `serving` how its candidates are to be served, `rebuild`
-    its token.
+    `spec` is the DistilledModel's, `bound` what its URIs are bound to, `serving` how its candidates are to be served,
+    `building` its `build`, `rebuild` its token. With a queue, Kueue suspends the Job as it is made, and lets it go in its turn.
     """
     meta = metadata(owner, names.build_job(owner.name, request_hash, stage), "build")
     marks = {labels.REQUEST: request_hash[:32], labels.STAGE: stage}
-    meta["labels"] |= marks
+    meta["labels"] |= {**marks, **({labels.QUEUE: building.queue} if building.queue else {})}
     named: dict[str, Any] = {"name": owner.name, **({"annotations": {labels.REBUILD: rebuild}} if rebuild else {})}
     model = {"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "spec": spec}
     return {
@@ -67,7 +68,7 @@ def job(
             },
             "template": {
                 "metadata": {"labels": {**labels.labels(owner.name, names.VARIANT, "build"), **marks}},
-                "spec": _pod(owner, request_hash, stage, model, bound, settings, serving),
+                "spec": _pod(owner, request_hash, stage, model, bound, settings, serving, building),
             },
         },
     }
@@ -87,11 +88,12 @@ def _pod(
     bound: dict[str, str],
     settings: ClusterSettings,
     serving: Serving,
+    building: Building,
 ) -> dict[str, Any]:
     """Return the pod of a stage. The gate's is the pod that will serve, with the worker beside the server."""
     claims = _claims(bound, settings)
     access = fetching.access(model["spec"], settings) if stage == FETCHING else fetching.NOTHING
-    worker = _worker(request_hash, stage, model, bound, settings, claims, served_by(serving, settings), access)
+    worker = _worker(request_hash, stage, model, bound, settings, claims, served_by(serving, settings), access, building)
     base = server_pod(owner, settings, serving.serve, read_only=False)
     volumes = [
         *(pods.claim_volume(name, position, read_only=position > 0) for position, name in enumerate(claims) if position),
@@ -101,7 +103,8 @@ def _pod(
     ]
     if stage != GATE:
         own = [volume for volume in base["volumes"] if volume["name"] not in ("shm", "work")]
-        return {**base, "restartPolicy": "Never", "containers": [worker], "volumes": [*own, *volumes]}
+        pod = {**base, "restartPolicy": "Never", "containers": [worker], "volumes": [*own, *volumes]}
+        return template.with_placement(pod, {"spec": building.placement}, {}, gpu=False)
     exchange = {"name": "exchange", "mountPath": EXCHANGE}
     server = server_container(serving, settings, ["candidates", f"--socket={EXCHANGE}/{_SOCKET}"])
     pod = {
@@ -118,7 +121,9 @@ def _pod(
         ],
         "volumes": [*base["volumes"], *volumes, {"name": "exchange", "emptyDir": {"sizeLimit": "1Mi"}}],
     }
-    return template.with_placement(pod, template.without_spread(serving.pods), {}, gpu=gpus(serving.serve) > 0)
+    placed = template.with_placement(pod, template.without_spread(serving.pods), {}, gpu=gpus(serving.serve) > 0)
+    secrets = {"imagePullSecrets": building.placement.get("imagePullSecrets") or []}  # of the worker's image
+    return template.with_placement(placed, {"spec": secrets}, {}, gpu=False)
 
 
 def _worker(
@@ -130,8 +135,10 @@ def _worker(
     claims: list[str],
     server: dict[str, Any],
     access: fetching.Access,
+    building: Building,
 ) -> dict[str, Any]:
-    amounts = {"cpu": settings.build_cpu, "memory": settings.build_memory}
+    limits = {"cpu": building.cpu or settings.build_cpu, "memory": building.memory or settings.build_memory}
+    requests = {"cpu": building.cpu_request or limits["cpu"], "memory": building.memory_request or limits["memory"]}
     return {
         "name": WORKER,
         "image": images.worker_image(settings),
@@ -149,7 +156,7 @@ def _worker(
             {"name": "STILLHOUSE_SERVER", "value": json.dumps(server, sort_keys=True)},
             *access.environment,
         ],
-        "resources": {"limits": amounts, "requests": amounts},
+        "resources": {"limits": limits, "requests": requests},
         "securityContext": pods.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [

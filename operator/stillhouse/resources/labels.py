@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "REBUILD", "REQUEST", "STAGE", "TRACK", "VARIANT",
+    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "QUEUE", "REBUILD", "REQUEST", "STAGE", "TRACK",
+    "VARIANT",
     "building", "labels", "query", "selector",
 ]  # fmt: skip
 
@@ -13,6 +14,8 @@ TRACK = "stillhouse.io/track"
 REQUEST = "stillhouse.io/request"
 """First 32 hex digits of a build's request hash: a label's value has at most 63 characters."""
 STAGE = "stillhouse.io/stage"
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Kueue's, on a Job: the LocalQueue that admits it."""
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 

@@ -9,7 +9,7 @@ from typing import Any
 from stillhouse.api.model import API_VERSION, KIND
 from stillhouse.resources import labels, names
 
-__all__ = ["ClusterSettings", "Owner", "Scaling", "Serving", "metadata"]
+__all__ = ["Building", "ClusterSettings", "Owner", "Scaling", "Serving", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,21 @@ class Serving:
     memory_request: str | None = None
     pods: Mapping[str, Any] = field(default_factory=dict)
     strategy: str = "RollingUpdate"
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """`spec.build`: limits and requests of a stage's worker, as the API has quantities (None: what the administrator settled).
+
+    `placement` is in the form of the API, what is left out left out; `queue` a LocalQueue of Kueue.
+    """
+
+    cpu: str | None = None
+    memory: str | None = None
+    cpu_request: str | None = None
+    memory_request: str | None = None
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,3 +79,11 @@ def test_a_server_that_does_not_come_up_is_what_the_gate_waits_for(reason: str) 
     server = {"state": {"waiting": {"reason": reason, "message": "why"}}}
     waiting = {"waiting": {"reason": "PodInitializing"}}
     assert after(*RESOLVED, job("gate"), pod("gate", waiting, server)).progress == f"gate: {reason}: why"
+
+
+def test_a_job_that_kueue_holds_says_so() -> None:
+    held = job("resolve", suspend=True)
+    held["metadata"]["labels"][labels.QUEUE] = "team-a"
+    assert after(held).progress == "resolve: queued by Kueue in team-a"
+    assert after(job("resolve", suspend=True)).progress == "resolve: its Job is suspended"
+    assert after(job("resolve", suspend=False)).progress == "resolve: waiting for its pod"

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.cluster import DIGEST, NAMESPACE, Cluster, model, record
+from tests.support.cluster import DIGEST, NAMESPACE, SOURCES, Cluster, model, record
 
 from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.clients.kube.kinds import ACCOUNT, DEPLOYMENT, EVENT, JOB, MODEL, REVISION
 from stillhouse.reconcile.decide import decide
 from stillhouse.resources import names
 from stillhouse.resources.guards import account
-from stillhouse.resources.wanted import Owner
+from stillhouse.resources.wanted import ClusterSettings, Owner
 
 OTHER = "sha256:" + "c" * 64
 
@@ -387,3 +387,26 @@ def test_builds_wait_for_each_other_in_the_order_of_their_age(cluster: Cluster) 
     few.run(few.kube.delete(MODEL, NAMESPACE, "d", live["metadata"]["uid"]))
     few.settle("c")
     assert [name for name in few.kube.names(JOB) if name.startswith("c")]
+
+
+def test_how_a_build_runs_is_no_other_build(serving: Cluster) -> None:
+    before = len(serving.kube.writes)
+    serving.apply(model(build={"queue": "team-a", "resources": {"limits": {"memory": "64Gi"}}}))
+    serving.settle()
+    assert serving.condition("Ready") == ("True", "Serving")
+    assert [write for write in serving.kube.writes[before:] if write[0] == "create"] == []
+
+
+def test_what_kueue_holds_keeps_nobody_waiting() -> None:
+    cluster = Cluster(settings=ClusterSettings(sources=SOURCES, max_concurrent_builds=1))
+    for name in ("m", "n"):
+        cluster.apply(model(name, build={"queue": "team-a"}))
+        cluster.settle(name)
+    assert cluster.job("resolve", "n") is None
+    held = cluster.job("resolve", "m")
+    assert held is not None
+    cluster.kube.set({**held, "spec": {**held["spec"], "suspend": True}})
+    cluster.settle("n")
+    assert cluster.job("resolve", "n") is not None
+    cluster.settle("m")
+    assert cluster.status()["progress"] == "resolve: queued by Kueue in team-a"

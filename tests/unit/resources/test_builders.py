@@ -18,7 +18,7 @@ from stillhouse.resources import images, labels, names, quantities
 from stillhouse.resources.guards import build_policy
 from stillhouse.resources.jobs import PROGRESS_PORT, job
 from stillhouse.resources.server import server_container
-from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving
+from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Scaling, Serving
 
 OWNER = Owner("m" * 40, "default", "uid")
 SERVING = Serving("m-1", "sha256:" + "a" * 64, "int8", {"cpus": 0.25, "memory": 1500 << 20})
@@ -29,7 +29,7 @@ def everything(mode: str = "hpa") -> list[dict[str, Any]]:
     decision = Decision("f" * 64, {}, Scaling(mode, 1, 3, 2), serving=SERVING)
     found = children(OWNER, decision, SETTINGS)
     bound = {"models:minilm": "pvc://c/m"}
-    return [*found, *(job(OWNER, "f" * 64, stage, {}, bound, SETTINGS, SERVING) for stage in ("compress", "gate"))]
+    return [*found, *(job(OWNER, "f" * 64, stage, {}, bound, SETTINGS, SERVING, Building()) for stage in ("compress", "gate"))]
 
 
 def pods() -> list[dict[str, Any]]:
@@ -138,11 +138,52 @@ def test_the_gate_goes_where_the_serving_pods_go() -> None:
         "topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}],
     }
     serving = dataclasses.replace(SERVING, pods={"spec": placed}, serve={"gpus": 1})
-    pod = job(OWNER, "f" * 64, "gate", {}, {}, SETTINGS, serving)["spec"]["template"]["spec"]
+    pod = job(OWNER, "f" * 64, "gate", {}, {}, SETTINGS, serving, Building())["spec"]["template"]["spec"]
     serves = one("Deployment", serving)["spec"]["template"]["spec"]
     for part in ("nodeSelector", "tolerations", "imagePullSecrets"):
         assert pod[part] == serves[part], part
     assert "topologySpreadConstraints" not in pod, "it has no siblings"
+
+
+PLACED = {
+    "nodeSelector": {"pool": "batch"},
+    "tolerations": [{"key": "batch", "operator": "Exists"}],
+    "priorityClassName": "low",
+    "imagePullSecrets": [{"name": "theirs"}],
+}
+BUILDING = Building("8", "32Gi", "4", None, PLACED, "team-a")
+
+
+def stage(name: str, building: Building) -> dict[str, Any]:
+    return job(OWNER, "f" * 64, name, {}, {}, SETTINGS, SERVING, building)
+
+
+def test_a_build_has_what_its_spec_gives_it() -> None:
+    made = stage("train", BUILDING)
+    pod = made["spec"]["template"]["spec"]
+    (worker,) = pod["containers"]
+    assert worker["resources"] == {"limits": {"cpu": "8", "memory": "32Gi"}, "requests": {"cpu": "4", "memory": "32Gi"}}
+    for part in ("nodeSelector", "tolerations", "priorityClassName"):
+        assert pod[part] == PLACED[part]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}, {"name": "theirs"}]
+    (worker,) = stage("train", Building())["spec"]["template"]["spec"]["containers"]
+    assert worker["resources"]["limits"] == {"cpu": SETTINGS.build_cpu, "memory": SETTINGS.build_memory}
+
+
+def test_the_gate_stays_where_the_serving_pods_go_whatever_builds_are_given() -> None:
+    with_it, without = (stage("gate", each)["spec"]["template"]["spec"] for each in (BUILDING, Building()))
+    for part in ("nodeSelector", "tolerations", "priorityClassName", "initContainers"):
+        assert with_it.get(part) == without.get(part), part
+    assert {"name": "theirs"} in with_it["imagePullSecrets"], "the worker's image is pulled there too"
+    assert with_it["containers"][0]["resources"]["limits"]["cpu"] == "8"
+
+
+def test_a_queue_is_a_label_of_the_job_and_nothing_of_it_is_suspended_by_us() -> None:
+    queued, plain = stage("train", BUILDING), stage("train", Building())
+    assert queued["metadata"]["labels"][labels.QUEUE] == "team-a"
+    assert labels.QUEUE not in plain["metadata"]["labels"]
+    assert "suspend" not in queued["spec"], "where there is no Kueue, nobody would ever let it go"
+    assert queued["metadata"]["name"] == plain["metadata"]["name"]
 
 
 def test_every_stage_knows_what_will_serve() -> None:
@@ -187,7 +228,7 @@ def test_a_build_mounts_the_claims_of_its_sources_and_may_write_to_the_stores_al
         "data:c": "hf://o/d",
         "data:d": "pvc://theirs/d",
     }
-    spec = job(OWNER, "f" * 64, "resolve", {}, bound, SETTINGS, SERVING)["spec"]["template"]["spec"]
+    spec = job(OWNER, "f" * 64, "resolve", {}, bound, SETTINGS, SERVING, Building())["spec"]["template"]["spec"]
     (worker,) = spec["containers"]
     mounts = {
         mount["mountPath"]: mount.get("readOnly", False) for mount in worker["volumeMounts"] if "/claims/" in mount["mountPath"]
@@ -298,7 +339,7 @@ def test_every_image_of_ours_is_relocated() -> None:
     settings = ClusterSettings(image_registry="r.internal")
     gpu = dataclasses.replace(SERVING, serve={"gpus": 1})
     found = [one("Deployment", each, settings) for each in (SERVING, gpu)]
-    found += [job(OWNER, "f" * 64, "gate", {}, {}, settings, each) for each in (SERVING, gpu)]
+    found += [job(OWNER, "f" * 64, "gate", {}, {}, settings, each, Building()) for each in (SERVING, gpu)]
     for each in found:
         pod = each["spec"]["template"]["spec"]
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
@@ -307,7 +348,7 @@ def test_every_image_of_ours_is_relocated() -> None:
 
 def test_the_pods_of_a_build_tell_the_operator_alone_and_reach_no_link_local_address() -> None:
     spec = build_policy(OWNER, SETTINGS)["spec"]
-    job_labels = job(OWNER, "f" * 64, "gate", {}, {}, SETTINGS, SERVING)["spec"]["template"]["metadata"]["labels"]
+    job_labels = job(OWNER, "f" * 64, "gate", {}, {}, SETTINGS, SERVING, Building())["spec"]["template"]["metadata"]["labels"]
     serving = one("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert spec["podSelector"]["matchLabels"].items() <= job_labels.items()
     assert not spec["podSelector"]["matchLabels"].items() <= serving.items()

@@ -16,7 +16,7 @@ from stillhouse.entrypoints.worker.given import MODEL_VARIABLE, SOURCES_VARIABLE
 from stillhouse.entrypoints.worker.record import LIMIT, candidates, message, record
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.resources.jobs import job
-from stillhouse.resources.wanted import ClusterSettings, Owner, Serving
+from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Serving
 
 CLAIMS = Path("/claims")
 
@@ -24,9 +24,9 @@ CLAIMS = Path("/claims")
 def test_a_worker_reads_what_the_operator_writes() -> None:
     spec = {"source": {"uri": "models:m", "task": "sentence-embedding"}, "index": {"data": {"uri": "pvc://c/docs.jsonl"}}}
     bound = {"models:m": "pvc://c/models/m", "pvc://c/docs.jsonl": "pvc://c/docs.jsonl"}
-    made = job(
-        Owner("m", "default", "uid"), "f" * 64, "resolve", spec, bound, ClusterSettings(), Serving(serve={"cpus": 0.5}), "again"
-    )
+    serving = Serving(serve={"cpus": 0.5})
+    owner = Owner("m", "default", "uid")
+    made = job(owner, "f" * 64, "resolve", spec, bound, ClusterSettings(), serving, Building(), "again")
     environment = {each["name"]: each["value"] for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
     found = read(environment, CLAIMS)
     assert found.rebuild == "again"

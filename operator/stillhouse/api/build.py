@@ -1,0 +1,26 @@
+"""`build`: what a build's Jobs may use in a cluster, where they go, and the queue that admits them. It changes no result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import StringConstraints
+
+from stillhouse.api.base import ApiModel
+from stillhouse.api.pods import Placement
+from stillhouse.api.serve import Resources
+
+__all__ = ["Build"]
+
+_QUEUE: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+
+class Build(ApiModel):
+    """How builds run in a cluster. A laptop has no use for it, and a change of it builds nothing."""
+
+    resources: Resources = Resources()
+    """What the worker of each stage may use; left out, what the administrator settled."""
+    placement: Placement = Placement()
+    """Where the Jobs go. The gate's goes where the serving pods go."""
+    queue: Annotated[str, StringConstraints(pattern=_QUEUE, min_length=1, max_length=63)] | None = None
+    """LocalQueue of Kueue, in the model's namespace, that admits the Jobs."""
