@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Show a server's log."),
     "down": ("down", "Stop a model's server."),
     "rebuild": ("rebuild", "Build a model again, also what is cached."),
-    "push": ("push", "Upload what FILE names on this machine, and bind the names to it in a cluster."),
+    "push": ("push", "Upload what FILE names here, and bind it in a cluster."),
     "rollback": ("rollback", "Put a former revision of a cluster's model back in place."),
     "gc": ("gc", "Free what no model refers to."),
     "doctor": ("doctor", "Check this machine; every failure comes with its fix."),

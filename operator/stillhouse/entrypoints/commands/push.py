@@ -18,7 +18,7 @@ __all__ = ["command"]
 @cluster_options
 @output_option
 def command(file: Path, to: str, sources: tuple[str, ...], context: str | None, namespace: str, output: str) -> None:
-    """Upload what FILE names on this machine, and bind the names to it in a cluster.
+    """Upload what FILE names here, and bind it in a cluster.
 
     What is there already is not uploaded again, and an interrupted push goes on. The names are bound in ConfigMap
     stillhouse-sources of the namespace, so the file does not change.
