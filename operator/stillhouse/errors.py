@@ -207,6 +207,12 @@ class StoreError(EnvironmentProblem):
     reason = "Store"
 
 
+class StoreFull(StoreError):
+    """The disk of the store is full, or its quota is used up."""
+
+    reason = "StoreFull"
+
+
 class ServerError(EnvironmentProblem):
     """The embedded server does not start, or died."""
 

@@ -26,6 +26,7 @@ class Pod:
     def __init__(self, folder: Path, project: Project) -> None:
         self.folder = folder
         self.more: dict[str, str] = {}
+        self.before: list[str] = []
         self.claim = folder / "claims" / "models"
         shutil.copytree(project.folder, self.claim / "sources")
         self.model: dict[str, Any] = yaml.safe_load(project.file.read_text())
@@ -57,7 +58,9 @@ class Pod:
             f"--message={message}",
             *more,
         ]
-        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            [*self.before, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, stage: str, *more: str) -> tuple[int, dict[str, Any], str]:
         """Return exit code, termination message and log of a stage."""
@@ -117,3 +120,16 @@ def test_a_gate_that_refuses_says_so(pod: Pod) -> None:
     assert (code, told["reason"]) == (3, "GateFailed"), log
     assert {each["outcome"] for each in told["record"]["candidates"]} == {"failed"}
     assert "size" in told["record"]["candidates"][0]["reason"]
+
+
+def test_a_full_volume_is_told_as_such(tmp_path: Path) -> None:
+    """The store on a real file system that has no room: the pod says so in words that the operator knows."""
+    pod = Pod(tmp_path / "pod", Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create())
+    store = pod.claim / "store"
+    store.mkdir()
+    mounted = 'mount -t tmpfs -o size=64k tmpfs "$0" || exit 99; exec "$@"'
+    pod.before = ["unshare", "--mount", *(["--map-root-user", "--user"] if os.getuid() else []), "sh", "-c", mounted, str(store)]
+    code, told, log = pod.run("resolve")
+    if code == 99 or "unshare" in log:
+        pytest.skip("a file system cannot be mounted here")
+    assert (code, told["reason"]) == (5, "StoreFull"), log

@@ -16,6 +16,7 @@ from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.observed import Body, Observed, ended
 from stillhouse.resources import labels
 from stillhouse.resources.jobs import WORKER
+from stillhouse.resources.pods import volume_name
 from stillhouse.resources.server import SERVER
 
 __all__ = ["FIRST_STAGE", "Build", "Outcome", "next_of"]
@@ -186,6 +187,11 @@ def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str
             "BuildFailed",
             (f"{stage}: the worker needed more memory than its limit; raise spec.build.resources.limits.memory, {again}"),
         )
+    if told.get("reason") == "StoreFull":
+        return "StoreFull", (
+            f"{stage}: the volume of claim {_store_claim(job)} is full; enlarge it (spec.resources.requests.storage of the claim,"
+            f" where its StorageClass allows), or delete models that nobody needs, {again}; finished steps are kept"
+        )
     if code in _BY_EXIT_CODE:
         reason = str(told.get("reason") or "")
         return (
@@ -196,6 +202,12 @@ def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str
         return "BuildFailed", f"{stage}: took longer than {job['spec'].get('activeDeadlineSeconds')} s; {again}"
     last = told.get("message") or failed.get("message") or "no message was left"
     return "BuildFailed", f"{stage}: {last} (exit code {code}); {again}"
+
+
+def _store_claim(job: Body) -> str:
+    """Return the claim that a Job's store lies on."""
+    volumes = job["spec"].get("template", {}).get("spec", {}).get("volumes") or []
+    return next((each["persistentVolumeClaim"]["claimName"] for each in volumes if each["name"] == volume_name(0)), "")
 
 
 def _broken(observed: Observed, decision: Decision, stage: str) -> Outcome:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
-    "CLAIMS", "SHM_MOUNT", "claim", "claim_volume", "container_security", "pod_security", "shared_memory", "store",
+    "CLAIMS",
+    "SHM_MOUNT",
+    "claim",
+    "claim_volume",
+    "container_security",
+    "pod_security",
+    "shared_memory",
+    "store",
+    "volume_name",
     "with_secrets",
 ]  # fmt: skip
 
@@ -21,17 +29,22 @@ def store(claim_name: str) -> str:
     return f"{CLAIMS}/{claim_name}/store"
 
 
+def volume_name(position: int) -> str:
+    """Return the name of a claim's volume, of the store's at position 0: volumes' names are shorter than claims' may be."""
+    return f"claim-{position}"
+
+
 def claim_volume(claim_name: str, position: int, *, read_only: bool) -> dict[str, Any]:
-    """Return the volume of a claim. Volumes' names are shorter than claims' may be, so they are numbered."""
+    """Return the volume of a claim."""
     return {
-        "name": f"claim-{position}",
+        "name": volume_name(position),
         "persistentVolumeClaim": {"claimName": claim_name, **({"readOnly": True} if read_only else {})},
     }
 
 
 def claim(claim_name: str, position: int, *, read_only: bool) -> dict[str, Any]:
     """Return where a claim is mounted."""
-    return {"name": f"claim-{position}", "mountPath": f"{CLAIMS}/{claim_name}", **({"readOnly": True} if read_only else {})}
+    return {"name": volume_name(position), "mountPath": f"{CLAIMS}/{claim_name}", **({"readOnly": True} if read_only else {})}
 
 
 def shared_memory(size: str) -> dict[str, Any]:

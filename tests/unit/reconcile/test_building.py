@@ -87,3 +87,14 @@ def test_a_job_that_kueue_holds_says_so() -> None:
     assert after(held).progress == "resolve: queued by Kueue in team-a"
     assert after(job("resolve", suspend=True)).progress == "resolve: its Job is suspended"
     assert after(job("resolve", suspend=False)).progress == "resolve: waiting for its pod"
+
+
+def test_a_full_volume_is_named_with_what_to_do() -> None:
+    volumes = [{"name": "claim-0", "persistentVolumeClaim": {"claimName": "models"}}, {"name": "worker-work", "emptyDir": {}}]
+    failed = job("resolve", "Failed", template={"spec": {"volumes": volumes}})
+    full = {"reason": "StoreFull", "message": "the disk is full; free space with `still gc`"}
+    reason, message = failure(failed, pod("resolve", told(5, full)))
+    assert reason == "StoreFull"
+    assert "claim models is full" in message
+    assert "enlarge it" in message
+    assert "still gc" not in message, "nobody can run that there"

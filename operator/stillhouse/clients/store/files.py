@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillhouse.digests import content_digest
-from stillhouse.errors import StoreError
+from stillhouse.errors import StoreError, StoreFull
 
 __all__ = ["disk_errors", "disk_full", "fsync_dir", "full", "make_dirs", "read_json", "read_sealed", "write_json", "write_sealed"]
 
@@ -87,7 +87,7 @@ def full(what: Path, error: BaseException) -> StoreError:
     told = (error.strerror if isinstance(error, OSError) else "") or next(iter(str(error).splitlines()), "")
     if getattr(error, "errno", 0) == errno.EFBIG:
         return StoreError("no file may become so large", field=str(what), found=told, fix="raise the limit: ulimit -f unlimited")
-    return StoreError(
+    return StoreFull(
         "the disk is full",
         field=str(what),
         found=told,
