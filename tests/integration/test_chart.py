@@ -43,9 +43,8 @@ def rules(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (found,) = [
-        each for each in objects if each["kind"] == kind and "helm.sh/hook" not in each["metadata"].get("annotations", {})
-    ]
+    """Return the one of the operator."""
+    (found,) = [each for each in objects if each["kind"] == kind and each["metadata"]["name"].endswith("-operator")]
     return found
 
 
@@ -86,6 +85,7 @@ def test_others_are_refused(version: str, chart: Helm) -> None:
         ("watchNamespace=A_B", "at '/watchNamespace': 'A_B' does not match pattern"),
         ("build.memory=lots", "at '/build/memory': 'lots' does not match pattern"),
         ("build.cpu=2", "at '/build/cpu': got number, want string"),
+        ("metricsAPI.enabled=perhaps", "at '/metricsAPI/enabled': value must be one of true, false, 'auto'"),
         ("logLevel=loud", "at '/logLevel': value must be one of 'debug', 'info', 'warning', 'error'"),
         ("images.serve.digest=sha256:1", "at '/images/serve/digest': 'sha256:1' does not match pattern"),
         ("fetching.allowedNetworks={10.0.0.0}", "at '/fetching/allowedNetworks/0': '10.0.0.0' does not match pattern"),
@@ -124,7 +124,9 @@ def test_every_value_is_explained() -> None:
         for number in keys
         if not lines[number - 1].lstrip().startswith("#")
         and lines[number].rstrip()[-1] != ":"  # its values are
-        and not lines[number].startswith(("    repository", "    tag", "    digest", "  requests", "  limits"))
+        and not lines[number].startswith(
+            ("    repository", "    tag", "    digest", "  requests", "  limits", "    requests", "    limits")
+        )
     ]
     assert bare == []
 
@@ -145,7 +147,11 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
         assert set(data) == set(ClusterSettings.__dataclass_fields__)
         return ClusterSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
 
-    assert settings("default") == ClusterSettings(operator_namespace="stillhouse")
+    assert settings("default") == ClusterSettings(
+        operator_namespace="stillhouse", metrics_api=True, metrics_service="stillhouse-metrics"
+    )
+    namespaced = settings("namespaced")
+    assert (namespaced.metrics_api, namespaced.metrics_service) == (False, "")
     assert settings("everything") == ClusterSettings(
         serve_image="localhost/serve:1.0",
         worker_image=f"localhost/worker@sha256:{'0' * 64}",
@@ -160,6 +166,8 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
         pull_secrets=("registry",),
         cpu_target_percent=60,
         scale_down_after_s=120,
+        metrics_api=True,
+        metrics_service="distillery-metrics",
         build_memory="16Gi",
         build_cpu="4",
         job_deadline_s=86400,
@@ -180,7 +188,10 @@ def test_no_rule_is_wide(name: str, chart: Helm) -> None:
         words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert "*" not in "".join(words), place
         assert not {"pods/exec", "roles", "clusterroles"} & set(words), place
-        if "secrets" in words:
+        if "secrets" in words and place.endswith("-metrics-certificate"):
+            assert rule["resourceNames"] == [place.removeprefix("Role/").removesuffix("-certificate")]
+            assert rule["verbs"] == ["get", "patch"]
+        elif "secrets" in words:
             assert rule == {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}, place
             assert name != "everything", "it is turned off there"
         assert not {"impersonate", "bind", "escalate", "deletecollection"} & set(words), place
@@ -205,6 +216,38 @@ def test_with_a_namespace_nothing_reaches_beyond_it(chart: Helm) -> None:
     assert places["Role", "stillhouse-operator"] == places["RoleBinding", "stillhouse-operator"] == "models"
     assert places["Role", "stillhouse-operator-lease"] == "stillhouse"
     assert "--namespace=models" in only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+def test_the_metrics_api_is_there_where_it_may_be(chart: Helm) -> None:
+    def there(*given: str) -> set[str]:
+        words = [word for each in given for word in ("--set", each)]
+        objects = chart.objects(values("default"), "--set", "crds.install=false", *words)
+        return {each["kind"] for each in objects if each["metadata"]["name"].startswith("stillhouse-metrics")}
+
+    whole = there()
+    assert {
+        "Deployment",
+        "Service",
+        "Secret",
+        "ServiceAccount",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+        "ClusterRole",
+        "Job",
+    } < whole
+    assert "APIService" not in whole, "it could be another's"
+    assert there("metricsAPI.enabled=false") == there("watchNamespace=models") == set()
+    assert there("metricsAPI.enabled=true", "watchNamespace=models") == whole
+
+
+def test_who_turns_the_metrics_api_off_has_what_it_left_removed(chart: Helm) -> None:
+    def verbs(*words: str) -> list[str]:
+        found = [rule for _, rule in rules(chart.objects(values("default"), *words)) if rule["resources"] == ["apiservices"]]
+        return sorted(verb for rule in found for verb in rule["verbs"])
+
+    assert verbs("--set", "metricsAPI.enabled=false") == ["delete", "get"]
+    assert verbs() == ["create", "delete", "get", "get", "patch"]
+    assert verbs("--set", "watchNamespace=models") == []
 
 
 def test_the_crds_are_the_generated_ones_and_stay(chart: Helm) -> None:

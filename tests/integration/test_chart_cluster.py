@@ -20,13 +20,17 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 from kubernetes import client
+from tests.integration.test_metrics_api import straight, trusted
 from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import SOURCES, model
 from tests.support.helm import CHART, Helm
-from tests.support.kube.control_plane import ControlPlane, running_control_plane
+from tests.support.hooks import account_token, uninstall
+from tests.support.kube.control_plane import FRONT_PROXY, ControlPlane, running_control_plane
+from tests.support.metrics_process import running_metrics
 from tests.support.operator_process import running_operator
 
 from stillhouse.resources.labels import CREDENTIALS
+from stillhouse.resources.metrics_api import APISERVICE
 
 GOLDEN = Path(__file__).parent / "golden"
 SETS = sorted(path.name.removesuffix(".values.yaml") for path in GOLDEN.glob("*.values.yaml"))
@@ -177,7 +181,8 @@ def test_its_pods_are_allowed_where_pod_security_is_restricted(name: str, api: c
     objects = chart.objects(GOLDEN / f"{name}.values.yaml")
     pods = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Deployment"]
     pods += [each["spec"] for each in objects if each["kind"] == "Pod"]
-    assert len(pods) == 2
+    pods += [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Job"]
+    assert len(pods) == (2 if name == "namespaced" else 4)
     for spec in pods:
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "it", "namespace": space}, "spec": spec}
         try_to_apply(api, body)
@@ -187,7 +192,7 @@ def test_its_pods_are_allowed_where_pod_security_is_restricted(name: str, api: c
 
 
 def test_an_upgrade_changes_the_crds_and_uninstalling_keeps_them(
-    api: client.ApiClient, place: str, chart: Helm, tmp_path: Path
+    api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, tmp_path: Path
 ) -> None:
     definitions = client.ApiextensionsV1Api(api)
     objects = client.CustomObjectsApi(api)
@@ -214,7 +219,7 @@ def test_an_upgrade_changes_the_crds_and_uninstalling_keeps_them(
     chart.do("rollback", "stillhouse", "1", "--namespace", place)
     assert described() == before
 
-    chart.do("uninstall", "stillhouse", "--namespace", place)
+    uninstall(chart, cluster, "stillhouse", place, tmp_path)
     assert client.AppsV1Api(api).list_namespaced_deployment(place).items == []
     assert described() == before
     assert objects.get_namespaced_custom_object(*PLACE, place, "distilledmodels", "m")["spec"]
@@ -223,11 +228,11 @@ def test_an_upgrade_changes_the_crds_and_uninstalling_keeps_them(
     assert another.returncode != 0
     assert "cannot be imported into the current release" in another.stderr
     chart.do("install", "another", str(CHART), "--namespace", place, "--take-ownership")
-    chart.do("uninstall", "another", "--namespace", place)
+    uninstall(chart, cluster, "another", place, tmp_path)
     chart.do("install", "stillhouse", str(CHART), "--namespace", place, "--take-ownership")
     chart.do("upgrade", "stillhouse", str(CHART), "--namespace", place, "--set", "crds.install=false")
     assert described() == before
-    chart.do("uninstall", "stillhouse", "--namespace", place)
+    uninstall(chart, cluster, "stillhouse", place, tmp_path)
 
 
 def granted(api: client.ApiClient, account: str, place: str) -> set[Right]:
@@ -266,15 +271,16 @@ def test_the_roles_are_enough_and_no_more(
     chart.do("install", "stillhouse", str(CHART), "--namespace", place, "--take-ownership", *words)
     wait_for_kinds(api)
     user = f"system:serviceaccount:{place}:stillhouse-operator"
-    kubeconfig = cluster.kubeconfig(token=token(api, place, "stillhouse-operator"))
+    kubeconfig = cluster.kubeconfig(token=account_token(api, place, "stillhouse-operator"))
+    settings = client.CoreV1Api(api).read_namespaced_config_map("stillhouse-operator", place).data["settings.json"]
     hands = Hands(api, models)
     with running_operator(
         cluster,
         tmp_path,
         namespace=models if words else "",
         lease_namespace=place,
-        sources=SOURCES,
         kubeconfig_text=kubeconfig,
+        settings={**json.loads(settings), "sources": SOURCES},
     ) as operator:
         hands.core.create_namespaced_secret(models, {"metadata": {"name": "keys", "labels": {CREDENTIALS: "true"}}})
         with_keys = {"credentials": [{"secret": "keys", "for": "s3://models"}]}
@@ -300,25 +306,64 @@ def test_the_roles_are_enough_and_no_more(
     assert "forbidden" not in log.lower()
     assert not [each for each in operator.records() if each["level"] in ("WARNING", "ERROR", "CRITICAL")]
 
-    time.sleep(1.0)  # an event is in the log about when its answer is sent
-    events = [each for each in cluster.audit_events() if each["user"]["username"] == user and "objectRef" in each]
-    used: set[Right] = set()
-    for event in events:
-        target = event["objectRef"]
-        resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
-        used.add((target.get("apiGroup", ""), resource, event["verb"]))
-        assert event["responseStatus"].get("code") not in (401, 403), event
+    used = asked_for(cluster, user)
     given = granted(api, "stillhouse-operator", place)
     assert used <= given
     verbs = {verb for _, resource, verb in used if resource in SERVING}
     idle = {right for right in given - used - RACES - UNSEEN if right[1] not in SERVING or right[2] not in verbs}
     assert not idle
-    chart.do("uninstall", "stillhouse", "--namespace", place)
+    if words:  # no metrics API, and nothing to do before
+        chart.do("uninstall", "stillhouse", "--namespace", place)
+    else:
+        uninstall(chart, cluster, "stillhouse", place, tmp_path)
 
 
-def token(api: client.ApiClient, place: str, account: str) -> str:
-    body = {"spec": {"expirationSeconds": 3600}}
-    return str(client.CoreV1Api(api).create_namespaced_service_account_token(account, place, body).status.token)
+def asked_for(cluster: ControlPlane, user: str) -> set[Right]:
+    """Return what an account has asked for; nothing of it was refused."""
+    time.sleep(1.0)  # an event is in the log about when its answer is sent
+    used: set[Right] = set()
+    for event in cluster.audit_events():
+        if event["user"]["username"] != user or "objectRef" not in event:
+            continue
+        target = event["objectRef"]
+        resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
+        used.add((target.get("apiGroup", ""), resource, event["verb"]))
+        assert event["responseStatus"].get("code") not in (401, 403), event
+    return used
+
+
+@pytest.mark.parametrize("watched", ["one namespace", "the whole cluster"])
+def test_the_metrics_api_has_the_rights_that_it_needs_and_leaves_first(
+    watched: str, api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, tmp_path: Path
+) -> None:
+    """Its whole life: registered, asked, its certificate made anew, removed before anything else of the release."""
+    models = new_namespace(api, "models")
+    words = ["--set", f"watchNamespace={models},metricsAPI.enabled=true"] if watched == "one namespace" else []
+    chart.do("install", "stillhouse", str(CHART), "--namespace", place, "--take-ownership", *words)
+    wait_for_kinds(api)
+    kubeconfig = cluster.kubeconfig(token=account_token(api, place, "stillhouse-metrics"))
+    given = granted(api, "stillhouse-metrics", place)
+    registry, core = client.ApiregistrationV1Api(api), client.CoreV1Api(api)
+    told: dict[str, tuple[bool, list[str]]] = {}
+
+    def seen(when: str) -> None:
+        apis = {each.metadata.name for each in registry.list_api_service().items}
+        parts = [*core.list_namespaced_service(place).items, *client.AppsV1Api(api).list_namespaced_deployment(place).items]
+        told[when] = APISERVICE in apis, sorted(each.metadata.name for each in parts)
+
+    watching = {"kubeconfig_text": kubeconfig, "models": models if words else ""}
+    with running_metrics(cluster, tmp_path, place, service_port=443, **watching) as metrics:
+        bundle = trusted(api)
+        path = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{models}/stillhouse_wanted_replicas"
+        forwards = cluster.front_proxy.client(FRONT_PROXY)
+        assert straight(metrics, bundle, path, forwards, **{"X-Remote-User": "boss", "X-Remote-Group": "system:masters"}) == 200
+        core.patch_namespaced_secret("stillhouse-metrics", place, {"data": {"authority.crt": None}})
+        eventually(lambda: trusted(api) != bundle)
+        uninstall(chart, cluster, "stillhouse", place, tmp_path, seen)
+        assert "forbidden" not in metrics.log.read_text().lower()
+    parts = sorted(["stillhouse-metrics", "stillhouse-operator"] * 2)
+    assert told == {"before": (True, parts), "after": (False, parts)}
+    assert asked_for(cluster, f"system:serviceaccount:{place}:stillhouse-metrics") == given
 
 
 def check(api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, port: int, folder: Path) -> None:
@@ -333,7 +378,7 @@ def check(api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm,
     client.CoreV1Api(api).create_namespaced_service_account(place, account)
     files = folder / "account"
     files.mkdir()
-    (files / "token").write_text(token(api, place, account["metadata"]["name"]))
+    (files / "token").write_text(account_token(api, place, account["metadata"]["name"]))
     (files / "ca.crt").write_text(cluster.ca_file.read_text())
 
     def run(target: int) -> subprocess.CompletedProcess[str]:

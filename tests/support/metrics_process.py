@@ -130,11 +130,13 @@ def running_metrics(
     name: str = "metrics",
     kubeconfig_text: str = "",
     models: str = "",
+    service_port: int = 0,
 ) -> Iterator[MetricsProcess]:
     """Start the metrics API in `namespace`, which needs Secret and Service `stillhouse-metrics`; yield once it is ready.
 
     The Service is made here, as an ExternalName `localhost` with the process' port: the aggregator needs no node for that.
-    `models` is the namespace whose models it looks at; empty: all.
+    `models` is the namespace whose models it looks at; empty: all. `service_port` is that of a Service that is there already, as
+    the chart makes it; 0: the process' own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kubeconfig, log = folder / f"{name}.kubeconfig", folder / f"{name}.log"
@@ -153,7 +155,12 @@ def running_metrics(
                 if error.status != 409:
                     raise
     words = [sys.executable, "-m", "stillhouse.entrypoints.metrics", "serve", "--host=127.0.0.1", f"--port={port}"]
-    words += [f"--plain-port={plain}", f"--service-port={port}", f"--own-namespace={namespace}", f"--namespace={models}"]
+    words += [
+        f"--plain-port={plain}",
+        f"--service-port={service_port or port}",
+        f"--own-namespace={namespace}",
+        f"--namespace={models}",
+    ]
     words += [f"--pod-port={pod_port}", "--context=test"]
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     with log.open("ab") as stream:

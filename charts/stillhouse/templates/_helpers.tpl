@@ -79,6 +79,92 @@ fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{- define "stillhouse.metrics" -}}
+{{- include "stillhouse.fullname" . }}-metrics
+{{- end -}}
+
+{{/* "true" where the metrics API runs. `auto`: not with watchNamespace, since it needs a ClusterRole. */}}
+{{- define "stillhouse.metricsEnabled" -}}
+{{- if eq (toString .Values.metricsAPI.enabled) "auto" -}}
+{{- not .Values.watchNamespace -}}
+{{- else -}}
+{{- .Values.metricsAPI.enabled -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where the operator may look whose the external metrics are: that needs a ClusterRole, too. */}}
+{{- define "stillhouse.metricsLook" -}}
+{{- or (not .Values.watchNamespace) (eq (include "stillhouse.metricsEnabled" .) "true") -}}
+{{- end -}}
+
+{{- define "stillhouse.metricsSelector" -}}
+app.kubernetes.io/name: {{ include "stillhouse.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: metrics
+{{- end -}}
+
+{{- define "stillhouse.metricsAccount" -}}
+{{- if .Values.metricsAPI.serviceAccountName -}}
+{{- .Values.metricsAPI.serviceAccountName -}}
+{{- else if .Values.serviceAccount.create -}}
+{{- include "stillhouse.metrics" . -}}
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{/* Where the metrics API is: what serves it and what removes it must mean the same. */}}
+{{- define "stillhouse.metricsPlace" -}}
+- --own-namespace={{ .Release.Namespace }}
+- --service={{ include "stillhouse.metrics" . }}
+- --secret={{ include "stillhouse.metrics" . }}
+- --log-level={{ .Values.logLevel }}
+{{- end -}}
+
+{{- define "stillhouse.metricsReads" -}}
+- apiGroups: [stillhouse.io]
+  resources: [distilledmodels]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+{{- end -}}
+
+{{/* Whose the external metrics are. Where the metrics API is turned off, what it left is removed. */}}
+{{- define "stillhouse.lookRule" -}}
+- apiGroups: [apiregistration.k8s.io]
+  resources: [apiservices]
+  resourceNames: [v1beta1.external.metrics.k8s.io]
+  verbs: [{{ if ne (include "stillhouse.metricsEnabled" .) "true" }}delete, {{ end }}get]
+{{- end -}}
+
+{{/* As which user, from where and on which nodes: of every pod of the release. */}}
+{{- define "stillhouse.placement" -}}
+securityContext:
+  {{- include "stillhouse.podSecurity" . | nindent 2 }}
+{{- with .Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* ClusterSettings of stillhouse.resources.wanted, as JSON. */}}
 {{- define "stillhouse.settings" -}}
 {{- dict
@@ -96,8 +182,8 @@ seccompProfile: {type: RuntimeDefault}
       "pull_secrets" .Values.images.pullSecrets
       "cpu_target_percent" (int .Values.scaling.cpuTargetPercent)
       "scale_down_after_s" (int .Values.scaling.scaleDownAfterSeconds)
-      "metrics_api" false
-      "metrics_service" ""
+      "metrics_api" (eq (include "stillhouse.metricsEnabled" .) "true")
+      "metrics_service" (ternary (include "stillhouse.metrics" .) "" (eq (include "stillhouse.metricsLook" .) "true"))
       "build_memory" .Values.build.memory
       "build_cpu" .Values.build.cpu
       "job_deadline_s" (int .Values.build.deadlineSeconds)

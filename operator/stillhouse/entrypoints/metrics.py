@@ -44,6 +44,7 @@ def _place(command: Any) -> Any:
 @click.option("--pod-port", default=8002, help="Port of the pods' metrics.")
 @click.option("--use-percent", type=click.IntRange(1, 100), default=70, help="Share of a pod's instances that is to be busy.")
 @click.option("--drain-seconds", type=click.FloatRange(0.1, 600), default=5.0, help="Within how long what waits is to be gone.")
+@click.option("--register/--no-register", default=True, help="Whether to be the cluster's external metrics where that is free.")
 def serve(log_level: str, use_percent: int, drain_seconds: float, **given: Any) -> None:
     """Scrape serving pods and answer autoscalers.
 

@@ -50,17 +50,27 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How we stand: `serving` is the certificate to show; `owner` whose the API is, "" where it is ours."""
+    """How we stand: `serving` is the certificate to show; `owner` whose the API is, in words, "" where it is ours."""
 
     serving: Pair
     owner: str = ""
 
 
 class Registration:
-    """Keeps Secret and APIService as they are to be. Two of us do the same, and harm each other in nothing."""
+    """Keeps Secret and APIService as they are to be. Two of us do the same, and harm each other in nothing.
 
-    def __init__(self, kube: Kube, place: Place, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._kube, self._place, self._clock = kube, place, clock
+    `register` False: the APIService is left to others, and given back where it is ours.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        place: Place,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        register: bool = True,
+    ) -> None:
+        self._kube, self._place, self._clock, self._register = kube, place, clock, register
         self._told = ""
 
     async def look(self) -> Standing:
@@ -72,6 +82,11 @@ class Registration:
         """
         secret, suite = await self._certificate()
         live = await self._kube.get(API_SERVICE, "", APISERVICE)
+        if not self._register:
+            if live is not None and not owner_of(live, self._place.namespace, self._place.service):
+                await self._kube.delete(API_SERVICE, "", APISERVICE, live["metadata"]["uid"])
+                _log.info("%s was given back", APISERVICE)
+            return Standing(suite.serving, "others: we are not to register")
         if live is None:
             if self._leaves(secret):
                 return Standing(suite.serving)

@@ -91,6 +91,18 @@ def test_anothers_is_left_alone(labels: dict[str, str], service: dict[str, str] 
     assert world.look().owner == ""
 
 
+def test_it_is_given_back_where_others_are_to_have_it() -> None:
+    world = World()
+    world.look()
+    aside = Registration(world.kube, PLACE, lambda: world.now, register=False)
+    assert world.do(aside.look()).owner
+    assert world.kube.names(API_SERVICE) == []
+    theirs = {"metadata": {"name": APISERVICE}, "spec": {"service": {"namespace": "keda", "name": "keda"}}}
+    before = world.do(world.kube.create(API_SERVICE, "", theirs))
+    assert world.do(aside.look()).serving.certificate
+    assert world.api() == before
+
+
 def test_what_was_changed_by_hand_is_put_right() -> None:
     world = World()
     world.look()

@@ -41,9 +41,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a process is started with. `namespace` empty: models of the whole cluster; `pod_port` that of the pods' metrics."""
+    """What a process is started with. `namespace` empty: models of the whole cluster; `pod_port` that of the pods' metrics.
+
+    `register` False: the cluster's external metrics are left to others.
+    """
 
     place: Place
+    register: bool = True
     namespace: str = ""
     context: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - in a pod of its own; the network policy says who may
@@ -76,7 +80,7 @@ class _Process:
     def __init__(self, options: Options, kube: KubeApi, targets: Targets, scraper: Scraper) -> None:
         self._options, self._kube, self._targets, self._scraper = options, kube, targets, scraper
         self._tls = Tls()
-        self._registration = Registration(kube, options.place)
+        self._registration = Registration(kube, options.place, register=options.register)
         self._listed = self._placed = False
         self._values: tuple[int, Mapping[str, list[Value]]] = (-1, {})
         registry = CollectorRegistry()
