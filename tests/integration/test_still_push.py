@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,37 @@ def test_what_cannot_be_pushed_is_told_before_anything_is_sent(push: Push, proje
     assert "spec.gate.data.uri" in bare.stderr
     assert "models:NAME or data:NAME" in bare.stderr
     assert sorted(store.root.rglob("*")) == before
+
+
+def test_the_pod_of_a_claim_is_restricted_and_goes_again(
+    push: Push, api_client: client.ApiClient, namespace: str, tmp_path: Path
+) -> None:
+    core = client.CoreV1Api(api_client)
+    core.patch_namespace(namespace, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+    unknown = push("pvc://models")
+    assert unknown.returncode == 2, unknown.stderr
+    assert "--image" in unknown.stderr
+    seen: list[Any] = []
+
+    def kubelet() -> None:
+        """Say of the push's pod what a kubelet says that finds no image."""
+        pod = eventually(lambda: core.list_namespaced_pod(namespace).items)[0]
+        seen.append(pod)
+        waiting = {"reason": "ErrImagePull", "message": "localhost/none: not found"}
+        told = {"name": "push", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": {"waiting": waiting}}
+        core.patch_namespaced_pod_status(
+            pod.metadata.name, namespace, {"status": {"phase": "Pending", "containerStatuses": [told]}}
+        )
+
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(kubelet)
+        failed = push("pvc://models/team", "--image", "localhost/none")
+        watching.result()
+    assert failed.returncode == 5, failed.stderr
+    assert "ErrImagePull: localhost/none: not found" in failed.stderr
+    assert seen[0].spec.volumes[0].persistent_volume_claim.claim_name == "models"
+    # No kubelet confirms that it has ended, so the server keeps it, marked.
+    left = core.list_namespaced_pod(namespace).items
+    assert all(pod.metadata.deletion_timestamp for pod in left)
+    with pytest.raises(client.ApiException, match="NotFound"):
+        core.read_namespaced_config_map("stillhouse-sources", namespace)

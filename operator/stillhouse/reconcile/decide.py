@@ -22,7 +22,7 @@ __all__ = ["Decision", "Verdict", "decide"]
 
 _LOCAL = ("file://", "package://")
 _REMOTE = ("pvc", "s3", "oci", "https", "http", "hf")
-_PUSH = "still push FILE --to s3://BUCKET uploads what a laptop has and binds it (ConfigMap stillhouse-sources)"
+_PUSH = "still push FILE --to pvc://CLAIM uploads what a laptop has and binds it (ConfigMap stillhouse-sources)"
 
 
 @dataclass(frozen=True, slots=True)

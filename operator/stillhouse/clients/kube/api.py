@@ -7,7 +7,7 @@ Nor is its HTTP session: that one asks for ~/.netrc in a thread before each requ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
@@ -167,6 +167,30 @@ class KubeApi:
         body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         with contextlib.suppress(Missing):
             await self._send("DELETE", kind.path(namespace, name), None, body)
+
+    @contextlib.asynccontextmanager
+    async def websocket(self, path: str, query: Sequence[tuple[str, str]]) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Connect a WebSocket, such as that of a pod's exec.
+
+        Raises:
+            KubeError: the server refuses.
+        """
+        headers = {"User-Agent": USER_AGENT}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+        try:
+            socket = await self._connections().ws_connect(
+                f"{self._host}{path}?{urlencode(query)}",
+                headers=headers,
+                protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"),
+                heartbeat=_TIMEOUT_S,
+                max_msg_size=0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+                **self._by_way_of,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise refusal(error.status, "", f"no WebSocket: {error.message}"[:300], f"GET {path}") from error
+        async with socket:
+            yield socket
 
     async def _send(
         self,

@@ -13,11 +13,12 @@ __all__ = ["command"]
 
 @click.command()
 @file_argument
-@click.option("--to", required=True, metavar="PLACE", help="s3://BUCKET[/PREFIX] or oci://REGISTRY/REPO.")
+@click.option("--to", required=True, metavar="PLACE", help="pvc://CLAIM[/PREFIX], s3://BUCKET[/PREFIX] or oci://REGISTRY/REPO.")
+@click.option("--image", default="", metavar="IMAGE", help="For pvc://: image of the pod that writes. Left out: the operator's.")
 @source_option
 @cluster_options
 @output_option
-def command(file: Path, to: str, sources: tuple[str, ...], context: str | None, namespace: str, output: str) -> None:
+def command(file: Path, to: str, image: str, sources: tuple[str, ...], context: str | None, namespace: str, output: str) -> None:
     """Upload what FILE names here, and bind it in a cluster.
 
     What is there already is not uploaded again, and an interrupted push goes on. The names are bound in ConfigMap
@@ -25,20 +26,21 @@ def command(file: Path, to: str, sources: tuple[str, ...], context: str | None, 
 
     \b
     Example:
-      still push examples/docstring-search/distilledmodel.yaml --to s3://models
+      still push examples/docstring-search/distilledmodel.yaml --to pvc://stillhouse-models
       still push distilledmodel.yaml --to s3://models/teachers --context prod -n search
     """
     from stillhouse.entrypoints.local.display import showing
     from stillhouse.entrypoints.local.text import size
     from stillhouse.entrypoints.remote.bindings import bind
     from stillhouse.entrypoints.remote.cluster import on_cluster
-    from stillhouse.entrypoints.remote.pushing import bucket_or_registry, find, upload
+    from stillhouse.entrypoints.remote.pushing import check_place, find, target_of, upload
 
-    target = bucket_or_registry(to)
+    check_place(to)
     on_cluster(context or "", lambda kube: kube.version())  # a cluster that is not there is told before the upload
     with showing() as listener:
         found = find(file, parse_sources(sources), listener)
-        placed = upload(found, target, listener)
+        with target_of(to, context or "", namespace, image, listener.note) as target:
+            placed = upload(found, target, listener)
     changed = on_cluster(context or "", lambda kube: bind(kube, namespace, {each.name: each.uri for each in placed}))
     following = f"kubectl apply -f {file} -n {namespace}" + (f" --context {context}" if context else "")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from stillhouse.passes.runner import Listener
 from stillhouse.planning.request import uris
 from stillhouse.settings import Settings, load_settings
 
-__all__ = ["Found", "Placed", "bucket_or_registry", "find", "upload"]
+__all__ = ["Found", "Placed", "check_place", "find", "target_of", "upload"]
 
 _HERE = ("file", "package")
-_PLACES = "s3://BUCKET[/PREFIX], oci://REGISTRY/REPOSITORY"
+_PLACES = "pvc://CLAIM[/PREFIX], s3://BUCKET[/PREFIX], oci://REGISTRY/REPOSITORY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,39 @@ def find(file: Path, sources: Mapping[str, str], listener: Listener) -> Found:
     return Found(model.metadata.name, named, settings)
 
 
-def bucket_or_registry(to: str) -> Target:
-    """Return the place that `--to` names, where it is none of a cluster.
+@contextlib.contextmanager
+def target_of(to: str, context: str, namespace: str, image: str, told: Callable[[str], None]) -> Iterator[Target]:
+    """Yield the place that `--to` names. `image` and `told`: see `claims.beside`.
 
     Raises:
         UsageError: it is no place.
-        SourceError, MissingPackages: its URI is wrong, or a package is missing.
+        StillhouseError: its URI is wrong, a package is missing, or the claim's pod does not come up.
     """
+    if to.startswith("pvc://"):
+        from stillhouse.clients.sources.push.pvc import ClaimTarget, parse_claim
+        from stillhouse.entrypoints.remote.claims import beside
+
+        with beside(parse_claim(to)[0], context, namespace, image, told) as shell:
+            yield ClaimTarget(shell, to)
+    else:
+        yield _bucket_or_registry(to)
+
+
+def check_place(to: str) -> None:
+    """Look at what `--to` says before anything is read or made.
+
+    Raises:
+        StillhouseError: it is no place, or a package is missing.
+    """
+    if to.startswith("pvc://"):
+        from stillhouse.clients.sources.push.pvc import parse_claim
+
+        parse_claim(to)
+    else:
+        _bucket_or_registry(to)
+
+
+def _bucket_or_registry(to: str) -> Target:
     from stillhouse.clients.sources.remote.access import of_user
     from stillhouse.clients.sources.remote.web import Web
 
