@@ -24,6 +24,10 @@ SOURCES_NAME = "stillhouse-sources"
 SOURCES_LABEL = "stillhouse.io/sources=bindings"
 """Label of that ConfigMap: without it each ConfigMap of the cluster would stream by."""
 
+_ENOUGH = len("sha256:") + 16
+"""Of a digest, so that no two of a store begin alike."""
+_MOST_NEEDED = 2000
+"""At most 40 bytes each: a variable of the environment may have 128 KiB."""
 _MODEL, _REVISION, _POD, _CONFIG_MAP = "DistilledModel", "ModelRevision", "Pod", "ConfigMap"
 
 
@@ -192,6 +196,23 @@ class Cache:
                 owners = body.get("metadata", {}).get("ownerReferences") or []
                 if status.get("phase") == "Running" and status.get("podIP") and any(each.get("uid") in jobs for each in owners):
                     yield key, kept.uid, str(status["podIP"])
+
+    def needed(self, namespace: str) -> dict[str, Any] | None:
+        """Return what a namespace needs of its store: its models, and the beginnings of the digests that its records name.
+
+        None where that is more than an environment variable holds.
+        """
+        models, digests = set(), set()
+        for (space, name), objects in self._objects.items():
+            if space != namespace:
+                continue
+            models |= {name} if (_MODEL, name) in objects else set()
+            for (kind, _), kept in objects.items():
+                spec = kept.body()["spec"] if kind == _REVISION else {}
+                digests |= {str(spec[each])[:_ENOUGH] for each in ("digest", "index") if spec.get(each)}
+        if len(models) + len(digests) > _MOST_NEEDED:
+            return None
+        return {"namespace": namespace, "models": sorted(models), "digests": sorted(digests)}
 
     def tell(self, uid: str, text: str) -> bool:
         """Keep what a build's pod says of itself; return whether that is news."""

@@ -158,7 +158,9 @@ class Reconciler:
         spec = observed.model["spec"]
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
         bound, measured = dict(decision.bound), decision.measured
-        body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, decision.builds, rebuild)
+        needed = self._cache.needed(observed.owner.namespace) if build.stage == FIRST_STAGE else None
+        builds = replace(decision.builds, needed=needed)
+        body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, builds, rebuild)
         self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
 
     async def _forget(self, decision: Decision) -> None:

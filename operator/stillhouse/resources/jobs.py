@@ -139,6 +139,7 @@ def _worker(
 ) -> dict[str, Any]:
     limits = {"cpu": building.cpu or settings.build_cpu, "memory": building.memory or settings.build_memory}
     requests = {"cpu": building.cpu_request or limits["cpu"], "memory": building.memory_request or limits["memory"]}
+    needed = [{"name": "STILLHOUSE_NEEDED", "value": json.dumps(building.needed, sort_keys=True)}] if building.needed else []
     return {
         "name": WORKER,
         "image": images.worker_image(settings),
@@ -154,6 +155,7 @@ def _worker(
             {"name": "STILLHOUSE_SOURCES", "value": json.dumps(bound, sort_keys=True)},
             {"name": "STILLHOUSE_REQUEST", "value": request_hash},
             {"name": "STILLHOUSE_SERVER", "value": json.dumps(server, sort_keys=True)},
+            *needed,
             *access.environment,
         ],
         "resources": {"limits": limits, "requests": requests},

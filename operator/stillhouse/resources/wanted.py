@@ -54,7 +54,8 @@ class Serving:
 class Building:
     """`spec.build`: limits and requests of a stage's worker, as the API has quantities (None: what the administrator settled).
 
-    `placement` is in the form of the API, what is left out left out; `queue` a LocalQueue of Kueue.
+    `placement` is in the form of the API, what is left out left out; `queue` a LocalQueue of Kueue. `needed` is what must stay in
+    the store (`Cache.needed`): the worker frees the rest; None: it frees nothing.
     """
 
     cpu: str | None = None
@@ -63,6 +64,7 @@ class Building:
     memory_request: str | None = None
     placement: Mapping[str, Any] = field(default_factory=dict)
     queue: str = ""
+    needed: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,3 +142,26 @@ def test_an_object_that_lost_our_label_and_has_it_again_is_known_again() -> None
     assert ("Service", "s") not in known(cache).children
     assert list(cache.put(body("Service", "s", 7))) == [KEY]
     assert ("Service", "s") in known(cache).children
+
+
+def test_what_a_namespace_needs_of_its_store() -> None:
+    cache = cache_with_model()
+    for number, name in enumerate(("one", "two")):
+        spec = (
+            {"digest": "sha256:" + str(number) * 64, "index": "sha256:" + "e" * 64} if name == "one" else {"reason": "GateFailed"}
+        )
+        cache.put(body("ModelRevision", name, 5, spec=spec))
+    cache.put(body("ModelRevision", "three", 5, spec={"digest": "sha256:" + "f" * 64}))
+    elsewhere = body("ModelRevision", "four", 5, spec={"digest": "sha256:" + "d" * 64})
+    elsewhere["metadata"]["namespace"] = "another"
+    cache.put(elsewhere)
+    needed = cache.needed(NAMESPACE)
+    digests = ["sha256:" + each * 16 for each in ("0", "e", "f")]
+    assert needed == {"namespace": NAMESPACE, "models": ["m"], "digests": digests}
+
+
+def test_a_namespace_that_needs_more_than_can_be_said_frees_nothing() -> None:
+    cache = cache_with_model()
+    for number in range(2000):
+        cache.put(body("ModelRevision", f"r{number}", 5, spec={"digest": f"sha256:{number:04}{number:060}"}))
+    assert cache.needed(NAMESPACE) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.cluster import DIGEST, NAMESPACE, SOURCES, Cluster, model, re
 
 from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.clients.kube.kinds import ACCOUNT, DEPLOYMENT, EVENT, JOB, MODEL, REVISION
+from stillhouse.entrypoints.worker.given import NEEDED_VARIABLE
 from stillhouse.reconcile.decide import decide
 from stillhouse.resources import names
 from stillhouse.resources.guards import account
@@ -410,3 +412,18 @@ def test_what_kueue_holds_keeps_nobody_waiting() -> None:
     assert cluster.job("resolve", "n") is not None
     cluster.settle("m")
     assert cluster.status()["progress"] == "resolve: queued by Kueue in team-a"
+
+
+def test_the_first_stage_is_told_what_the_namespace_needs_of_its_store(serving: Cluster) -> None:
+    serving.apply(model(compress={"precision": "fp32"}))
+    serving.settle()
+    told = {}
+    for stage in ("resolve", "gate"):
+        job = serving.job(stage)
+        assert job is not None
+        (worker,) = job["spec"]["template"]["spec"]["containers"]
+        told[stage] = {each["name"]: each["value"] for each in worker["env"] if "value" in each}.get(NEEDED_VARIABLE)
+        serving.end(stage, {"next": "gate"})
+        serving.settle()
+    assert json.loads(str(told["resolve"])) == {"namespace": NAMESPACE, "models": ["m"], "digests": [DIGEST[:23]]}
+    assert told["gate"] is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stillhouse.api.revision import ModelRevision
 from stillhouse.entrypoints.local.workspace import ServedBy
-from stillhouse.entrypoints.worker.given import MODEL_VARIABLE, SOURCES_VARIABLE, localized, read
+from stillhouse.entrypoints.worker.given import MODEL_VARIABLE, SOURCES_VARIABLE, Needed, localized, read
 from stillhouse.entrypoints.worker.record import LIMIT, candidates, message, record
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.resources.jobs import job
@@ -26,10 +26,14 @@ def test_a_worker_reads_what_the_operator_writes() -> None:
     bound = {"models:m": "pvc://c/models/m", "pvc://c/docs.jsonl": "pvc://c/docs.jsonl"}
     serving = Serving(serve={"cpus": 0.5})
     owner = Owner("m", "default", "uid")
-    made = job(owner, "f" * 64, "resolve", spec, bound, ClusterSettings(), serving, Building(), "again")
+    building = Building(needed={"namespace": "default", "models": ["m"], "digests": ["sha256:ab"]})
+    made = job(owner, "f" * 64, "resolve", spec, bound, ClusterSettings(), serving, building, "again")
     environment = {each["name"]: each["value"] for each in made["spec"]["template"]["spec"]["containers"][0]["env"]}
     found = read(environment, CLAIMS)
     assert found.rebuild == "again"
+    assert found.needed == Needed("default", frozenset({"m"}), frozenset({"sha256:ab"}))
+    assert found.needed.names("sha256:abc")
+    assert not found.needed.names("sha256:ac")
     assert found.server == ServedBy(ClusterSettings().serve_image, 0.5)
     assert found.sources == {"models:m": "file:///claims/c/models/m", "pvc://c/docs.jsonl": "file:///claims/c/docs.jsonl"}
     assert found.model["spec"]["index"]["data"]["uri"] == "file:///claims/c/docs.jsonl"

@@ -49,7 +49,9 @@ def build(
     from stillhouse.entrypoints.worker.stage import set_up
 
     set_up(store, work)
+    from stillhouse.clients.store.local import LocalStore
     from stillhouse.entrypoints.local.display import showing
+    from stillhouse.entrypoints.worker.cleaning import clean
     from stillhouse.entrypoints.worker.given import read
     from stillhouse.entrypoints.worker.progress import telling
     from stillhouse.entrypoints.worker.record import candidates
@@ -63,6 +65,8 @@ def build(
         with showing() as shown, telling(stage, shown, progress_port, host) as listener:
             given = read(os.environ, claims)
             server = Sidecar(socket, given.server.cpus) if socket is not None and given.server is not None else None
+            if given.needed is not None:
+                clean(LocalStore(store), given.needed, listener.note)
             told, code = run_stage(given, stage, work, listener, server), 0
     except StillhouseError as error:
         text = "\n".join(line for each in error.problems for line in replace(each, line=None).lines())  # the file was ours

@@ -14,13 +14,37 @@ from stillhouse.entrypoints.local.workspace import ServedBy
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.resources.labels import REBUILD
 
-__all__ = ["MODEL_VARIABLE", "REQUEST_VARIABLE", "SERVER_VARIABLE", "SOURCES_VARIABLE", "Given", "localized", "read"]
+__all__ = [
+    "MODEL_VARIABLE",
+    "NEEDED_VARIABLE",
+    "REQUEST_VARIABLE",
+    "SERVER_VARIABLE",
+    "SOURCES_VARIABLE",
+    "Given",
+    "Needed",
+    "localized",
+    "read",
+]
 
 MODEL_VARIABLE = "STILLHOUSE_MODEL"
 SOURCES_VARIABLE = "STILLHOUSE_SOURCES"
 REQUEST_VARIABLE = "STILLHOUSE_REQUEST"
 SERVER_VARIABLE = "STILLHOUSE_SERVER"
+NEEDED_VARIABLE = "STILLHOUSE_NEEDED"
 _SCHEME = "pvc://"
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What the model's namespace needs of its store: models, and beginnings of the digests that its ModelRevisions name."""
+
+    namespace: str
+    models: frozenset[str]
+    digests: frozenset[str]
+
+    def names(self, digest: str) -> bool:
+        """Return whether a ModelRevision names an object; of two that begin alike, both are taken for named."""
+        return any(digest.startswith(each) for each in self.digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +52,7 @@ class Given:
     """`model` is the resource, `sources` URI of the spec → where that is now, `rebuild` the token of its annotation.
 
     `server` is the container that will serve, None where the operator names none; `request` the hash of what was asked for, as
-    the operator has it.
+    the operator has it; `needed` is what must not be freed, None: free nothing.
     """
 
     model: dict[str, Any]
@@ -36,6 +60,7 @@ class Given:
     rebuild: str
     server: ServedBy | None = None
     request: str = ""
+    needed: Needed | None = None
 
 
 def read(environment: Mapping[str, str], claims: Path) -> Given:
@@ -50,7 +75,24 @@ def read(environment: Mapping[str, str], claims: Path) -> Given:
     rebuild = ((model.get("metadata") or {}).get("annotations") or {}).get(REBUILD, "")
     rewritten = _rewritten(model, {uri: target for uri, target in bound.items() if "://" in uri})
     server = _server(environment) if SERVER_VARIABLE in environment else None
-    return Given(rewritten, bound, str(rebuild), server, environment.get(REQUEST_VARIABLE, ""))
+    needed = _needed(environment) if NEEDED_VARIABLE in environment else None
+    return Given(rewritten, bound, str(rebuild), server, environment.get(REQUEST_VARIABLE, ""), needed)
+
+
+def _needed(environment: Mapping[str, str]) -> Needed:
+    data = _json(environment, NEEDED_VARIABLE)
+    try:
+        models, digests = (frozenset(str(each) for each in data[name]) for name in ("models", "digests"))
+        if "" in digests:  # it would name everything, which frees nothing for ever
+            raise ValueError("an empty digest")
+        return Needed(str(data["namespace"]), models, digests)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{NEEDED_VARIABLE} is not what an operator of this version writes",
+            field=NEEDED_VARIABLE,
+            found=str(data)[:200],
+            fix="install one version of both",
+        ) from error
 
 
 def _server(environment: Mapping[str, str]) -> ServedBy:
