@@ -1,6 +1,6 @@
 """Frees what of a store nobody needs any more, as a build begins: the operator, which cannot see it, says what is needed.
 
-A thing goes once it has been found unneeded for a day, by builds at both ends of it: the operator's list can be behind, a spec can
+What goes was found unneeded for a day, by builds at both ends of it: the operator's list can be behind, a spec can
 be changed back, and a pod that is on its way out may still be reading.
 """
 
