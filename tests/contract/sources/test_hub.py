@@ -167,6 +167,15 @@ def test_what_the_hub_refuses_is_explained(uri: str, kind: str, says: str, hub: 
     assert says in str(answer["text"])
 
 
+def test_a_repository_that_is_too_large_is_known_before_the_first_byte(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    endpoint, asked = hub
+    answer = ask("hf://owner/model", tmp_path, endpoint, STILLHOUSE_SOURCE_LIMIT="1000")
+    assert answer["error"] == "SourceError"
+    assert "fetching.maxSize" in str(answer["text"])
+    assert not [line for line in asked if line.startswith("GET /owner/model/resolve")]
+    assert "digest" in ask("hf://owner/model", tmp_path, endpoint, STILLHOUSE_SOURCE_LIMIT="8000")
+
+
 def test_unreachable_hub(tmp_path: Path) -> None:
     answer = ask("hf://owner/model", tmp_path, "http://127.0.0.1:9")
     assert answer["error"] == "EnvironmentProblem", "the machine's network, not the file"

@@ -216,6 +216,15 @@ def test_what_was_changed_in_the_bucket_is_refused(
     resolve(place.uri, base=tmp_path, bindings={}, cache=tmp_path / "c")
 
 
+def test_a_worker_lends_no_rights_of_its_own(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bucket(store) / "own.csv").write_text("text\na\n")
+    as_user(monkeypatch, store)
+    ask = {"base": tmp_path, "bindings": {}, "cache": tmp_path / "c", "data": True}
+    resolve("s3://models/own.csv", **ask)
+    text = raised(SourceError, lambda: resolve("s3://models/own.csv", **ask, access=Access(LOOPBACK)))
+    assert "not open to us" in text
+
+
 def test_a_bucket_that_is_not_open(store: Store, tmp_path: Path) -> None:
     (bucket(store) / "rows.csv").write_text("text\na\n")
     ask = {"base": tmp_path, "bindings": {}, "cache": tmp_path / "c"}

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stillhouse.clients.sources.remote.download import too_large
 from stillhouse.clients.sources.selection import PATTERNS, UNUSED_PATHS, USED_PATHS, is_used
 from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import EnvironmentProblem, MissingPackages, SourceError, UnsafeSource
@@ -49,15 +50,16 @@ def fetch_repository(
     report: Callable[[int, int], None] | None = None,
     *,
     token: str | bool | None = None,
+    limit: int | None = None,
 ) -> tuple[Path, str, str]:
     """Pin the revision, download what is used, return (snapshot folder, commit, pinned URI).
 
     `folder` is the download cache (None: huggingface_hub's own). A commit that is in the cache whole is not asked for.
     `report` is told bytes that have come and bytes in all of the files that are not in the cache. `token` None: that of the
-    environment; False: none, whatever the environment has.
+    environment; False: none, whatever the environment has. `limit` is the bytes of a whole source.
 
     Raises:
-        SourceError: the repository or revision is not there, or access is denied.
+        SourceError: the repository or revision is not there, access is denied, or it is larger than the limit.
         UnsafeSource: the weights are there as a pickle only.
         MissingPackages: huggingface_hub is not installed.
         EnvironmentProblem: the hub cannot be asked, the download cache cannot be written, or its disk is full.
@@ -93,11 +95,15 @@ def fetch_repository(
                 # Many repositories add a dozen ONNX variants of the same weights.
                 patterns = _without_graphs(patterns)
             options |= {"revision": info.sha, "allow_patterns": patterns}
-            if report is not None:
+            if report is not None or limit is not None:
                 files = snapshot_download(**options, dry_run=True)
+                whole = sum(file.file_size or 0 for file in files)
+                if limit is not None and whole > limit:
+                    raise too_large(uri, whole, limit)
+            if report is not None:
                 options["tqdm_class"] = _counting(report, sum(file.file_size or 0 for file in files if file.will_download))
             path = Path(snapshot_download(**options))
-    except UnsafeSource:
+    except SourceError:
         raise
     except Exception as error:  # HTTP, cache and validation errors of several libraries
         _refuse_disk(error, folder)

@@ -130,7 +130,8 @@ def _find(
 
         given = access.credential(bound)
         token = None if access.own else given.need("token")[0] if given else False
-        return fetch_repository(path_part, cache / "hub" if cache is not None else None, uri, fetching, token=token)
+        place = cache / "hub" if cache is not None else None
+        return fetch_repository(path_part, place, uri, fetching, token=token, limit=access.rules.max_bytes)
     if scheme in SCHEMES:
         path, pinned = fetch_remote(bound, access, cache or load_settings().cache, uri, fetching)
         return path, "", pinned

@@ -22,7 +22,7 @@ from stillhouse.digests import content_hash, hash_file
 from stillhouse.errors import EnvironmentProblem, SourceError, UnsafeSource
 from stillhouse.sizes import size as in_words
 
-__all__ = ["MAX_FILES", "Changed", "Listing", "RemoteFile", "fetch"]
+__all__ = ["MAX_FILES", "Changed", "Listing", "RemoteFile", "fetch", "too_large"]
 
 MAX_FILES = 20_000
 _BLOCK = 1 << 20
@@ -129,14 +129,19 @@ def _chosen(listing: Listing, uri: str, limit: int) -> dict[str, RemoteFile]:
             fix="name the folder that holds the model or the data",
         )
     if total > limit:
-        raise SourceError(
-            "the source is larger than is fetched",
-            field="uri",
-            found=f"{uri}: {in_words(total)}",
-            allowed=f"at most {in_words(limit)}",
-            fix="take a part of it, or ask the administrator: value fetching.maxSize of the chart",
-        )
+        raise too_large(uri, total, limit)
     return dict(sorted(files.items()))
+
+
+def too_large(uri: str, total: int, limit: int) -> SourceError:
+    """Return the refusal of a source of more bytes than the limit."""
+    return SourceError(
+        "the source is larger than is fetched",
+        field="uri",
+        found=f"{uri}: {in_words(total)}",
+        allowed=f"at most {in_words(limit)}",
+        fix="take a part of it, or ask the administrator: value fetching.maxSize of the chart",
+    )
 
 
 def _bring(files: Mapping[str, RemoteFile], folder: Path, uri: str, report: Report | None) -> None:
