@@ -10,6 +10,7 @@ from tests.support.stores import key, put, receipt_of
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.worker.cleaning import GRACE_S, clean
 from stillhouse.entrypoints.worker.given import Needed
+from stillhouse.entrypoints.worker.pinned import Pinned
 
 DAY = GRACE_S
 
@@ -59,6 +60,22 @@ def test_what_nobody_needs_goes_after_a_day_and_not_before(shop: Shop) -> None:
     assert sorted(shop.store.receipt_keys()) == sorted([key("m-step"), key("n-step")])
     assert not (shop.store.root / "work" / key("half")).exists()
     assert "3 artifacts" in shop.notes[-1]
+
+
+def test_downloads_of_models_that_are_gone_go_too(shop: Shop) -> None:
+    for name in ("m", "n", "never-built"):
+        cache = Pinned(shop.store.root, name, "f" * 64).fetched
+        cache.mkdir(parents=True)
+        (cache / "half.part").write_bytes(b"x")
+    there = shop.store.root / "sources"
+    shop.clean(models="m")
+    shop.now += DAY - 1
+    shop.clean(models="m")
+    assert {each.name for each in there.iterdir()} == {"m", "n", "never-built"}
+    shop.now += 1
+    shop.clean(models="m")
+    assert {each.name for each in there.iterdir()} == {"m"}
+    assert (there / "m" / ("f" * 64) / "cache" / "half.part").exists()
 
 
 def test_what_is_needed_again_meanwhile_has_its_day_anew(shop: Shop) -> None:

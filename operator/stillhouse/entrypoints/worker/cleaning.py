@@ -15,6 +15,7 @@ from stillhouse.clients.store.files import read_json, write_json
 from stillhouse.clients.store.gc import Freed, Kept, collect
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.text import size
+from stillhouse.entrypoints.worker import pinned
 from stillhouse.entrypoints.worker.given import Needed
 from stillhouse.errors import StillhouseError, UsageError
 
@@ -64,7 +65,8 @@ def _kept(store: LocalStore, needed: Needed, grace_s: float, now: float) -> Kept
     marks_file = store.root / "unneeded.json"
     marks = read_json(marks_file)
     before = {str(name): float(at) for name, at in marks.items() if _number(at)} if isinstance(marks, dict) else {}
-    gone = {name for name in store.model_names() if name not in needed.models}
+    built = set(store.model_names())
+    gone = (built | pinned.models(store.root)) - needed.models
     steps, objects = _named(store, needed)
     unneeded = {
         *(_MODEL + name for name in gone),
@@ -75,7 +77,9 @@ def _kept(store: LocalStore, needed: Needed, grace_s: float, now: float) -> Kept
     old = {name for name, at in since.items() if now - at >= grace_s}
     for name in gone:
         if _MODEL + name in old:
-            store.forget_model(name)
+            pinned.forget(store.root, name)
+            if name in built:
+                store.forget_model(name)
     write_json(marks_file, {name: at for name, at in since.items() if name not in old}, tmp=store.tmp)
     young = unneeded - old
     return (

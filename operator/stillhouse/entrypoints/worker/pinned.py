@@ -13,7 +13,19 @@ from stillhouse.clients.sources import Resolved
 from stillhouse.clients.store.files import make_dirs, read_sealed, write_sealed
 from stillhouse.planning.plan import Pin
 
-__all__ = ["Pinned"]
+__all__ = ["Pinned", "forget", "models"]
+_SOURCES = "sources"
+
+
+def models(store: Path) -> set[str]:
+    """Return the names of the models of which pins, or downloads that were broken off, lie in a store."""
+    folder = store / _SOURCES
+    return {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+
+
+def forget(store: Path, model: str) -> None:
+    """Remove what a model has there."""
+    shutil.rmtree(store / _SOURCES / model, ignore_errors=True)
 
 
 class Pinned:
@@ -21,7 +33,7 @@ class Pinned:
 
     def __init__(self, store: Path, model: str, request: str) -> None:
         self._tmp = store / "tmp"
-        self._all = store / "sources" / model
+        self._all = store / _SOURCES / model
         self.folder = self._all / (request or "unnamed")
         self.fetched = self.folder / "cache"
         self._path = self.folder / "pins.json"
