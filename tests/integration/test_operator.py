@@ -18,6 +18,7 @@ from tests.support.operator_process import Operator, install_crds, running_opera
 from stillhouse.clients.kube.api import USER_AGENT
 from stillhouse.entrypoints.answering import Answering
 from stillhouse.resources.jobs import PROGRESS_PORT
+from stillhouse.resources.wanted import ClusterSettings
 
 PLACE = ("stillhouse.io", "v1alpha1")
 PATIENCE = 60.0
@@ -282,3 +283,20 @@ def test_how_far_a_build_is_stands_in_the_status(operator: Operator, hands: Hand
         assert eventually(lambda: hands.get()["status"].get("progress") == wanted)
     finally:
         endpoint.close()
+
+
+def test_a_claim_of_one_node_is_named_where_pods_are_on_two(operator: Operator, hands: Hands) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    named = {"name": ClusterSettings().store_claim}
+    hands.core.create_namespaced_persistent_volume_claim(hands.namespace, {"metadata": named, "spec": claim})
+    hands.apply(model())
+    hands.build()
+    live = eventually(lambda: hands.apps.read_namespaced_deployment("m-main", hands.namespace))
+    for name, phase, host in (("a", "Running", "10.0.0.1"), ("b", "Pending", "10.0.0.2")):
+        meta = {"name": name, "labels": live.spec.template.metadata.labels}
+        hands.core.create_namespaced_pod(
+            hands.namespace, {"metadata": meta, "spec": {"containers": [{"name": "triton", "image": "localhost/none"}]}}
+        )
+        told = {"phase": phase, "hostIP": host, "hostIPs": [{"ip": host}]}
+        hands.core.patch_namespaced_pod_status(name, hands.namespace, {"status": told})
+    eventually(lambda: hands.condition("Ready") == ("False", "VolumeNotShared"))

@@ -47,6 +47,7 @@ REASONS: dict[str, str] = {
     "ServerCrashes": "the server ends again and again; the message has the last lines of its log",
     "ImageUnavailable": "an image cannot be pulled or started; the message says which and why",
     "Unschedulable": "no node takes a pod; the message is the scheduler's",
+    "VolumeNotShared": "pods wait for a volume that one node alone can mount; the message names its claim",
     "PodsRefused": "the cluster refuses the pods (quota, policy); the message says why",
     "NotOwned": "an object of a name that is needed belongs to somebody else and is left alone; the message names it",
     "AwaitingCollection": "an object of a deleted namesake is still there; once Kubernetes has collected it, it is made anew",

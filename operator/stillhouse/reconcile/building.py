@@ -19,9 +19,11 @@ from stillhouse.resources.jobs import WORKER
 from stillhouse.resources.pods import volume_name
 from stillhouse.resources.server import SERVER
 
-__all__ = ["FIRST_STAGE", "Build", "Outcome", "next_of"]
+__all__ = ["FIRST_STAGE", "STARTING", "Build", "Outcome", "next_of"]
 
 FIRST_STAGE = "resolve"
+STARTING = ": starting"
+"""How the progress of a stage ends whose pod waits for what nobody has told."""
 _STAGES = ("resolve", "train", "compress", "gate")
 _BY_EXIT_CODE = {2: "BuildFailed", 3: "GateFailed", 4: "GateInconclusive"}
 _REBUILD = 'then build again: kubectl annotate dm {name} --overwrite stillhouse.io/rebuild="$(date)"'

@@ -29,14 +29,16 @@ def status(
     figures: Figures,
     progress: str,
     failed: Verdict | None,
+    apart: Verdict | None = None,
     now: str,
 ) -> dict[str, Any]:
     """Return the whole status.
 
     `deployment` is the Deployment as it is now, `figures` what mode `hpa` goes by, `progress` what a build does, `failed` what
-    kept this reconcile from doing its work (a stranger's object, a quota), `now` RFC 3339: the time of conditions that changed.
+    kept this reconcile from doing its work (a stranger's object, a quota), `apart` why pods wait for a volume, `now` RFC 3339:
+    the time of conditions that changed.
     """
-    serving = _Serving(decision, deployment, observed.pods)
+    serving = _Serving(decision, deployment, observed.pods, apart)
     named = [
         ("Accepted", *_accepted(decision)),
         ("Built", *_built(decision, progress)),
@@ -76,7 +78,7 @@ def status(
 class _Serving:
     """What the Deployment says. A status of an older generation of it says nothing about the newest."""
 
-    def __init__(self, decision: Decision, deployment: Body | None, pods: tuple[Body, ...]) -> None:
+    def __init__(self, decision: Decision, deployment: Body | None, pods: tuple[Body, ...], apart: Verdict | None) -> None:
         self.exists = decision.serving is not None and deployment is not None
         said = (deployment or {}).get("status") or {}
         metadata = (deployment or {}).get("metadata") or {}
@@ -90,7 +92,7 @@ class _Serving:
         self.given_up = self.current and progressing.get("reason") == "ProgressDeadlineExceeded"
         self.trouble: Verdict | None = None
         if self.exists and deployment is not None and decision.serving is not None and not self.complete:
-            self.trouble = trouble(deployment, pods, decision.serving.revision)
+            self.trouble = trouble(deployment, pods, decision.serving.revision) or apart
             if self.trouble is None and self.given_up:
                 self.trouble = Verdict("RollingOut", str(progressing.get("message", "")))
         rolled_out = self.current and progressing.get("reason") == "NewReplicaSetAvailable"

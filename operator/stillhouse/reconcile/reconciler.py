@@ -13,7 +13,7 @@ from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, Ku
 from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
 from stillhouse.reconcile.admission import Admission
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
-from stillhouse.reconcile.building import FIRST_STAGE, Build, next_of
+from stillhouse.reconcile.building import FIRST_STAGE, STARTING, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.conditions import status
 from stillhouse.reconcile.decide import Decision, Verdict, decide
@@ -21,6 +21,7 @@ from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
 from stillhouse.reconcile.observed import Observed, owned
 from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
+from stillhouse.reconcile.storage import Storage
 from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
 from stillhouse.resources.metrics_api import Figures
@@ -51,6 +52,7 @@ class Reconciler:
         self._instance = instance
         self._clock = clock
         self._admission = Admission(settings.max_concurrent_builds)
+        self._storage = Storage(kube, settings.store_claim)
         self.monitors = False
         """Whether the cluster knows ServiceMonitors; whoever lists it finds out."""
         self.figures = Figures("cpu", "it is not known yet whose the external metrics are")
@@ -72,6 +74,7 @@ class Reconciler:
         failed: Verdict | None = None
         error: KubeError | None = None
         progress, wait = "", 0.0
+        apart: Verdict | None = None
         deployment: Body | None = None
         try:
             build = next_of(observed, decision)
@@ -89,6 +92,9 @@ class Reconciler:
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
             await self._forget(decision)
+            apart = await self._storage.unshared(observed.owner.namespace, observed.pods)
+            if apart and progress.endswith(STARTING):
+                progress = f"{progress}: {apart.message}"
         except NotOwned as stranger:
             failed = Verdict(stranger.reason, " ".join(" ".join(stranger.problem.lines()).split()))
             wait = _COLLECTED_S if isinstance(stranger, FormersChild) else wait
@@ -97,7 +103,7 @@ class Reconciler:
             if isinstance(refused, Forbidden | Invalid):
                 failed = Verdict("ApplyFailed", refused.problem.found)
         name = names.workload(observed.owner.name)
-        await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed)
+        await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, apart)
         if error is not None:
             raise error
         return wait
@@ -186,11 +192,19 @@ class Reconciler:
         return self._cache.observe((owner.namespace, owner.name)) or observed
 
     async def _say(
-        self, observed: Observed, decision: Decision, deployment: Body | None, progress: str, failed: Verdict | None
+        self,
+        observed: Observed,
+        decision: Decision,
+        deployment: Body | None,
+        progress: str,
+        failed: Verdict | None,
+        apart: Verdict | None,
     ) -> None:
         """Write the status where it differs from what is there, and tell of its transitions."""
         before: dict[str, Any] = observed.model.get("status") or {}
-        after = status(observed, decision, deployment, figures=self.figures, progress=progress, failed=failed, now=self._clock())
+        after = status(
+            observed, decision, deployment, figures=self.figures, progress=progress, failed=failed, apart=apart, now=self._clock()
+        )
         if after == before:
             return
         meta = observed.model["metadata"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 __all__ = [
-    "ACCESS_REVIEW", "ACCOUNT", "API_SERVICE", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB",
+    "ACCESS_REVIEW", "ACCOUNT", "API_SERVICE", "CLAIM", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB",
     "LEASE", "MODEL", "MONITOR", "NETWORK_POLICY", "POD", "REVISION", "SCALED_OBJECT", "SECRET", "SERVICE", "Kind", "by_name",
 ]  # fmt: skip
 
@@ -49,6 +49,7 @@ JOB = Kind("batch/v1", "Job", "jobs")
 MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
 """Not every cluster knows it (`Kube.serves`)."""
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SECRET = Kind("v1", "Secret", "secrets")
 API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
 ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews")
@@ -58,7 +59,7 @@ _BY_NAME = {
     kind.name: kind
     for kind in (
         MODEL, REVISION, DEPLOYMENT, SERVICE, ACCOUNT, CONFIG_MAP, POD, EVENT, DISRUPTION_BUDGET, NETWORK_POLICY, HPA, JOB, LEASE,
-        MONITOR, SECRET, API_SERVICE, SCALED_OBJECT,
+        MONITOR, SECRET, API_SERVICE, SCALED_OBJECT, CLAIM,
     )
 }  # fmt: skip
 
