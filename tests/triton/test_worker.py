@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.cli import Project
+from tests.support.stores import put
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.worker.given import NEEDED_VARIABLE
 from stillhouse.entrypoints.worker.record import LIMIT
 
 
@@ -133,3 +135,20 @@ def test_a_full_volume_is_told_as_such(tmp_path: Path) -> None:
     if code == 99 or "unshare" in log:
         pytest.skip("a file system cannot be mounted here")
     assert (code, told["reason"]) == (5, "StoreFull"), log
+
+
+def test_a_build_frees_what_its_namespace_has_not_needed_for_a_day(pod: Pod) -> None:
+    """What a namespace's records name stays, and what the present plan has made; the rest goes, where it was marked long ago."""
+    named, left = (put(pod.store, {"f": each}) for each in (b"named", b"left"))
+    name = pod.model["metadata"]["name"]
+    pod.more = {NEEDED_VARIABLE: json.dumps({"namespace": "team", "models": [name], "digests": [named[:23]]})}
+    assert pod.run("resolve")[1]["next"] == "compress"
+    before = set(pod.store.objects.digests())
+    assert {named, left} < before, "it is a day too early"
+    marks = pod.store.root / "unneeded.json"
+    assert json.loads(marks.read_text()).keys() == {left}
+    marks.write_text(json.dumps({left: 1.0, named: 1.0}))
+    code, told, log = pod.run("resolve")
+    assert (code, told["next"]) == (0, "compress"), log
+    assert set(pod.store.objects.digests()) == before - {left}
+    assert "freed" in log

@@ -192,7 +192,7 @@ def _why(name: str, stage: str, job: Body, told: Mapping[str, Any]) -> tuple[str
     if told.get("reason") == "StoreFull":
         return "StoreFull", (
             f"{stage}: the volume of claim {_store_claim(job)} is full; enlarge it (spec.resources.requests.storage of the claim,"
-            f" where its StorageClass allows), or delete models that nobody needs, {again}; finished steps are kept"
+            f" where its StorageClass allows), {again}. Finished steps are kept; what nobody has needed for a day, it frees"
         )
     if code in _BY_EXIT_CODE:
         reason = str(told.get("reason") or "")
