@@ -98,6 +98,10 @@ def test_doctor_names_what_is_missing_with_its_fix(hands: Hands, still: Still, n
     assert found["store"]["state"] == "failed"
     assert "PersistentVolumeClaim stillhouse-models" in found["store"]["fix"]
     assert found["metrics API"]["state"] == "warning"
+    assert (found["external metrics"]["state"], found["external metrics"]["detail"]) == (
+        "warning",
+        "not registered: models of mode hpa scale by CPU",
+    )
     assert found["m"]["fix"] == "spec.scale.minReplicas: 2"
     claim = {
         "metadata": {"name": "stillhouse-models"},

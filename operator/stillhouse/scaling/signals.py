@@ -79,11 +79,12 @@ def signals(histories: Sequence[Sequence[Sample]], instances: float, now: float)
     `histories` has one entry for each pod that is ready, empty where it was never heard; `instances` is how many requests or
     batches one pod runs at a time.
 
-    Pods that were not heard lately are taken to be as busy as those that were. None where too few were heard: who does not know
-    must not say zero.
+    Pods that were not heard lately are taken to be as busy as those that were. None where too few were heard, or too few twice: a
+    rate needs two samples, and who does not know must not say zero.
     """
     heard = [samples for samples in histories if samples and now - samples[-1].at <= STALE_S]
-    if not heard or len(heard) < _ENOUGH * len(histories):
+    twice = [samples for samples in heard if samples[-1].at > samples[0].at]
+    if not heard or len(twice) < _ENOUGH * len(histories):
         return None
     total = _Sum()
     for samples in heard:

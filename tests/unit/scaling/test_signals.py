@@ -119,6 +119,13 @@ def test_a_pod_that_was_heard_once_waits_and_has_no_rate() -> None:
     assert found.pending == 4
 
 
+@pytest.mark.parametrize(("once", "known"), [(0, True), (1, True), (2, False), (3, False)])
+def test_a_rate_needs_two_samples_of_half_of_the_pods(once: int, known: bool) -> None:
+    """Else a metrics API that has just begun to ask would say that nothing comes in, and every pod but one would go."""
+    pods = [series(rate=50, service_s=0.01)] * (3 - once) + [series(rate=50, service_s=0.01)[-1:]] * once
+    assert (signals(pods, 1.0, 10.0) is not None) is known
+
+
 def test_where_nothing_ran_lately_a_requests_cost_is_that_of_the_whole_life() -> None:
     idle = replace(START, at=0.0, ended=100, computed=100, executions=50, compute_s=2.0)
     found = signals([[idle, replace(idle, at=10.0)]], 1.0, 10.0)

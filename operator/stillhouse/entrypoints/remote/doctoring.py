@@ -9,9 +9,10 @@ from typing import Any
 
 from stillhouse.api.crd import crd, revision_crd
 from stillhouse.clients.kube.interface import KubeError
-from stillhouse.clients.kube.kinds import DEPLOYMENT, HPA, LEASE, MODEL, Kind
+from stillhouse.clients.kube.kinds import API_SERVICE, DEPLOYMENT, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
 from stillhouse.entrypoints.findings import Finding, finding
 from stillhouse.resources import labels
+from stillhouse.resources.metrics_api import APISERVICE, figures_of
 from stillhouse.resources.wanted import ClusterSettings
 
 __all__ = ["NEWEST", "OLDEST", "examine_cluster"]
@@ -20,7 +21,6 @@ OLDEST, NEWEST = (1, 32), (1, 35)
 """Versions of Kubernetes that are tested."""
 _CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
 _CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-_API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
 _LEASE_NAME = "stillhouse-operator"
 _STALE_S = 60.0
 
@@ -33,6 +33,7 @@ async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) ->
         ("operator", _operator(kube, operator_namespace)),
         ("store", _store(kube, namespace)),
         ("metrics API", _metrics(kube, namespace)),
+        ("external metrics", _external(kube, operator_namespace)),
         ("models", _models(kube, namespace)),
     )
     found: list[Finding] = []
@@ -119,18 +120,43 @@ async def _store(kube: Any, namespace: str) -> list[Finding]:
 
 
 async def _metrics(kube: Any, namespace: str) -> list[Finding]:
-    scaled = await kube.find(HPA, namespace, labels.MODEL)
-    service = await kube.get(_API_SERVICE, "", "v1beta1.metrics.k8s.io")
-    conditions = ((service or {}).get("status") or {}).get("conditions") or []
-    works = any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
-    if works:
+    found = await kube.find(HPA, namespace, labels.MODEL)
+    scaled = [each for each in found if any("resource" in metric for metric in each["spec"].get("metrics") or [])]
+    service = await kube.get(API_SERVICE, "", "v1beta1.metrics.k8s.io")
+    if _answers(service):
         return [finding("ok", "metrics API", "CPU use is measured: autoscalers can work")]
     detail = (
-        f"CPU use is not measured: {len(scaled)} autoscalers here stay at their lowest"
+        f"CPU use is not measured: {len(scaled)} autoscalers here go by it and keep what there is"
         if service is None
         else "it does not answer"
     )
     return [finding("warning", "metrics API", detail, "install metrics-server (sigs.k8s.io/metrics-server)")]
+
+
+def _answers(service: dict[str, Any] | None) -> bool:
+    conditions = ((service or {}).get("status") or {}).get("conditions") or []
+    return any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
+
+
+async def _external(kube: Any, operator_namespace: str) -> list[Finding]:
+    """Say whose the external metrics are, and whether they answer: a dead API keeps every namespace from ending."""
+    title = "external metrics"
+    live = await kube.get(API_SERVICE, "", APISERVICE)
+    if live is None:
+        fix = "helm upgrade … --set metricsAPI.enabled=true,metricsAPI.register=true"
+        return [finding("warning", title, "not registered: models of mode hpa scale by CPU", fix)]
+    service = (live.get("spec") or {}).get("service") or {}
+    figures = figures_of(live, operator_namespace, str(service.get("name") or "-"), keda=await kube.serves(SCALED_OBJECT))
+    whose = {"queue": "ours", "keda": "KEDA's"}.get(figures.kind, figures.why)
+    if not _answers(live):
+        place = f"{service.get('namespace')}/{service.get('name')}"
+        fix = f"look at the pods of Service {place}; where they are gone for good: kubectl delete apiservice {APISERVICE}"
+        return [finding("failed", title, f"{whose}; it does not answer: no number changes, and no namespace can end", fix)]
+    if figures.kind == "cpu":
+        fix = "models of mode hpa scale by CPU; by queue time only where it is ours or KEDA's (docs/scaling.md)"
+        return [finding("warning", title, whose, fix)]
+    how = "by queue time and pending requests" if figures.kind == "queue" else "by a ScaledObject with the same figures"
+    return [finding("ok", title, f"{whose}: models of mode hpa scale {how}")]
 
 
 async def _models(kube: Any, namespace: str) -> list[Finding]:
