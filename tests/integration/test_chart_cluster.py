@@ -368,6 +368,29 @@ def test_the_metrics_api_has_the_rights_that_it_needs_and_leaves_first(
     assert asked_for(cluster, f"system:serviceaccount:{place}:stillhouse-metrics") == given
 
 
+def test_what_a_metrics_api_left_goes_when_it_is_turned_off(
+    api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, tmp_path: Path
+) -> None:
+    chart.do("install", "stillhouse", str(CHART), "--namespace", place, "--take-ownership")
+    wait_for_kinds(api)
+    registry = client.ApiregistrationV1Api(api)
+    with running_metrics(cluster, tmp_path, place, service_port=443):
+        assert registry.read_api_service(APISERVICE).spec.service.namespace == place
+    chart.do("upgrade", "stillhouse", str(CHART), "--namespace", place, "--set", "metricsAPI.enabled=false")
+    assert [each.metadata.name for each in client.AppsV1Api(api).list_namespaced_deployment(place).items] == [
+        "stillhouse-operator"
+    ]
+    kubeconfig = cluster.kubeconfig(token=account_token(api, place, "stillhouse-operator"))
+    settings = client.CoreV1Api(api).read_namespaced_config_map("stillhouse-operator", place).data["settings.json"]
+    given = {"kubeconfig_text": kubeconfig, "settings": json.loads(settings)}
+    with running_operator(cluster, tmp_path, lease_namespace=place, **given):
+        eventually(lambda: APISERVICE not in {each.metadata.name for each in registry.list_api_service().items})
+    assert ("apiregistration.k8s.io", "apiservices", "delete") in asked_for(
+        cluster, f"system:serviceaccount:{place}:stillhouse-operator"
+    )
+    chart.do("uninstall", "stillhouse", "--namespace", place)
+
+
 def check(api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, port: int, folder: Path) -> None:
     """Run what `helm test` runs in its pod, under an account without rights."""
     hooks = [each for each in yaml.safe_load_all(chart.do("get", "hooks", "stillhouse", "--namespace", place)) if each]
