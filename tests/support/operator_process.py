@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.support.kube.process import free_port
 
 from stillhouse.api.crd import crd, revision_crd
 
-__all__ = ["Operator", "install_crds", "running_operator"]
+__all__ = ["Kept", "Operator", "install_crds", "kept_operator", "running_operator"]
 
 _START_S = 60.0
 
@@ -96,33 +97,100 @@ def running_operator(
     identity: str = "one",
     kubeconfig_text: str = "",
     settings: Mapping[str, Any] | None = None,
+    words: Sequence[str] = (),
 ) -> Iterator[Operator]:
-    """Start an operator, yield it once it has listed the cluster, end it. Without a kubeconfig it is the administrator."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kubeconfig, given, log = folder / "kubeconfig", folder / "settings.json", folder / f"{identity}.log"
-    kubeconfig.write_text(kubeconfig_text or control_plane.kubeconfig())
-    given.write_text(json.dumps({"sources": dict(sources or {}), **(settings or {})}))
-    port = free_port()
-    words = [sys.executable, "-m", "stillhouse.entrypoints.operator", "--host=127.0.0.1", f"--port={port}"]
-    words += [f"--namespace={namespace}", f"--lease-namespace={lease_namespace}", f"--identity={identity}"]
-    words += [f"--settings={given}", "--context=test"]
-    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    with log.open("ab") as stream:
-        process = subprocess.Popen(words, env=environment, stdout=stream, stderr=stream)
-    operator = Operator(process, log, port, identity)
+    """Start an operator, yield it once it has listed the cluster, end it. Without a kubeconfig it is the administrator.
+
+    `words` are further options.
+    """
+    words = [*words, f"--namespace={namespace}", f"--lease-namespace={lease_namespace}", f"--identity={identity}"]
+    operator = _start(
+        folder,
+        words,
+        {"sources": dict(sources or {}), **(settings or {})},
+        identity,
+        kubeconfig_text or control_plane.kubeconfig(),
+    )
+    process = operator.process
     try:
         deadline = time.monotonic() + _START_S
         while operator.ask("/readyz")[0] != 200:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the operator is not ready: {log.read_text()[-4000:]}")
+                raise AssertionError(f"the operator is not ready: {operator.log.read_text()[-4000:]}")
             time.sleep(0.05)
         yield operator
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+        _end(process)
+
+
+class Kept:
+    """An operator that is started anew, under the same name, whenever it has ended: what a kubelet does."""
+
+    def __init__(self, start: Callable[[], Operator]) -> None:
+        self._start = start
+        self._leave = threading.Event()
+        self.codes: list[int] = []
+        """How it ended, each time; a negative number is a signal's."""
+        self.operator = start()
+        self._thread = threading.Thread(target=self._keep, name="kept-operator")
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while True:
+            code = self.operator.process.wait()
+            if self._leave.is_set():
+                return
+            self.codes.append(code)
+            self.operator = self._start()
+
+    def kill(self) -> None:
+        """End it at once, and return when it is dead; it comes back."""
+        process = self.operator.process
+        process.kill()
+        process.wait(30)
+
+    def close(self) -> None:
+        """End it for good."""
+        self._leave.set()
+        _end(self.operator.process)
+        self._thread.join(30)
+        _end(self.operator.process)  # where it was just being started
+
+
+@contextmanager
+def kept_operator(folder: Path, kubeconfig_text: str, sources: Mapping[str, str], words: Sequence[str] = ()) -> Iterator[Kept]:
+    """Keep an operator of the whole cluster alive, whatever happens to it. `words` are further options."""
+    kept = Kept(
+        lambda: _start(
+            folder, ["--lease-namespace=default", "--identity=kept", *words], {"sources": dict(sources)}, "kept", kubeconfig_text
+        )
+    )
+    try:
+        yield kept
+    finally:
+        kept.close()
+
+
+def _start(folder: Path, words: Sequence[str], settings: Mapping[str, Any], identity: str, kubeconfig_text: str) -> Operator:
+    folder.mkdir(parents=True, exist_ok=True)
+    kubeconfig, given, log = folder / "kubeconfig", folder / "settings.json", folder / f"{identity}.log"
+    kubeconfig.write_text(kubeconfig_text)
+    given.write_text(json.dumps(settings))
+    port = free_port()
+    command = [sys.executable, "-m", "stillhouse.entrypoints.operator", "--host=127.0.0.1", f"--port={port}"]
+    command += [f"--settings={given}", "--context=test", *words]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    with log.open("ab") as stream:
+        return Operator(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream), log, port, identity)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)

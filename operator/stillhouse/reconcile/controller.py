@@ -152,10 +152,10 @@ class Controller:
             for key in list(self.cache.models()):
                 self.queue.add(key)
 
-    async def resync(self) -> None:
-        """List everything again every ten minutes, and queue every model: for ever."""
+    async def resync(self, every_s: float = RESYNC_S) -> None:
+        """List everything again after some time, and queue every model: for ever."""
         while True:
-            await asyncio.sleep(RESYNC_S * random.uniform(0.9, 1.1))
+            await asyncio.sleep(every_s * random.uniform(0.9, 1.1))
             with contextlib.suppress(KubeError):
                 missed = await self.list_all()
                 if missed:

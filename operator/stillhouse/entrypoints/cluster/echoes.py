@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 
+from stillhouse.entrypoints.cluster.patience import PatientAnswer, mended
+
 __all__ = ["HOLD_S", "Lines", "without_echoes"]
 
 HOLD_S = 0.05
@@ -30,7 +32,7 @@ def without_echoes(known: Callable[[str, int], bool], writing: Callable[[], bool
     `known` says whether an object of a kind (its plural) and version is one that we wrote; `writing` whether we write now.
     """
 
-    class Answer(aiohttp.ClientResponse):
+    class Answer(PatientAnswer):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             await super().start(connection)
             if self.status == 200 and "watch" in self.url.query:
@@ -59,7 +61,7 @@ class Lines:
             if self._writing():
                 await asyncio.sleep(HOLD_S)
             *lines, rest = (rest + data).split(b"\n")
-            kept = [line for line in lines if not self._echo(line)]
+            kept = [mended(line) for line in lines if not self._echo(line)]
             if kept:
                 yield b"\n".join([*kept, b""])
         if rest:

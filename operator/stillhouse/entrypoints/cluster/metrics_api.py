@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from stillhouse.clients.kube.api import KubeApi, connect
 from stillhouse.clients.kube.interface import Conflict, KubeError
 from stillhouse.clients.kube.kinds import CONFIG_MAP
-from stillhouse.entrypoints.cluster.watching import watch
+from stillhouse.entrypoints.cluster.watching import WatchesEnded, end_at_once, watch
 from stillhouse.errors import StillhouseError
 from stillhouse.scaling.access import Access
 from stillhouse.scaling.external import Value, figures
@@ -130,8 +130,8 @@ class _Process:
             taking = asyncio.create_task(_take_signals_after(watching, stop))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if task.exception() is not None:
-                    _log.error("a part of the metrics API ended", exc_info=task.exception())
+                if task.cancelled() or task.exception() is not None:
+                    _log.error("a part of the metrics API ended", exc_info=None if task.cancelled() else task.exception())
                     code = 1
             stop.set()
             for task in (*tasks[1:], taking):
@@ -141,6 +141,8 @@ class _Process:
             for runner in (secure, plain):
                 await runner.cleanup()
         _log.info("ended")
+        if tasks[0].done() and not tasks[0].cancelled() and isinstance(tasks[0].exception(), WatchesEnded):
+            end_at_once(code)
         return code
 
     async def _watch(self, stop: asyncio.Event, ready: asyncio.Event) -> None:

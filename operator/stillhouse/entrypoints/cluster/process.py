@@ -15,8 +15,8 @@ from stillhouse.clients.kube.api import connect
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.clients.progress import ProgressReader
 from stillhouse.entrypoints.cluster import health
-from stillhouse.entrypoints.cluster.watching import watch
-from stillhouse.reconcile.controller import Controller
+from stillhouse.entrypoints.cluster.watching import SILENCE_S, WatchesEnded, end_at_once, watch
+from stillhouse.reconcile.controller import RESYNC_S, Controller
 from stillhouse.reconcile.leader import Leadership
 from stillhouse.reconcile.metrics import Metrics
 from stillhouse.reconcile.progress import Polling
@@ -44,6 +44,8 @@ class Options:
     context: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - in a pod of its own; the network policy says who may
     port: int = 8080
+    resync_s: float = RESYNC_S
+    silence_s: float = SILENCE_S
     settings: ClusterSettings = field(default_factory=ClusterSettings)
 
 
@@ -83,10 +85,11 @@ async def run(options: Options) -> int:
                         await asyncio.wait_for(stop.wait(), _RETRY_S)
             watching = asyncio.Event()
             place = {"namespace": options.namespace, "context": options.context}
+            watches = watch(controller, **place, silence_s=options.silence_s, stop=stop, ready=watching)
             tasks = [
-                asyncio.create_task(watch(controller, **place, stop=stop, ready=watching)),
+                asyncio.create_task(watches),
                 asyncio.create_task(_take_signals_after(watching, stop)),
-                asyncio.create_task(controller.resync()),
+                asyncio.create_task(controller.resync(options.resync_s)),
                 asyncio.create_task(polling.run(lambda: leadership.leads)),
                 asyncio.create_task(controller.follow_figures()),
                 asyncio.create_task(leadership.run()),
@@ -95,8 +98,8 @@ async def run(options: Options) -> int:
             ends = [*tasks[:1], *tasks[2:], asyncio.create_task(stop.wait())]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if task.exception() is not None:
-                    _log.error("a part of the operator ended", exc_info=task.exception())
+                if task.cancelled() or task.exception() is not None:
+                    _log.error("a part of the operator ended", exc_info=None if task.cancelled() else task.exception())
                     code = 1
             # First no more writes, then the lease, so that the next one never meets ours; the watches can take their time.
             stop.set()
@@ -109,6 +112,8 @@ async def run(options: Options) -> int:
         finally:
             await endpoint.cleanup()
     _log.info("ended")
+    if tasks[0].done() and not tasks[0].cancelled() and isinstance(tasks[0].exception(), WatchesEnded):
+        end_at_once(code)
     return code
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import aiohttp
 import kopf
@@ -14,11 +15,14 @@ from kubernetes.aio import client
 from stillhouse.clients.kube.api import USER_AGENT, configure, proxy_of
 from stillhouse.clients.kube.kinds import Kind
 from stillhouse.entrypoints.cluster.echoes import without_echoes
+from stillhouse.entrypoints.cluster.patience import AGAIN_S, Backoffs
+from stillhouse.errors import ClusterError
 
-__all__ = ["Seer", "watch"]
+__all__ = ["SILENCE_S", "Seer", "WatchesEnded", "end_at_once", "watch"]
 
 _SERVER_TIMEOUT_S = 300  # whole: the API server takes no fraction
 _CONNECT_TIMEOUT_S = 10.0
+SILENCE_S = 70.0
 
 
 class Seer(Protocol):
@@ -36,10 +40,33 @@ class Seer(Protocol):
         """Return whether we write now."""
 
 
-async def watch(controller: Seer, *, namespace: str, context: str, stop: asyncio.Event, ready: asyncio.Event) -> None:
+class WatchesEnded(ClusterError):
+    """kopf met something that it cannot bear. It now cancels every task of the loop that is younger than itself."""
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process after `WatchesEnded`: some of kopf's tasks cannot be cancelled then, and `asyncio.run` waits for them."""
+    logging.shutdown()
+    os._exit(code)
+
+
+async def watch(
+    controller: Seer,
+    *,
+    namespace: str,
+    context: str,
+    stop: asyncio.Event,
+    ready: asyncio.Event,
+    silence_s: float = SILENCE_S,
+) -> None:
     """Watch what the controller has listed until `stop` is set. `namespace` empty: the whole cluster.
 
+    A watch that is silent for `silence_s` is begun anew: bookmarks come about once a minute.
+
     kopf takes the signals of the process for itself, and ends in its own time; after `ready` is set they can be had back.
+
+    Raises:
+        WatchesEnded: kopf ends though nobody asked it to. End the process, and with `end_at_once`.
     """
     registry = kopf.OperatorRegistry()
 
@@ -53,6 +80,9 @@ async def watch(controller: Seer, *, namespace: str, context: str, stop: asyncio
     settings.peering.standalone = True
     settings.watching.server_timeout = _SERVER_TIMEOUT_S
     settings.watching.connect_timeout = _CONNECT_TIMEOUT_S
+    settings.watching.inactivity_timeout = silence_s
+    settings.watching.reconnect_backoff = AGAIN_S
+    settings.networking.error_backoffs = Backoffs()
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1.0  # a task for each object that lately changed
     settings.persistence.diffbase_storage = _NoDiffs()
@@ -63,15 +93,27 @@ async def watch(controller: Seer, *, namespace: str, context: str, stop: asyncio
             settings.watching.label_selectors[group, version, kind.plural] = selector
         kopf.on.event(group, version, kind.plural, registry=registry, id=f"see-{kind.plural}")(_seer(controller, kind))
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    await kopf.operator(
-        registry=registry,
-        settings=settings,
-        standalone=True,
-        clusterwide=not namespace,
-        namespaces=[namespace] if namespace else [],
-        stop_flag=stop,
-        ready_flag=ready,
+    ends = asyncio.Event()
+
+    @kopf.on.cleanup(registry=registry)
+    async def leave(**_: Any) -> None:
+        ends.set()
+
+    running = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=settings,
+            standalone=True,
+            clusterwide=not namespace,
+            namespaces=[namespace] if namespace else [],
+            stop_flag=stop,
+            ready_flag=ready,
+        )
     )
+    await asyncio.wait([running, asyncio.create_task(ends.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done() and not stop.is_set():
+        raise WatchesEnded("the watches have ended by themselves")
+    await running
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
