@@ -2,6 +2,8 @@
 #   docker build --target operator -t stillhouse/operator .
 # BASE is any Debian 12 with Python 3.11, or one that apt-get can make so. Nothing is fetched when a container runs.
 ARG BASE=debian:bookworm-slim
+# What a worker has installed; where its packages come by a mount, those for serving do.
+ARG WORKER_PACKAGES=requirements/worker.txt
 
 FROM ${BASE} AS python
 ENV PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/stillhouse/bin:$PATH
@@ -19,7 +21,8 @@ COPY requirements/serve.txt /tmp/requirements.txt
 RUN /opt/stillhouse/bin/pip install --require-hashes --requirement /tmp/requirements.txt
 
 FROM python AS worker-packages
-COPY requirements/worker.txt /tmp/requirements.txt
+ARG WORKER_PACKAGES
+COPY ${WORKER_PACKAGES} /tmp/requirements.txt
 RUN /opt/stillhouse/bin/pip install --require-hashes --requirement /tmp/requirements.txt
 
 # One source for all three, so that what the operator writes is what the others read.

@@ -66,16 +66,27 @@ lint: setup ## Style, types, architecture
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: lint ## Every tier, bounded samples of the long suites
-	@TIERS="unit contract triton integration" scripts/test.sh
+test: lint cluster-packages ## Every tier, bounded samples of the long suites
+	@TIERS="unit contract triton integration cluster" scripts/test.sh
 
 .PHONY: test-full
-test-full: lint ## Every tier, everything
-	@TIERS="unit contract triton integration" FULL=1 scripts/test.sh
+test-full: lint cluster-packages ## Every tier, everything
+	@TIERS="unit contract triton integration cluster" FULL=1 scripts/test.sh
 
-.PHONY: test-unit test-contract test-triton test-integration
-test-unit test-contract test-triton test-integration: test-%: setup ## One tier
+.PHONY: test-unit test-contract test-triton test-integration test-cluster
+test-unit test-contract test-triton test-integration test-cluster: test-%: setup ## One tier
 	$(PYTEST) tests/$*
+
+# With root, Debian packages are installed; without, the tier says what is missing and is skipped.
+.PHONY: cluster-packages cluster cluster-down
+cluster-packages:
+	@scripts/cluster-packages.sh
+
+cluster: setup cluster-packages ## A real Kubernetes of two nodes on this machine, with our images (root; nothing of it leaves)
+	@$(BIN)/python -m tests.support.nodes up
+
+cluster-down: ## Remove it
+	@$(BIN)/python -m tests.support.nodes down
 
 .PHONY: generate
 generate: setup ## Write what is generated from the models: the CRDs, the chart's, and the reference

@@ -3,12 +3,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tiers=()
-for tier in ${TIERS:-unit contract triton integration}; do
+for tier in ${TIERS:-unit contract triton integration cluster}; do
   [ -d "tests/$tier" ] && tiers+=("tests/$tier")
 done
 select=()
 [ "${FULL:-}" = 1 ] || select=(-m "not slow")
-case " ${TIERS:-} " in *" integration "*)
+case " ${TIERS:-} " in *" integration "* | *" cluster "*)
   # Ahead of time, so that a test's own time limit does not count the compiler's.
   .venv/bin/python -m tests.support.kube.binaries || [ "${CI:-}" != true ] ;;
 esac

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
-from tests.support.kube.binaries import SERVERS, Unavailable, provide
+from tests.support.kube.binaries import PROGRAMS, SERVERS, Unavailable, provide
 from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.tiers import require
 
@@ -32,6 +32,12 @@ def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
 def helm(pytestconfig: pytest.Config) -> Path:
     """The real Helm, built likewise."""
     return _provided(pytestconfig, ("helm",))["helm"]
+
+
+@pytest.fixture(scope="session")
+def programs(pytestconfig: pytest.Config) -> dict[str, Path]:
+    """Every program that tests of any tier start."""
+    return _provided(pytestconfig, PROGRAMS)
 
 
 def _provided(pytestconfig: pytest.Config, names: Iterable[str]) -> dict[str, Path]:

@@ -102,7 +102,7 @@ def _pod(
         *access.volumes,
     ]
     if stage != GATE:
-        own = [volume for volume in base["volumes"] if volume["name"] not in ("shm", "work")]
+        own = [volume for volume in base["volumes"] if volume["name"] not in ("shm", "work", "tmp")]
         pod = {**base, "restartPolicy": "Never", "containers": [worker], "volumes": [*own, *volumes]}
         return template.with_placement(pod, {"spec": building.placement}, {}, gpu=False)
     exchange = {"name": "exchange", "mountPath": EXCHANGE}

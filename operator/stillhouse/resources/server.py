@@ -58,6 +58,8 @@ def server_container(serving: Serving, settings: ClusterSettings, arguments: Seq
             pods.claim(settings.store_claim, 0, read_only=True),
             pods.SHM_MOUNT,
             {"name": "work", "mountPath": "/work"},
+            # Triton's Python backend makes its folders in /tmp, wherever TMPDIR points, and dies where it cannot.
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in a container of our own
         ],
     }
 
@@ -76,6 +78,7 @@ def server_pod(owner: Owner, settings: ClusterSettings, serve: Mapping[str, Any]
             pods.claim_volume(settings.store_claim, 0, read_only=read_only),
             pods.shared_memory("256Mi" if gpus(serve) else "64Mi"),
             {"name": "work", "emptyDir": {"sizeLimit": "8Gi" if gpus(serve) else "1Gi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         ],
     }
     return pods.with_secrets(pod, settings.pull_secrets)

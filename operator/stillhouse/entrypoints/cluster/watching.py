@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 import aiohttp
 import kopf
@@ -103,6 +103,7 @@ async def watch(
         kopf.operator(
             registry=registry,
             settings=settings,
+            identity=cast("Any", "stillhouse"),  # of no use here, but kopf asks for the user's name, and a pod's has none
             standalone=True,
             clusterwide=not namespace,
             namespaces=[namespace] if namespace else [],
