@@ -98,3 +98,28 @@ def test_a_model_that_is_made_anew_under_its_name_has_children_of_its_own(
         eventually(lambda: len(made()) == 2 and not made() & before)
         eventually(lambda: hands.condition("Ready") == ("False", "Building"))
         assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]
+
+
+@pytest.mark.parametrize("metrics", ["no metrics API", "a metrics API that is down"])
+def test_a_namespace_that_goes_takes_its_models_along_and_nothing_is_made_in_it_again(
+    metrics: str, plane: ControlPlane, hands: Hands, tmp_path: Path
+) -> None:
+    registry = client.ApiregistrationV1Api(hands.core.api_client)
+    name = "v1beta1.external.metrics.k8s.io"
+    place = {"namespace": hands.namespace, "lease_namespace": "default", "sources": SOURCES}
+    with running_operator(plane, tmp_path, **place) as operator:
+        hands.apply(model())
+        hands.build()
+        hands.apply(model("building"))
+        eventually(lambda: "jobs" in everything(hands) and "pods" in everything(hands))
+        if metrics != "no metrics API":
+            spec = {"group": "external.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100}
+            spec |= {"service": {"namespace": "default", "name": "nobody"}, "insecureSkipTLSVerify": True}
+            registry.create_api_service({"metadata": {"name": name}, "spec": spec})
+        hands.core.delete_namespace(hands.namespace)
+        eventually(lambda: not everything(hands))
+        eventually(lambda: operator.metric("stillhouse_models") == 0)
+        if metrics != "no metrics API":
+            registry.delete_api_service(name)  # what our chart does first of all when it is uninstalled
+        eventually(lambda: hands.namespace not in {each.metadata.name for each in hands.core.list_namespace().items})
+        assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]

@@ -257,6 +257,24 @@ def test_what_was_done_while_no_operator_ran_is_found(control_plane: ControlPlan
         eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
 
 
+def test_a_spec_that_was_edited_while_no_operator_ran_ends_the_build_of_the_former_one(
+    control_plane: ControlPlane, hands: Hands, tmp_path: Path
+) -> None:
+    place = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": SOURCES}
+    with running_operator(control_plane, tmp_path, **place):
+        hands.apply(model())
+        former = eventually(lambda: hands.jobs().get("resolve")).metadata.uid
+    hands.end("resolve", {"next": "gate"})
+    hands.apply(model(compress={"precision": "fp32"}))
+    with running_operator(control_plane, tmp_path, **place):
+        eventually(lambda: [job.metadata.uid for job in hands.jobs().values()] not in ([], [former]))
+        assert set(hands.jobs()) == {"resolve"}
+        hands.build()
+        hands.roll()
+        eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+        assert hands.revisions() == {DIGEST}
+
+
 def test_a_cluster_that_is_not_configured_is_told_in_a_line(tmp_path: Path) -> None:
     import os
     import subprocess
