@@ -84,7 +84,8 @@ def test_others_are_refused(version: str, chart: Helm) -> None:
         ("rbac.create=maybe", "at '/rbac/create': got string, want boolean"),
         ("watchNamespace=A_B", "at '/watchNamespace': 'A_B' does not match pattern"),
         ("build.memory=lots", "at '/build/memory': 'lots' does not match pattern"),
-        ("build.cpu=2", "at '/build/cpu': got number, want string"),
+        ("build.cpu=0", "at '/build/cpu': exclusiveMinimum: got 0, want 0"),
+        ("build.cpu=many", "at '/build/cpu': 'many' does not match pattern"),
         ("metricsAPI.enabled=perhaps", "at '/metricsAPI/enabled': value must be one of true, false, 'auto'"),
         ("logLevel=loud", "at '/logLevel': value must be one of 'debug', 'info', 'warning', 'error'"),
         ("images.serve.digest=sha256:1", "at '/images/serve/digest': 'sha256:1' does not match pattern"),
@@ -272,3 +273,10 @@ def test_other_settings_are_new_pods(chart: Helm) -> None:
 
     assert mark() == mark("--set", "replicas=3")
     assert mark() != mark("--set", "build.maxConcurrent=1")
+
+
+@pytest.mark.parametrize(("given", "rendered"), [("2", "2"), ("0.5", "0.5"), ('"2"', "2"), ("500m", "500m")])
+def test_cpus_may_be_a_number(given: str, rendered: str, chart: Helm, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(f"build: {{cpu: {given}}}\n")
+    found = only(chart.objects(tmp_path / "values.yaml"), "ConfigMap")
+    assert json.loads(found["data"]["settings.json"])["build_cpu"] == rendered

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from kubernetes import client
 from tests.support.api_objects import CASES, COMPLETE, GONE, Case, complete, edited, leaves
 from tests.support.kube.control_plane import ControlPlane
+from tests.support.operator_process import install_crds
 
 from stillhouse.api.crd import PLURAL, crd
 from stillhouse.api.load import parse
@@ -26,27 +26,9 @@ PLACE = (GROUP, VERSION)
 @pytest.fixture(scope="module")
 def definition(control_plane: ControlPlane) -> client.V1CustomResourceDefinition:
     """The CRD as the server has it, once it is served."""
+    install_crds(control_plane)
     with control_plane.client() as api:
-        extensions = client.ApiextensionsV1Api(api)
-        name = extensions.create_custom_resource_definition(crd()).metadata.name
-        deadline = time.monotonic() + 60
-        while True:
-            found = extensions.read_custom_resource_definition(name)
-            met = {each.type for each in (found.status.conditions if found.status else None) or [] if each.status == "True"}
-            if "Established" in met:
-                break
-            if time.monotonic() > deadline:
-                pytest.fail(f"{name} is not served: {found.status}")
-            time.sleep(0.05)
-        objects = client.CustomObjectsApi(api)
-        while True:  # its path is served a moment after the condition says so
-            try:
-                objects.list_namespaced_custom_object(*PLACE, "default", PLURAL)
-                return found
-            except client.ApiException as answer:
-                if answer.status != 404 or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        return client.ApiextensionsV1Api(api).read_custom_resource_definition(crd()["metadata"]["name"])
 
 
 @pytest.fixture

@@ -123,13 +123,14 @@ class Hands:
 
 
 def eventually(what: Callable[[], Any]) -> Any:
-    """Return what a function gives as soon as it gives something; what is not there yet (404) is nothing."""
+    """Return what a function gives as soon as it gives something; what is not there yet is nothing: 404, and of
+    a kind that has just been defined 429."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             found = what()
         except client.ApiException as error:
-            if error.status != 404:
+            if error.status not in (404, 429):
                 raise
             found = None
         if found:

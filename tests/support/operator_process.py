@@ -81,7 +81,7 @@ def install_crds(control_plane: ControlPlane) -> None:
                     objects.list_cluster_custom_object("stillhouse.io", "v1alpha1", plural)
                     break
                 except client.ApiException as error:
-                    if error.status != 404 or time.monotonic() > deadline:
+                    if error.status not in (404, 429) or time.monotonic() > deadline:
                         raise
                     time.sleep(0.05)
 

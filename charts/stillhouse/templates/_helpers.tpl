@@ -185,7 +185,7 @@ affinity:
       "metrics_api" (eq (include "stillhouse.metricsEnabled" .) "true")
       "metrics_service" (ternary (include "stillhouse.metrics" .) "" (eq (include "stillhouse.metricsLook" .) "true"))
       "build_memory" .Values.build.memory
-      "build_cpu" .Values.build.cpu
+      "build_cpu" (toString .Values.build.cpu)
       "job_deadline_s" (int .Values.build.deadlineSeconds)
       "max_concurrent_builds" (int .Values.build.maxConcurrent)
       "source_hosts" .Values.fetching.allowedHosts

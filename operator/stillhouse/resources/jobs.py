@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from stillhouse.api.model import API_VERSION, KIND
-from stillhouse.resources import fetching, images, labels, names, pods, template
+from stillhouse.api.scalars import parse_cpu
+from stillhouse.resources import fetching, images, labels, names, pods, quantities, template
 from stillhouse.resources.server import gpus, served_by, server_container, server_pod
 from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Serving, metadata
 
@@ -25,6 +26,7 @@ EXCHANGE = "/exchange"
 """Where worker and server of a gate's pod mount the volume that they speak through."""
 _SOCKET = "server.sock"
 _SCHEME = "pvc://"
+_CLIENT_CPUS = 0.5
 _ATTEMPTS = 4
 """Attempts after the first: pods that were evicted do not count."""
 
@@ -139,6 +141,9 @@ def _worker(
 ) -> dict[str, Any]:
     limits = {"cpu": building.cpu or settings.build_cpu, "memory": building.memory or settings.build_memory}
     requests = {"cpu": building.cpu_request or limits["cpu"], "memory": building.memory_request or limits["memory"]}
+    if stage == GATE:
+        # The node has the server's CPUs to give beside these: docs/design/20261124-operator.md, section 6.
+        requests["cpu"] = quantities.cpu(min(parse_cpu(requests["cpu"]), _CLIENT_CPUS))
     needed = [{"name": "STILLHOUSE_NEEDED", "value": json.dumps(building.needed, sort_keys=True)}] if building.needed else []
     return {
         "name": WORKER,

@@ -178,6 +178,17 @@ def test_the_gate_stays_where_the_serving_pods_go_whatever_builds_are_given() ->
     assert with_it["containers"][0]["resources"]["limits"]["cpu"] == "8"
 
 
+@pytest.mark.parametrize(("asked", "requested"), [("4", "500m"), ("250m", "250m"), (None, "500m")])
+def test_the_client_of_a_gate_leaves_the_nodes_cpus_to_the_server(asked: str | None, requested: str) -> None:
+    building = dataclasses.replace(BUILDING, cpu_request=asked)
+    spec = stage("gate", building)["spec"]["template"]["spec"]
+    assert spec["containers"][0]["resources"] == {
+        "limits": {"cpu": "8", "memory": "32Gi"},
+        "requests": {"cpu": requested, "memory": "32Gi"},
+    }
+    assert spec["initContainers"][0]["resources"]["requests"]["cpu"] == "250m", "what a serving pod's server has"
+
+
 def test_a_queue_is_a_label_of_the_job_and_nothing_of_it_is_suspended_by_us() -> None:
     queued, plain = stage("train", BUILDING), stage("train", Building())
     assert queued["metadata"]["labels"][labels.QUEUE] == "team-a"
