@@ -155,6 +155,10 @@ class FaultProxy:
         return self._session.request(request.method, self._plane.url + request.path_qs, headers=headers, data=body)
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+        # To its end, whether or not whoever asked still waits: what the server makes is counted.
+        return await asyncio.shield(self._exchange(request, body))
+
+    async def _exchange(self, request: web.Request, body: bytes) -> web.Response:
         async with self._ask(request, body or None) as answer:
             content = await answer.read()
             if request.method == "POST" and answer.status == 201:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
+from kubernetes.aio import client
 
-from stillhouse.entrypoints.cluster.patience import Backoffs, PatientAnswer, mended
+from stillhouse.entrypoints.cluster.patience import Backoffs, PatientAnswer, mended, newest_token, pieces
 
 
 def asked(status: int, query: str) -> tuple[int, bytes]:
@@ -45,12 +47,58 @@ def test_a_refused_watch_is_one_whose_version_is_too_old_and_a_refused_list_brea
     assert asked(status, "")[0] == status  # whether a kind is known at all
 
 
-@pytest.mark.parametrize("status", [200, 401, 403, 429, 500, 503])
+@pytest.mark.parametrize("status", [200, 403, 429, 500, 503])
 @pytest.mark.parametrize("query", ["watch=true", "limit=500"])
 def test_what_kopf_can_bear_is_left_as_it_is(status: int, query: str) -> None:
     found, body = asked(status, query)
     assert found == status
     assert json.loads(body)["code"] == status
+
+
+def test_who_is_not_known_asks_again_with_the_token_of_that_moment() -> None:
+    async def run() -> list[str]:
+        seen: list[str] = []
+
+        async def answer(request: web.Request) -> web.Response:
+            seen.append(request.headers["Authorization"])
+            return web.json_response({}, status=401)
+
+        async def renew(configuration: client.Configuration) -> None:
+            configuration.api_key["BearerToken"] = f"Bearer {len(seen)}"
+
+        configuration = client.Configuration()
+        configuration.api_key = {"BearerToken": "Bearer old"}
+        configuration.refresh_api_key_hook = renew
+        app = web.Application()
+        app.router.add_get("/pods", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}/pods"
+            ways = {"response_class": PatientAnswer, "middlewares": (newest_token(configuration),)}
+            async with aiohttp.ClientSession(**ways) as session:  # type: ignore[arg-type]
+                for _ in range(2):
+                    async with session.get(url) as found:
+                        assert found.status == 503
+        finally:
+            await runner.cleanup()
+        return seen
+
+    assert asyncio.run(run()) == ["Bearer 0", "Bearer 1"]
+
+
+def test_a_connection_that_was_closed_between_two_reads_is_an_answer_that_broke_off() -> None:
+    class Closed:
+        async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+            yield b"x"
+            raise RuntimeError("Connection closed.")
+
+    async def run() -> list[bytes]:
+        return [data async for data in pieces(Closed(), 1)]  # type: ignore[arg-type]
+
+    with pytest.raises(aiohttp.ClientPayloadError, match="closed"):
+        asyncio.run(run())
 
 
 def test_every_error_of_a_watch_is_the_one_after_which_kopf_lists_anew() -> None:

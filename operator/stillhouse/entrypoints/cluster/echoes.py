@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from stillhouse.entrypoints.cluster.patience import PatientAnswer, mended
+from stillhouse.entrypoints.cluster.patience import PatientAnswer, mended, pieces
 
 __all__ = ["HOLD_S", "Lines", "without_echoes"]
 
@@ -57,7 +57,7 @@ class Lines:
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """Yield whole lines, several at once, and at the end what a cut connection leaves of one."""
         rest = b""
-        async for data in self._inner.iter_chunked(size):
+        async for data in pieces(self._inner, size):
             if self._writing():
                 await asyncio.sleep(HOLD_S)
             *lines, rest = (rest + data).split(b"\n")

@@ -4,25 +4,29 @@ kopf ends for good where a list or a watch is answered with 410, 404 or any othe
 tells an error that is not 410: a page's token that ran out, a definition that was removed, an etcd that changes its leader. And
 as it ends it cancels every task of the loop. What it does survive is an event that says that the version is too old (it lists
 anew) and an answer that breaks off (likewise). So it is told these.
+
+After a 401 it closes the connections of all watches for a new login, and that can be its end too. Here each request has the
+newest token (`newest_token`), and after a 401 it asks again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import chain, repeat
 from typing import Any
 
 import aiohttp
+from kubernetes.aio import client
 
-__all__ = ["AGAIN_S", "Backoffs", "PatientAnswer", "mended"]
+__all__ = ["AGAIN_S", "Backoffs", "PatientAnswer", "mended", "newest_token", "pieces"]
 
 AGAIN_S = 1.0
 """Between the end of a watch and the list that follows: also of one that is refused for ever."""
 
 _TOO_OLD = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}'
-_KNOWN = (401, 403, 429)
-"""kopf logs in anew, or asks again."""
+_KNOWN = (403, 429)
+"""kopf asks again."""
 
 
 class Backoffs:
@@ -42,6 +46,8 @@ class PatientAnswer(aiohttp.ClientResponse):
             aiohttp.ClientPayloadError: a list was refused.
         """
         await super().start(connection)
+        if self.status == 401:
+            self.status = 503
         if not 400 <= self.status < 500 or self.status in _KNOWN:
             return self
         if "watch" in self.url.query:
@@ -53,6 +59,31 @@ class PatientAnswer(aiohttp.ClientResponse):
         elif "limit" in self.url.query:
             raise aiohttp.ClientPayloadError(f"{self.status} to a list: {self.url.path}")
         return self
+
+
+def newest_token(configuration: client.Configuration) -> aiohttp.ClientMiddlewareType:
+    """Return what gives each request the token of that moment: a pod's is another every hour."""
+
+    async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            request.headers["Authorization"] = token
+        return await handler(request)
+
+    return authorize
+
+
+async def pieces(content: aiohttp.StreamReader, size: int) -> AsyncIterator[bytes]:
+    """Yield what comes of an answer.
+
+    Raises:
+        aiohttp.ClientPayloadError: it broke off, also where aiohttp has another word for it.
+    """
+    try:
+        async for data in content.iter_chunked(size):
+            yield data
+    except RuntimeError as error:  # "Connection closed.", of one that was closed between two reads
+        raise aiohttp.ClientPayloadError(str(error)) from error
 
 
 def mended(line: bytes) -> bytes:

@@ -15,7 +15,7 @@ from kubernetes.aio import client
 from stillhouse.clients.kube.api import USER_AGENT, configure, proxy_of
 from stillhouse.clients.kube.kinds import Kind
 from stillhouse.entrypoints.cluster.echoes import without_echoes
-from stillhouse.entrypoints.cluster.patience import AGAIN_S, Backoffs
+from stillhouse.entrypoints.cluster.patience import AGAIN_S, Backoffs, newest_token
 from stillhouse.errors import ClusterError
 
 __all__ = ["SILENCE_S", "Seer", "WatchesEnded", "end_at_once", "watch"]
@@ -158,22 +158,18 @@ def _seer(controller: Seer, kind: Any) -> Any:
 
 
 def _connection(configuration: client.Configuration, answers: type[aiohttp.ClientResponse]) -> kopf.AiohttpSession:
-    """Return a session like kopf's own, but for its answers. kopf closes it, and asks for another once its token has ended."""
-    header = str((configuration.api_key or {}).get("BearerToken", ""))
-    prefix = (configuration.api_key_prefix or {}).get("BearerToken", "")
-    token = header.removeprefix("Bearer ").removeprefix("bearer ").strip()
+    """Return a session like kopf's own, but for its answers, and for its token, which is never an old one. kopf closes it."""
     place = kopf.ConnectionInfo(
         server=str(configuration.host),
         ca_path=configuration.ssl_ca_cert,
         insecure=not configuration.verify_ssl,
-        scheme=(prefix or "Bearer") if token else None,
-        token=token or None,
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
     )
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=place.as_ssl_context()),
-        headers={**place.as_http_headers(), "User-Agent": USER_AGENT},
+        headers={"User-Agent": USER_AGENT},
+        middlewares=(newest_token(configuration),),
         proxy=proxy_of(configuration),
         response_class=answers,
         trust_env=False,
