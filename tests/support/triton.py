@@ -12,7 +12,7 @@ from tests.support.tiny_model import write_tiny_model
 from stillhouse.inference.signature import Signature
 from stillhouse.triton.platform import check_platform
 from stillhouse.triton.repository import render
-from stillhouse.triton.runtimes import Runtime, runtime
+from stillhouse.triton.runtimes import RUNTIMES, Runtime
 from stillhouse.triton.server import ServerHandle, ServerOptions, start
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 from stillhouse.triton.writer import write
@@ -45,7 +45,7 @@ def build(
     *,
     serve: ServeSettings | None = None,
     cpus: float = 2,
-    runtime_name: str = "triton-ort-cpu",
+    which: Runtime = RUNTIMES["triton-ort-cpu"],
     model: dict[str, Any] | None = None,
     **options: Any,
 ) -> Site:
@@ -53,7 +53,6 @@ def build(
     artifact = folder / "artifact"
     signature = write_tiny_model(artifact, **(model or {}))
     serve = serve or ServeSettings()
-    which: Runtime = runtime(runtime_name)
     view = ArtifactView("tiny", "sha256:00ff", "main", "fp32", signature, {path.name: path for path in artifact.iterdir()})
     write(render(view, which, serve, cpus), folder / "repository")
     values: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.buckets import BucketPolicy, split
+from stillhouse.inference.feed import text_feed
 from stillhouse.inference.image import normalise
 from stillhouse.inference.postprocess import softmax
 from stillhouse.inference.session import ModelSession
@@ -179,28 +180,7 @@ class Engine:
         return values
 
     def _feed(self, rows: Sequence[list[int]], lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
-        """Build int64 [rows, longest] inputs: ids padded on the right, the mask, zeros as token types."""
-        import numpy as np
-
-        longest = max(lengths)
-        pad = self.signature.pad_id
-        ids = np.array([row + [pad] * (longest - len(row)) for row in rows], dtype=np.int64)
-        feed: dict[str, npt.NDArray[Any]] = {}
-        for name in self.signature.inputs:
-            if name == "input_ids":
-                feed[name] = ids
-            elif name == "attention_mask":
-                feed[name] = (np.arange(longest) < np.array(lengths)[:, np.newaxis]).astype(np.int64)
-            elif name == "token_type_ids":
-                feed[name] = np.zeros_like(ids)
-            else:
-                raise SourceError(
-                    "the model has an input that texts do not fill",
-                    field="signature.json: inputs",
-                    found=name,
-                    allowed="input_ids, attention_mask, token_type_ids",
-                )
-        return feed
+        return text_feed(self.signature.inputs, rows, lengths, max(lengths), self.signature.pad_id)
 
     def _require(self, task: str) -> None:
         if self.signature.task != task:

@@ -49,7 +49,7 @@ def lay_out(
         runtime=which,
         cpus=placement.server if pinned else None,
         response_cache_bytes=settings.response_cache_bytes if settings.response_cache else 0,
-        **options,
+        **{"start_timeout_s": which.probes.start_timeout_s, **options},
     )
 
 
@@ -63,6 +63,8 @@ def serve_settings(config: Mapping[str, Any]) -> ServeSettings:
         response_cache=bool(config["responseCache"]),
         instances=config["instances"],
         threads=config["threads"],
+        tensorrt=config.get("tensorrt") or "",
+        workspace_bytes=int(config.get("workspace") or 0),
     )
 
 

@@ -19,7 +19,9 @@ from stillhouse.errors import MissingPackages, ServerError
 
 __all__ = ["Installation", "find", "libpython_folder", "prepare_backends"]
 
-_BACKEND_SOURCE = Path(__file__).resolve().parent / "backend" / "model.py"
+_OURS = Path(__file__).resolve().parent / "backend"
+_BACKENDS = {"stillhouse": "model.py", "stillhouse_pre": "pre.py", "stillhouse_post": "post.py"}
+"""Name of each of our backends → its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,15 @@ class Installation:
     source: Path
 
 
-def find() -> Installation:
-    """Locate the server.
+def find(home: str = "") -> Installation:
+    """Locate the server: that of `nvidia-pytriton`, or the one that is installed in the folder `home`.
 
     Raises:
         MissingPackages: `nvidia-pytriton` is not installed, or has no stub for this Python.
-        ServerError: this Python has no shared library, which the stub is linked against.
+        ServerError: there is no server in `home`; this Python has no shared library, which the stub is linked against.
     """
+    if home:
+        return _installed(Path(home))
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackages(
@@ -74,6 +78,30 @@ def find() -> Installation:
         libraries=package.parent / "nvidia_pytriton.libs",
         libpython=libpython_folder(),
         packages=package.parent,
+        source=Path(__file__).resolve().parents[2],
+    )
+
+
+def _installed(home: Path) -> Installation:
+    binary, backends = home / "bin" / "tritonserver", home / "backends"
+    stub = backends / "python" / "triton_python_backend_stub"
+    for needed in (binary, stub):
+        if not needed.is_file():
+            raise ServerError(
+                "this is not the image of runtime triton-nvidia",
+                field=str(needed),
+                found="no such file",
+                allowed="an image of the Dockerfile's target serve-nvidia (docs/serving.md)",
+                fix="name that image in the chart's value images.serveNvidia; without GPUs: serve.runtime: triton-ort-cpu",
+            )
+    return Installation(
+        binary=binary,
+        backends=backends,
+        stub=stub,
+        caches=home / "caches",
+        libraries=home / "lib",
+        libpython=libpython_folder(),
+        packages=Path(sysconfig.get_path("purelib")),
         source=Path(__file__).resolve().parents[2],
     )
 
@@ -114,7 +142,7 @@ def libpython_folder() -> Path:
 
 
 def prepare_backends(installation: Installation, cache: Path) -> Path:
-    """Return a backend directory: Triton's Python backend with the stub beside it, and ours.
+    """Return a backend directory: Triton's Python backend with the stub beside it, ours, and what else the installation has.
 
     It is kept in `cache` under the digest of its contents, so that two versions never share one and a second start
     copies nothing.
@@ -127,13 +155,19 @@ def prepare_backends(installation: Installation, cache: Path) -> Path:
         "python/libtriton_python.so": python / "libtriton_python.so",
         "python/triton_python_backend_utils.py": python / "triton_python_backend_utils.py",
         "python/triton_python_backend_stub": installation.stub,
-        "stillhouse/model.py": _BACKEND_SOURCE,
+        **{f"{name}/model.py": _OURS / file for name, file in _BACKENDS.items()},
     }
+    others = [
+        folder
+        for folder in sorted(installation.backends.iterdir())
+        if folder.is_dir() and folder.name != "python" and folder.name not in _BACKENDS
+    ]
     try:
         digest = hashlib.sha256()
         for name, source in sources.items():
             digest.update(name.encode())
             digest.update(hashlib.sha256(source.read_bytes()).digest())
+        digest.update("".join(f"{folder}\n" for folder in others).encode())
         folder = cache / f"backends-{digest.hexdigest()[:16]}"
         if folder.is_dir():
             return folder
@@ -145,6 +179,8 @@ def prepare_backends(installation: Installation, cache: Path) -> Path:
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, target)
                 target.chmod(0o755 if name.endswith("stub") else 0o644)
+            for other in others:  # of an installation that brings more, with gigabytes of libraries
+                (aside / other.name).symlink_to(other)
             aside.chmod(0o755)
             aside.rename(folder)
         except OSError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from stillhouse.triton.profile import Profile
 from stillhouse.triton.runtimes import Runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 
-__all__ = ["CONTRACT_VERSION", "LABELS_FILE", "TENSORS", "config_text"]
+__all__ = [
+    "CONTRACT_VERSION", "LABELS_FILE", "TENSORS", "RenderedModel",
+    "add_batching", "add_parameters", "add_tensors", "config_text",
+]  # fmt: skip
 
 # docs/wire-contract.md. Raised when a client of the former version would be answered differently.
 CONTRACT_VERSION = "1"
@@ -25,6 +29,15 @@ TENSORS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedModel:
+    """One model of a repository: its config.pbtxt, and which of the artifact's files lie in its version folder."""
+
+    name: str
+    config: str
+    files: tuple[str, ...]
+
+
 def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, profile: Profile) -> str:
     """Return the text of config.pbtxt.
 
@@ -34,24 +47,24 @@ def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, 
     from tritonclient.grpc import model_config_pb2 as pb
 
     config = pb.ModelConfig(name=artifact.name, backend=runtime.backend, max_batch_size=serve.max_batch_size)
-    _tensors(config, artifact, pb)
+    add_tensors(config, artifact, pb)
     config.instance_group.add(
         name=artifact.name,
         kind=pb.ModelInstanceGroup.KIND_CPU if runtime.accelerator == "cpu" else pb.ModelInstanceGroup.KIND_GPU,
         count=profile.instances,
     )
-    _batching(config, runtime, serve)
+    add_batching(config, runtime, serve)
     if serve.response_cache:
         config.response_cache.enable = True
     if serve.warmup and artifact.signature.task != "image-classification":
         _warmup(config, pb)
-    for key, value in _parameters(artifact, serve, profile).items():
-        config.parameters[key].string_value = value
+    add_parameters(config, artifact, serve, profile.threads)
     text: str = text_format.MessageToString(config, as_utf8=True)
     return text
 
 
-def _tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
+def add_tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
+    """Add the inputs and outputs of the wire contract."""
     signature = artifact.signature
     if signature.task == "image-classification":
         image = signature.image
@@ -72,7 +85,8 @@ def _tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
     config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
 
 
-def _batching(config: Any, runtime: Runtime, serve: ServeSettings) -> None:
+def add_batching(config: Any, runtime: Runtime, serve: ServeSettings) -> None:
+    """Turn dynamic batching on, with the queue policy that is asked for."""
     batching = config.dynamic_batching
     batching.SetInParent()  # present even when every field has its default: that is what turns batching on
     preferred = serve.preferred_batch_sizes
@@ -99,8 +113,8 @@ def _warmup(config: Any, pb: Any) -> None:
     source.zero_data = True  # of a string tensor: empty strings
 
 
-def _parameters(artifact: ArtifactView, serve: ServeSettings, profile: Profile) -> dict[str, str]:
-    """Return what a client may read by ModelConfig and what the backend is told: strings, in the order of their keys."""
+def add_parameters(config: Any, artifact: ArtifactView, serve: ServeSettings, threads: int) -> None:
+    """Add what a client may read by ModelConfig and what the backend is told: strings, in the order of their keys."""
     signature = artifact.signature
     values = {
         "stillhouse.contract": CONTRACT_VERSION,
@@ -112,9 +126,10 @@ def _parameters(artifact: ArtifactView, serve: ServeSettings, profile: Profile) 
         "stillhouse.max_length": str(signature.max_length),
         "stillhouse.precision": artifact.precision,
         "stillhouse.task": signature.task,
-        "stillhouse.threads": str(profile.threads),
+        "stillhouse.threads": str(threads),
         "stillhouse.tokenizer_digest": signature.tokenizer_digest,
         "stillhouse.variant": artifact.variant,
         "stillhouse.warmup_rows": str(serve.max_batch_size if serve.warmup else 0),
     }
-    return dict(sorted(values.items()))
+    for key, value in sorted(values.items()):
+        config.parameters[key].string_value = value

@@ -5,13 +5,14 @@ The same arguments give the same bytes everywhere: no clock, no path of this mac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.inference.signature import SIGNATURE_FILE
-from stillhouse.triton.model_config import LABELS_FILE, config_text
+from stillhouse.triton.ensemble import ensemble
+from stillhouse.triton.model_config import LABELS_FILE, RenderedModel, config_text
 from stillhouse.triton.profile import choose
 from stillhouse.triton.runtimes import Runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
@@ -68,16 +69,26 @@ def render(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpus:
             allowed=", ".join(needed),
             fix=f"build it again: still rebuild {artifact.name}",
         )
-    root = PurePosixPath(artifact.name)
-    profile = choose(cpus, artifact.model_bytes, serve.instances, serve.threads)
-    entries: dict[str, bytes | LinkTo] = {
-        str(root / "config.pbtxt"): config_text(artifact, runtime, serve, profile).encode("utf-8")
-    }
-    for name in needed:
-        entries[str(root / runtime.model_folder / name)] = LinkTo(artifact.files[name])
+    entries: dict[str, bytes | LinkTo] = {}
+    for model in _models(artifact, runtime, serve, cpus, needed):
+        root = PurePosixPath(model.name)
+        entries[str(root / "config.pbtxt")] = model.config.encode("utf-8")
+        for name in model.files:
+            entries[str(root / runtime.model_folder / name)] = LinkTo(artifact.files[name])
     if artifact.signature.labels:
-        entries[str(root / LABELS_FILE)] = "".join(f"{label}\n" for label in artifact.signature.labels).encode()
+        labels = "".join(f"{label}\n" for label in artifact.signature.labels).encode()
+        entries[str(PurePosixPath(artifact.name) / LABELS_FILE)] = labels
     return Repository(entries)
+
+
+def _models(
+    artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpus: float, files: Sequence[str]
+) -> Iterator[RenderedModel]:
+    if runtime.ensemble:
+        yield from ensemble(artifact, runtime, serve, cpus)
+    else:
+        profile = choose(cpus, artifact.model_bytes, serve.instances, serve.threads)
+        yield RenderedModel(artifact.name, config_text(artifact, runtime, serve, profile), tuple(files))
 
 
 def _check(serve: ServeSettings) -> None:

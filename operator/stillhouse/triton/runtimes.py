@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stillhouse.errors import SpecError
+from stillhouse.planning.runtimes import CPU, FACTS, GPU
 
 __all__ = ["RUNTIMES", "Probes", "Runtime", "runtime"]
 
@@ -28,10 +29,12 @@ class Probes:
 class Runtime:
     """One kind of Triton server.
 
-    `backend` is what config.pbtxt names; `model_folder` the version folder; `flags` go to every start of this
-    server; `restricted_*` the APIs that need a key which no client is given (flags.py);
-    `response_parameters` whether its Python backend can attach parameters to a response; `preferred_batch_size` the rows
-    that leave at once though more could be waited for or taken (0: none), where the model allows more.
+    `backend` is what config.pbtxt names; of an `ensemble` it runs the model alone, on `accelerator`, and ours what comes before
+    and after it (ensemble.py). `home` is the folder of an installation with its backends; empty: that of `nvidia-pytriton`.
+    `model_folder` the version folder; `flags` go to every start of this server; `restricted_*` the APIs that need a key which no
+    client is given (flags.py); `response_parameters` whether its Python backend can attach parameters to a response;
+    `preferred_batch_size` the rows that leave at once though more could be waited for or taken (0: none), where the model allows
+    more.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Runtime:
     restricted_http: tuple[str, ...] = ()
     response_parameters: bool = False
     accelerator: str = "cpu"
+    ensemble: bool = False
+    home: str = ""
     preferred_batch_size: int = 0
     probes: Probes = Probes()
     advisory: str = ""
@@ -54,25 +59,30 @@ class Runtime:
 # Not restricted: health, metadata, inference, model-config (a client may ask what it talks to) and statistics (read
 # only, it drives `still status` and the gate). The rest can change the server, read its files or map memory.
 _LOCKED = ("shared-memory", "model-repository", "trace", "logging")
+_ON_A_LAPTOP = (
+    "Stillhouse binds it to loopback, leaves HTTP off, locks repository, shared-memory, trace and logging control and serves an "
+    "immutable repository. Do not expose it to a network that you do not trust."
+)
+
+_FLAGS = (
+    "--model-control-mode=none",
+    "--disable-auto-complete-config",
+    "--strict-readiness=true",
+    "--exit-on-error=true",
+    "--allow-cpu-metrics=false",
+    "--allow-sagemaker=false",
+    "--allow-vertex-ai=false",
+    # Clients connect anew now and then, without losing a request: that is how a new version gets them (handover.py).
+    "--grpc-max-connection-age=10000",
+    "--grpc-max-connection-age-grace=30000",
+)
 
 _TRITON_ORT_CPU = Runtime(
-    name="triton-ort-cpu",
+    name=CPU,
     image="stillhouse/triton-ort-cpu",
-    server_version="2.51",
+    server_version=FACTS[CPU].server_version,
     backend="stillhouse",
-    flags=(
-        "--model-control-mode=none",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        "--exit-on-error=true",
-        "--allow-gpu-metrics=false",
-        "--allow-cpu-metrics=false",
-        "--allow-sagemaker=false",
-        "--allow-vertex-ai=false",
-        # Clients connect anew now and then, without losing a request: that is how a new version gets them (handover.py).
-        "--grpc-max-connection-age=10000",
-        "--grpc-max-connection-age-grace=30000",
-    ),
+    flags=(*_FLAGS, "--allow-gpu-metrics=false"),
     environment=MappingProxyType({"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}),
     restricted_grpc=_LOCKED,
     restricted_http=_LOCKED,
@@ -80,15 +90,27 @@ _TRITON_ORT_CPU = Runtime(
     # Without it the first free instance takes all that waits and the other is left with single rows: half of all batches
     # had one row, and the 99th percentile was a third higher (docs/design/20261122-embedded-server.md).
     preferred_batch_size=8,
-    advisory=(
-        "Triton 2.51 is the only server on the Python package index. NVIDIA's security bulletins since then name it "
-        "(57 CVEs from January 2025 to August 2026, most in the HTTP front end, shared memory and the Python backend's "
-        "control messages). Stillhouse binds it to loopback, leaves HTTP off, locks repository, shared-memory, trace "
-        "and logging control and serves an immutable repository. Do not expose it to a network that you do not trust."
-    ),
+    advisory=f"{FACTS[CPU].advisory} {_ON_A_LAPTOP}",
 )
 
-RUNTIMES: Mapping[str, Runtime] = MappingProxyType({_TRITON_ORT_CPU.name: _TRITON_ORT_CPU})
+# NVIDIA's own image, on GPUs. It has been run by nobody who wrote this: what is rendered for it is held against Triton's
+# protobuf, and its ensemble runs in tests with ONNX Runtime on a CPU in the place of the backend (tests/triton/test_ensemble.py).
+_TRITON_NVIDIA = Runtime(
+    name=GPU,
+    image="stillhouse/triton-nvidia",
+    server_version=FACTS[GPU].server_version,
+    backend="onnxruntime",
+    flags=_FLAGS,
+    environment=MappingProxyType({"TOKENIZERS_PARALLELISM": "false"}),
+    restricted_grpc=_LOCKED,
+    restricted_http=_LOCKED,
+    accelerator="gpu",
+    ensemble=True,
+    home="/opt/tritonserver",
+    probes=Probes(start_timeout_s=1800),  # TensorRT makes its engines first
+)
+
+RUNTIMES: Mapping[str, Runtime] = MappingProxyType({each.name: each for each in (_TRITON_ORT_CPU, _TRITON_NVIDIA)})
 
 
 def runtime(name: str) -> Runtime:

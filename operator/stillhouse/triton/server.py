@@ -73,7 +73,7 @@ def start(options: ServerOptions) -> ServerHandle:
 def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
     """Start the process, without waiting for it. `grpc_port` may be shared with a server that allows it."""
     require_platform()
-    installation = find()
+    installation = find(options.runtime.home)
     backends = prepare_backends(installation, options.cache_folder)
     options.run_folder.mkdir(parents=True, exist_ok=True)
     _drop_old_logs(options.run_folder)

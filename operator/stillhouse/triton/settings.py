@@ -23,6 +23,8 @@ class ServeSettings:
     Both are off unless asked for: any queue policy makes Triton 2.51 pause for half a second now and then
     (docs/design/20261122-embedded-server.md). Deadlines of clients work without: what was given up is not run.
     `instances`, `threads`: None lets the profile choose from the CPUs.
+    `tensorrt`: what TensorRT computes in, fp32 or fp16, with `workspace_bytes` of the GPU's memory; "": no TensorRT. Of runtimes
+    with GPUs alone, whose `instances` are those of each GPU.
     """
 
     max_batch_size: int = 32
@@ -35,6 +37,8 @@ class ServeSettings:
     instances: int | None = None
     threads: int | None = None
     warmup: bool = True
+    tensorrt: str = ""
+    workspace_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

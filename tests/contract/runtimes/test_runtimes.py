@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.triton import flags
 from stillhouse.triton.locate import Installation
-from stillhouse.triton.repository import LinkTo, render
+from stillhouse.triton.repository import LinkTo, Repository, render
 from stillhouse.triton.runtimes import RUNTIMES, Runtime, runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 
@@ -41,11 +42,45 @@ def test_it_serves_every_task_under_the_wire_contract(which: Runtime, signature:
     entry = repository["m/config.pbtxt"]
     assert isinstance(entry, bytes)
     config = text_format.Parse(entry.decode(), pb.ModelConfig())
-    assert config.backend == which.backend
     assert config.max_batch_size == 32
     names = {"sentence-embedding": {"EMBEDDING"}}.get(signature.task, {"LABEL", "PROBABILITIES"})
     assert {output.name for output in config.output} - {"PROVENANCE"} == names
-    assert isinstance(repository[f"m/{which.model_folder}/model.onnx"], LinkTo)
+    assert {tensor.name for tensor in config.input} == ({"IMAGE"} if signature.image else {"TEXT"})
+    assert json.loads(config.parameters["stillhouse.labels"].string_value) == list(signature.labels)
+    # What runs the model file is the runtime's backend, on what it says.
+    runs = {name.partition("/")[0] for name in repository if name.endswith(f"/{which.model_folder}/model.onnx")}
+    (model,) = [each for each in configs(repository).values() if each.name in runs]
+    assert isinstance(repository[f"{model.name}/{which.model_folder}/model.onnx"], LinkTo)
+    assert model.backend == which.backend
+    wanted = pb.ModelInstanceGroup.KIND_CPU if which.accelerator == "cpu" else pb.ModelInstanceGroup.KIND_GPU
+    assert [group.kind for group in model.instance_group] == [wanted]
+
+
+@pytest.mark.parametrize("signature", SIGNATURES, ids=lambda signature: signature.task)
+def test_every_tensor_has_a_source_and_a_folder_has_a_version(which: Runtime, signature: Signature) -> None:
+    """What Triton checks when it loads a repository."""
+    files = {name: Path(name) for name in ("model.onnx", "tokenizer.json", "signature.json")}
+    repository = render(ArtifactView("m", "sha256:1", "main", "fp32", signature, files), which, ServeSettings(), 2)
+    models = configs(repository)
+    for name, config in models.items():
+        assert config.name == name
+        assert any(path.startswith(f"{name}/{which.model_folder}/") for path in repository)
+        assert bool(config.backend) != (config.platform == "ensemble")
+        known = {tensor.name for tensor in config.input}
+        for step in config.ensemble_scheduling.step:
+            part = models[step.model_name]
+            assert set(step.input_map) == {tensor.name for tensor in part.input}
+            assert set(step.output_map) <= {tensor.name for tensor in part.output}
+            assert set(step.input_map.values()) <= known, "no part waits for what comes later"
+            known |= set(step.output_map.values())
+        if config.platform == "ensemble":
+            assert {tensor.name for tensor in config.output} <= known
+
+
+def configs(repository: Repository) -> dict[str, pb.ModelConfig]:
+    """Every model's configuration, read by Triton's own protobuf."""
+    texts = {name.partition("/")[0]: entry for name, entry in repository.items() if name.endswith("/config.pbtxt")}
+    return {name: text_format.Parse(bytes(entry).decode(), pb.ModelConfig()) for name, entry in texts.items()}  # type: ignore[arg-type]
 
 
 def test_it_never_opens_more_than_inference(which: Runtime) -> None:

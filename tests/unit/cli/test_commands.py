@@ -87,6 +87,19 @@ def test_a_plan_says_that_its_gate_can_never_tell(still: Still, project: Project
     assert plan(still, project)["notes"] == []
 
 
+@pytest.mark.parametrize("command", ["build", "up"])
+def test_a_runtime_of_clusters_is_refused_before_anything_is_trained(still: Still, project: Project, command: str) -> None:
+    file = project.file
+    project.edit(serve={"runtime": "triton-nvidia"})
+    planned = still("plan", str(file))
+    assert planned.code == 0
+    assert "spec.serve.runtime: triton-nvidia builds and serves in a cluster only" in planned.out
+    refused = still(command, str(file))
+    assert refused.code == 2
+    assert "spec.serve.runtime" in refused.err
+    assert f"fix:     still push {file.name} --to pvc://CLAIM, then kubectl apply -f {file.name}" in refused.err
+
+
 def test_a_plan_says_that_there_is_little_to_learn_from(still: Still, tmp_path: Path) -> None:
     project = Project(tmp_path / "distilling", tmp_path / "store", tmp_path / "cache").create_distilling()
     (note,) = [note for note in plan(still, project)["notes"] if "spec.distill.data" in note]

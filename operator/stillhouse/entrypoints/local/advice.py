@@ -9,6 +9,7 @@ from stillhouse.api.source import DataSource
 from stillhouse.passes.evaluate.intervals import fewest_for_share, fewest_for_upper_end
 from stillhouse.planning.few import beforehand
 from stillhouse.planning.plan import Environment
+from stillhouse.planning.runtimes import GPU
 
 __all__ = ["advice"]
 
@@ -19,6 +20,8 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     found = []
     if gate is not None:
         found = [*_too_few_requests(gate), *_too_few_rows(gate, None if env is None else _rows(gate.data, env))]
+    if model.spec.serve.runtime == GPU:
+        found.append(f"spec.serve.runtime: {GPU} builds and serves in a cluster only; this plan is what its Jobs would do")
     distill = model.spec.distill
     few = "" if distill is None or env is None else beforehand(_rows(distill.data, env), model.spec.source.task)
     return [*found, few] if few else found

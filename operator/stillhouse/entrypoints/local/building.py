@@ -13,9 +13,10 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.workspace import Workspace, machine, under_token
-from stillhouse.errors import GateError, StillhouseError
+from stillhouse.errors import GateError, SpecError, StillhouseError
 from stillhouse.passes.base import CandidateServer
 from stillhouse.passes.runner import Listener, Runner
+from stillhouse.planning.runtimes import CPU, GPU
 
 __all__ = ["build", "holding", "runner"]
 
@@ -45,9 +46,11 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
     """Carry out the plan and return the accepted revision. What serves is not touched. The caller holds the model.
 
     Raises:
+        SpecError: the spec names a runtime that only a cluster has.
         GateFailed, GateInconclusive: no candidate passed; the figures are kept in the state.
         StillhouseError: a step could not be carried out; everything finished is kept.
     """
+    _require_runtime(work)
     work = under_token(work)
     state.planned(work.store, work.plan, str(work.path), work.model.spec.serve.pin)
     for note in work.notes:
@@ -71,3 +74,15 @@ def build(work: Workspace, listener: Listener) -> dict[str, Any]:
         state.interrupted(work.store, work.name)
         raise
     return state.accepted(work.store, work.plan, receipts)
+
+
+def _require_runtime(work: Workspace) -> None:
+    """Refuse before anything is trained: the gate would start a server that is not on this machine."""
+    if work.model.spec.serve.runtime == GPU:
+        raise SpecError(
+            "this runtime serves in a cluster only",
+            field="spec.serve.runtime",
+            found=GPU,
+            allowed=f"{CPU} on one machine",
+            fix=f"still push {work.path.name} --to pvc://CLAIM, then kubectl apply -f {work.path.name}; here: runtime: {CPU}",
+        )
