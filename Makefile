@@ -78,12 +78,15 @@ test-unit test-contract test-triton test-integration test-cluster: test-%: setup
 	$(PYTEST) tests/$*
 
 # With root, Debian packages are installed; without, the tier says what is missing and is skipped.
-.PHONY: cluster-packages cluster cluster-down
+.PHONY: cluster-packages cluster cluster-down cluster-exec
 cluster-packages:
 	@scripts/cluster-packages.sh
 
 cluster: setup cluster-packages ## A real Kubernetes of two nodes on this machine, with our images (root; nothing of it leaves)
 	@$(BIN)/python -m tests.support.nodes up
+
+cluster-exec: ## Run CMD='…' inside its network, where Services and pods are reached
+	@$(BIN)/python -m tests.support.nodes exec sh -c '$(subst ','\'',$(CMD))'
 
 cluster-down: ## Remove it
 	@$(BIN)/python -m tests.support.nodes down

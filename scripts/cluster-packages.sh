@@ -2,7 +2,7 @@
 # Debian packages that real nodes need (tests/cluster, make cluster): installed with root; without, the tier says what is missing.
 set -euo pipefail
 packages=(containerd runc containernetworking-plugins iptables iproute2 conntrack buildah debootstrap openssl gcc libc6-dev util-linux
-  mount procps)
+  mount procps ipset)
 [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || exit 0
 missing=()
 for package in "${packages[@]}"; do

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import yaml
 from kubernetes import client
 from tests.support.helm import CHART, Helm
 from tests.support.kube.binaries import Unavailable, provide
@@ -66,12 +67,7 @@ def helm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 def values(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The values of the release: our images, builds that leave the other node's CPU alone."""
     file = tmp_path_factory.mktemp("values") / "values.yaml"
-    lines = ["images:", "  pullPolicy: Never"]
-    for target, name in images.NAMES.items():
-        repository, _, tag = name.rpartition(":")
-        lines += [f"  {target}:", f"    repository: {repository}", f"    tag: {tag}"]
-    lines += ["build:", '  cpu: "1"', "  memory: 3Gi", "  maxConcurrent: 2"]
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text(yaml.safe_dump({**images.values(), "scaling": {"scaleDownAfterSeconds": 15}}))
     return file
 
 

@@ -63,7 +63,7 @@ def next_of(observed: Observed, decision: Decision) -> Build:
         job = by_stage.get(stage)
         if job is None:
             return Build(others, stage, progress=f"{stage}: starting")
-        how = ended(job)
+        how = ended(job) or ("Failed" if _starved(job, observed) else "")
         if not how:
             return Build(others, progress=f"{stage}: {_doing(job, observed)}")
         told = _told(job, observed)
@@ -102,6 +102,15 @@ def _server_out_of_memory(pod: Body) -> bool:
     """Return whether the server beside the gate's worker was killed for its memory; it is started anew and told nothing."""
     states = [each.get(part) or {} for each in _containers(pod) if each.get("name") == SERVER for part in ("state", "lastState")]
     return any((state.get("terminated") or {}).get("reason") == "OOMKilled" for state in states)
+
+
+def _starved(job: Body, observed: Observed) -> bool:
+    """Return whether the worker was killed for its memory twice: a third pod has no more of it.
+
+    (A Job's failure policy sees exit code 137, which a drained node's pods have too.)
+    """
+    killed = [(_worker(pod).get("terminated") or {}).get("reason") == "OOMKilled" for pod in _pods(job, observed)]
+    return sum(killed) > 1
 
 
 def _told(job: Body, observed: Observed) -> dict[str, Any] | None:

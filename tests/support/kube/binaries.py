@@ -76,10 +76,10 @@ class Program:
         return f"{self.name}-{self.version}-{go}-{digest.hexdigest()[:12]}"
 
 
-def _kubernetes(name: str, cold_minutes: int) -> Program:
+def _kubernetes(name: str, cold_minutes: int, module: str = "kubernetes", tells_version: str = "--version") -> Program:
     """Return a program of Kubernetes itself."""
     package, variable = f"k8s.io/kubernetes/cmd/{name}", "k8s.io/component-base/version.gitVersion"
-    return Program(name, "kubernetes", package, "k8s.io/kubernetes", cold_minutes, version_variable=variable)
+    return Program(name, module, package, "k8s.io/kubernetes", cold_minutes, variable, tells_version)
 
 
 PROGRAMS: dict[str, Program] = {
@@ -91,7 +91,16 @@ PROGRAMS: dict[str, Program] = {
         _kubernetes("kube-scheduler", cold_minutes=1),
         _kubernetes("kubelet", cold_minutes=2),
         _kubernetes("kube-proxy", cold_minutes=1),
+        _kubernetes("kubectl", cold_minutes=1, module="kubectl", tells_version="version --client"),
         Program("coredns", "coredns", "github.com/coredns/coredns", "github.com/coredns/coredns", 5, tells_version="-version"),
+        Program(  # enforces NetworkPolicies
+            "kube-router",
+            "kube-router",
+            "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+            "github.com/cloudnativelabs/kube-router/v2",
+            cold_minutes=2,
+            version_variable="github.com/cloudnativelabs/kube-router/v2/pkg/version.Version",
+        ),
         Program(
             "versitygw",
             "versitygw",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import click
+import yaml
 from tests.support.kube.binaries import Unavailable, provide
 from tests.support.kube.process import StartFailed
 from tests.support.nodes import cluster as whole
@@ -30,7 +31,7 @@ def up(nodes: int) -> None:
     if whole.PLAY.exists():
         raise click.ClickException(f"it runs already: export KUBECONFIG={whole.PLAY}/kubeconfig (make cluster-down removes it)")
     try:
-        programs, archive = provide(whole.PROGRAMS), images.ours()
+        programs, archive = provide([*whole.PROGRAMS, "kubectl", "helm"]), images.ours()
         whole.PLAY.mkdir(parents=True)
         try:
             mounts = {images.TRAINING: images.training()}
@@ -40,10 +41,16 @@ def up(nodes: int) -> None:
             raise
     except (Unavailable, StartFailed, CommandFailed) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{nodes} nodes are ready, with the images {', '.join(images.NAMES.values())}.\n")
-    click.echo(f"  export KUBECONFIG={cluster.kubeconfig}")
+    tools, values = whole.PLAY / "bin", whole.PLAY / "values.yaml"
+    tools.mkdir()
+    for name in ("kubectl", "helm"):
+        (tools / name).symlink_to(programs[name])
+    values.write_text(yaml.safe_dump(images.values()))
+    click.echo(f"{nodes} nodes are ready, with our images on them; training's packages are mounted from .venv.\n")
+    click.echo(f"  export KUBECONFIG={cluster.kubeconfig} PATH={tools}:$PATH")
     click.echo("  kubectl get nodes")
-    click.echo("  python -m tests.support.nodes exec CMD   # where Services and pods are reached")
+    click.echo(f"  helm install stillhouse charts/stillhouse -n stillhouse --create-namespace --values {values}\n")
+    click.echo("Services and pods are reached from inside its network: make cluster-exec CMD='…'. make cluster-down removes all.")
 
 
 @main.command()

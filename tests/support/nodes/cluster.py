@@ -25,7 +25,16 @@ from tests.support.nodes.running import Processes
 
 __all__ = ["PLAY", "PROGRAMS", "Cluster", "down", "play", "running_cluster", "up"]
 
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
+PROGRAMS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kube-router",
+    "coredns",
+)
 PLAY = Path("/var/lib/stillhouse/play")
 """Where `make cluster` keeps its own."""
 _PREFIX = "stillhouse-cluster"
@@ -158,6 +167,7 @@ def up(
             _create(api, each)
         _wait_for_nodes(api, place, processes)
     for number in range(1, place.nodes + 1):
+        node.start_firewall(place, number, programs, processes)
         node.wait_for_services(place, number, processes)
     return cluster
 
@@ -172,7 +182,7 @@ def down(folder: Path) -> None:
     for name in (
         "scheduler",
         "controllers",
-        *(f"{each}{number}" for number in range(1, place.nodes + 1) for each in ("kubelet", "proxy")),
+        *(f"{each}{number}" for number in range(1, place.nodes + 1) for each in ("kubelet", "proxy", "router")),
     ):
         processes.stop(name)
     members = [groups.processes(place.group(number)) for number in range(1, place.nodes + 1)]

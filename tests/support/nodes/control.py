@@ -74,7 +74,7 @@ def start(place: Place, programs: Mapping[str, Path], processes: Processes, port
     words = [sys.executable, "-I", "-S", _RELAY, str(port), place.net(1), place.address(1), str(API_PORT)]
     processes.start("relay", words)
     processes.wait("apiserver", lambda: _ready(port))
-    for name in ("controllers", "scheduler", "proxy", "names", *(f"node{node}" for node in range(1, place.nodes + 1))):
+    for name in ("controllers", "scheduler", "proxy", "router", "names", *(f"node{node}" for node in range(1, place.nodes + 1))):
         _kubeconfig(folder / f"{name}.kubeconfig", place.api, folder / "ca.crt", name)
     access = f"{folder}/controllers.kubeconfig"
     _start_in(place, processes, "controllers", programs["kube-controller-manager"], [
@@ -149,6 +149,7 @@ def _certificate(folder: Path, name: str, subject: str, names: str = "DNS:localh
 def _tokens(place: Place) -> None:
     rows = [f'{ADMIN_TOKEN},admin,admin,"system:masters"', "controllers,system:kube-controller-manager,controllers"]
     rows += ["scheduler,system:kube-scheduler,scheduler", "proxy,system:kube-proxy,proxy", 'names,names,names,"system:masters"']
+    rows += ['router,router,router,"system:masters"']
     rows += [f'node{node},system:node:node{node},node{node},"system:nodes"' for node in range(1, place.nodes + 1)]
     (place.folder / "tokens.csv").write_text("\n".join(rows) + "\n")
 

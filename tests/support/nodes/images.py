@@ -18,12 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from tests.support.nodes.commands import CommandFailed, run
 from tests.support.nodes.running import Processes
 
-__all__ = ["NAMES", "TRAINING", "give", "load", "ours", "pause", "training", "unpacked"]
+__all__ = ["NAMES", "TRAINING", "give", "load", "ours", "pause", "training", "unpacked", "values"]
 
 ROOT = Path(__file__).parents[3]
 TRAINING = "/opt/training"
@@ -45,6 +46,12 @@ int main(void) {
   for (;;) pause();
 }
 """
+
+
+def values() -> dict[str, Any]:
+    """Return the chart's values that take these images, with builds that fit onto a node of two CPUs."""
+    named = {target: dict(zip(("repository", "tag"), name.rsplit(":", 1), strict=True)) for target, name in NAMES.items()}
+    return {"images": {"pullPolicy": "Never", **named}, "build": {"cpu": "1", "memory": "3Gi", "maxConcurrent": 2}}
 
 
 def training() -> Path:

@@ -13,10 +13,23 @@ __all__ = ["PACKAGES", "PROGRAMS", "lacking"]
 
 PACKAGES = (
     "containerd", "runc", "containernetworking-plugins", "iptables", "iproute2", "conntrack", "buildah", "debootstrap", "openssl",
-    "gcc", "libc6-dev", "util-linux", "mount", "procps",
+    "gcc", "libc6-dev", "util-linux", "mount", "procps", "ipset",
 )  # fmt: skip
 """Debian packages; `scripts/cluster-packages.sh` installs them."""
-PROGRAMS = ("containerd", "ctr", "runc", "iptables", "ip", "conntrack", "buildah", "debootstrap", "openssl", "gcc", "nsenter")
+PROGRAMS = (
+    "containerd",
+    "ctr",
+    "runc",
+    "iptables",
+    "ip",
+    "conntrack",
+    "buildah",
+    "debootstrap",
+    "openssl",
+    "gcc",
+    "nsenter",
+    "ipset",
+)
 _NETWORK_PLUGINS = Path("/usr/lib/cni")
 
 

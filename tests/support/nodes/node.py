@@ -11,10 +11,10 @@ import yaml
 from tests.support.nodes import groups
 from tests.support.nodes.commands import run
 from tests.support.nodes.network import within
-from tests.support.nodes.place import DNS_ADDRESS, POD_CIDR, Place
+from tests.support.nodes.place import DNS_ADDRESS, POD_CIDR, SERVICE_CIDR, Place
 from tests.support.nodes.running import Processes
 
-__all__ = ["PAUSE", "start_kubelet", "start_runtime", "wait_for_services"]
+__all__ = ["PAUSE", "start_firewall", "start_kubelet", "start_runtime", "wait_for_services"]
 
 PAUSE = "localhost/pause:1"
 _CNI_FOLDER = "/usr/lib/cni"
@@ -94,6 +94,16 @@ def start_kubelet(place: Place, node: int, programs: Mapping[str, Path], process
         f"--cluster-cidr={POD_CIDR}",
         # Limits of the whole machine, which cannot be written from a namespace.
         "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
+    ))  # fmt: skip
+
+
+def start_firewall(place: Place, node: int, programs: Mapping[str, Path], processes: Processes) -> None:
+    """Start what enforces NetworkPolicies on a node that is known to the API server already."""
+    # Of kube-router the firewall alone: it enforces NetworkPolicies, which the pods' bridge does not.
+    processes.start(f"router{node}", within(place, node, str(programs["kube-router"]),
+        f"--kubeconfig={place.folder}/router.kubeconfig", f"--hostname-override=node{node}", "--run-firewall=true",
+        "--run-router=false", "--run-service-proxy=false", "--run-loadbalancer=false", "--health-port=0", "--metrics-port=0",
+        f"--service-cluster-ip-range={SERVICE_CIDR}", "--iptables-sync-period=30s",
     ))  # fmt: skip
 
 

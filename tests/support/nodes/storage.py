@@ -9,7 +9,7 @@ from tests.support.nodes.place import Place
 __all__ = ["CLASS", "objects"]
 
 CLASS = "shared"
-_COUNT = 12
+_COUNT = 24
 
 
 def objects(place: Place) -> list[dict[str, Any]]:

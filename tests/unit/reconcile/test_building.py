@@ -98,3 +98,11 @@ def test_a_full_volume_is_named_with_what_to_do() -> None:
     assert "claim models is full" in message
     assert "enlarge it" in message
     assert "still gc" not in message, "nobody can run that there"
+
+
+def test_a_worker_that_was_killed_for_its_memory_twice_is_not_tried_a_third_time() -> None:
+    starved = pod("resolve", told(137, "", "OOMKilled"))
+    assert after(job("resolve"), starved).outcome is None
+    reason, message = failure(job("resolve"), starved, starved)
+    assert reason == "BuildFailed"
+    assert "spec.build.resources.limits.memory" in message

@@ -155,8 +155,8 @@ def _meanings(address: Address) -> list[Address]:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return [address.ipv4_mapped]
-        if address.sixtofour is not None:
-            found.append(address.sixtofour)
+        if address.sixtofour is not None:  # whether it is itself a public one differs between Python's patch releases
+            return [address.sixtofour]
         if address.teredo is not None:
             found += address.teredo
         if address in _NAT64:

@@ -1,0 +1,83 @@
+"""Load on real nodes: replicas follow it and every pod gets its share; a node is drained. No request fails."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from kubernetes import client
+from tests.support.cli import Project
+from tests.support.nodes.models import Models
+from tests.support.nodes.projects import on_claim
+
+
+def ready(models: Models, name: str) -> int:
+    return sum(
+        1 for pod in models.pods(name) if any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
+    )
+
+
+def test_replicas_follow_the_load_and_no_request_fails(models: Models, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
+    body = on_claim(models, project, scale={"minReplicas": 1, "maxReplicas": 3})
+    # Small pods, so that three of them and the load fit onto two CPUs.
+    body["spec"]["serve"]["resources"] = {"limits": {"cpu": "200m", "memory": "512Mi"}}
+    name = body["metadata"]["name"]
+    models.apply(body)
+    models.wait_ready(name, 300)
+    models.eventually(lambda: models.condition(name, "Scaling") == ("True", "ScalesByQueue"), 60, about=name)
+
+    asking = models.asking(name, "--threads", "16", "--requests", "0")
+    models.eventually(lambda: ready(models, name) == 3, 180, about=name)
+    before = shares(models, name)
+    time.sleep(10)
+    after = shares(models, name)
+    asking.terminate()
+    told = json.loads(asking.communicate(timeout=60)[0])
+    assert told["answers"] > 500 and not told["failures"], told
+    gained = [after[pod] - before.get(pod, 0.0) for pod in after]
+    assert len(gained) == 3 and min(gained) > 0.4 * sum(gained) / 3, gained
+
+    models.eventually(lambda: len(models.pods(name)) == 1, 240, about=name)
+    assert models.ask(name)["answers"] == 1
+
+
+def shares(models: Models, name: str) -> dict[str, float]:
+    """Return how many requests each pod has answered."""
+    found = {}
+    for pod in models.pods(name):
+        text = models.cluster.run("python3", "-c", _READ, pod.status.pod_ip)
+        lines = [line for line in text.splitlines() if line.startswith("nv_inference_request_success")]
+        found[pod.metadata.name] = sum(float(line.rpartition(" ")[2]) for line in lines)
+    return found
+
+
+_READ = "import sys, urllib.request as u; print(u.urlopen(f'http://{sys.argv[1]}:8002/metrics', timeout=10).read().decode())"
+
+
+def test_a_node_is_drained_under_load(models: Models, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
+    body = on_claim(models, project, scale={"minReplicas": 2, "maxReplicas": 2})
+    body["spec"]["serve"]["resources"] = {"limits": {"cpu": "300m", "memory": "512Mi"}}
+    name = body["metadata"]["name"]
+    models.apply(body)
+    models.wait_ready(name, 300)
+    nodes = {pod.spec.node_name for pod in models.pods(name)}
+    assert nodes == {"node1", "node2"}, "they are spread"
+    asking = models.asking(name, "--threads", "8", "--requests", "0", "--pause", "0.02")
+    models.core.patch_node("node2", {"spec": {"unschedulable": True}})
+    try:
+        for pod in models.pods(name):
+            if pod.spec.node_name == "node2":
+                meta = client.V1ObjectMeta(name=pod.metadata.name, namespace=models.namespace)
+                models.core.create_namespaced_pod_eviction(pod.metadata.name, models.namespace, client.V1Eviction(metadata=meta))
+        models.eventually(
+            lambda: ready(models, name) == 2 and {pod.spec.node_name for pod in models.pods(name)} == {"node1"}, 120, about=name
+        )
+    finally:
+        models.core.patch_node("node2", {"spec": {"unschedulable": False}})
+    time.sleep(2)
+    asking.terminate()
+    told = json.loads(asking.communicate(timeout=60)[0])
+    assert told["answers"] > 100 and not told["failures"], told
