@@ -12,8 +12,9 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
-COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-  --python-version 3.11
+COMPILE_FOR := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+  --python-version
+COMPILE := $(COMPILE_FOR) 3.11
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
 .PHONY: help
@@ -41,6 +42,7 @@ $(STAMP): | system-packages
 lock: ## Resolve the dependencies anew (pinned, with hashes); what an image holds is a part of what is tested
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file $(LOCK)
 	$(COMPILE) --constraint $(LOCK) --extra serve pyproject.toml --output-file requirements/serve.txt
+	$(COMPILE_FOR) 3.12 --constraint $(LOCK) --extra serve-nvidia pyproject.toml --output-file requirements/serve-nvidia.txt
 	$(COMPILE) --constraint $(LOCK) --extra operator pyproject.toml --output-file requirements/operator.txt
 	$(COMPILE) --constraint $(LOCK) --extra build pyproject.toml --output-file requirements/worker.txt
 

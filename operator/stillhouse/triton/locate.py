@@ -91,7 +91,7 @@ def _installed(home: Path) -> Installation:
                 "this is not the image of runtime triton-nvidia",
                 field=str(needed),
                 found="no such file",
-                allowed="an image of the Dockerfile's target serve-nvidia (docs/serving.md)",
+                allowed="an image of Dockerfile.nvidia (docs/serving.md)",
                 fix="name that image in the chart's value images.serveNvidia; without GPUs: serve.runtime: triton-ort-cpu",
             )
     return Installation(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stillhouse.clients.kube.fake import FakeKube
-from stillhouse.clients.kube.kinds import API_SERVICE, SCALED_OBJECT
+from stillhouse.clients.kube.kinds import API_SERVICE, MODEL, SCALED_OBJECT
 from stillhouse.entrypoints.remote.doctoring import examine_cluster
 from stillhouse.resources.metrics_api import APISERVICE
 
@@ -59,3 +59,22 @@ def test_one_that_is_dead_is_a_failure_whose_ever_it_is(namespace: str) -> None:
 
 def test_keda_s_api_without_its_resource_is_of_no_use() -> None:
     assert found("keda-operator-metrics-apiserver", "keda", "Helm", keda=False)["state"] == "warning"
+
+
+def test_what_is_known_against_a_server_is_told_where_it_serves() -> None:
+    kube = Versioned()
+
+    def runtimes() -> list[dict[str, Any]]:
+        found = asyncio.run(examine_cluster(kube, "default", "stillhouse"))
+        return [dict(each) for each in found if each["title"].startswith("runtime")]
+
+    assert runtimes() == []
+    for name, runtime in (("a", "triton-ort-cpu"), ("b", "triton-ort-cpu"), ("c", "triton-nvidia"), ("d", "")):
+        body = {"kind": MODEL.name, "metadata": {"name": name, "namespace": "default"}, "spec": {}}
+        asyncio.run(kube.create(MODEL, "default", {**body, "status": {"revision": {"runtime": runtime}}}))
+    gpu, cpu = runtimes()
+    assert (gpu["title"], gpu["state"]) == ("runtime triton-nvidia", "ok")
+    assert (cpu["title"], cpu["state"]) == ("runtime triton-ort-cpu", "warning")
+    assert cpu["detail"].startswith("serves a, b. Triton 2.51")
+    assert "CVEs" in cpu["detail"]
+    assert "let nobody in whom you do not trust" in cpu["fix"]

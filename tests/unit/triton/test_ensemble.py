@@ -105,7 +105,7 @@ def test_texts_are_padded_to_few_lengths_and_never_past_the_longest(tokens: int,
 def test_elsewhere_than_in_its_image_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ServerError) as told:
         locate.find(str(tmp_path))
-    assert "serve-nvidia" in told.value.problem.allowed
+    assert "Dockerfile.nvidia" in told.value.problem.allowed
     assert "images.serveNvidia" in told.value.problem.fix
 
 

@@ -11,6 +11,7 @@ from stillhouse.api.crd import crd, revision_crd
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.clients.kube.kinds import API_SERVICE, DEPLOYMENT, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
 from stillhouse.entrypoints.findings import Finding, finding
+from stillhouse.planning.runtimes import FACTS
 from stillhouse.resources import labels
 from stillhouse.resources.metrics_api import APISERVICE, figures_of
 from stillhouse.resources.wanted import ClusterSettings
@@ -23,6 +24,10 @@ _CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresour
 _CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 _LEASE_NAME = "stillhouse-operator"
 _STALE_S = 60.0
+_KEEP_OUT = (
+    "its control APIs are locked and only gRPC is open to the cluster: let nobody in whom you do not trust (NetworkPolicies that "
+    "the cluster's network enforces); with GPUs: serve.runtime: triton-nvidia"
+)
 
 
 async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) -> list[Finding]:
@@ -35,6 +40,7 @@ async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) ->
         ("metrics API", _metrics(kube, namespace)),
         ("external metrics", _external(kube, operator_namespace)),
         ("models", _models(kube, namespace)),
+        ("runtimes", _runtimes(kube, namespace)),
     )
     found: list[Finding] = []
     for title, look in looks:
@@ -179,6 +185,26 @@ async def _models(kube: Any, namespace: str) -> list[Finding]:
             fix = "spec.scale.minReplicas: 2"
             found.append(finding("warning", name, "one replica: the drain of its node interrupts it", fix))
     return [*found, *([] if found else [finding("ok", "models", f"{len(models)} in {namespace}")])]
+
+
+async def _runtimes(kube: Any, namespace: str) -> list[Finding]:
+    """Say what is known against the servers that models here are served by."""
+    found = []
+    served: dict[str, list[str]] = {}
+    for each in await kube.find(MODEL, namespace):
+        runtime = ((each.get("status") or {}).get("revision") or {}).get("runtime", "")
+        served.setdefault(runtime, []).append(each["metadata"]["name"])
+    for runtime, models in sorted(served.items()):
+        facts = FACTS.get(runtime)
+        if facts is None:
+            continue
+        title = f"runtime {runtime}"
+        if not facts.advisory:
+            found.append(finding("ok", title, f"Triton {facts.server_version}"))
+            continue
+        detail = f"serves {', '.join(models[:5])}{' …' if len(models) > 5 else ''}. {facts.advisory}"
+        found.append(finding("warning", title, detail, _KEEP_OUT))
+    return found
 
 
 def _seconds_since(moment: str) -> float:
