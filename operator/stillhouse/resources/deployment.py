@@ -14,9 +14,14 @@ __all__ = ["DIGEST_ANNOTATION", "REVISION_LABEL", "deployment"]
 REVISION_LABEL = "stillhouse.io/revision"
 DIGEST_ANNOTATION = "stillhouse.io/digest"
 
-DRAIN_S = 10
-"""Seconds between the pod leaving the Service and the server's end: clients learn of it meanwhile."""
-GRACE_S = 60
+DRAIN_S = 40
+"""Seconds between the pod leaving the Service and the server's end: clients learn of it meanwhile. gRPC asks for the addresses of
+a name anew when a connection ends (every 10 s: --grpc-max-connection-age), but at most every 30 s; 5 s more may be the name
+server's. With 10 s a client that had just asked was refused for 18 (docs/design/20261124-operator.md, section 11)."""
+DRAIN_WITHOUT_SUCCESSOR_S = 5
+"""The same with strategy Recreate: clients have nobody to learn of, and no new pod starts before the old ones have ended."""
+ANSWER_S = 50
+"""Seconds that a server then has for the requests under way (entrypoints/serving/server.py takes a little less)."""
 START_S = 180
 GPU_START_S = 1800
 """TensorRT makes its engines first."""
@@ -58,6 +63,10 @@ def _strategy(serving: Serving) -> dict[str, Any]:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
+def _drain(serving: Serving) -> int:
+    return DRAIN_WITHOUT_SUCCESSOR_S if serving.strategy == "Recreate" else DRAIN_S
+
+
 def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
     spread = {
         "maxSkew": 1,
@@ -67,7 +76,7 @@ def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str,
     }
     pod = {
         **server_pod(owner, settings, serving.serve),
-        "terminationGracePeriodSeconds": GRACE_S,
+        "terminationGracePeriodSeconds": _drain(serving) + ANSWER_S,
         "topologySpreadConstraints": [
             {**spread, "topologyKey": "kubernetes.io/hostname"},
             {**spread, "topologyKey": "topology.kubernetes.io/zone"},
@@ -90,7 +99,7 @@ def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[s
         "startupProbe": _probe("/ready", period=2, failures=(GPU_START_S if gpus(serving.serve) else START_S) // 2),
         "readinessProbe": _probe("/ready", period=5, failures=2),
         "livenessProbe": _probe("/live", period=10, failures=3),
-        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_S}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": _drain(serving)}}},
     }
 
 

@@ -268,6 +268,13 @@ TEMPLATE = {
 }
 
 
+@pytest.mark.parametrize(("strategy", "drain"), [("RollingUpdate", 40), ("Recreate", 5)])
+def test_an_old_pod_serves_on_until_clients_know_its_successor(strategy: str, drain: int) -> None:
+    pod = one("Deployment", dataclasses.replace(SERVING, strategy=strategy))["spec"]["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] == drain
+    assert pod["terminationGracePeriodSeconds"] == drain + 50
+
+
 def test_the_users_part_of_a_pod_stands_beside_ours_and_never_in_its_place() -> None:
     plain = one("Deployment")["spec"]
     found = one("Deployment", dataclasses.replace(SERVING, pods=TEMPLATE))["spec"]
