@@ -109,6 +109,8 @@ def instances_of(pod: Mapping[str, Any]) -> float:
             if variable.get("name") == "STILLHOUSE_SERVE":
                 try:
                     serve = json.loads(variable.get("value") or "{}")
+                    if serve.get("gpus"):  # the model is on each of them; what is beside it on CPUs does not count
+                        return float(serve["gpus"] * (serve.get("instances") or 1))
                     return float(
                         choose(
                             float(serve.get("cpus") or 1.0), instances=serve.get("instances"), threads=serve.get("threads")

@@ -212,7 +212,8 @@ def test_a_model_that_does_not_scale_is_not_asked(scale: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("serve", "instances"),
     [
-        (None, 1), ({"cpus": 2.0}, 2), ({"cpus": 4.0, "threads": 2}, 2), ({"cpus": 1.0, "instances": 3}, 3), ({"cpus": 8}, 6),
+        (None, 1), ({"cpus": 2.0}, 2), ({"cpus": 4.0, "threads": 2}, 2), ({"cpus": 1.0, "instances": 3}, 3),
+        ({"cpus": 8, "gpus": 2}, 2), ({"cpus": 1.0, "gpus": 2, "instances": 2}, 4), ({"cpus": 8}, 6),
         ("no JSON", 1), ("[]", 1),
     ],
 )  # fmt: skip
