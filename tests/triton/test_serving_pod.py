@@ -12,15 +12,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import tritonclient.grpc as triton
 from tests.support.cli import NAME, Project
 from tests.support.kube.process import free_port
+from tritonclient.utils import InferenceServerException
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
@@ -113,6 +115,35 @@ def test_it_is_ready_when_it_answers_and_loses_nothing_at_its_end(built: tuple[P
         assert answers
         assert not failures
         assert running.ask("/ready")[0] == 0
+
+
+def test_whoever_reaches_the_pod_can_ask_it_and_nothing_else(built: tuple[Path, str, str], tmp_path: Path) -> None:
+    store, digest, _ = built
+    with pod(store, digest, tmp_path / "work") as running:
+        running.wait_ready()
+        with triton.InferenceServerClient(f"127.0.0.1:{running.grpc}") as client:
+            assert client.is_model_ready(NAME)
+            assert client.get_inference_statistics(NAME).model_stats
+            locked: list[Callable[[], object]] = [
+                client.get_model_repository_index,
+                lambda: client.load_model(NAME),
+                lambda: client.unload_model(NAME),
+                client.get_trace_settings,
+                lambda: client.update_trace_settings(NAME, {"trace_level": ["TIMESTAMPS"], "trace_file": "/tmp/x"}),
+                client.get_log_settings,
+                lambda: client.update_log_settings({"log_file": "/tmp/x"}),
+                client.get_system_shared_memory_status,
+                lambda: client.register_system_shared_memory("x", "/x", 16),
+                client.get_cuda_shared_memory_status,
+            ]
+            for ask in locked:
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    ask()
+        # Triton's own HTTP is off: the port of the probes knows two paths, that of the metrics one.
+        for path in ("/v2", "/v2/repository/index", f"/v2/models/{NAME}/infer", "/v2/logging", "/v2/systemsharedmemory/status"):
+            assert running.ask(path)[0] == 404
+            status, told = running.ask(path, running.metrics)
+            assert status == 404 or not told.strip() or told.startswith("# HELP nv_"), (path, status, told[:200])
 
 
 def test_a_damaged_artifact_is_not_served(built: tuple[Path, str, str], tmp_path: Path) -> None:
