@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -124,3 +125,28 @@ def test_mistakes(hands: Hands, still: Still) -> None:
     assert still("status", "m", "--timeout", "soon").returncode == 2
     hands.apply(model())
     assert "no revision to go back to" in still("rollback", "m").stderr
+
+
+def test_watching_shows_what_changes_until_ctrl_c(
+    hands: Hands, control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    kubeconfig = tmp_path / "user.kubeconfig"
+    kubeconfig.write_text(control_plane.kubeconfig())
+    line = [sys.executable, "-m", "stillhouse.entrypoints.cli", "status", "m", "--watch", "--context", "test", "-n", namespace]
+    shown = tmp_path / "shown"
+    hands.apply(model())
+    eventually(lambda: "resolve" in hands.jobs())
+    with shown.open("w") as stream:
+        process = subprocess.Popen(
+            line, env={**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1"}, stdout=stream, stderr=stream
+        )
+    try:
+        eventually(lambda: "Building" in shown.read_text())
+        assert DIGEST[7:19] not in shown.read_text()
+        hands.build()
+        eventually(lambda: DIGEST[7:19] in shown.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
+        process.wait(10)

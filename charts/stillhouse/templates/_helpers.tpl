@@ -194,3 +194,31 @@ affinity:
       "credentials" .Values.credentials.enabled
     | toPrettyJson -}}
 {{- end -}}
+
+{{/*
+Pods apart from each other: over nodes by a constraint, over zones by a wish, since a constraint over zones turns both off where nodes
+have no zone. Takes (context, name of the selector's template). Somebody's own `affinity` is in place of the wish.
+*/}}
+{{- define "stillhouse.apart" -}}
+{{- $context := first . -}}
+{{- $selector := include (last .) $context -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- $selector | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+{{- if not $context.Values.affinity }}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 50
+        podAffinityTerm:
+          topologyKey: topology.kubernetes.io/zone
+          labelSelector:
+            matchLabels:
+              {{- $selector | nindent 14 }}
+{{- end }}
+{{- end }}

@@ -279,7 +279,7 @@ class Placement(ApiModel):
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] = ()
     """Taints that the pods tolerate."""
     affinity: Affinity | None = None
-    """Where they go."""
+    """Where they go. In place of ours, the wish to be in different zones."""
     priority_class_name: Name | None = None
     """Their PriorityClass."""
     runtime_class_name: Name | None = None

@@ -77,13 +77,18 @@ def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str,
     pod = {
         **server_pod(owner, settings, serving.serve),
         "terminationGracePeriodSeconds": _drain(serving) + ANSWER_S,
-        "topologySpreadConstraints": [
-            {**spread, "topologyKey": "kubernetes.io/hostname"},
-            {**spread, "topologyKey": "topology.kubernetes.io/zone"},
-        ],
+        "topologySpreadConstraints": [{**spread, "topologyKey": "kubernetes.io/hostname"}],
+        # No constraint: the scheduler leaves nodes without a zone out of all of them, so there would be none over nodes either.
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_another_zone(owner)]}},
         "containers": [_server(owner, serving, settings)],
     }
     return template.with_placement(pod, serving.pods, spread, gpu=gpus(serving.serve) > 0)
+
+
+def _another_zone(owner: Owner) -> dict[str, Any]:
+    """Return the wish to be where no other pod of the model is."""
+    chosen = {"matchLabels": labels.selector(owner.name, names.VARIANT)}
+    return {"weight": 50, "podAffinityTerm": {"topologyKey": "topology.kubernetes.io/zone", "labelSelector": chosen}}
 
 
 def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A client inside the cluster's network: `python asking.py ADDRESS MODEL [--threads N] [--requests N] [--pause S]`.
 
 It is the documented client (round_robin, three retries for UNAVAILABLE). Prints one JSON object: answers, by the digest that
-gave them, failures with their texts, retries, seconds of the slowest.
+gave them, failures with their texts, retries, when the first came, seconds of the slowest.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import signal
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from stillhouse.clients.triton import RETRIES, TritonClient
@@ -38,6 +39,7 @@ def main() -> None:
     told = collections.Counter[str]()
     failures = collections.Counter[str]()
     slowest = 0.0
+    told_first: list[str] = []
     lock = threading.Lock()
 
     def answered(client: TritonClient, text: str) -> str:
@@ -65,6 +67,8 @@ def main() -> None:
                 try:
                     digest = answered(client, _TEXTS[(position + done) % len(_TEXTS)])
                     with lock:
+                        if not told_first:
+                            told_first.append(datetime.now(UTC).isoformat())
                         digests[digest] += 1
                         slowest = max(slowest, time.monotonic() - started)
                 except StillhouseError as error:
@@ -88,6 +92,7 @@ def main() -> None:
         "digests": digests,
         "failures": failures,
         "retries": told["retries"],
+        "first": told_first[0] if told_first else None,
         "slowest_s": round(slowest, 3),
     }
     print(json.dumps(result))

@@ -73,13 +73,13 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return {**kept, "KUBECONFIG": str(self.kubeconfig)}
 
-    def run(self, *words: str, timeout_s: float = 120.0) -> str:
-        """Run a command inside node 1's network namespace and return its output.
+    def run(self, *words: str, timeout_s: float = 120.0, number: int = 1) -> str:
+        """Run a command inside a node's network namespace and return its output.
 
         Raises:
             CommandFailed: its exit code is not 0.
         """
-        return run(*self.within(*words), timeout_s=timeout_s)
+        return run(*self.within(*words, number=number), timeout_s=timeout_s)
 
     def story(self, namespace: str) -> str:
         """Return what is to be seen of a namespace's pods: their states, events, and the ends of their logs."""

@@ -107,9 +107,9 @@ class Models:
         found = self.core.list_namespaced_pod(self.namespace, label_selector=chosen).items
         return [pod for pod in found if pod.metadata.deletion_timestamp is None]
 
-    def ask(self, name: str, *words: str, timeout_s: float = 60) -> dict[str, Any]:
-        """Ask a model as a client in the cluster's network would; return what `asking.py` says."""
-        address = f"dns:///{name}.{self.namespace}.svc.cluster.local:8001"
+    def ask(self, name: str, *words: str, timeout_s: float = 60, address: str = "") -> dict[str, Any]:
+        """Ask a model as a client in the cluster's network would, or one pod of it; return what `asking.py` says."""
+        address = address or f"dns:///{name}.{self.namespace}.svc.cluster.local:8001"
         return dict(json.loads(self.cluster.run(sys.executable, str(_CLIENT), address, name, *words, timeout_s=timeout_s)))
 
     def asking(self, name: str, *words: str) -> subprocess.Popen[str]:

@@ -117,7 +117,7 @@ def test_the_gate_measures_in_the_pod_that_will_serve() -> None:
     assert mounts == served["volumeMounts"]
     assert all(each.get("readOnly") for each in mounts if each["mountPath"].startswith("/claims"))
     own = {"containers", "initContainers", "volumes", "restartPolicy"}
-    of_rollouts = {"terminationGracePeriodSeconds", "topologySpreadConstraints"}
+    of_rollouts = {"terminationGracePeriodSeconds", "topologySpreadConstraints", "affinity"}
     shared = serves["spec"].keys() - own - of_rollouts
     assert {name: gate["spec"].get(name) for name in gate["spec"].keys() - own} == {name: serves["spec"][name] for name in shared}
     volumes = {each["name"]: each for each in gate["spec"]["volumes"]}

@@ -16,8 +16,9 @@ __all__ = ["command"]
 @click.option("--steps/--no-steps", default=True, show_default=True, help="Show the steps.")
 @cluster_options
 @click.option("--timeout", default="", metavar="DURATION", help="With --context: wait until the model is ready, for example 10m.")
+@click.option("-w", "--watch", is_flag=True, help="With --context: show it again whenever it changes, until Ctrl-C.")
 @output_option
-def command(name: str | None, steps: bool, context: str | None, namespace: str, timeout: str, output: str) -> None:
+def command(name: str | None, steps: bool, context: str | None, namespace: str, timeout: str, watch: bool, output: str) -> None:
     """Show models, steps, figures and servers as a tree; with --context those of a cluster.
 
     Waiting with --timeout ends with 0 when the model is ready, 3 or 4 when its gate refused, 2 when it waits for a change of its
@@ -27,10 +28,11 @@ def command(name: str | None, steps: bool, context: str | None, namespace: str, 
     Example:
       still status
       still status docstring-search -o yaml
+      still status docstring-search --context prod --watch
       still status docstring-search --context prod --timeout 10m
     """
-    if context is not None or timeout:
-        _of_cluster(name, context or "", namespace, timeout, output)
+    if context is not None or timeout or watch:
+        _of_cluster(name, context or "", namespace, timeout, watch, output)
         return
     from stillhouse.entrypoints.local.inspecting import inspect
 
@@ -47,11 +49,20 @@ def command(name: str | None, steps: bool, context: str | None, namespace: str, 
     emit(models, output, text)
 
 
-def _of_cluster(name: str | None, context: str, namespace: str, timeout: str, output: str) -> None:
+def _of_cluster(name: str | None, context: str, namespace: str, timeout: str, watch: bool, output: str) -> None:
     from stillhouse.api.scalars import parse_duration
-    from stillhouse.entrypoints.remote.cluster import inspect, on_cluster, wait
+    from stillhouse.entrypoints.remote.cluster import follow, inspect, on_cluster, wait
     from stillhouse.entrypoints.remote.tree import tree
     from stillhouse.errors import UsageError
+
+    def show(models: list[dict[str, Any]]) -> None:
+        def text() -> None:
+            if not models:
+                click.echo(f"No models in namespace {namespace}. Start with: kubectl apply -f distilledmodel.yaml")
+            for model in models:
+                console().print(tree(model))
+
+        emit(models, output, text)
 
     if timeout:
         if name is None:
@@ -62,16 +73,13 @@ def _of_cluster(name: str | None, context: str, namespace: str, timeout: str, ou
             raise UsageError("that is no duration", field="--timeout", found=timeout, allowed="for example 90s or 10m") from error
         told = lambda why: click.echo(why, err=True)  # noqa: E731
         models = [on_cluster(context, lambda kube: wait(kube, namespace, name, seconds, told))]
+    elif watch:
+        on_cluster(context, lambda kube: follow(kube, namespace, name, show))
+        return
     else:
         models = on_cluster(context, lambda kube: inspect(kube, namespace, name))
 
-    def text() -> None:
-        if not models:
-            click.echo(f"No models in namespace {namespace}. Start with: kubectl apply -f distilledmodel.yaml")
-        for model in models:
-            console().print(tree(model))
-
-    emit(models, output, text)
+    show(models)
 
 
 def _tree(model: dict[str, Any], *, steps: bool) -> Any:

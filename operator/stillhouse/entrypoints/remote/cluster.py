@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.errors import (
     EnvironmentProblem,
     GateFailed,
@@ -142,6 +143,26 @@ async def wait(kube: Any, namespace: str, name: str, seconds: float, told: Calla
                 found=why,
                 fix=f"kubectl describe dm {name} -n {namespace}",
             )
+        await asyncio.sleep(_LOOK_S)
+
+
+async def follow(kube: Any, namespace: str, name: str | None, seen: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Tell `seen` of the models (of one, where `name` is given) now and whenever something of them is different, for ever.
+
+    Raises:
+        UsageError, KubeError: there is no such model any more; the API server refuses. One that does not answer is asked again.
+    """
+    last: list[dict[str, Any]] | None = None
+    while True:
+        try:
+            models = await inspect(kube, namespace, name)
+        except Unavailable:
+            if last is None:
+                raise
+        else:
+            if models != last:
+                seen(models)
+                last = models
         await asyncio.sleep(_LOOK_S)
 
 
