@@ -10,9 +10,10 @@ from stillhouse.errors import SourceError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["padded_length", "text_feed"]
+__all__ = ["SHORTEST", "padded_length", "text_feed"]
 
-_SHORTEST = 8
+SHORTEST = 8
+"""Tokens of the shortest row that `padded_length` gives."""
 
 
 def text_feed(
@@ -49,7 +50,7 @@ def padded_length(longest: int, most: int) -> int:
 
     Requests of one length can run together: of all lengths, few would.
     """
-    length = _SHORTEST
+    length = SHORTEST
     while length < longest:
         length *= 2
     return max(longest, min(length, most)) if most else length

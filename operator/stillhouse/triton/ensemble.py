@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from stillhouse.inference.feed import SHORTEST
 from stillhouse.inference.signature import SIGNATURE_FILE, Signature
 from stillhouse.triton.model_config import TENSORS, RenderedModel, add_batching, add_parameters, add_tensors
 from stillhouse.triton.profile import choose
@@ -122,11 +123,23 @@ def _model(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, pb: A
     # Without a list of GPUs: so many instances on each that the pod has.
     config.instance_group.add(name=config.name, kind=kind, count=serve.instances or 1)
     add_batching(config, runtime, serve)
+    if serve.warmup:
+        _warmup(config, signature)
     if serve.threads is not None:
         config.parameters["intra_op_thread_count"].string_value = str(serve.threads)
     if serve.tensorrt and on_gpu:
         _tensorrt(config, signature, serve)
     return config
+
+
+def _warmup(config: Any, signature: Signature) -> None:
+    """Have every instance run once before it is ready: the first run on a GPU loads kernels, for longer than a client waits."""
+    warmup = config.model_warmup.add(name="one-row", batch_size=1, count=1)
+    for tensor in config.input:
+        given = warmup.inputs[tensor.name]
+        given.data_type = tensor.data_type
+        given.dims.extend(tensor.dims if signature.image else [SHORTEST])
+        given.zero_data = True
 
 
 def _model_inputs(tensors: Any, signature: Signature, pb: Any) -> None:

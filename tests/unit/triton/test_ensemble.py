@@ -75,6 +75,13 @@ def test_the_model_is_on_every_gpu_and_the_rest_on_the_cpus() -> None:
     assert not found[""].HasField("dynamic_batching"), "Triton refuses an ensemble that batches"
 
 
+def test_the_model_runs_once_before_it_is_ready() -> None:
+    for signature, dims in ((EMBEDDING, [8]), (IMAGES, [1, 8, 9])):
+        (warmup,) = configs(view(signature), ServeSettings())["_model"].model_warmup
+        assert {name: list(each.dims) for name, each in warmup.inputs.items()} == dict.fromkeys(signature.inputs, dims)
+    assert not configs(view(EMBEDDING), ServeSettings(warmup=False))["_model"].model_warmup
+
+
 def test_tensorrt_is_asked_for_by_name_and_with_the_shapes_that_may_come() -> None:
     assert not configs(view(EMBEDDING), asked())["_model"].HasField("optimization")
     model = configs(view(EMBEDDING), replace(asked(tensorrt={"workspace": "2Gi"}), max_batch_size=16))["_model"]
