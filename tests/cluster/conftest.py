@@ -91,3 +91,5 @@ def models(cluster: Cluster, release: str) -> Iterator[Models]:
         core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=labels)))
         yield Models(cluster, api, name)
         core.delete_namespace(name)
+        # Serving pods would take their time, and with it CPUs that the next test counts on.
+        core.delete_collection_namespaced_pod(name, grace_period_seconds=0)

@@ -51,13 +51,18 @@ def test_a_student_is_distilled_served_changed_and_rolled_back(cluster: Cluster,
     status = models.wait_ready(name, 400)
     second, revision = status["revision"]["digest"], status["revision"]["name"]
     assert second != first
-    models.eventually(lambda: [each.metadata.labels["stillhouse.io/revision"] for each in models.pods(name)] == [revision])
+
+    def revisions() -> list[str]:
+        return [each.metadata.labels["stillhouse.io/revision"] for each in models.pods(name, ending=True)]
+
+    models.eventually(lambda: revisions() == [revision], 120)  # the old pod has ended: its clients have moved
     models.ask(name, "--requests", "50")
 
     # Back: nothing is built, the former revision's pods come, still without a request lost.
     still(cluster, tmp_path, "rollback", name, "--context", "stillhouse", "--namespace", models.namespace)
     models.eventually(lambda: (models.status(name).get("revision") or {}).get("digest") == first, 120, about=name)
     models.eventually(lambda: len(models.pods(name)) == 1 and models.ask(name, "--requests", "5")["digests"] == {first: 5}, 120)
+    models.eventually(lambda: len(models.pods(name, ending=True)) == 1, 120)
     asking.terminate()
     told = json.loads(asking.communicate(timeout=60)[0])
     assert set(told["digests"]) == {first, second} and not told["failures"], told

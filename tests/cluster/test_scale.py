@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kubernetes import client
 from tests.support.cli import Project
+from tests.support.nodes.commands import CommandFailed
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import on_claim
 
@@ -31,25 +32,34 @@ def test_replicas_follow_the_load_and_no_request_fails(models: Models, tmp_path:
 
     asking = models.asking(name, "--threads", "16", "--requests", "0")
     models.eventually(lambda: ready(models, name) == 3, 180, about=name)
-    before = shares(models, name)
-    time.sleep(10)
-    after = shares(models, name)
+    models.eventually(lambda: evenly(models, name), 90)  # clients find new pods as their connections end
     asking.terminate()
     told = json.loads(asking.communicate(timeout=60)[0])
-    assert told["answers"] > 500 and not told["failures"], told
-    gained = [after[pod] - before.get(pod, 0.0) for pod in after]
-    assert len(gained) == 3 and min(gained) > 0.4 * sum(gained) / 3, gained
+    assert told["answers"] > 500
+    assert not told["failures"], told
 
     models.eventually(lambda: len(models.pods(name)) == 1, 240, about=name)
     assert models.ask(name)["answers"] == 1
 
 
+def evenly(models: Models, name: str) -> bool:
+    """Return whether each of three pods answers a fair part of what comes in five seconds."""
+    before = shares(models, name)
+    time.sleep(5)
+    after = shares(models, name)
+    gained = [after[pod] - before.get(pod, 0.0) for pod in after]
+    return len(gained) == 3 and min(gained) > 0.4 * sum(gained) / 3
+
+
 def shares(models: Models, name: str) -> dict[str, float]:
-    """Return how many requests each pod has answered."""
+    """Return how many requests each pod has answered, of those that can be asked: one may be about to start or to end."""
     found = {}
     for pod in models.pods(name):
         node = int(pod.spec.node_name.removeprefix("node"))  # others than its own node the policy keeps away from the metrics
-        text = models.cluster.run(sys.executable, "-c", _READ, pod.status.pod_ip, number=node)
+        try:
+            text = models.cluster.run(sys.executable, "-c", _READ, pod.status.pod_ip, number=node)
+        except CommandFailed:
+            continue
         lines = [line for line in text.splitlines() if line.startswith("nv_inference_request_success")]
         found[pod.metadata.name] = sum(float(line.rpartition(" ")[2]) for line in lines)
     return found
@@ -65,8 +75,8 @@ def test_a_node_is_drained_under_load(models: Models, tmp_path: Path) -> None:
     name = body["metadata"]["name"]
     models.apply(body)
     models.wait_ready(name, 300)
-    nodes = {pod.spec.node_name for pod in models.pods(name)}
-    assert nodes == {"node1", "node2"}, "they are spread"
+    models.eventually(lambda: ready(models, name) == 2, 60, about=name)  # the autoscaler makes two of the Deployment's one
+    assert {pod.spec.node_name for pod in models.pods(name)} == {"node1", "node2"}, "they are spread"
     asking = models.asking(name, "--threads", "8", "--requests", "0", "--pause", "0.02")
     models.core.patch_node("node2", {"spec": {"unschedulable": True}})
     try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,11 @@ def write_rows(path: Path, columns: Mapping[str, str], rows: int, *, seed: int) 
                 seen.add(found)
                 return found
 
-    make = {"text": lambda _: text(), "label": lambda n: LABELS[n % 3], "name": lambda n: f"function_{n}"}
+    make: dict[str, Callable[[int], str]] = {
+        "text": lambda _: text(),
+        "label": lambda n: LABELS[n % 3],
+        "name": lambda n: f"function_{n}",
+    }
     lines = (json.dumps({name: make[kind](number) for name, kind in columns.items()}) for number in range(rows))
     path.write_text("".join(line + "\n" for line in lines))
 

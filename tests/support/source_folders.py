@@ -41,7 +41,7 @@ def bert_config(*, layers: int = 2, hidden: int = 32, heads: int = 4, rows: int 
     }  # fmt: skip
 
 
-def bert_tensors(config: dict[str, Any], *, labels: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
+def bert_tensors(config: dict[str, Any], *, labels: int = 0, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
     """Return random weights under the names of Hugging Face's BERT (with the prefix `bert.` when it has a head)."""
     rng = np.random.default_rng(seed)
     hidden, inner = config["hidden_size"], config["intermediate_size"]

@@ -54,6 +54,9 @@ def channel_options(retries: int = RETRIES) -> list[tuple[str, Any]]:
         # This is also the shortest time that a connection attempt is given: a small one fails on a busy machine.
         ("grpc.min_reconnect_backoff_ms", 5000),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # Connections end every ten seconds, and the name is asked anew then, but no sooner than this (30 s by default): new pods
+        # of a model that scales get their share the earlier.
+        ("grpc.dns_min_time_between_resolutions_ms", 5000),
         # Two clients of one process must not share a connection: a hand-over is seen on the first new connection.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ def _wait_for_nodes(api: client.ApiClient, place: Place, processes: Processes) -
         return "" if ready is not None and ready.status == "True" else (ready.message if ready else "no condition yet")
 
     for number in range(1, place.nodes + 1):
-        processes.wait(f"kubelet{number}", lambda number=number: missing(f"node{number}"), _READY_S)
+        processes.wait(f"kubelet{number}", partial(missing, f"node{number}"), _READY_S)
     account: StartFailed | None = None
     deadline = time.monotonic() + _READY_S
     while True:  # pods of `default` need it

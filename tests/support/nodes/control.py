@@ -71,7 +71,7 @@ def start(place: Place, programs: Mapping[str, Path], processes: Processes, port
         f"--proxy-client-key-file={folder}/front.key", f"--audit-policy-file={folder}/audit.yaml",
         f"--audit-log-path={folder}/audit.log", "--profiling=false", *flags,
     ])  # fmt: skip
-    words = [sys.executable, "-I", "-S", _RELAY, str(port), place.net(1), place.address(1), str(API_PORT)]
+    words: list[str | Path] = [sys.executable, "-I", "-S", _RELAY, str(port), place.net(1), place.address(1), str(API_PORT)]
     processes.start("relay", words)
     processes.wait("apiserver", lambda: _ready(port))
     for name in ("controllers", "scheduler", "proxy", "router", "names", *(f"node{node}" for node in range(1, place.nodes + 1))):

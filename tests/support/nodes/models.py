@@ -101,11 +101,11 @@ class Models:
     def _settled(self, name: str) -> bool:
         return "True" in (self.condition(name, "Ready")[0], self.condition(name, "Stalled")[0])
 
-    def pods(self, name: str, component: str = "serve") -> list[Any]:
-        """Return a model's pods that are not about to end."""
+    def pods(self, name: str, component: str = "serve", *, ending: bool = False) -> list[Any]:
+        """Return a model's pods that are not about to end; `ending`: those as well, which serve on for 40 s."""
         chosen = f"stillhouse.io/model={name},app.kubernetes.io/component={component}"
         found = self.core.list_namespaced_pod(self.namespace, label_selector=chosen).items
-        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
+        return [pod for pod in found if ending or pod.metadata.deletion_timestamp is None]
 
     def ask(self, name: str, *words: str, timeout_s: float = 60, address: str = "") -> dict[str, Any]:
         """Ask a model as a client in the cluster's network would, or one pod of it; return what `asking.py` says."""
