@@ -16,7 +16,9 @@ from tests.support.nodes.projects import on_claim
 
 def ready(models: Models, name: str) -> int:
     return sum(
-        1 for pod in models.pods(name) if any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions)
+        1
+        for pod in models.pods(name)
+        if any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions or [])
     )
 
 

@@ -162,8 +162,7 @@ def test_the_users_go_settings_do_not_change_the_build(go_calls: Path, monkeypat
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_the_real_programs_tell_the_pinned_version(program: builder.Program, programs: dict[str, Path]) -> None:
     executable = programs[program.name]
-    told = subprocess.run(
-        [executable, *program.tells_version.split()], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
+    words = [executable, *program.tells_version.split()]
+    told = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True, timeout=60).stdout
 
     assert program.version in told
