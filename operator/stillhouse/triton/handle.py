@@ -142,6 +142,8 @@ class ServerHandle:
         if self.alive():
             _signal(self.pid, signal.SIGKILL)
             self._wait(5.0, lambda: not self.alive())
+        # Its main thread is dead, a zombie, before the last of its threads are: only then can a parent collect it.
+        self._wait(5.0, lambda: _reap(self.pid) != _RUNNING)
         self.clean_up()
         return finished
 
