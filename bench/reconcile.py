@@ -33,7 +33,8 @@ from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.operator_process import Operator, install_crds, running_operator
 
 from bench.harness.errors import BenchError
-from bench.harness.results import table, write_results
+from bench.harness.goals import judge
+from bench.harness.results import write_results
 from bench.harness.rounds import Spread
 from stillhouse.api.load import parse
 from stillhouse.clients.kube.api import USER_AGENT
@@ -43,8 +44,12 @@ from stillhouse.resources import names
 
 CHILDREN = ("serviceaccounts", "networkpolicies", "services", "deployments", "poddisruptionbudgets", "horizontalpodautoscalers")
 CHILDREN_EACH = 7
+# KServe's controller (raw mode, August 2026) on a machine of two such cores: 200 services, each a Deployment, a Service and an
+# HPA, in 20 s, and 92 MB. Measured there and then, not beside us.
+KSERVE_OBJECTS_PER_SECOND = 30.0
 GOALS = {
     "share_of_ceiling": ">= 0.7",
+    "times_kserve": ">= 2",
     "last_100_vs_first_100": ">= 0.8",
     "rss_mb": "<= 150",
     "idle_writes_per_minute": "= 0",
@@ -231,7 +236,7 @@ def _until(what: Any, seconds: float, why: str, every: float = 0.02) -> float:
     return time.monotonic() - start
 
 
-def one_round(plane: ControlPlane, folder: Path, number: int, count: int, idle_s: float, *, fail_over: bool) -> dict[str, float]:
+def one_round(plane: ControlPlane, folder: Path, number: int, count: int, idle_s: float) -> dict[str, float]:
     """Measure one round in namespaces of its own."""
     source, target = f"ours-{number}", f"bare-{number}"
     asyncio.run(prepare(plane, source, count))
@@ -239,7 +244,7 @@ def one_round(plane: ControlPlane, folder: Path, number: int, count: int, idle_s
     found: dict[str, float] = {}
     with operator_in(plane, folder, source, "one") as operator:
         process = psutil.Process(operator.process.pid)
-        before = _cpu(process)
+        before, born = _cpu(process), process.create_time()
 
         def settled() -> bool:
             return operator.metric("stillhouse_reconciles_total") >= count and operator.metric("stillhouse_queue_depth") == 0
@@ -259,6 +264,7 @@ def one_round(plane: ControlPlane, folder: Path, number: int, count: int, idle_s
             "operator_cpu_ms_per_model": (_cpu(process) - before) / count * 1000,
             "last_100_vs_first_100": first / last,
             "writes_per_model": len(writes.rows) / count,
+            "start_to_last_child_s": children[-1][0] - born,
             "rss_mb": process.memory_info().rss / 1e6,
         }
         at, cpu = time.monotonic(), _cpu(process)
@@ -268,16 +274,16 @@ def one_round(plane: ControlPlane, folder: Path, number: int, count: int, idle_s
         found["idle_writes_per_minute"] = (len(later) - len([row for row in writes.rows if row[2] != "leases"])) / spent * 60
         found["idle_cpu_percent"] = (_cpu(process) - cpu) / spent * 100
         found["rss_mb"] = max(found["rss_mb"], process.memory_info().rss / 1e6)
-        if fail_over:
-            with operator_in(plane, folder, source, "two") as second:
-                operator.process.send_signal(signal.SIGKILL)
-                found["takeover_s"] = _until(lambda: second.metric("stillhouse_leader") == 1, 60, "takeover")
-                with operator_in(plane, folder, source, "three") as third:
-                    second.process.send_signal(signal.SIGTERM)
-                    found["release_s"] = _until(lambda: third.metric("stillhouse_leader") == 1, 60, "release")
+        with operator_in(plane, folder, source, "two") as second:
+            operator.process.send_signal(signal.SIGKILL)
+            found["takeover_s"] = _until(lambda: second.metric("stillhouse_leader") == 1, 60, "takeover")
+            with operator_in(plane, folder, source, "three") as third:
+                second.process.send_signal(signal.SIGTERM)
+                found["release_s"] = _until(lambda: third.metric("stillhouse_leader") == 1, 60, "release")
     bare_s = asyncio.run(ceiling(plane, source, target, count))
     found["ceiling_objects_per_second"] = count * CHILDREN_EACH / bare_s
     found["share_of_ceiling"] = found["objects_per_second"] / found["ceiling_objects_per_second"]
+    found["times_kserve"] = found["objects_per_second"] / KSERVE_OBJECTS_PER_SECOND
     return found
 
 
@@ -286,7 +292,8 @@ def _model(row: tuple[float, str, str, str]) -> str:
     return "-".join(row[3].split("-")[:2])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, write `bench/results/reconcile.json`, print and judge."""
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="bench.reconcile", description=__doc__, formatter_class=shape)
     parser.add_argument("--models", type=int, default=1000, help="models of each round (1000)")
@@ -299,16 +306,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A server of its own for each round: what a former one left must not weigh on the next.
         with tempfile.TemporaryDirectory() as folder, running_control_plane(provide(("etcd", "kube-apiserver"))) as plane:
             install_crds(plane)
-            found = one_round(plane, Path(folder), number, options.models, options.idle, fail_over=number == 0)
+            found = one_round(plane, Path(folder), number, options.models, options.idle)
             rounds.append(Round(number, found))
             print(f"round {number + 1}: " + ", ".join(f"{name} {value:.2f}" for name, value in found.items()), file=sys.stderr)
     keys = list(dict.fromkeys(key for each in rounds for key in each.figures))
     ratios = {key: Spread.of([each.figures[key] for each in rounds if key in each.figures]) for key in keys}
-    rows = [[key, f"{each.median:.2f}", f"{each.low:.2f} - {each.high:.2f}", GOALS.get(key, "")] for key, each in ratios.items()]
-    print(table(["figure", "median", "range", "goal"], rows))
     settings = {"models": options.models, "rounds": options.rounds, "idle_s": options.idle, "cores": os.cpu_count()}
     write_results(options.name, settings=settings, runs=rounds, ratios=ratios)
+    return judge(GOALS, ratios)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

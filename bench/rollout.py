@@ -34,6 +34,7 @@ from tests.support.nodes.needs import lacking
 from tests.support.nodes.projects import on_claim
 
 from bench.harness.errors import BenchError
+from bench.harness.goals import judge
 from bench.harness.results import table, write_results
 from bench.harness.rounds import Spread
 
@@ -242,11 +243,10 @@ def main() -> int:
         for each in rounds
     ]  # fmt: skip
     print(table(["event", "answers", "failed", "retries", "slowest, s"], rows))
-    print(table(["ratio", "value", "goal"], [[name, f"{value:.4g}", GOALS.get(name, "")] for name, value in ratios.items()]))
     settings = {"clients": CLIENTS, "seconds": options.seconds, "pause_s": options.pause, "cold_starts_s": cold, "nodes": 2}
     spreads = {name: Spread.of(cold if name == "cold_start_s" else [value]) for name, value in ratios.items()}
     write_results(options.name, settings=settings, runs=rounds, ratios=spreads)
-    return 0
+    return judge(GOALS, spreads)
 
 
 if __name__ == "__main__":
