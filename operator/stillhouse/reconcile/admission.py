@@ -2,33 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from bisect import bisect_left, insort
+from collections.abc import Callable, Set
 
 from stillhouse.reconcile.cache import Key
 
-__all__ = ["Admission"]
+__all__ = ["UNSURE_S", "Admission"]
+
+UNSURE_S = 30.0
+"""How long a place is kept for a Job of which nobody said whether it was made: its watch tells long before."""
 
 
 class Admission:
-    """Who waits for a build to begin. In memory alone: a new process asks every model again, and has the same order."""
+    """Who waits for a build to begin, and who is just beginning. In memory alone: a new process asks every model again.
 
-    def __init__(self, most: int) -> None:
+    A place is taken by what is observed (`building`), and from the moment that it is given until `done` says that the Job is
+    observed or was not made: many models are worked on at once, and between the two stand requests.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
+        self._clock = clock
         self._waiting: dict[Key, str] = {}
+        self._order: list[tuple[str, Key]] = []
+        self._given: set[Key] = set()
+        self._unsure: dict[Key, float] = {}
 
-    def ask(self, key: Key, created: str, building: Collection[Key]) -> int:
-        """Return 0 where a model's build may begin now, else how many are before it, itself included."""
-        if key in building:
-            self._waiting.pop(key, None)
-            return 0
-        self._waiting[key] = created
-        order = sorted(self._waiting, key=lambda each: (self._waiting[each], each))
-        position = order.index(key) + 1
-        if position <= self._most - len(building):
-            del self._waiting[key]
-            return 0
-        return position
+    def ask(self, key: Key, created: str, building: Set[Key]) -> int:
+        """Return 0 where a model's build may begin now, else how many are before it, itself included.
+
+        0 gives it a place until `done`.
+        """
+        now = self._clock()
+        self._unsure = {one: until for one, until in self._unsure.items() if until > now}
+        taken = {*building, *self._given, *self._unsure}
+        if key not in taken:
+            self._wait(key, created)
+            position = bisect_left(self._order, (created, key)) + 1
+            if position > self._most - len(taken):
+                return position
+        self.forget(key)
+        self._given.add(key)
+        return 0
+
+    def unsure(self, key: Key) -> None:
+        """Say that a Job was asked for and that it is not known whether it is there: its place is kept for a while."""
+        self._unsure[key] = self._clock() + UNSURE_S
+
+    def done(self, key: Key) -> None:
+        """Say that a model's Job is observed by now, or was not made: its place is what is observed."""
+        self._given.discard(key)
 
     def forget(self, key: Key) -> None:
-        """Forget a model that does not want to build any more."""
-        self._waiting.pop(key, None)
+        """Forget a model that waits for nothing any more: its Job is observed, or it wants none."""
+        self._unsure.pop(key, None)
+        created = self._waiting.pop(key, None)
+        if created is not None:
+            del self._order[bisect_left(self._order, (created, key))]
+
+    def _wait(self, key: Key, created: str) -> None:
+        if self._waiting.get(key) == created:
+            return
+        self.forget(key)
+        self._waiting[key] = created
+        insort(self._order, (created, key))

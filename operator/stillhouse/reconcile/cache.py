@@ -29,6 +29,12 @@ _ENOUGH = len("sha256:") + 16
 _MOST_NEEDED = 2000
 """At most 40 bytes each: a variable of the environment may have 128 KiB."""
 _MODEL, _REVISION, _POD, _CONFIG_MAP = "DistilledModel", "ModelRevision", "Pod", "ConfigMap"
+_JOB = "Job"
+
+
+def _how(job: Body) -> str:
+    """Return `ended`, `held` (Kueue has not let it go yet) or `active`."""
+    return "ended" if ended(job) else "held" if job.get("spec", {}).get("suspend") else "active"
 
 
 def key_of(body: Body) -> Key | None:
@@ -41,7 +47,7 @@ def key_of(body: Body) -> Key | None:
 class _Kept:
     """One object: its JSON text, which takes a fourth of the memory of the data, and what is asked without reading it."""
 
-    __slots__ = ("active", "matter", "name", "text", "uid", "version")
+    __slots__ = ("job", "matter", "name", "text", "uid", "version")
 
     def __init__(self, body: Body) -> None:
         # Field managers are more than half of an object, and nobody reads them here: whoever writes asks for them anew.
@@ -54,7 +60,7 @@ class _Kept:
         self.version = _version(metadata)
         self.name: str = metadata["name"]
         self.matter = hash(_matter(body))
-        self.active = body["kind"] == "Job" and not ended(body) and not body.get("spec", {}).get("suspend")
+        self.job = _how(body) if body["kind"] == _JOB else ""
 
     def body(self) -> Body:
         found: Body = orjson.loads(self.text)
@@ -94,6 +100,7 @@ class Cache:
         self._written: _Lately[tuple[str, int]] = _Lately()
         self._dead: _Lately[str] = _Lately()
         self._told: dict[str, str] = {}
+        self._building: set[Key] = set()
 
     def put(self, body: Body) -> Iterable[Key]:
         """Keep an object unless a newer one is known; return the models whose work could be another now.
@@ -115,8 +122,10 @@ class Cache:
             if version < known.version or (version == known.version and version):
                 return ()
             objects[place] = kept = _Kept(body)
+            self._count(key, place[0])
             return (key,) if kept.matter != known.matter else ()
         objects[place] = _Kept(body)
+        self._count(key, place[0])
         return (key,)
 
     def wrote(self, body: Body) -> None:
@@ -173,6 +182,7 @@ class Cache:
             del objects[place]
             if not objects:
                 self._objects.pop(key, None)
+            self._count(key, place[0])
 
     def models(self) -> Iterator[Key]:
         """Yield every model that is known."""
@@ -180,14 +190,26 @@ class Cache:
             if (_MODEL, key[1]) in objects:
                 yield key
 
-    def building(self) -> set[Key]:
-        """Return the models of which a Job has not ended. One that Kueue has not let go yet keeps nobody else waiting."""
-        return {key for key, objects in self._objects.items() if any(kept.active for kept in objects.values())}
+    def building(self) -> Set[Key]:
+        """Return the models whose build goes on: from its first Job to its record, also between two stages.
+
+        One whose Job Kueue has not let go yet keeps nobody else waiting. What is returned changes with the cache.
+        """
+        return self._building
+
+    def _count(self, key: Key, kind: str) -> None:
+        """Look anew whether a model's build goes on. Jobs that have ended stay until their build has its record."""
+        if kind not in (_JOB, _MODEL):
+            return
+        objects = self._objects.get(key, {})
+        jobs = {kept.job for (of, _), kept in objects.items() if of == _JOB}
+        between = jobs == {"ended"} and (_MODEL, key[1]) in objects
+        (self._building.add if "active" in jobs or between else self._building.discard)(key)
 
     def workers(self) -> Iterator[tuple[Key, str, str]]:
         """Yield the pods of Jobs that go on and can be asked how far they are: model, uid and address of each."""
         for key, objects in self._objects.items():
-            jobs = {kept.uid for kept in objects.values() if kept.active}
+            jobs = {kept.uid for kept in objects.values() if kept.job == "active"}
             if not jobs:
                 continue
             for (kind, _), kept in objects.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
-from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError, Missing
+from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError, Missing, Unavailable
 from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
 from stillhouse.reconcile.admission import Admission
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
@@ -102,6 +102,8 @@ class Reconciler:
             error = refused
             if isinstance(refused, Forbidden | Invalid):
                 failed = Verdict("ApplyFailed", refused.problem.found)
+        finally:
+            self._admission.done(key)
         name = names.workload(observed.owner.name)
         await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, apart)
         if error is not None:
@@ -118,7 +120,7 @@ class Reconciler:
         return replace(decision, refused=refused, build=False), replace(build, stage="", progress=""), LOOK_AGAIN_S
 
     def _admitted(self, key: Key, observed: Observed, build: Build) -> tuple[Build, float]:
-        """Return what may be done of a build now: its first Job waits until fewer than `max_concurrent_builds` run."""
+        """Return what may be done of a build now: its first Job waits until fewer than `max_concurrent_builds` go on."""
         if build.stage != FIRST_STAGE:
             self._admission.forget(key)
             return build, 0.0
@@ -167,7 +169,11 @@ class Reconciler:
         needed = self._cache.needed(observed.owner.namespace) if build.stage == FIRST_STAGE else None
         builds = replace(decision.builds, needed=needed)
         body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, builds, rebuild)
-        self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
+        try:
+            self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
+        except Unavailable:
+            self._admission.unsure((observed.owner.namespace, observed.owner.name))
+            raise
 
     async def _forget(self, decision: Decision) -> None:
         """Delete the records that nobody needs any more."""
