@@ -38,8 +38,13 @@ def _how(job: Body) -> str:
 
 
 def key_of(body: Body) -> Key | None:
-    """Return the model that an object belongs to: itself, or the one that its label names."""
+    """Return the model that an object belongs to: itself, or the one that its label names.
+
+    The bindings of a namespace belong to all of its models: their key has no name.
+    """
     metadata = body["metadata"]
+    if body.get("kind") == _CONFIG_MAP:
+        return (metadata.get("namespace", ""), "") if metadata["name"] == SOURCES_NAME else None
     name = metadata["name"] if body.get("kind") == _MODEL else (metadata.get("labels") or {}).get(labels.MODEL)
     return (metadata.get("namespace", ""), name) if name else None
 
@@ -96,7 +101,6 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[Key, dict[tuple[str, str], _Kept]] = {}
-        self._sources: dict[str, dict[str, str]] = {}
         self._written: _Lately[tuple[str, int]] = _Lately()
         self._dead: _Lately[str] = _Lately()
         self._told: dict[str, str] = {}
@@ -107,8 +111,6 @@ class Cache:
 
         An autoscaler's status, which is written every few seconds, is nobody's work, and an echo of our own write neither.
         """
-        if body["kind"] == _CONFIG_MAP:
-            return self._bind(body, body.get("data") or {})
         key = key_of(body)
         if key is None:
             return ()
@@ -123,10 +125,10 @@ class Cache:
                 return ()
             objects[place] = kept = _Kept(body)
             self._count(key, place[0])
-            return (key,) if kept.matter != known.matter else ()
+            return self._concerned(key) if kept.matter != known.matter else ()
         objects[place] = _Kept(body)
         self._count(key, place[0])
-        return (key,)
+        return self._concerned(key)
 
     def wrote(self, body: Body) -> None:
         """Keep what the answer to a write of ours had; its echo by a watch needs no reading (`is_echo`)."""
@@ -139,8 +141,6 @@ class Cache:
 
     def drop(self, body: Body) -> Iterable[Key]:
         """Forget an object that was deleted, unless another of its name is known; return the models that it concerns."""
-        if body["kind"] == _CONFIG_MAP:
-            return self._bind(body, {})
         key = key_of(body)
         if key is None:
             return ()
@@ -148,7 +148,7 @@ class Cache:
         # By version: one that only lost our label is gone for this watch, and comes back.
         self._dead.note(uid, _version(body["metadata"]))
         self._forget(key, (body["kind"], body["metadata"]["name"]), uid)
-        return (key,)
+        return self._concerned(key)
 
     def versions(self, kind: str) -> dict[tuple[Key, str], int]:
         """Return the version of every object of a kind; take it before a list, for `replace`."""
@@ -170,10 +170,14 @@ class Cache:
             known = self._objects.get(key, {}).get((kind, name))
             if (key, name) not in listed and known is not None and known.version == version:
                 self._forget(key, (kind, name), known.uid)
-                touched.add(key)
+                touched.update(self._concerned(key))
         for body in listed.values():
             touched.update(self.put(body))
         return touched
+
+    def _concerned(self, key: Key) -> Iterable[Key]:
+        """Return whose work an object of a key is."""
+        return (key,) if key[1] else [each for each in self._objects if each[0] == key[0] and each[1]]
 
     def _forget(self, key: Key, place: tuple[str, str], uid: str) -> None:
         objects = self._objects.get(key, {})
@@ -260,17 +264,15 @@ class Cache:
             revisions=revisions_newest_first(revisions, model["metadata"]["uid"]),
             children={place: each for place, each in bodies.items() if place[0] not in apart},
             pods=tuple(each for (kind, _), each in bodies.items() if kind == _POD),
-            sources=self._sources.get(key[0], {}),
+            sources=self._sources(key[0]),
             told={kept.uid: self._told[kept.uid] for kept in objects.values() if kept.uid in self._told} if self._told else {},
         )
 
-    def _bind(self, body: Body, data: dict[str, Any]) -> list[Key]:
-        metadata = body["metadata"]
-        if metadata["name"] != SOURCES_NAME:
-            return []
+    def _sources(self, namespace: str) -> dict[str, str]:
+        kept = self._objects.get((namespace, ""), {}).get((_CONFIG_MAP, SOURCES_NAME))
+        data = (kept.body().get("data") or {}) if kept else {}
         # A key of a ConfigMap has no colon: models.minilm stands for models:minilm.
-        self._sources[metadata["namespace"]] = {name.replace(".", ":", 1): str(uri) for name, uri in data.items()}
-        return [key for key in self._objects if key[0] == metadata["namespace"]]
+        return {name.replace(".", ":", 1): str(uri) for name, uri in data.items()}
 
 
 _STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
@@ -279,7 +281,7 @@ _META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
 
 def _matter(body: Body) -> bytes:
     """Return what of an object can be a reason to look at its model again."""
-    parts = ["spec", "status"] if body["kind"] in _STATUS_COUNTS else ["spec"]
+    parts = ["spec", "status"] if body["kind"] in _STATUS_COUNTS else ["data"] if body["kind"] == _CONFIG_MAP else ["spec"]
     chosen = [[body.get(part) for part in parts], [body["metadata"].get(part) for part in _META]]
     return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
 

@@ -115,6 +115,53 @@ def test_bindings_concern_every_model_of_their_namespace_and_no_other() -> None:
     assert known(cache).sources == {}
 
 
+def bindings(version: int, **data: str) -> dict[str, Any]:
+    return body("ConfigMap", "stillhouse-sources", version, uid="bindings", data=data)
+
+
+def test_an_older_binding_does_not_replace_a_newer_one() -> None:
+    cache = cache_with_model()
+    cache.put(bindings(7, **{"models.minilm": "pvc://c/new"}))
+    assert not list(cache.replace("ConfigMap", [bindings(5, **{"models.minilm": "pvc://c/old"})], {}))
+    assert known(cache).sources == {"models:minilm": "pvc://c/new"}
+
+
+def test_a_list_finds_bindings_that_went_and_that_changed_and_nothing_else() -> None:
+    cache = cache_with_model()
+    first = bindings(5, **{"models.minilm": "pvc://c/m"})
+    cache.put(first)
+    assert cache.replace("ConfigMap", [first], cache.versions("ConfigMap")) == set(), "that is no news"
+    other = bindings(6, **{"models.minilm": "pvc://c/n"})
+    assert cache.replace("ConfigMap", [other], cache.versions("ConfigMap")) == {KEY}
+    assert known(cache).sources == {"models:minilm": "pvc://c/n"}
+    assert cache.replace("ConfigMap", [], cache.versions("ConfigMap")) == {KEY}
+    assert known(cache).sources == {}
+
+
+def test_bindings_that_a_watch_told_while_a_list_was_under_way_stay() -> None:
+    cache = cache_with_model()
+    before = cache.versions("ConfigMap")
+    cache.put(bindings(5, **{"models.minilm": "pvc://c/m"}))
+    assert cache.replace("ConfigMap", [], before) == set()
+    assert known(cache).sources == {"models:minilm": "pvc://c/m"}
+
+
+def test_bindings_whose_metadata_alone_changed_are_nobodys_work() -> None:
+    cache = cache_with_model()
+    cache.put(bindings(5, **{"models.minilm": "pvc://c/m"}))
+    assert not list(cache.put(bindings(6, **{"models.minilm": "pvc://c/m"})))
+    assert list(cache.models()) == [KEY], "and they are no model"
+
+
+def test_bindings_that_went_late_make_no_ghost() -> None:
+    cache = cache_with_model()
+    gone = bindings(5, **{"models.minilm": "pvc://c/m"})
+    cache.put(gone)
+    assert list(cache.drop(bindings(9))) == [KEY]
+    assert not list(cache.put(gone))
+    assert known(cache).sources == {}
+
+
 def test_the_echo_of_our_own_write_is_known_once() -> None:
     cache = cache_with_model()
     cache.wrote(body("Service", "s", 5, spec={"a": 1}))
