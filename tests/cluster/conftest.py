@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -38,20 +38,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
-    """Two nodes with our images. Containers find the packages for training in this environment's own, mounted read-only."""
+def built(pytestconfig: pytest.Config) -> tuple[dict[str, Path], Path]:
+    """The programs of a cluster, and the archive of our images: both are made where they are not there, and say so meanwhile."""
     reason = lacking()
-    if not reason and os.environ.get("STILLHOUSE_CLUSTER") == "play":
-        yield play()
-        return
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     try:
         if not reason:
             with capture.global_and_fixture_disabled() if capture else nullcontext():
-                programs, archive = provide(PROGRAMS), images.ours()
+                return provide(PROGRAMS), images.ours()
     except (Unavailable, CommandFailed) as why:
         reason = str(why)
-    require("cluster", reason or None)
+    require("cluster", reason)
+    raise AssertionError("require has ended this")
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Two nodes with our images. Containers find the packages for training in this environment's own, mounted read-only."""
+    if not lacking() and os.environ.get("STILLHOUSE_CLUSTER") == "play":
+        yield play()
+        return
+    programs, archive = request.getfixturevalue("built")
     mounts = {images.TRAINING: images.training()}
     with running_cluster(programs, nodes=2, mounts=mounts, archives=[archive]) as running:
         yield running
@@ -84,12 +91,27 @@ def release(helm: Helm, cluster: Cluster, values: Path) -> str:
 @pytest.fixture
 def models(cluster: Cluster, release: str) -> Iterator[Models]:
     """A namespace under Pod Security *restricted* with a claim for the store, and what a user does in it."""
+    with _namespace(cluster) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(cluster: Cluster, release: str) -> Iterator[Models]:
+    """The same for all tests of a module, which then build one model for all."""
+    with _namespace(cluster) as made:
+        yield made
+
+
+@contextmanager
+def _namespace(cluster: Cluster) -> Iterator[Models]:
     name = f"test-{secrets.token_hex(4)}"
     with cluster.client() as api:
         core = client.CoreV1Api(api)
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
         core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=labels)))
-        yield Models(cluster, api, name)
-        core.delete_namespace(name)
-        # Serving pods would take their time, and with it CPUs that the next test counts on.
-        core.delete_collection_namespaced_pod(name, grace_period_seconds=0)
+        try:
+            yield Models(cluster, api, name)
+        finally:
+            core.delete_namespace(name)
+            # Serving pods would take their time, and with it CPUs that the next test counts on.
+            core.delete_collection_namespaced_pod(name, grace_period_seconds=0)

@@ -15,6 +15,7 @@ from tests.support.nodes import images
 from tests.support.nodes.commands import CommandFailed
 from tests.support.nodes.needs import lacking
 from tests.support.nodes.place import Place
+from tests.support.nodes.running import Processes
 
 
 @click.group()
@@ -28,6 +29,9 @@ def up(nodes: int) -> None:
     """Start it, with our images on every node."""
     if reason := lacking():
         raise click.ClickException(reason)
+    if whole.PLAY.exists() and not Processes(whole.PLAY, bound=False).lives():
+        click.echo("removing what is left of one whose processes were killed")
+        _remove()
     if whole.PLAY.exists():
         raise click.ClickException(f"it runs already: export KUBECONFIG={whole.PLAY}/kubeconfig (make cluster-down removes it)")
     try:

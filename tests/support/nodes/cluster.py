@@ -195,24 +195,11 @@ def down(folder: Path) -> None:
             break
         time.sleep(0.1)
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if len(line.split()) > 1]
-    pods = {Path(each).name for each in mounted if each.startswith("/run/netns/cni-")} & _pod_namespaces(folder)
-    for path in sorted((each for each in mounted if each.startswith(f"{folder}/")), reverse=True):
+    for path in sorted((each for each in mounted if each.startswith(f"{folder}/")), reverse=True):  # pods' networks among them
         subprocess.run(["umount", "-l", path], capture_output=True, check=False)
-    for name in pods:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     network.remove(place)
     for number in range(1, place.nodes + 1):
         groups.remove(place.group(number))
-
-
-def _pod_namespaces(folder: Path) -> set[str]:
-    """Return the network namespaces of a cluster's pods, as its address manager's and runtime's notes name them."""
-    found: set[str] = set()
-    for spec in folder.glob("node*/containerd-state/io.containerd.runtime.v2.task/k8s.io/*/config.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            spaces = json.loads(spec.read_text())["linux"]["namespaces"]
-            found |= {Path(each["path"]).name for each in spaces if each["type"] == "network" and each.get("path")}
-    return found
 
 
 def _is_shim(process: psutil.Process, folder: Path) -> bool:

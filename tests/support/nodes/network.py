@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 from tests.support.nodes.commands import CommandFailed, run
 from tests.support.nodes.place import Place
 
-__all__ = ["make", "remove", "within"]
+__all__ = ["NOTES", "make", "remove", "within"]
+
+NOTES = Path("/var/lib/cni/results")
+"""Where the runtime's network plugins note what they made, for every cluster of the machine."""
 
 
 def within(place: Place, node: int, *words: str) -> list[str]:
@@ -38,12 +42,16 @@ def make(place: Place) -> None:
 
 
 def remove(place: Place) -> None:
-    """Remove the namespaces, with all that is in them. Pods' own are named by their runtime and go with its state."""
+    """Remove the namespaces, with all that is in them, and the plugins' notes of pods, whose own lie in the runtime's folder."""
     listed = run("ip", "netns", "list").split("\n")
     mine = [line.split()[0] for line in listed if line.startswith(f"{place.name}-")]
     for name in mine:
         with contextlib.suppress(CommandFailed):
             run("ip", "netns", "del", name)
+    for note in NOTES.glob("*"):
+        with contextlib.suppress(OSError):
+            if f"{place.folder}/" in note.read_text(errors="replace"):
+                note.unlink()
 
 
 def _ip(place: Place, node: int, words: str) -> None:

@@ -34,6 +34,7 @@ def start_runtime(place: Place, node: int, processes: Processes, mounts: Mapping
         (folder / "container.json").write_text(json.dumps(_with_mounts(mounts)))
         runtime = f'base_runtime_spec = "{folder}/container.json"'
     # restrict_oom_score_adj: where CAP_SYS_RESOURCE is missing runc cannot lower oom_score_adj, and no sandbox starts.
+    # netns_mounts_under_state_dir: pods' network namespaces lie in the cluster's own folder, and whoever removes it finds them.
     (folder / "containerd.toml").write_text(f"""
 version = 2
 root = "{folder}/containerd-root"
@@ -43,6 +44,7 @@ state = "{folder}/containerd-state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{_CNI_FOLDER}"
     conf_dir = "{folder}/cni"

@@ -92,6 +92,10 @@ class Processes:
                 child.poll()
         note.unlink(missing_ok=True)
 
+    def lives(self) -> bool:
+        """Return whether any process that a note names still runs."""
+        return any(_living(note) for note in self._notes.glob("*.json"))
+
     def end_all(self) -> None:
         """End every process that a note names, the last that was started first."""
         for note in sorted(self._notes.glob("*.json"), key=_order, reverse=True):
