@@ -155,8 +155,8 @@ def test_an_image_that_is_not_there_is_told_while_the_build_waits_for_it(hands: 
     hands.apply(model())
     job = eventually(lambda: hands.jobs().get("resolve"))
     pod_of(hands, job, {"waiting": {"reason": "ImagePullBackOff", "message": "worker:none: not found"}}, "Pending")
-    eventually(lambda: "ImagePullBackOff: worker:none: not found" in hands.get()["status"].get("progress", ""))
-    assert hands.condition("Ready") == ("False", "Building")
+    eventually(lambda: hands.condition("Ready") == ("False", "ImageUnavailable"))
+    assert hands.get()["status"]["progress"] == "resolve: worker cannot be pulled: worker:none: not found"
     assert set(hands.jobs()) == {"resolve"}
 
 

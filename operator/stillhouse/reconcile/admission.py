@@ -8,10 +8,25 @@ from collections.abc import Callable, Set
 
 from stillhouse.reconcile.cache import Key
 
-__all__ = ["UNSURE_S", "Admission"]
+__all__ = ["UNSURE_S", "Admission", "said_place", "wait_s"]
 
 UNSURE_S = 30.0
 """How long a place is kept for a Job of which nobody said whether it was made: its watch tells long before."""
+_EXACT = 10
+_STEPS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_LOOK_S, _LONGEST_S = 5.0, 60.0
+
+
+def said_place(position: int) -> str:
+    """Say a place: beyond the first ten in steps, since each build that begins moves everybody who waits."""
+    if position <= _EXACT:
+        return f"number {position}"
+    return f"beyond number {max(step for step in _STEPS if step < position)}"
+
+
+def wait_s(position: int) -> float:
+    """Return after how many seconds who waits looks again (it reads the cache alone): later, the more are before it."""
+    return min(_LONGEST_S, _LOOK_S * (1 + (position - 1) // _EXACT))
 
 
 class Admission:

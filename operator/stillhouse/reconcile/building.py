@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stillhouse.api.status import REASONS
-from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed, ended
+from stillhouse.reconcile.trouble import blocked
 from stillhouse.resources import labels
 from stillhouse.resources.jobs import WORKER
 from stillhouse.resources.pods import volume_name
@@ -41,6 +42,7 @@ class Build:
     """What is to be done: Jobs that must go, the stage whose Job must be there, or how it ended; `progress` is for people.
 
     `silent` is a Job that has ended and whose pods are not known: they may be gone, or their watch is behind its Job's.
+    `trouble` is what a Job waits for that will not come by itself; where it does come, the Job goes on.
     """
 
     remove: tuple[Body, ...] = ()
@@ -48,6 +50,7 @@ class Build:
     outcome: Outcome | None = None
     progress: str = ""
     silent: Body | None = None
+    trouble: Verdict | None = None
 
 
 def next_of(observed: Observed, decision: Decision) -> Build:
@@ -65,7 +68,9 @@ def next_of(observed: Observed, decision: Decision) -> Build:
             return Build(others, stage, progress=f"{stage}: starting")
         how = ended(job) or ("Failed" if _starved(job, observed) else "")
         if not how:
-            return Build(others, progress=f"{stage}: {_doing(job, observed)}")
+            stuck = _blocked(job, observed)
+            doing = f"{stage}: {stuck.message if stuck else _doing(job, observed)}"
+            return Build(others, progress=doing, trouble=replace(stuck, message=doing) if stuck else None)
         told = _told(job, observed)
         if how == "Failed":
             return Build(others, outcome=_failure(observed, decision, stage, job, told))
@@ -130,6 +135,12 @@ def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
     return None
 
 
+def _blocked(job: Body, observed: Observed) -> Verdict | None:
+    """Return why the newest pod of a Job cannot start."""
+    pods = [] if job["spec"].get("suspend") else _pods(job, observed)
+    return blocked(_containers(pods[-1])) if pods else None
+
+
 def _doing(job: Body, observed: Observed) -> str:
     """Say what a Job that has not ended waits for."""
     if job["spec"].get("suspend"):
@@ -141,6 +152,11 @@ def _doing(job: Body, observed: Observed) -> str:
     pod = pods[-1]
     for each in _containers(pod):
         waiting = (each.get("state") or {}).get("waiting") or {}
+        last = (each.get("lastState") or {}).get("terminated") or {}
+        # In the same words while it waits, starts and ends again: the kubelet's have the seconds until the next attempt.
+        if waiting.get("reason") == "CrashLoopBackOff" or (last and not each.get("ready")):
+            code = f" (exit code {last['exitCode']})" if "exitCode" in last else ""
+            return f"{each.get('name')} ended{code} and is started again"
         if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
             return f"{waiting['reason']}: {waiting.get('message', '')}"[:200]
     if "running" in _worker(pod):

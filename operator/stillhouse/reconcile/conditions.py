@@ -29,22 +29,23 @@ def status(
     figures: Figures,
     progress: str,
     failed: Verdict | None,
+    stuck: Verdict | None = None,
     apart: Verdict | None = None,
     now: str,
 ) -> dict[str, Any]:
     """Return the whole status.
 
     `deployment` is the Deployment as it is now, `figures` what mode `hpa` goes by, `progress` what a build does, `failed` what
-    kept this reconcile from doing its work (a stranger's object, a quota), `apart` why pods wait for a volume, `now` RFC 3339:
-    the time of conditions that changed.
+    kept this reconcile from doing its work (a stranger's object, a quota), `stuck` what a build waits for that does not come by
+    itself, `apart` why pods wait for a volume, `now` RFC 3339: the time of conditions that changed.
     """
     serving = _Serving(decision, deployment, observed.pods, apart)
     named = [
         ("Accepted", *_accepted(decision)),
-        ("Built", *_built(decision, progress)),
+        ("Built", *_built(decision, progress, stuck)),
         ("GatePassed", *_gate(decision)),
         ("Available", *_available(serving)),
-        ("Ready", *_ready(decision, serving, failed)),
+        ("Ready", *_ready(decision, serving, failed, stuck)),
     ]
     ready = named[-1][1] == "True"
     stalled = None if ready else _stalled(decision, failed, serving)
@@ -114,11 +115,11 @@ def _accepted(decision: Decision) -> tuple[str, Verdict]:
     return "True", Verdict("Accepted")
 
 
-def _built(decision: Decision, progress: str) -> tuple[str, Verdict]:
+def _built(decision: Decision, progress: str, stuck: Verdict | None) -> tuple[str, Verdict]:
     if decision.refused:
         return "False", decision.refused
     if decision.wanted is None:
-        return "False", Verdict("Building", progress)
+        return "False", stuck or Verdict("Building", progress)
     spec = decision.wanted["spec"]
     if spec["outcome"] == "Accepted" or spec["reason"] in ("GateFailed", "GateInconclusive"):
         return "True", Verdict("Built")
@@ -145,7 +146,7 @@ def _available(serving: _Serving) -> tuple[str, Verdict]:
     return "False", Verdict("ServerDown", serving.trouble.message if serving.trouble else "")
 
 
-def _ready(decision: Decision, serving: _Serving, failed: Verdict | None) -> tuple[str, Verdict]:
+def _ready(decision: Decision, serving: _Serving, failed: Verdict | None, stuck: Verdict | None) -> tuple[str, Verdict]:
     """Say whether this generation's revision serves fully: the first reason that it does not is told."""
     if failed:
         return "False", failed
@@ -156,7 +157,7 @@ def _ready(decision: Decision, serving: _Serving, failed: Verdict | None) -> tup
     if decision.pinned and decision.serves is not decision.wanted:
         return "False", Verdict("Pinned", f"serve.pin holds {(decision.serves or {})['spec']['digest']}")
     if decision.wanted is None:
-        return "False", Verdict("Building")
+        return "False", stuck or Verdict("Building")
     spec = decision.wanted["spec"]
     if spec["outcome"] != "Accepted":
         return "False", Verdict(spec["reason"], spec.get("message", ""))

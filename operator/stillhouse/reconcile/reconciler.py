@@ -11,7 +11,7 @@ from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
 from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError, Missing, Unavailable
 from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
-from stillhouse.reconcile.admission import Admission
+from stillhouse.reconcile.admission import Admission, said_place, wait_s
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
 from stillhouse.reconcile.building import FIRST_STAGE, STARTING, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
@@ -29,8 +29,6 @@ from stillhouse.resources.wanted import ClusterSettings, metadata
 
 __all__ = ["Reconciler", "now"]
 
-_QUEUED_S = 5.0
-"""After that long a model that waits for others looks again; it reads the cache alone."""
 _COLLECTED_S = 2.0
 """After that long a model looks again for what a deleted namesake left; mostly the object's end is told before."""
 
@@ -74,6 +72,7 @@ class Reconciler:
         failed: Verdict | None = None
         error: KubeError | None = None
         progress, wait = "", 0.0
+        stuck: Verdict | None = None
         apart: Verdict | None = None
         deployment: Body | None = None
         try:
@@ -88,7 +87,7 @@ class Reconciler:
             decision, build, again = await self._allowed(observed, decision, build)
             build, wait = self._admitted(key, observed, build)
             wait = wait or again
-            progress = build.progress
+            progress, stuck = build.progress, build.trouble
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
             await self._forget(decision)
@@ -105,7 +104,7 @@ class Reconciler:
         finally:
             self._admission.done(key)
         name = names.workload(observed.owner.name)
-        await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, apart)
+        await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, stuck, apart)
         if error is not None:
             raise error
         return wait
@@ -128,7 +127,8 @@ class Reconciler:
         position = self._admission.ask(key, created, self._cache.building())
         if position == 0:
             return build, 0.0
-        return replace(build, stage="", progress=f"queued: number {position} of those that wait for a build to end"), _QUEUED_S
+        progress = f"queued: {said_place(position)} of those that wait for a build to end"
+        return replace(build, stage="", progress=progress), wait_s(position)
 
     async def _serve(self, observed: Observed, decision: Decision) -> Body | None:
         """Write the serving children that differ, remove those that are not wanted, return the Deployment."""
@@ -204,13 +204,13 @@ class Reconciler:
         deployment: Body | None,
         progress: str,
         failed: Verdict | None,
+        stuck: Verdict | None,
         apart: Verdict | None,
     ) -> None:
         """Write the status where it differs from what is there, and tell of its transitions."""
         before: dict[str, Any] = observed.model.get("status") or {}
-        after = status(
-            observed, decision, deployment, figures=self.figures, progress=progress, failed=failed, apart=apart, now=self._clock()
-        )
+        why = {"failed": failed, "stuck": stuck, "apart": apart}
+        after = status(observed, decision, deployment, figures=self.figures, progress=progress, **why, now=self._clock())
         if after == before:
             return
         meta = observed.model["metadata"]

@@ -1,4 +1,4 @@
-"""Why serving pods do not come up: from what the kubelet, the scheduler and the Deployment say. Pure."""
+"""Why pods do not come up: from what the kubelet, the scheduler and the Deployment say. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stillhouse.reconcile.observed import Body
 from stillhouse.resources import labels
 from stillhouse.resources.deployment import REVISION_LABEL
 
-__all__ = ["trouble"]
+__all__ = ["blocked", "trouble"]
 
 _NO_IMAGE = (
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError",
@@ -28,10 +28,16 @@ def trouble(deployment: Mapping[str, Any], pods: Iterable[Body], revision: str) 
     found = sorted((pod for pod in pods if _counts(pod, revision)), key=_age)
     for look in (_crash, _image, _container):
         for pod in found:
-            verdict = look(pod)
+            verdict = look(_containers(pod))
             if verdict:
                 return verdict
     return _refused(deployment) or next(filter(None, map(_homeless, found)), None)
+
+
+def blocked(containers: Iterable[Body]) -> Verdict | None:
+    """Return why one of a pod's containers (their statuses) cannot be started, in the same words at every attempt."""
+    found = list(containers)
+    return _image(found) or _container(found)
 
 
 def _counts(pod: Body, revision: str) -> bool:
@@ -54,8 +60,8 @@ def _containers(pod: Body) -> list[Body]:
     return list((pod.get("status") or {}).get("containerStatuses") or [])
 
 
-def _crash(pod: Body) -> Verdict | None:
-    for each in _containers(pod):
+def _crash(containers: list[Body]) -> Verdict | None:
+    for each in containers:
         ended = (each.get("state") or {}).get("terminated") or (each.get("lastState") or {}).get("terminated")
         if not ended:
             continue
@@ -69,16 +75,16 @@ def _crash(pod: Body) -> Verdict | None:
     return None
 
 
-def _waiting(pod: Body, reasons: tuple[str, ...]) -> tuple[str, str, str] | None:
-    for each in _containers(pod):
+def _waiting(containers: list[Body], reasons: tuple[str, ...]) -> tuple[str, str, str] | None:
+    for each in containers:
         waiting = (each.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in reasons:
             return str(each.get("image") or each.get("name")), str(waiting["reason"]), str(waiting.get("message") or "")
     return None
 
 
-def _image(pod: Body) -> Verdict | None:
-    found = _waiting(pod, _NO_IMAGE)
+def _image(containers: list[Body]) -> Verdict | None:
+    found = _waiting(containers, _NO_IMAGE)
     if found is None:
         return None
     image, reason, message = found
@@ -87,8 +93,8 @@ def _image(pod: Body) -> Verdict | None:
     return Verdict("ImageUnavailable", f"{image} cannot be pulled{told}"[:_CHARACTERS])
 
 
-def _container(pod: Body) -> Verdict | None:
-    found = _waiting(pod, _NO_CONTAINER)
+def _container(containers: list[Body]) -> Verdict | None:
+    found = _waiting(containers, _NO_CONTAINER)
     return Verdict("ImageUnavailable", f"{found[0]} cannot be started: {found[2] or found[1]}"[:_CHARACTERS]) if found else None
 
 

@@ -74,11 +74,45 @@ def test_a_gate_that_refuses_is_no_servers_fault() -> None:
     assert (reason, message) == ("GateFailed", "gate: too slow")
 
 
-@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"])
-def test_a_server_that_does_not_come_up_is_what_the_gate_waits_for(reason: str) -> None:
-    server = {"state": {"waiting": {"reason": reason, "message": "why"}}}
-    waiting = {"waiting": {"reason": "PodInitializing"}}
-    assert after(*RESOLVED, job("gate"), pod("gate", waiting, server)).progress == f"gate: {reason}: why"
+WHY = 'failed to pull and unpack image "r/serve:1": not found'
+PULLS = [
+    {"reason": "ErrImagePull", "message": WHY},
+    {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "r/serve:1": ErrImagePull: {WHY}'},
+]
+
+
+@pytest.mark.parametrize("waiting", PULLS)
+def test_an_image_that_is_missing_is_told_in_the_same_words_at_every_attempt(waiting: dict[str, Any]) -> None:
+    server = {"image": "r/serve:1", "state": {"waiting": waiting}}
+    found = after(*RESOLVED, job("gate"), pod("gate", {"waiting": {"reason": "PodInitializing"}}, server))
+    assert found.progress == f"gate: r/serve:1 cannot be pulled: {WHY}"
+    assert found.trouble is not None
+    assert (found.trouble.reason, found.trouble.message) == ("ImageUnavailable", found.progress)
+    assert found.outcome is None
+
+
+def test_a_server_that_ends_again_and_again_is_told_in_the_same_words_whatever_it_does() -> None:
+    last = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    states = [
+        {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container=triton pod=p_x(uid)"}},
+        {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container=triton pod=p_x(uid)"}},
+        {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+        last,
+    ]
+    said = set()
+    for state in states:
+        server = {"state": state, "lastState": last, "ready": False}
+        build = after(*RESOLVED, job("gate"), pod("gate", {"waiting": {"reason": "PodInitializing"}}, server))
+        said.add(build.progress)
+        assert build.trouble is None
+    assert said == {"gate: triton ended (exit code 1) and is started again"}
+    server = {"state": {"running": {}}, "lastState": last, "ready": True}
+    assert after(*RESOLVED, job("gate"), pod("gate", {"running": {}}, server)).progress == "gate: running"
+
+
+def test_what_else_a_container_waits_for_is_told_as_it_is() -> None:
+    waiting = {"waiting": {"reason": "Other", "message": "why"}}
+    assert after(job("resolve"), pod("resolve", waiting)).progress == "resolve: Other: why"
 
 
 def test_a_job_that_kueue_holds_says_so() -> None:

@@ -14,6 +14,7 @@ from tests.support.cluster import DIGEST, NAMESPACE, SOURCES, Cluster, model, re
 from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.clients.kube.kinds import ACCOUNT, CLAIM, DEPLOYMENT, EVENT, JOB, MODEL, POD, REVISION, Kind
 from stillhouse.entrypoints.worker.given import NEEDED_VARIABLE
+from stillhouse.reconcile.admission import said_place, wait_s
 from stillhouse.reconcile.decide import decide
 from stillhouse.resources import names
 from stillhouse.resources.guards import account
@@ -389,6 +390,74 @@ def test_builds_wait_for_each_other_in_the_order_of_their_age(cluster: Cluster) 
     few.run(few.kube.delete(MODEL, NAMESPACE, "d", live["metadata"]["uid"]))
     few.settle("c")
     assert [name for name in few.kube.names(JOB) if name.startswith("c")]
+
+
+def test_who_waits_far_behind_is_not_written_at_every_build_that_begins() -> None:
+    cluster = Cluster(settings=ClusterSettings(sources=SOURCES, max_concurrent_builds=1))
+    names_ = [f"m{number:02}" for number in range(40)]
+    for name in names_:
+        cluster.apply(model(name))
+
+    def round_() -> int:
+        for name in names_:
+            cluster.settle(name)
+        before = len(cluster.kube.writes)
+        for name in names_:
+            cluster.reconcile(name)
+        assert len(cluster.kube.writes) == before
+        return before
+
+    before = round_()
+    assert cluster.status("m05")["progress"] == "queued: number 5 of those that wait for a build to end"
+    assert cluster.status("m15")["progress"] == "queued: beyond number 10 of those that wait for a build to end"
+    assert cluster.status("m39")["progress"] == "queued: beyond number 20 of those that wait for a build to end"
+    cluster.end("resolve", {"next": None, "record": record()}, name="m00")
+    round_()
+    moved = {name for verb, kind, name in cluster.kube.writes[before:] if kind == "DistilledModel" and verb == "patch"}
+    assert moved == {f"{NAMESPACE}/m{number:02}" for number in (*range(12), 21)}
+
+
+def test_who_waits_looks_again_the_later_the_more_are_before_it() -> None:
+    assert [wait_s(position) for position in (1, 10, 11, 35, 5000)] == [5, 5, 10, 20, 60]
+    assert [said_place(position) for position in (10, 11, 20, 21, 100000)] == [
+        "number 10", "beyond number 10", "beyond number 10", "beyond number 20", "beyond number 5000",
+    ]  # fmt: skip
+
+
+def test_a_build_whose_image_is_missing_says_so_once_and_goes_on_when_it_comes(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    job = cluster.job("resolve")
+    assert job is not None
+    owner = {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    meta = {"name": "p", "labels": job["spec"]["template"]["metadata"]["labels"], "ownerReferences": [owner]}
+    pod = cluster.run(cluster.kube.create(POD, NAMESPACE, {"apiVersion": "v1", "kind": "Pod", "metadata": meta}))
+    before = len(cluster.kube.writes)
+
+    def waits(reason: str, told: str) -> None:
+        worker = {"name": "worker", "image": "r/worker:1", "state": {"waiting": {"reason": reason, "message": told}}}
+        cluster.kube.set(pod, containerStatuses=[worker])
+        cluster.settle()
+
+    for _ in range(3):
+        waits("ErrImagePull", "not found")
+        waits("ImagePullBackOff", 'Back-off pulling image "r/worker:1": ErrImagePull: not found')
+    said = ("False", "ImageUnavailable")
+    assert cluster.condition("Ready") == cluster.condition("Built") == said
+    assert cluster.condition("Reconciling") == ("True", "ImageUnavailable")
+    assert cluster.condition("Stalled") == ("", "")
+    (ready,) = [each for each in cluster.status()["conditions"] if each["type"] == "Ready"]
+    assert ready["message"] == "resolve: r/worker:1 cannot be pulled: not found"
+    written = [write[:2] for write in cluster.kube.writes[before:] if write[1] != "Pod"]
+    assert written == [("patch", "DistilledModel"), ("create", "Event")]
+    (event,) = [each for each in cluster.run(cluster.kube.find(EVENT)) if each["reason"] == "ImageUnavailable"]
+    assert event["type"] == "Warning"
+    cluster.kube.set(pod, containerStatuses=[{"name": "worker", "state": {"running": {}}}])
+    cluster.settle()
+    assert cluster.condition("Ready") == cluster.condition("Built") == ("False", "Building")
+    cluster.run(cluster.kube.delete(POD, NAMESPACE, "p", pod["metadata"]["uid"]))
+    cluster.build()
+    assert cluster.condition("Built") == ("True", "Built")
 
 
 def test_how_a_build_runs_is_no_other_build(serving: Cluster) -> None:
