@@ -281,8 +281,8 @@ def test_a_table_shows_what_matters_first(
 
     always = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
     wide = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 1]
-    assert always == ["Name", "Precision", "Gate", "Size", "Replicas", "Available", "Ready", "Pin", "Age"]
-    assert wide == ["Reason", "Progress", "Revision", "Digest", "Endpoint"]
+    assert always == ["Name", "Precision", "Gate", "Size", "Replicas", "Available", "Ready", "Status", "Age", "Progress"]
+    assert wide == ["Pin", "Revision", "Digest", "Endpoint"]
 
 
 def test_the_short_name_and_the_category_are_known(

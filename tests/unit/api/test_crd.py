@@ -173,6 +173,22 @@ def test_names_subresources_and_columns() -> None:
     assert asked <= CONDITION_TYPES.keys()
 
 
+def test_a_build_is_seen_without_asking_for_more_on_a_terminal_of_120_columns() -> None:
+    shown = [column for column in version()["additionalPrinterColumns"] if not column.get("priority")]
+    paths = {column["name"]: column["jsonPath"] for column in shown}
+    building = {
+        "Name": "docstring-search", "Gate": "Unknown", "Replicas": "0", "Available": "False", "Ready": "False",
+        "Status": "Building", "Age": "11m", "Progress": "resolve: starting",
+    }  # fmt: skip
+    columns = ["Name", *paths]
+    wide = sum(max(len(name), len(building.get(name, ""))) + 3 for name in columns[:-1])  # kubectl puts three blanks between
+
+    assert paths["Progress"] == ".status.progress"
+    assert paths["Status"] == '.status.conditions[?(@.type=="Ready")].reason'
+    assert columns[-1] == "Progress", "what has no certain width moves no other column"
+    assert wide + len(building["Progress"]) <= 120
+
+
 def test_what_has_no_structural_form_is_refused_while_generating() -> None:
     class Undecided(ApiModel):
         """Two types at one place."""
