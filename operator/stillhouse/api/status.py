@@ -15,7 +15,7 @@ CONDITION_TYPES: dict[str, str] = {
     "Built": "every step of this generation's plan has a receipt",
     "GatePassed": "a candidate of this generation met every limit of the gate",
     "Available": "some accepted revision answers, of this generation or of an earlier one",
-    "Ready": "this generation's revision answers, on every replica",
+    "Ready": "this generation's revision answers, on at least minReplicas replicas, and its rollout has ended",
     "Scaling": "an autoscaler of ours decides the number of replicas; the reason says by what",
     "Reconciling": "work goes on towards this generation (kstatus); absent when there is none",
     "Stalled": "no work goes on and none will until something is changed (kstatus); absent otherwise",

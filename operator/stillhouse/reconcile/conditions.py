@@ -39,7 +39,7 @@ def status(
     kept this reconcile from doing its work (a stranger's object, a quota), `stuck` what a build waits for that does not come by
     itself, `apart` why pods wait for a volume, `now` RFC 3339: the time of conditions that changed.
     """
-    serving = _Serving(decision, deployment, observed.pods, apart)
+    serving = _Serving(decision, deployment, observed, apart)
     named = [
         ("Accepted", *_accepted(decision)),
         ("Built", *_built(decision, progress, stuck)),
@@ -77,34 +77,72 @@ def status(
 
 
 class _Serving:
-    """What the Deployment says. A status of an older generation of it says nothing about the newest."""
+    """What the Deployment says. A status of an older generation of it says nothing about a newer template."""
 
-    def __init__(self, decision: Decision, deployment: Body | None, pods: tuple[Body, ...], apart: Verdict | None) -> None:
+    def __init__(self, decision: Decision, deployment: Body | None, observed: Observed, apart: Verdict | None) -> None:
         self.exists = decision.serving is not None and deployment is not None
         said = (deployment or {}).get("status") or {}
-        metadata = (deployment or {}).get("metadata") or {}
         self.replicas = int(said.get("replicas") or 0)
         self.ready = int(said.get("readyReplicas") or 0)
         self.available = int(said.get("availableReplicas") or 0)
         self.updated = int(said.get("updatedReplicas") or 0)
         self.wanted = int(((deployment or {}).get("spec") or {}).get("replicas", 1))
-        self.current = int(said.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
+        self.current = _current(deployment or {}) or _only_scaled(observed, decision, deployment or {})
         progressing: Body = next((each for each in said.get("conditions") or [] if each.get("type") == "Progressing"), {})
         self.given_up = self.current and progressing.get("reason") == "ProgressDeadlineExceeded"
         self.trouble: Verdict | None = None
-        if self.exists and deployment is not None and decision.serving is not None and not self.complete:
-            self.trouble = trouble(deployment, pods, decision.serving.revision) or apart
+        scaling = decision.scaling
+        self.least = 1 if scaling.mode == "external" else scaling.least
+        if self.exists and deployment is not None and decision.serving is not None and not self.full:
+            self.trouble = trouble(deployment, observed.pods, decision.serving.revision) or apart
             if self.trouble is None and self.given_up:
                 self.trouble = Verdict("RollingOut", str(progressing.get("message", "")))
-        rolled_out = self.current and progressing.get("reason") == "NewReplicaSetAvailable"
+        self.rolled_out = self.current and progressing.get("reason") == "NewReplicaSetAvailable"
         kind = (((deployment or {}).get("spec") or {}).get("strategy") or {}).get("type")
-        self.recreating = self.exists and kind == "Recreate" and not rolled_out and not self.trouble
+        self.recreating = self.exists and kind == "Recreate" and not self.rolled_out and not self.trouble
+
+    @property
+    def full(self) -> bool:
+        """Return whether every replica is of the newest template and answers."""
+        return self.exists and self.current and self.updated == self.available == self.replicas == self.wanted > 0
 
     @property
     def complete(self) -> bool:
-        """Return whether every replica is of the newest template and answers."""
-        full = self.updated == self.available == self.replicas == self.wanted
-        return self.exists and self.current and full and self.wanted > 0
+        """Return whether this generation is served as it asks.
+
+        The rollout of the newest template has ended, and as many replicas as there must be at least answer. Once it has, a
+        change of their number is none of the revision: replicas that start, end or wait for a node make it no less ready.
+        """
+        enough = self.exists and self.current and self.updated == self.replicas and self.available >= self.least
+        return enough and (self.full or (self.rolled_out and (self.trouble is None or self.homeless)))
+
+    @property
+    def homeless(self) -> bool:
+        """Return whether the trouble is that no node takes a pod: a bigger cluster may be on its way."""
+        return self.trouble is not None and self.trouble.reason == "Unschedulable"
+
+
+def _current(deployment: Body) -> bool:
+    """Return whether a Deployment's status is of its newest generation."""
+    generation = (deployment.get("metadata") or {}).get("generation")
+    return int((deployment.get("status") or {}).get("observedGeneration") or 0) >= int(generation or 0)
+
+
+def _only_scaled(observed: Observed, decision: Decision, deployment: Body) -> bool:
+    """Return whether a status that is behind speaks of the newest template still: a new number alone makes a new generation.
+
+    So it is where our own write has left the template as it was; and where this generation of the model was ready already
+    with this revision, since what an autoscaler writes changes no template.
+    """
+    if not deployment:
+        return False
+    former = observed.child("Deployment", deployment["metadata"]["name"])
+    if former is not None and _current(former) and former["spec"].get("template") == deployment["spec"].get("template"):
+        return True
+    before: Body = observed.model.get("status") or {}
+    ready = next((each for each in before.get("conditions") or [] if each["type"] == "Ready"), {})
+    same = (before.get("revision") or {}).get("name") == ((decision.serves or {}).get("metadata") or {}).get("name")
+    return same and ready.get("status") == "True" and ready.get("observedGeneration") == observed.generation
 
 
 def _accepted(decision: Decision) -> tuple[str, Verdict]:
@@ -140,7 +178,8 @@ def _gate(decision: Decision) -> tuple[str, Verdict]:
 
 def _available(serving: _Serving) -> tuple[str, Verdict]:
     if serving.exists and serving.available > 0:
-        return "True", Verdict("Serving", f"{serving.available} of {serving.wanted} replicas answer")
+        lacks = f"; {serving.trouble.message}" if serving.trouble and serving.homeless else ""
+        return "True", Verdict("Serving", f"{serving.available} of {serving.wanted} replicas answer{lacks}")
     if serving.recreating:
         return "False", Verdict("RollingOut", "serve.strategy is Recreate: the former pods end before the new ones start")
     return "False", Verdict("ServerDown", serving.trouble.message if serving.trouble else "")
@@ -165,7 +204,7 @@ def _ready(decision: Decision, serving: _Serving, failed: Verdict | None, stuck:
         return "True", Verdict("Serving")
     if serving.trouble:
         return "False", serving.trouble
-    told = f"{serving.updated} of {serving.wanted} replicas are new, {serving.available} answer"
+    told = f"{serving.updated} of {max(serving.wanted, serving.least)} replicas are new, {serving.available} answer"
     return "False", Verdict("RollingOut", told)
 
 

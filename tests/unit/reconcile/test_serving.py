@@ -194,6 +194,91 @@ def test_while_pods_are_recreated_nobody_answers_and_that_is_a_rollout(serving: 
     assert serving.condition("Available") == ("False", "ServerDown")
 
 
+def scaled(
+    cluster: Cluster, wanted: int, there: int, available: int, *, new: int | None = None, why: str = "NewReplicaSetAvailable"
+) -> None:
+    """Let the Deployment's controller say how many replicas are wanted, there, new and answer."""
+    live = cluster.get("Deployment", names.workload("m"))
+    assert live is not None
+    live = cluster.kube.set({**live, "spec": {**live["spec"], "replicas": wanted}})
+    condition = {"type": "Progressing", "status": "True", "reason": why, "message": why}
+    counts = {"replicas": there, "updatedReplicas": there if new is None else new}
+    counts |= {"readyReplicas": available, "availableReplicas": available}
+    cluster.settle()  # between the two writes, as an operator may see it
+    cluster.kube.set(live, observedGeneration=live["metadata"]["generation"], conditions=[condition], **counts)
+    cluster.settle()
+
+
+def test_a_change_of_the_number_of_replicas_is_no_rollout(cluster: Cluster) -> None:
+    cluster.apply(model(scale={"minReplicas": 1, "maxReplicas": 8}))
+    cluster.build()
+    scaled(cluster, 1, 1, 0, why="ReplicaSetUpdated")
+    assert cluster.condition("Ready") == ("False", "RollingOut")
+    scaled(cluster, 1, 1, 1)
+    assert cluster.condition("Ready") == ("True", "Serving")
+    told = len(cluster.kube.names(EVENT))
+    for wanted, there, available in ((4, 1, 1), (4, 4, 1), (4, 4, 3), (4, 4, 4), (2, 4, 4), (2, 2, 2), (3, 2, 1)):
+        scaled(cluster, wanted, there, available)
+        assert cluster.condition("Ready") == ("True", "Serving"), (wanted, there, available)
+        assert cluster.condition("Reconciling") == ("", "")
+        assert message(cluster, "Available") == f"{available} of {wanted} replicas answer"
+    assert len(cluster.kube.names(EVENT)) == told
+    scaled(cluster, 3, 3, 0)
+    assert cluster.condition("Ready")[0] == "False", "nobody answers"
+    scaled(cluster, 3, 3, 3)
+    scaled(cluster, 3, 4, 3, new=1, why="ReplicaSetUpdated")
+    assert cluster.condition("Ready") == ("False", "RollingOut"), "a new template is one"
+    scaled(cluster, 3, 4, 3, new=1)
+    assert cluster.condition("Ready") == ("False", "RollingOut"), "also where the controller has not said so yet"
+
+
+def test_below_its_least_number_of_replicas_a_model_is_not_ready(cluster: Cluster) -> None:
+    cluster.apply(model(scale={"minReplicas": 2, "maxReplicas": 8}))
+    cluster.build()
+    scaled(cluster, 1, 1, 1)
+    assert cluster.condition("Ready") == ("False", "RollingOut"), "the autoscaler has not brought the second one yet"
+    scaled(cluster, 2, 2, 2)
+    assert cluster.condition("Ready") == ("True", "Serving")
+    scaled(cluster, 2, 2, 1)
+    assert cluster.condition("Ready") == ("False", "RollingOut")
+    assert cluster.condition("Available") == ("True", "Serving")
+
+
+def test_who_scales_from_outside_makes_no_rollout_either(cluster: Cluster) -> None:
+    cluster.apply(model(scale={"mode": "external", "replicas": 1}))
+    cluster.build()
+    scaled(cluster, 1, 1, 1)
+    told = len(cluster.kube.names(EVENT))
+    cluster.apply(model(scale={"mode": "external", "replicas": 5}))
+    cluster.settle()
+    assert cluster.condition("Ready") == ("True", "Serving")
+    scaled(cluster, 5, 5, 1)
+    assert cluster.condition("Ready") == ("True", "Serving")
+    assert len(cluster.kube.names(EVENT)) == told
+    cluster.apply(model(scale={"mode": "external", "replicas": 5}, serve={"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}}))
+    cluster.settle()
+    assert cluster.condition("Ready") == ("False", "RollingOut")
+
+
+@pytest.mark.parametrize(("trouble", "ready"), [("no node", "True"), ("crash", "False")])
+def test_a_replica_more_that_does_not_come_up_is_told(cluster: Cluster, trouble: str, ready: str) -> None:
+    cluster.apply(model(scale={"minReplicas": 1, "maxReplicas": 8}))
+    cluster.build()
+    scaled(cluster, 1, 1, 1)
+    crash(cluster, "no memory")
+    if trouble == "no node":
+        pod = cluster.get("Pod", "m-main-x")
+        assert pod is not None
+        waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes: Insufficient cpu"}
+        cluster.kube.set(pod, conditions=[waits])
+    scaled(cluster, 2, 2, 1)
+    assert cluster.condition("Ready")[0] == ready
+    if trouble == "no node":
+        assert message(cluster, "Available") == "1 of 2 replicas answer; 0/2 nodes: Insufficient cpu"
+    else:
+        assert cluster.condition("Ready")[1] == "ServerCrashes"
+
+
 def test_a_changed_template_is_a_rollout_of_the_same_revision(serving: Cluster) -> None:
     made = [write for write in serving.kube.writes if write[:2] == ("create", "Job")]
     serving.apply(model(serve={"podTemplate": {"spec": {"nodeSelector": {"disk": "ssd"}}}}))
