@@ -140,7 +140,7 @@ def _only_scaled(observed: Observed, decision: Decision, deployment: Body) -> bo
     if former is not None and _current(former) and former["spec"].get("template") == deployment["spec"].get("template"):
         return True
     before: Body = observed.model.get("status") or {}
-    ready = next((each for each in before.get("conditions") or [] if each["type"] == "Ready"), {})
+    ready: Body = next((each for each in before.get("conditions") or [] if each["type"] == "Ready"), {})
     same = (before.get("revision") or {}).get("name") == ((decision.serves or {}).get("metadata") or {}).get("name")
     return same and ready.get("status") == "True" and ready.get("observedGeneration") == observed.generation
 
