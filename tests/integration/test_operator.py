@@ -76,21 +76,23 @@ class Hands:
         told = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "containerStatuses": [status]}
         self.core.patch_namespaced_pod_status(meta["name"], self.namespace, {"status": told})
 
-    def end(self, stage: str, told: dict[str, Any]) -> None:
-        """Let the stage's pod and Job end well."""
+    def end(self, stage: str, told: dict[str, Any], code: int = 0) -> None:
+        """Let the stage's pod and Job end, well with exit code 0."""
         job = eventually(lambda: self.jobs().get(stage))
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job.metadata.name, "uid": job.metadata.uid}
         meta = {"name": f"{job.metadata.name}-x", "labels": job.spec.template.metadata.labels, "ownerReferences": [owner]}
         pod = {"metadata": meta, "spec": {"containers": [{"name": "worker", "image": "localhost/none"}]}}
         self.core.create_namespaced_pod(self.namespace, pod)
-        ended = {"exitCode": 0, "reason": "Completed", "message": json.dumps(told)}
+        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "message": json.dumps(told)}
         status = {"name": "worker", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": {"terminated": ended}}
         self.core.patch_namespaced_pod_status(
-            meta["name"], self.namespace, {"status": {"phase": "Succeeded", "containerStatuses": [status]}}
+            meta["name"], self.namespace, {"status": {"phase": "Failed" if code else "Succeeded", "containerStatuses": [status]}}
         )
         now = "2026-01-01T00:00:00Z"
-        met = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("SuccessCriteriaMet", "Complete")]
-        done = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": met}
+        kinds = ("FailureTarget", "Failed") if code else ("SuccessCriteriaMet", "Complete")
+        met = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds]
+        count = {"failed": 1} if code else {"succeeded": 1, "completionTime": now}
+        done = {"startTime": now, **count, "conditions": met}
         self.batch.patch_namespaced_job_status(job.metadata.name, self.namespace, {"status": done})
 
     def roll(self, name: str = "m-main") -> None:

@@ -18,6 +18,10 @@ from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import install_crds, running_operator
 
 OTHER = "sha256:" + "c" * 64
+MADE_OF = {
+    "sources": [{"name": "calibration", "uri": "data:some", "digest": "sha256:" + "d" * 64}],
+    "toolchain": [{"name": "torch", "value": "2.9.1"}],
+}
 Still = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -61,10 +65,15 @@ def test_status_waiting_and_rollback(hands: Hands, still: Still) -> None:
     assert DIGEST[7:19] in done.stdout
 
     hands.apply(model(compress={"precision": "fp32"}))
-    hands.end("resolve", {"next": None, "record": record(OTHER)})
+    hands.end("resolve", {"next": None, "planHash": "b" * 64, "record": record(OTHER, lineage=MADE_OF)})
     eventually(lambda: hands.get()["status"]["revision"]["digest"] == OTHER)
     hands.roll()
-    assert still("status", "m", "--timeout", "60s").returncode == 0
+    shown = still("status", "m", "--timeout", "60s")
+    assert shown.returncode == 0
+    assert "plan bbbbbbbbbbbb" in shown.stdout
+    assert "calibration  dddddddddddd  data:some" in shown.stdout
+    assert "toolchain    torch 2.9.1" in shown.stdout
+    assert json.loads(still("status", "m", "-o", "json").stdout)[0]["revision"]["lineage"] == MADE_OF
     back = still("rollback", "m", "-o", "json")
     assert json.loads(back.stdout) == {"name": "m", "pin": DIGEST}, back.stderr
     eventually(lambda: hands.get()["status"]["revision"]["digest"] == DIGEST)
@@ -83,6 +92,19 @@ def test_status_waiting_and_rollback(hands: Hands, still: Still) -> None:
     failed = still("status", "m", "--timeout", "60s")
     assert failed.returncode == 2
     assert "same version" in failed.stderr
+
+
+def test_waiting_ends_with_the_gates_exit_code(hands: Hands, still: Still) -> None:
+    for code, precision, said in (
+        (3, "int8", "mrr@10 0.61, at least 0.70 wanted"),
+        (4, "fp32", "mrr@10 [0.60, 0.80]: too noisy"),
+    ):
+        hands.apply(model(compress={"precision": precision}))
+        hands.end("resolve", {"next": "gate"})
+        hands.end("gate", {"message": said, "record": {"candidates": []}}, code=code)
+        ended = still("status", "m", "--timeout", "60s")
+        assert ended.returncode == code, ended.stderr
+        assert said in ended.stderr
 
 
 def test_doctor_names_what_is_missing_with_its_fix(hands: Hands, still: Still, namespace: str) -> None:

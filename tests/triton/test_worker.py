@@ -92,7 +92,14 @@ def test_stages_lead_to_a_record_and_a_second_build_to_the_same_at_once(pod: Pod
     record = told["record"]
     assert record["precision"] == "int8"
     assert not pod.store.objects.check(record["digest"]), "the artifact is whole"
+    made_of = record["lineage"]
+    receipts = [pod.store.receipt(key) for key in pod.store.receipt_keys()]
+    read = {each.config["digest"] for each in receipts if each is not None and each.pass_name.startswith("import-")}
+    assert {each["digest"] for each in made_of["sources"]} == read
+    assert {each["name"] for each in made_of["sources"]} == {"source", "gate-data", "index-data"}
+    assert {"onnx", "onnxruntime"} <= {each["name"] for each in made_of["toolchain"] if each["value"]}
     code, again, log = pod.run("resolve")
+    assert again["record"]["lineage"] == made_of, "also of a build that found everything in the store"
     assert (code, again["next"], again["record"]["digest"]) == (0, None, record["digest"]), log
     assert again["planHash"] == told["planHash"]
 
@@ -129,6 +136,8 @@ def test_a_gate_that_refuses_says_so(pod: Pod) -> None:
     code, told, log = pod.run("gate")
     assert (code, told["reason"]) == (3, "GateFailed"), log
     assert {each["outcome"] for each in told["record"]["candidates"]} == {"failed"}
+    assert len(told["planHash"]) == 64
+    assert [each["name"] for each in told["record"]["lineage"]["sources"]] == ["source", "gate-data", "index-data"]
     assert "size" in told["record"]["candidates"][0]["reason"]
 
 

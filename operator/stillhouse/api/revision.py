@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.model import Metadata
 from stillhouse.api.scalars import ModelName
-from stillhouse.api.status import Figure
+from stillhouse.api.status import Figure, Lineage
 
 __all__ = ["REVISION_KIND", "Candidate", "ModelRevision", "RevisionSpec", "ServeSettings"]
 
@@ -102,6 +102,8 @@ class RevisionSpec(ApiModel):
     """What the gate measured."""
     candidates: Annotated[tuple[Candidate, ...], Field(max_length=32)] = ()
     """Every candidate, in the order of the ladder."""
+    lineage: Lineage | None = None
+    """What it was made of; absent where the build ended before that was known."""
     serve: ServeSettings | None = None
     """The server that it was measured in."""
 

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from stillhouse.api.base import ApiModel
 
-__all__ = ["CONDITION_TYPES", "REASONS", "Condition", "Figure", "Revision", "Status"]
+__all__ = ["CONDITION_TYPES", "REASONS", "Candidate", "Condition", "Figure", "Input", "Lineage", "Revision", "Status"]
 
 CONDITION_TYPES: dict[str, str] = {
     "Accepted": "the spec of this generation is valid and its sources can be used",
@@ -89,8 +89,28 @@ class Figure(ApiModel):
     """The value, with its unit."""
 
 
-class Revision(ApiModel):
-    """A built and accepted artifact."""
+class Input(ApiModel):
+    """A source that a build read."""
+
+    name: Short
+    """What it was for: source (the teacher, or the model itself), data, calibration, gate-data, and so on."""
+    uri: Short = ""
+    """What the spec called it."""
+    digest: Short = ""
+    """Digest of the bytes that were used."""
+
+
+class Lineage(ApiModel):
+    """What a revision was made of."""
+
+    sources: Annotated[tuple[Input, ...], Field(max_length=16)] = ()
+    """Teacher, data, calibration set and every other source, by digest."""
+    toolchain: Annotated[tuple[Figure, ...], Field(max_length=32)] = ()
+    """Packages that made it, with their versions."""
+
+
+class Candidate(ApiModel):
+    """A candidate of the gate."""
 
     name: Short = ""
     """Its name."""
@@ -106,6 +126,17 @@ class Revision(ApiModel):
     """What serves it."""
 
 
+class Revision(Candidate):
+    """A built and accepted artifact."""
+
+    request_hash: Short = ""
+    """Hash of what was asked for."""
+    plan_hash: Short = ""
+    """Hash of the plan that made it, with every source pinned: `planHash` of `still plan` and `still status -o json`."""
+    lineage: Lineage | None = None
+    """What it was made of."""
+
+
 class Status(ApiModel):
     """What is."""
 
@@ -118,7 +149,7 @@ class Status(ApiModel):
     """Accepted, Built, GatePassed, Available, Ready, and Reconciling or Stalled (kstatus)."""
     revision: Revision | None = None
     """The revision that serves."""
-    variants: Annotated[tuple[Revision, ...], Field(max_length=32)] = ()
+    variants: Annotated[tuple[Candidate, ...], Field(max_length=32)] = ()
     """Every candidate with its figures, also those that were rejected."""
     pin: Annotated[str, StringConstraints(max_length=71)] = ""
     """First digits of the digest that `serve.pin` holds."""

@@ -190,7 +190,7 @@ def _failure(observed: Observed, decision: Decision, stage: str, job: Body, told
     kept = record if isinstance(record, dict) else {}
     return Outcome(
         {
-            **({"candidates": kept["candidates"]} if kept.get("candidates") else {}),
+            **{part: kept[part] for part in ("candidates", "lineage") if kept.get(part)},
             **({"planHash": told["planHash"]} if told and told.get("planHash") else {}),
             "model": observed.owner.name,
             "requestHash": decision.request,

@@ -258,6 +258,7 @@ def _revision(revision: Body) -> dict[str, Any]:
         "size": size(int(spec.get("size", 0))),
         "metrics": spec.get("metrics", []),
         "runtime": runtime_of(spec.get("serve") or {}),
+        **{part: spec[part] for part in ("requestHash", "planHash", "lineage") if spec.get(part)},
     }
 
 

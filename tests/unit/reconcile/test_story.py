@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.cluster import DIGEST, NAMESPACE, SOURCES, Cluster, model, record
 
+from stillhouse.api.status import Status
 from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.clients.kube.kinds import ACCOUNT, CLAIM, DEPLOYMENT, EVENT, JOB, MODEL, POD, REVISION, Kind
 from stillhouse.entrypoints.worker.given import NEEDED_VARIABLE
@@ -75,6 +76,34 @@ def test_stages_follow_each_other_and_end_in_a_record_and_a_server(cluster: Clus
     assert status["revision"]["size"] == "6.6 MiB"
     assert status["endpoint"] == "m.default.svc:8001"
     assert status["replicas"] == status["readyReplicas"] == 1
+
+
+MADE_OF = {
+    "sources": [{"name": "source", "uri": "models:minilm", "digest": "sha256:" + "d" * 64}],
+    "toolchain": [{"name": "torch", "value": "2.9.1"}],
+}
+
+
+def test_what_serves_says_what_it_was_made_of(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    cluster.end("resolve", {"next": None, "planHash": "b" * 64, "record": record(lineage=MADE_OF)})
+    cluster.settle()
+    revision = cluster.status()["revision"]
+    assert revision["lineage"] == MADE_OF
+    assert (revision["requestHash"], revision["planHash"]) == (cluster.request(model()), "b" * 64)
+    Status.model_validate(cluster.status(), by_alias=True, by_name=False)
+
+
+def test_a_build_that_the_gate_refused_says_what_it_was_made_of(cluster: Cluster) -> None:
+    cluster.apply(model())
+    cluster.settle()
+    told = {"message": "0.61", "planHash": "b" * 64, "record": {"candidates": [], "lineage": MADE_OF}}
+    cluster.end("resolve", told, code=3)
+    cluster.settle()
+    (name,) = cluster.kube.names(REVISION)
+    spec = (cluster.get("ModelRevision", name) or {})["spec"]
+    assert (spec["outcome"], spec["lineage"], spec["planHash"]) == ("Failed", MADE_OF, "b" * 64)
 
 
 def test_nothing_is_written_when_nothing_has_changed(serving: Cluster) -> None:

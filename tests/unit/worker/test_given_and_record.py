@@ -80,6 +80,11 @@ REVISION: dict[str, Any] = {
         {"precision": "fp32", "outcome": "passed", "digest": "sha256:" + "b" * 64, "size": 9, "checks": []},
         {"precision": "later"},
     ],
+    "lineage": {
+        "sources": [{"name": "source", "uri": "models:minilm", "digest": "sha256:" + "c" * 64},
+                    {"name": "calibration", "uri": "data:" + "x" * 900, "digest": "sha256:" + "d" * 64}],
+        "toolchain": [{"name": "torch", "value": "2.9.1"}],
+    },
     "serve": {"maxBatchSize": 32, "maxQueueDelay": 0.001, "queueSize": 0, "queueTimeout": None, "instances": None, "threads": 2,
               "responseCache": False, "cpus": 0.5, "memory": 1 << 29},
 }  # fmt: skip
@@ -95,6 +100,20 @@ def test_a_record_becomes_a_revision_that_the_api_takes() -> None:
     assert (made.precision, made.reason, made.serve.threads if made.serve else None) == ("int8", "GatePassed", 2)
     assert [each.outcome for each in made.candidates] == ["failed", "passed", "untried"]
     assert made.candidates[0].reason == "mrr@10 0.4, at least 0.5 wanted"
+    assert made.lineage is not None
+    assert [(each.name, each.digest[7]) for each in made.lineage.sources] == [("source", "c"), ("calibration", "d")]
+    assert [(each.name, each.value) for each in made.lineage.toolchain] == [("torch", "2.9.1")]
+
+
+def test_digests_of_the_lineage_outlast_its_uris_and_the_candidates() -> None:
+    sources = [{"name": f"s{number}", "uri": "u" * 160, "digest": "sha256:" + "c" * 64} for number in range(16)]
+    many = candidates([{**REVISION["candidates"][0], "checks": [{"outcome": "failed", "text": "x" * 400}]}] * 30)
+    whole = {**record({**REVISION, "lineage": {"sources": sources, "toolchain": []}}, gated=True), "candidates": many}
+    content = message({"next": None, "record": whole})
+    told = json.loads(content)["record"]
+    assert len(content) <= LIMIT
+    assert [each["digest"] for each in told["lineage"]["sources"]] == [each["digest"] for each in sources]
+    assert "candidates" not in told
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,6 +9,7 @@ from typing import Any
 from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.entrypoints.local.lineage import lineage
 from stillhouse.errors import SpecError
 from stillhouse.planning.plan import Plan
 
@@ -86,6 +87,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "serve": gate.config["serve"],
         "steps": [{"id": step.id, "key": step.key} for step in plan.steps],
         "planHash": plan.plan_hash,
+        "lineage": lineage(plan, lambda step: receipts.get(step.id)),
         "time": _measured(gate),
     }
 

@@ -8,6 +8,8 @@ from stillhouse.entrypoints.local.text import condition
 
 __all__ = ["tree"]
 
+_HASHES = (("request", "requestHash"), ("plan", "planHash"))
+
 
 def tree(model: dict[str, Any]) -> Any:
     """Return a rich tree."""
@@ -27,6 +29,7 @@ def tree(model: dict[str, Any]) -> Any:
         branch = top.add(escape(f"revision  {revision['digest'][7:19]}  {revision['precision']}  {revision['size']}"))
         for figure in revision.get("metrics", []):
             branch.add(escape(f"{figure['name']}  {figure['value']}"))
+        _lineage(branch, revision)
     if model["variants"]:
         branch = top.add("gate")
         for candidate in model["variants"]:
@@ -47,3 +50,19 @@ def tree(model: dict[str, Any]) -> Any:
     for each in model["conditions"]:
         top.add(escape(condition(each)))
     return top
+
+
+def _lineage(branch: Any, revision: dict[str, Any]) -> None:
+    """Say what the revision that serves was made of: where the laptop's tree has its steps."""
+    from rich.markup import escape
+
+    made_of = revision.get("lineage") or {}
+    if not made_of:
+        return
+    hashes = "  ".join(f"{name} {revision[part][:12]}" for name, part in _HASHES if revision.get(part))
+    inner = branch.add(escape(f"made of  {hashes}".rstrip()))
+    for each in made_of.get("sources", []):
+        inner.add(escape(f"{each['name']:<12} {each['digest'].removeprefix('sha256:')[:12]}  {each['uri']}".rstrip()))
+    versions = ", ".join(f"{each['name']} {each['value']}" for each in made_of.get("toolchain", []))
+    if versions:
+        inner.add(escape(f"{'toolchain':<12} {versions}"))

@@ -54,26 +54,29 @@ def build(
     from stillhouse.entrypoints.worker.cleaning import clean
     from stillhouse.entrypoints.worker.given import read
     from stillhouse.entrypoints.worker.progress import telling
-    from stillhouse.entrypoints.worker.record import candidates
+    from stillhouse.entrypoints.worker.record import candidates, lineage
     from stillhouse.entrypoints.worker.record import message as written
     from stillhouse.entrypoints.worker.sidecar import Sidecar
     from stillhouse.entrypoints.worker.stage import run_stage
 
     interrupts.listen()
     told: dict[str, Any]
+    planned: dict[str, Any] = {}
     try:
         with showing() as shown, telling(stage, shown, progress_port, host) as listener:
             given = read(os.environ, claims)
             server = Sidecar(socket, given.server.cpus) if socket is not None and given.server is not None else None
             if given.needed is not None:
                 clean(LocalStore(store), given.needed, listener.note)
-            told, code = run_stage(given, stage, work, listener, server), 0
+            told, code = run_stage(given, stage, work, listener, server, planned), 0
     except StillhouseError as error:
         text = "\n".join(line for each in error.problems for line in replace(each, line=None).lines())  # the file was ours
         click.echo(text, err=True)
         told = {"stage": stage, "reason": error.reason if error.reason in REASONS else "BuildFailed", "message": text}
+        if planned:
+            told |= {"planHash": planned["planHash"], "record": {"lineage": lineage(planned["lineage"])}}
         if isinstance(error, GateError):
-            told["record"] = {"candidates": candidates(error.report)}
+            told["record"] = {**told.get("record", {}), "candidates": candidates(error.report)}
         code = error.exit_code
     except KeyboardInterrupt:
         sys.exit(143)  # the next pod goes on from there; this one says nothing

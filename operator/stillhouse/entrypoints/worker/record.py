@@ -9,7 +9,7 @@ from typing import Any
 from stillhouse.entrypoints.local.text import interval
 from stillhouse.planning.request import to_record
 
-__all__ = ["LIMIT", "message", "record"]
+__all__ = ["LIMIT", "candidates", "lineage", "message", "record"]
 
 LIMIT = 4096
 """Bytes that the kubelet keeps of a termination message."""
@@ -26,8 +26,15 @@ def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
         "reason": "GatePassed" if gated else "NoGate",
         "metrics": [{"name": name, "value": interval(name, figure)} for name, figure in list(revision["figures"].items())[:32]],
         "candidates": candidates(revision["candidates"]),
+        "lineage": lineage(revision["lineage"]),
         "serve": to_record(revision["serve"]),
     }
+
+
+def lineage(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a build was made of, in a bounded size."""
+    sources = [{**each, "uri": each["uri"][:_REASON]} for each in known["sources"][:16]]
+    return {"sources": sources, "toolchain": [{**each, "value": each["value"][:_REASON]} for each in known["toolchain"][:32]]}
 
 
 def candidates(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -50,9 +57,11 @@ def candidates(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def message(parts: Mapping[str, Any]) -> bytes:
-    """Return the termination message; what does not fit goes, in this order: candidates' reasons, they, metrics, the text."""
+    """Return the termination message; what does not fit goes, in this order: candidates' reasons, URIs, candidates,
+    metrics, lineage, the text.
+    """
     data = json.loads(json.dumps(parts))
-    for shorten in (_reasons, _candidates, _metrics, _text):
+    for shorten in (_reasons, _uris, _candidates, _metrics, _lineage, _text):
         content = _bytes(data)
         if len(content) <= LIMIT:
             return content
@@ -69,6 +78,11 @@ def _reasons(data: Any) -> None:
         each["reason"] = ""
 
 
+def _uris(data: Any) -> None:
+    for each in ((data.get("record") or {}).get("lineage") or {}).get("sources") or []:
+        each["uri"] = ""
+
+
 def _candidates(data: Any) -> None:
     if data.get("record"):
         data["record"].pop("candidates", None)
@@ -77,6 +91,11 @@ def _candidates(data: Any) -> None:
 def _metrics(data: Any) -> None:
     if data.get("record"):
         data["record"].pop("metrics", None)
+
+
+def _lineage(data: Any) -> None:
+    if data.get("record"):
+        data["record"].pop("lineage", None)
 
 
 def _text(data: Any) -> None:

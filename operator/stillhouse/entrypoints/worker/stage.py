@@ -13,6 +13,7 @@ from typing import Any
 from stillhouse.clients.sources.remote.access import of_worker
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.building import runner
+from stillhouse.entrypoints.local.lineage import lineage
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.entrypoints.worker.given import Given
 from stillhouse.entrypoints.worker.pinned import Pinned
@@ -25,8 +26,17 @@ from stillhouse.settings import load_settings
 __all__ = ["run_stage"]
 
 
-def run_stage(given: Given, stage: str, work: Path, listener: Listener, server: CandidateServer | None = None) -> dict[str, Any]:
+def run_stage(
+    given: Given,
+    stage: str,
+    work: Path,
+    listener: Listener,
+    server: CandidateServer | None = None,
+    planned: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Run what is missing of a stage; return what its termination message says.
+
+    Into `planned` goes `planHash` and `lineage` as soon as they are known: who catches an error has them.
 
     `work` is a folder of the pod's own; `server` serves the gate's candidates, None: a process of this container.
 
@@ -59,6 +69,9 @@ def run_stage(given: Given, stage: str, work: Path, listener: Listener, server: 
             for note in workspace.notes:
                 listener.note(note)
         state.planned(workspace.store, workspace.plan, "", workspace.model.spec.serve.pin)
+        if planned is not None:
+            made_of = lineage(workspace.plan, lambda step: workspace.store.receipt(step.key))
+            planned |= {"planHash": workspace.plan.plan_hash, "lineage": made_of}
         steps = [step for step in _missing(workspace) if step.stage == stage]
         if steps:
             part = dataclasses.replace(workspace.plan, targets=tuple(step.id for step in steps))
