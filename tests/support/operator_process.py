@@ -59,8 +59,16 @@ class Operator:
         return self.process.wait(timeout_s)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return its log, one object a line."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """Return its log, one object a line. A line that is no record (a traceback, a warning of Python's) is a fault."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                raise AssertionError(f"the log has a line that is not JSON: {line[:300]}") from None
+            assert {"time", "level", "message"} <= record.keys(), f"a record lacks something: {line[:300]}"
+            found.append(record)
+        return found
 
 
 def install_crds(control_plane: ControlPlane) -> None:

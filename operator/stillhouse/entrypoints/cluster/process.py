@@ -27,6 +27,9 @@ __all__ = ["LOST", "Options", "run"]
 
 LOST = 5
 """Exit code of a process that lost its lease: the kubelet starts it anew."""
+_OVERDUE = (
+    b'{"time": "%s", "level": "ERROR", "name": "lease", "message": "the lease could not be renewed in time; this process ends"}\n'
+)
 _RETRY_S = 2.0
 _LAG_S = 30.0
 
@@ -149,5 +152,5 @@ class _Beat:
         while True:
             time.sleep(0.5)
             if self._leadership.overdue:
-                os.write(2, b'{"message": "the lease could not be renewed in time; this process ends"}\n')
+                os.write(2, _OVERDUE % time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()).encode())
                 os._exit(LOST)
