@@ -12,8 +12,10 @@ __all__ = ["lineage"]
 
 
 def lineage(plan: Plan, receipt_of: Callable[[Step], Receipt | None]) -> dict[str, Any]:
-    """Return `sources` (teacher, data, calibration and the others that the plan reads: name, uri, digest of the bytes that are
-    used) and `toolchain` (package and version, of every step that has run; two versions where an older step was found again).
+    """Return every source with its digest, and the toolchain of every step that has run.
+
+    `sources`: teacher, data, calibration and the others that the plan reads, with `name`, `uri` and the `digest` of the bytes that
+    are used. `toolchain`: packages (`name`) with their version (`value`), two where an older step was found again.
     """
     versions: dict[str, set[str]] = {}
     for step in plan.steps:

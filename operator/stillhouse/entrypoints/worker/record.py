@@ -57,8 +57,9 @@ def candidates(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def message(parts: Mapping[str, Any]) -> bytes:
-    """Return the termination message; what does not fit goes, in this order: candidates' reasons, URIs, candidates,
-    metrics, lineage, the text.
+    """Return the termination message.
+
+    What does not fit goes, in this order: candidates' reasons, URIs, candidates, metrics, lineage, the text.
     """
     data = json.loads(json.dumps(parts))
     for shorten in (_reasons, _uris, _candidates, _metrics, _lineage, _text):
