@@ -14,7 +14,7 @@ __all__ = ["lineage"]
 def lineage(plan: Plan, receipt_of: Callable[[Step], Receipt | None]) -> dict[str, Any]:
     """Return every source with its digest, and the toolchain of every step that has run.
 
-    `sources`: teacher, data, calibration and the others that the plan reads, with `name`, `uri` and the `digest` of the bytes that
+    `sources`: teacher, data, calibration and the others that the plan reads: `name`, `uri`, and the `digest` of the bytes that
     are used. `toolchain`: packages (`name`) with their version (`value`), two where an older step was found again.
     """
     versions: dict[str, set[str]] = {}
