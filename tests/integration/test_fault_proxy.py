@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,14 @@ def stage(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
         (only,) = lives.namespaces
         yield Stage(api, proxy, kept, lives.ends()[only], made(proxy, only), proxy.writes[only])
         assert not [each for each in kept.operator.records() if each["level"] == "CRITICAL" or "a bug" in each["message"]]
+
+
+def eventually(what: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 def made(proxy: FaultProxy, namespace: str) -> Counter[tuple[str, str]]:
@@ -160,6 +168,24 @@ def test_an_operator_whose_watches_end_for_good_ends_too_and_is_no_blind_leader(
             lives.apply(namespace, STEPS[0])
             assert operator.process.wait(60) == 1
             assert "have ended by themselves" in operator.log.read_text()
+
+
+def test_a_watch_that_went_silent_is_begun_anew_though_no_list_would_find_it(plane: ControlPlane, tmp_path: Path) -> None:
+    with running_proxy(plane) as proxy, plane.client() as api:
+        lives = Lives(api, 1)
+        (namespace,) = lives.namespaces
+        place = {"namespace": namespace, "lease_namespace": namespace, "sources": SOURCES}
+        words = ["--resync-seconds=100000", "--silence-seconds=3"]
+        with running_operator(plane, tmp_path, **place, words=words, kubeconfig_text=proxy.kubeconfig()) as operator:
+            lives.apply(namespace, STEPS[0])
+            lives.until(lambda: not lives.waiting())
+            time.sleep(2.0)  # what is told next is what is asked next
+            proxy.watch = faults = WatchFaults(("silent",), chance=1.0, seed=0)
+            lives.apply(namespace, STEPS[1])
+            eventually(lambda: faults.made["silent"])  # who watches that kind is told nothing more
+            proxy.watch = None
+            lives.until(lambda: not lives.waiting())
+            assert operator.process.poll() is None
 
 
 @pytest.mark.slow

@@ -89,17 +89,23 @@ class Lives:
         return found
 
     def work(self) -> None:
-        """Let every Job and every Deployment go on."""
+        """Let every Job, every autoscaler and every Deployment go on."""
         for job in self._list("jobs"):
             if not (job.get("status") or {}).get("conditions"):
                 self._gently(lambda job=job: self._end(job))
+        least = {each["metadata"]["namespace"]: each["spec"]["minReplicas"] for each in self._list("horizontalpodautoscalers")}
         for deployment in self._list("deployments"):
+            name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
+            if deployment["spec"]["replicas"] < least.get(namespace, 1):
+                more = {"spec": {"replicas": least[namespace]}}
+                place = (name, namespace, more)
+                self._gently(lambda place=place: self._apps.patch_namespaced_deployment_scale(*place))
+                continue
             count, generation = deployment["spec"]["replicas"], deployment["metadata"]["generation"]
             told = dict.fromkeys(("replicas", "readyReplicas", "availableReplicas", "updatedReplicas"), count)
             wanted = {"observedGeneration": generation, **told}
             if wanted.items() - (deployment.get("status") or {}).items():
-                place = (deployment["metadata"]["name"], deployment["metadata"]["namespace"])
-                self._gently(lambda place=place, wanted=wanted: self._roll(place, wanted))
+                self._gently(lambda place=(name, namespace), wanted=wanted: self._roll(place, wanted))
 
     def _roll(self, place: tuple[str, str], status: dict[str, Any]) -> None:
         self._apps.patch_namespaced_deployment_status(*place, {"status": status})
