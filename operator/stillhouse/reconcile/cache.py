@@ -281,8 +281,12 @@ _META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
 
 def _matter(body: Body) -> bytes:
     """Return what of an object can be a reason to look at its model again."""
-    parts = ["spec", "status"] if body["kind"] in _STATUS_COUNTS else ["data"] if body["kind"] == _CONFIG_MAP else ["spec"]
-    chosen = [[body.get(part) for part in parts], [body["metadata"].get(part) for part in _META]]
+    # All else that somebody decides, wherever it stands: a ServiceAccount has no spec, a ConfigMap its data.
+    left_out = (
+        ("apiVersion", "kind", "metadata") if body["kind"] in _STATUS_COUNTS else ("apiVersion", "kind", "metadata", "status")
+    )
+    content = {name: value for name, value in body.items() if name not in left_out}
+    chosen = [content, [body["metadata"].get(part) for part in _META]]
     return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
 
 

@@ -46,6 +46,7 @@ def network_policy(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
             {"ports": [{"port": GRPC_PORT, "protocol": "TCP"}]},
             {"from": readers, "ports": [{"port": METRICS_PORT, "protocol": "TCP"}]},
         ],
+        "egress": [],  # named, so that one which somebody adds is taken away again
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", metadata(owner, names.workload(owner.name), "serve"), spec)
 

@@ -63,6 +63,13 @@ def test_an_autoscalers_status_is_nobodys_work() -> None:
     assert list(cache.put(body("HorizontalPodAutoscaler", "h", 7, spec={"maxReplicas": 3}))) == [KEY]
 
 
+def test_what_has_no_spec_is_looked_at_whole() -> None:
+    cache = cache_with_model()
+    cache.put(body("ServiceAccount", "a", 5, automountServiceAccountToken=False))
+    assert not cache.put(body("ServiceAccount", "a", 6, automountServiceAccountToken=False))
+    assert list(cache.put(body("ServiceAccount", "a", 7, automountServiceAccountToken=True))) == [KEY]
+
+
 def test_a_list_mends_what_a_watch_has_missed() -> None:
     cache = cache_with_model()
     cache.put(body("Service", "gone", 5))
