@@ -1,73 +1,177 @@
-"""NetworkPolicies, really enforced: who reaches a serving pod, and what a serving pod reaches."""
+"""NetworkPolicies, really enforced: who reaches each kind of our pods, and what each reaches.
+
+Every address that must be shut to one pod is open to another, so that a network that carries nothing passes no test.
+"""
 
 from __future__ import annotations
 
+import copy
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from kubernetes.stream import stream
+from tests.cluster.conftest import SPACE
 from tests.support.cli import Project
 from tests.support.nodes import images
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import on_claim
 
+_PYTHON = "/opt/stillhouse/bin/python"
 _TRY = """
-import socket, sys
-for place in sys.argv[1:]:
+import concurrent.futures, socket, sys
+def look(place):
     host, _, port = place.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=3).close()
-        print(place, "open")
-    except OSError as error:
-        print(place, "shut")
+        return "open"
+    except OSError:
+        return "shut"
+with concurrent.futures.ThreadPoolExecutor() as pool:
+    print(*pool.map(look, sys.argv[1:]))
 """
+_LISTEN = """
+import signal, socket, sys, threading
+signal.alarm(int(sys.argv[1]))
+def answer(port):
+    with socket.create_server(("0.0.0.0", port)) as server:
+        while True:
+            server.accept()[0].close()
+for port in sys.argv[2:]:
+    threading.Thread(target=answer, args=(int(port),)).start()
+print("listening", flush=True)
+"""
+_API, _NAMES, _NODE = "10.96.0.1:443", "10.96.0.10:53", "192.0.2.12:10250"
+_SECRETS = "169.254.169.254"
+"""Where clouds tell a machine its credentials."""
 
 
-def tried(models: Models, name: str, *places: str) -> dict[str, str]:
-    """Return which places a new pod of the namespace reaches."""
+def listener(models: Models, name: str, labels: dict[str, str]) -> str:
+    """Start a pod with these labels that listens on 8090 and 9999; return its address."""
     body: dict[str, Any] = {
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": labels},
         "spec": {
-            "restartPolicy": "Never",
             "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [
                 {
-                    "name": "try",
+                    "name": "listen",
                     "image": images.NAMES["operator"],
                     "imagePullPolicy": "Never",
-                    "command": ["/opt/stillhouse/bin/python", "-c", _TRY, *places],
+                    "command": [_PYTHON, "-c", _LISTEN, "0", "8090", "9999"],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 }
             ],
         },
     }
     models.core.create_namespaced_pod(models.namespace, body)
-    models.eventually(lambda: models.core.read_namespaced_pod(name, models.namespace).status.phase == "Succeeded")
-    lines = models.core.read_namespaced_pod_log(name, models.namespace).splitlines()
-    return {line.split()[0]: line.split()[1] for line in lines}
+    models.eventually(lambda: models.core.read_namespaced_pod(name, models.namespace).status.phase == "Running")
+    return str(models.core.read_namespaced_pod(name, models.namespace).status.pod_ip)
 
 
-def test_grpc_is_open_metrics_are_not_and_a_serving_pod_reaches_nothing(models: Models, tmp_path: Path) -> None:
+def inside(models: Models, namespace: str, pod: str, *words: str, wait: bool = True) -> Any:
+    """Run Python in a pod's first container; return what it said, or where not to `wait` the open stream."""
+    container = models.core.read_namespaced_pod(pod, namespace).spec.containers[0].name
+    return stream(
+        models.core.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=[_PYTHON, "-c", *words],
+        stderr=True, stdin=False, stdout=True, tty=False, _preload_content=wait,
+    )  # fmt: skip
+
+
+@contextmanager
+def listening_inside(models: Models, pod: str, port: int) -> Iterator[None]:
+    """Let a pod of the release listen on one port more, for minutes: a process that was started there outlives the connection."""
+    opened = inside(models, SPACE, pod, _LISTEN, "200", str(port), wait=False)
+    try:
+        models.eventually(lambda: "listening" in (opened.read_stdout(timeout=1) or ""), 30)
+        yield
+    finally:
+        opened.close()
+
+
+@contextmanager
+def secrets_of_a_cloud(models: Models) -> Iterator[None]:
+    """Let every node answer at the address of a cloud's metadata service."""
+    nodes = range(1, models.cluster.place.nodes + 1)
+    with ExitStack() as undone:
+        for node in nodes:
+            words = ("ip", "addr", "{}", f"{_SECRETS}/32", "dev", "lo")
+            models.cluster.run(*(word.format("add") for word in words), number=node)
+            undone.callback(models.cluster.run, *(word.format("del") for word in words), number=node)
+            undone.enter_context(models.cluster.started(sys.executable, "-c", _LISTEN, "0", "80", number=node))
+        yield
+
+
+def test_who_reaches_our_pods_and_what_they_reach(models: Models, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
     body = on_claim(models, project)
     name = body["metadata"]["name"]
     models.apply(body)
     models.wait_ready(name, 300)
+    # A build that waits for a node: its policy is there, and a pod with its pods' labels stands in for them.
+    waiting = copy.deepcopy(body)
+    waiting["metadata"]["name"] = "waits"
+    waiting["spec"]["build"] = {"placement": {"nodeSelector": {"nowhere": "1"}}}
+    models.apply(waiting)
+    (pending,) = models.eventually(lambda: models.pods("waits", "build"))
+    labels = {
+        key: value for key, value in pending.metadata.labels.items() if "controller-uid" not in key and "job-name" not in key
+    }
     (pod,) = models.pods(name)
-    address = pod.status.pod_ip
+    released = {
+        each.metadata.labels["app.kubernetes.io/component"]: each for each in models.core.list_namespaced_pod(SPACE).items
+    }
+    operator, metrics, serving = released["operator"].status.pod_ip, released["metrics"].status.pod_ip, pod.status.pod_ip
+    stranger, build = listener(models, "stranger", {}), listener(models, "build", labels)
+    pods = {
+        "stranger": (models.namespace, "stranger"),
+        "build": (models.namespace, "build"),
+        "serving": (models.namespace, pod.metadata.name),
+        "operator": (SPACE, released["operator"].metadata.name),
+        "metrics": (SPACE, released["metrics"].metadata.name),
+    }
+    cloud = f"{_SECRETS}:80"
+    expected = {
+        "stranger": {  # no policy: what it does not reach, the others' policies keep from it
+            **dict.fromkeys([_API, _NAMES, _NODE, cloud], "open"),
+            **{f"{serving}:8001": "open", f"{serving}:8002": "shut", f"{serving}:8000": "shut"},
+            **{f"{build}:8090": "shut", f"{build}:9999": "shut"},
+            **{f"{operator}:8080": "open", f"{operator}:9999": "shut"},
+            **{f"{metrics}:8443": "open", f"{metrics}:8080": "open", f"{metrics}:9999": "shut"},
+        },
+        "serving": dict.fromkeys([_API, _NAMES, _NODE, cloud, f"{stranger}:9999", f"{operator}:8080"], "shut"),
+        "build": {**dict.fromkeys([_API, _NAMES, _NODE, f"{stranger}:9999"], "open"), cloud: "shut", f"{serving}:8002": "shut"},
+        "operator": {
+            **dict.fromkeys([_API, _NAMES, f"{build}:8090"], "open"),
+            **dict.fromkeys([_NODE, cloud, f"{build}:9999", f"{stranger}:8090", f"{stranger}:9999", f"{serving}:8001"], "shut"),
+        },
+        "metrics": {
+            **dict.fromkeys([_API, _NAMES, f"{serving}:8002"], "open"),
+            **dict.fromkeys([_NODE, cloud, f"{build}:8090", f"{stranger}:9999", f"{serving}:8001"], "shut"),
+        },
+    }
 
-    def seen(attempt: list[int]) -> bool:
-        attempt.append(len(attempt))
-        found = tried(models, f"stranger-{len(attempt)}", f"{address}:8001", f"{address}:8002", f"{address}:8000")
-        return found == {f"{address}:8001": "open", f"{address}:8002": "shut", f"{address}:8000": "shut"}
+    def seen() -> dict[str, dict[str, str]]:
+        return {
+            who: dict(zip(places, inside(models, *pods[who], _TRY, *places).split(), strict=True))
+            for who, places in expected.items()
+        }
 
-    attempts: list[int] = []
-    models.eventually(lambda: seen(attempts), 90)  # the firewall follows a new pod within seconds
-    from kubernetes.stream import stream
-
-    said = stream(
-        models.core.connect_get_namespaced_pod_exec, pod.metadata.name, models.namespace, container="triton",
-        command=["/opt/stillhouse/bin/python", "-c", _TRY, "10.96.0.1:443", "10.96.0.10:53", "192.0.2.11:6443"],
-        stderr=True, stdin=False, stdout=True, tty=False,
-    )  # fmt: skip
-    assert said.split() == ["10.96.0.1:443", "shut", "10.96.0.10:53", "shut", "192.0.2.11:6443", "shut"]
+    with (
+        secrets_of_a_cloud(models),
+        listening_inside(models, pods["operator"][1], 9999),
+        listening_inside(models, pods["metrics"][1], 9999),
+    ):
+        for each in (released["operator"], released["metrics"]):  # a node reaches its own pods: there is somebody to be kept from
+            told = models.cluster.run(
+                sys.executable, "-c", _TRY, f"{each.status.pod_ip}:9999", number=int(each.spec.node_name.removeprefix("node"))
+            )
+            assert told.split() == ["open"]
+        deadline = time.monotonic() + 90  # the firewall follows a new pod within seconds
+        while (found := seen()) != expected and time.monotonic() < deadline:
+            time.sleep(1)
+    assert found == expected

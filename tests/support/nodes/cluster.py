@@ -82,6 +82,16 @@ class Cluster:
         """
         return run(*self.within(*words, number=number), timeout_s=timeout_s)
 
+    @contextmanager
+    def started(self, *words: str, number: int = 1) -> Iterator[None]:
+        """Run a command inside a node's network namespace for the length of the block."""
+        child = subprocess.Popen(self.within(*words, number=number), stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            child.kill()
+            child.wait()
+
     def story(self, namespace: str) -> str:
         """Return what is to be seen of a namespace's pods: their states, events, and the ends of their logs."""
         lines: list[str] = []

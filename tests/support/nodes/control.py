@@ -30,7 +30,7 @@ rules:
 - {level: None}
 """
 _COREFILE = """
-.:5353 {{
+.:53 {{
   kubernetes cluster.local {{
     kubeconfig {kubeconfig} c
     pods insecure
@@ -96,7 +96,7 @@ def start_names(place: Place, programs: Mapping[str, Path], processes: Processes
     (place.folder / "Corefile").write_text(_COREFILE.format(kubeconfig=place.folder / "names.kubeconfig"))
     _start_in(place, processes, "names", programs["coredns"], ["-conf", str(place.folder / "Corefile")])
     ports = [
-        {"name": name, "port": 53, "targetPort": 5353, "protocol": kind} for name, kind in (("dns", "UDP"), ("dns-tcp", "TCP"))
+        {"name": name, "port": 53, "targetPort": 53, "protocol": kind} for name, kind in (("dns", "UDP"), ("dns-tcp", "TCP"))
     ]
     meta = {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}}
     return [
@@ -106,7 +106,7 @@ def start_names(place: Place, programs: Mapping[str, Path], processes: Processes
             "kind": "EndpointSlice",
             "metadata": {**meta, "name": "kube-dns-node", "labels": {"kubernetes.io/service-name": "kube-dns"}},
             "addressType": "IPv4",
-            "ports": [{"name": each["name"], "port": 5353, "protocol": each["protocol"]} for each in ports],
+            "ports": [{"name": each["name"], "port": 53, "protocol": each["protocol"]} for each in ports],
             "endpoints": [{"addresses": [place.address(1)], "conditions": {"ready": True}}],
         },
     ]

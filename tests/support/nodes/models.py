@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import shutil
 import subprocess
@@ -39,6 +40,10 @@ class Models:
         spec = client.V1PersistentVolumeClaimSpec(access_modes=list(modes), resources=request)
         body = client.V1PersistentVolumeClaim(metadata=client.V1ObjectMeta(name=name), spec=spec)
         self.core.create_namespaced_persistent_volume_claim(self.namespace, body)
+        return self.volume(name)
+
+    def volume(self, name: str = CLAIM) -> Path:
+        """Return the folder of this machine that a claim's volume is, once it is bound."""
 
         def bound() -> Any:
             return self.core.read_namespaced_persistent_volume_claim(name, self.namespace).spec.volume_name
@@ -90,6 +95,24 @@ class Models:
             return "", ""
         found = {each["type"]: (each["status"], each["reason"]) for each in status.get("conditions", [])}
         return found.get(kind, ("", ""))
+
+    def conditions(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return a model's conditions by their types, whatever generation they speak of."""
+        return {each["type"]: each for each in self.status(name).get("conditions", [])}
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Return reason and text of the events that tell of a model."""
+        found = self.core.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
+        return [(each.reason, each.message) for each in found if each.involved_object.kind == "DistilledModel"]
+
+    def build_pods(self) -> collections.Counter[str]:
+        """Return how many pods the builds of this namespace ever had, by their stages; also of Jobs that have gone."""
+        found = self.core.list_namespaced_event(self.namespace, field_selector="reason=SuccessfulCreate").items
+        pods = collections.Counter[str]()
+        for each in found:
+            if each.involved_object.kind == "Job":
+                pods[each.involved_object.name.rpartition("-")[2]] += each.count or 1
+        return pods
 
     def wait_ready(self, name: str, seconds: float = 300) -> dict[str, Any]:
         """Wait until the model is Ready; return its status."""

@@ -84,6 +84,7 @@ def start_kubelet(place: Place, node: int, programs: Mapping[str, Path], process
         "imageGCLowThresholdPercent": 98,
         "localStorageCapacityIsolation": False,
         "maxPods": 200,
+        "podLogsDir": str(folder / "pod-logs"),  # a kubelet removes the logs of pods that it does not know: the other node's
         "registerWithTaints": [],
     }
     (folder / "kubelet.yaml").write_text(yaml.safe_dump(config))
@@ -126,7 +127,8 @@ def _pod_network(place: Place, node: int) -> dict[str, object]:
         "ranges": [[{"subnet": place.pods(node)}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
-    bridge = {"type": "bridge", "bridge": "pods0", "isGateway": True, "ipMasq": True, "hairpinMode": True, "ipam": addresses}
+    # Without masquerading: another node would see a pod by its node's address, and no policy that names pods would match it.
+    bridge = {"type": "bridge", "bridge": "pods0", "isGateway": True, "ipMasq": False, "hairpinMode": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}
 
