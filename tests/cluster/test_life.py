@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client
 from tests.support.cli import Project
 from tests.support.nodes.cluster import Cluster
+from tests.support.nodes.commands import CommandFailed
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import named, on_claim
 
@@ -30,12 +34,61 @@ def still(cluster: Cluster, folder: Path, *words: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_student_is_distilled_served_changed_and_rolled_back(cluster: Cluster, models: Models, tmp_path: Path) -> None:
-    """Teacher and student are torch's: the Jobs train, export, quantise and measure; nothing of it runs on this machine."""
-    body = on_claim(models, project(tmp_path).create_distilling())
-    name = body["metadata"]["name"]
-    models.apply(body)
-    status = models.wait_ready(name, 400)
+@pytest.fixture(scope="module")
+def student(shared: Models, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A student of torch's, Ready: the Jobs train, export, quantise and measure; nothing of it runs on this machine."""
+    body = on_claim(shared, project(tmp_path_factory.mktemp("student")).create_distilling())
+    shared.apply(body)
+    shared.wait_ready(body["metadata"]["name"], 400)
+    return body
+
+
+def test_a_student_that_fails_its_gate_is_told_and_the_one_before_serves(shared: Models, student: dict[str, Any]) -> None:
+    name = student["metadata"]["name"]
+    first = shared.status(name)["revision"]["digest"]
+    asking = shared.asking(name, "--threads", "2", "--requests", "0", "--pause", "0.05")
+    before = shared.build_pods()
+    assert set(before) == {"resolve", "train", "compress", "gate"}
+    strict = copy.deepcopy(student)
+    strict["spec"]["gate"]["maxSize"] = "1Ki"
+    shared.apply(strict)
+    shared.eventually(lambda: shared.condition(name, "GatePassed") == ("False", "GateFailed"), 200, about=name)
+    told = shared.conditions(name)
+    assert {kind: (told[kind]["status"], told[kind]["reason"]) for kind in ("Built", "Available", "Ready", "Stalled")} == {
+        "Built": ("True", "Built"),
+        "Available": ("True", "Serving"),
+        "Ready": ("False", "GateFailed"),
+        "Stalled": ("True", "GateFailed"),
+    }
+    for kind in ("GatePassed", "Ready"):
+        assert re.search(r"size [\d.,]+ [KM]i?B.* 1(\.0)? KiB", told[kind]["message"]), told[kind]
+    assert any(reason == "GateFailed" and "size" in text for reason, text in shared.events(name)), shared.events(name)
+    # A gate that refuses is final: one pod measured, once, and what was trained is not trained again.
+    assert shared.build_pods() - before == {"resolve": 1, "gate": 1}
+    (record,) = [each for each in revisions(shared) if each["spec"]["outcome"] == "Failed"]
+    assert record["spec"]["reason"] == "GateFailed" and record["spec"]["candidates"], record
+
+    shared.apply(student)
+    status = shared.wait_ready(name, 60)
+    assert status["revision"]["digest"] == first
+    assert "Stalled" not in shared.conditions(name)
+    asking.terminate()
+    answers = json.loads(asking.communicate(timeout=60)[0])
+    assert set(answers["digests"]) == {first} and not answers["failures"], answers
+    assert shared.build_pods() - before == {"resolve": 1, "gate": 1}, "what was accepted before is not built again"
+
+
+def revisions(models: Models) -> list[dict[str, Any]]:
+    """Return the records of a namespace's builds."""
+    found = models.objects.list_namespaced_custom_object("stillhouse.io", "v1alpha1", models.namespace, "modelrevisions")
+    return list(found["items"])
+
+
+def test_a_student_is_served_changed_and_rolled_back(
+    cluster: Cluster, shared: Models, student: dict[str, Any], tmp_path: Path
+) -> None:
+    models, body, name = shared, copy.deepcopy(student), student["metadata"]["name"]
+    status = models.wait_ready(name)
     first = status["revision"]["digest"]
     assert status["endpoint"]
     told = models.ask(name, "--requests", "20")
@@ -52,10 +105,10 @@ def test_a_student_is_distilled_served_changed_and_rolled_back(cluster: Cluster,
     second, revision = status["revision"]["digest"], status["revision"]["name"]
     assert second != first
 
-    def revisions() -> list[str]:
+    def serving() -> list[str]:
         return [each.metadata.labels["stillhouse.io/revision"] for each in models.pods(name, ending=True)]
 
-    models.eventually(lambda: revisions() == [revision], 120)  # the old pod has ended: its clients have moved
+    models.eventually(lambda: serving() == [revision], 120)  # the old pod has ended: its clients have moved
     models.ask(name, "--requests", "50")
 
     # Back: nothing is built, the former revision's pods come, still without a request lost.
@@ -95,7 +148,7 @@ def test_what_a_laptop_has_is_pushed_to_a_claim_and_built(cluster: Cluster, mode
 
 def test_a_build_goes_on_where_its_pod_was_evicted(models: Models, tmp_path: Path) -> None:
     body = on_claim(models, project(tmp_path).create_distilling())
-    body["spec"]["distill"]["stages"][0]["epochs"] = 40
+    body["spec"]["distill"]["stages"][0]["epochs"] = 16
     name = body["metadata"]["name"]
     models.apply(body)
 
@@ -103,12 +156,36 @@ def test_a_build_goes_on_where_its_pod_was_evicted(models: Models, tmp_path: Pat
         found = models.core.list_namespaced_pod(models.namespace, label_selector="stillhouse.io/stage=train").items
         return [pod for pod in found if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None]
 
+    def log(pod: client.V1Pod) -> str:
+        try:
+            return str(models.core.read_namespaced_pod_log(pod.metadata.name, models.namespace) or "")
+        except client.ApiException:  # its container starts
+            return ""
+
     pod = models.eventually(training, 200, about=name)[0]
-    models.eventually(lambda: "train" in models.status(name).get("progress", ""), 60, about=name)
+    step = models.eventually(lambda: steps_of(models, pod), 60, about=name)
+    assert "going on from step" not in log(pod)
     eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=models.namespace))
     models.core.create_namespaced_pod_eviction(pod.metadata.name, models.namespace, eviction)
-    models.eventually(lambda: [each for each in training() if each.metadata.uid != pod.metadata.uid], 120, about=name)
+    another = models.eventually(lambda: [each for each in training() if each.metadata.uid != pod.metadata.uid], 120, about=name)[
+        0
+    ]
+    resumed = models.eventually(lambda: re.search(r"going on from step (\d+) of 400", log(another)), 120, about=name)
+    assert int(resumed[1]) >= step, "what the first pod had done is not done again"
     models.wait_ready(name, 400)
+
+
+def steps_of(models: Models, pod: client.V1Pod) -> int:
+    """Return how many steps of training a worker says that it has made; 0 where it says nothing yet."""
+    node = int(pod.spec.node_name.removeprefix("node"))
+    try:
+        told = json.loads(models.cluster.run(sys.executable, "-c", _PROGRESS, pod.status.pod_ip, number=node))
+    except CommandFailed:
+        return 0
+    return int(told["done"]) if told["unit"] == "steps" else 0
+
+
+_PROGRESS = "import sys, urllib.request as u; print(u.urlopen(f'http://{sys.argv[1]}:8090/progress', timeout=5).read().decode())"
 
 
 def test_a_worker_that_needs_too_much_memory_is_told(models: Models, tmp_path: Path) -> None:
@@ -121,19 +198,41 @@ def test_a_worker_that_needs_too_much_memory_is_told(models: Models, tmp_path: P
     assert built["reason"] == "BuildFailed"
 
 
-@pytest.mark.parametrize("what", ["image"])
-def test_an_image_that_is_missing_is_told(models: Models, tmp_path: Path, what: str) -> None:
+def test_pods_that_cannot_serve_are_told_and_the_ones_before_serve_on(models: Models, tmp_path: Path) -> None:
+    """A Deployment broken by hand, and an artifact broken on the volume."""
     body = on_claim(models, project(tmp_path).create())
     name = body["metadata"]["name"]
     models.apply(body)
-    models.wait_ready(name, 300)
-    # Somebody breaks the Deployment by hand: the operator mends it, and the old pod serves all the while.
+    digest = models.wait_ready(name, 300)["revision"]["digest"]
+    asking = models.asking(name, "--threads", "2", "--requests", "0", "--pause", "0.05")
+
+    # The Deployment: the operator mends it.
     broken = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "localhost/none:1"}]
     models.apps.patch_namespaced_deployment(f"{name}-main", models.namespace, broken)
-    models.eventually(
-        lambda: (
-            models.apps.read_namespaced_deployment(f"{name}-main", models.namespace).spec.template.spec.containers[0].image
-            != "localhost/none:1"
-        )
-    )
-    assert not models.ask(name, "--requests", "5")["failures"]
+
+    def image() -> str:
+        deployment = models.apps.read_namespaced_deployment(f"{name}-main", models.namespace)
+        return str(deployment.spec.template.spec.containers[0].image)
+
+    models.eventually(lambda: image() != "localhost/none:1")
+    models.wait_ready(name, 120)
+
+    # The artifact: a pod that starts holds every byte against the digest, ends, and is started again; what it said is told.
+    (artifact,) = [each for each in models.volume().rglob("model.onnx") if digest.removeprefix("sha256:")[:16] in str(each)]
+    whole = artifact.read_bytes()
+    artifact.chmod(0o644)
+    artifact.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    body["spec"]["serve"]["podTemplate"] = {"metadata": {"labels": {"team": "search"}}}
+    models.apply(body)
+    models.eventually(lambda: models.condition(name, "Ready") == ("False", "ServerCrashes"), 120, about=name)
+    told = models.conditions(name)
+    assert told["Available"]["status"] == "True"
+    assert "exit code" in told["Ready"]["message"] and "the artifact cannot be served" in told["Ready"]["message"], told["Ready"]
+    shown = [text for reason, text in models.events(name) if reason == "ServerCrashes"]
+    assert shown and "the artifact cannot be served" in shown[0], models.events(name)
+    artifact.write_bytes(whole)
+    models.wait_ready(name, 200)
+    models.eventually(lambda: [pod.metadata.labels.get("team") for pod in models.pods(name)] == ["search"])
+    asking.terminate()
+    answers = json.loads(asking.communicate(timeout=60)[0])
+    assert set(answers["digests"]) == {digest} and not answers["failures"], answers
