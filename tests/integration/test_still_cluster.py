@@ -118,6 +118,7 @@ def test_doctor_names_what_is_missing_with_its_fix(hands: Hands, still: Still, n
         "state": "ok", "title": "distilledmodels.stillhouse.io", "detail": "installed", "fix": "",
     }  # fmt: skip
     assert (found["operator"]["state"], found["operator"]["detail"]) == ("ok", "one leads")
+    assert found["your rights"]["state"] == "ok", "an administrator may everything"
     assert found["store"]["state"] == "failed"
     assert "PersistentVolumeClaim stillhouse-models" in found["store"]["fix"]
     assert found["metrics API"]["state"] == "warning"
@@ -131,6 +132,16 @@ def test_doctor_names_what_is_missing_with_its_fix(hands: Hands, still: Still, n
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     hands.core.create_namespaced_persistent_volume_claim(namespace, claim)
+    part = {"name": "operator", "image": "registry.internal/op:1", "args": ["--lease-name=stillhouse-operator"]}
+    release = {"app.kubernetes.io/component": "operator", "app.kubernetes.io/version": "1"}
+    pod = {"metadata": {"labels": release}, "spec": {"containers": [part], "serviceAccountName": "nobody"}}
+    spec = {"replicas": 2, "selector": {"matchLabels": release}, "template": pod}
+    hands.apps.create_namespaced_deployment(namespace, {"metadata": {"name": "any-operator", "labels": release}, "spec": spec})
+    told = json.loads(still("doctor", "--cluster", "--operator-namespace", namespace, "-o", "json").stdout)
+    (rights,) = [each for each in told if each["title"] == "operator's rights"]
+    assert rights["state"] == "failed"
+    assert "nobody may not, in every namespace: list distilledmodels.stillhouse.io" in rights["detail"]
+    assert "1 (registry.internal/op:1)" in next(each["detail"] for each in told if each["title"] == "operator's version")
     text = still("doctor", "--cluster", "--operator-namespace", "nowhere").stdout
     assert "ReadWriteOnce: pods on a second node cannot mount it" in text
     assert "no operator has ever led in namespace nowhere" in text

@@ -1,21 +1,149 @@
-"""`still doctor --cluster`: whose the external metrics are, and whether they answer."""
+"""`still doctor --cluster`: what is installed, who may what, whose the external metrics are, and whether they answer."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from stillhouse import __version__
 from stillhouse.clients.kube.fake import FakeKube
-from stillhouse.clients.kube.kinds import API_SERVICE, MODEL, SCALED_OBJECT
-from stillhouse.entrypoints.remote.doctoring import examine_cluster
+from stillhouse.clients.kube.kinds import API_SERVICE, CLAIM, CONFIG_MAP, DEPLOYMENT, LEASE, MODEL, SCALED_OBJECT, Kind
+from stillhouse.entrypoints.remote.doctoring import TESTED, examine_cluster
+from stillhouse.entrypoints.remote.rights import EVERYWHERE
 from stillhouse.resources.metrics_api import APISERVICE
+
+ROOT = Path(__file__).parents[3]
 
 
 class Versioned(FakeKube):
+    """An API server with a version, which answers who may what: everything but what `denied` has, as (user, verb, resource)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.denied: set[tuple[str, str, str]] = set()
+        self.asked: list[dict[str, Any]] = []
+
     async def version(self) -> str:
         return "v1.34.4"
+
+    async def create(self, kind: Kind, namespace: str, body: dict[str, Any], *, manager: str = "test") -> dict[str, Any]:
+        if not kind.name.endswith("SubjectAccessReview"):
+            return await super().create(kind, namespace, body, manager=manager)
+        spec = body["spec"]
+        about = spec["resourceAttributes"]
+        self.asked.append(spec)
+        allowed = (spec.get("user", "me"), about["verb"], about["resource"]) not in self.denied
+        return {**body, "status": {"allowed": allowed}}
+
+
+def examined(kube: Versioned, title: str, namespace: str = "default", of: str = "stillhouse") -> list[dict[str, Any]]:
+    return [dict(each) for each in asyncio.run(examine_cluster(kube, namespace, of)) if each["title"] == title]
+
+
+def release(kube: Versioned, name: str, *, version: str = __version__, metrics: int = 2) -> None:
+    """Install a release into namespace `tools`, as the chart does, whose operator leads."""
+
+    async def install() -> None:
+        labels = {"app.kubernetes.io/name": "distillery", "app.kubernetes.io/instance": name}
+        for component, replicas in (("operator", 2), ("metrics", metrics)):
+            container = {"name": component, "image": f"registry.internal/{component}:{version}"}
+            container |= {"args": ["--lease-namespace=tools", f"--lease-name={name}-operator"]} if component == "operator" else {}
+            volume = {"name": "settings", "configMap": {"name": f"{name}-operator"}}
+            spec = {"serviceAccountName": f"{name}-sa", "containers": [container], "volumes": [volume]}
+            marks = {**labels, "app.kubernetes.io/component": component, "app.kubernetes.io/version": version}
+            meta = {"name": f"{name}-{component}", "labels": marks}
+            body = {"kind": "Deployment", "metadata": meta, "spec": {"replicas": replicas, "template": {"spec": spec}}}
+            await kube.create(DEPLOYMENT, "tools", {**body, "status": {"readyReplicas": replicas}})
+        data = {"settings.json": json.dumps({"store_claim": "artifacts", "credentials": False})}
+        await kube.create(CONFIG_MAP, "tools", {"kind": "ConfigMap", "metadata": {"name": f"{name}-operator"}, "data": data})
+        lease = {"holderIdentity": "one", "renewTime": datetime.now(UTC).isoformat()}
+        await kube.create(LEASE, "tools", {"kind": "Lease", "metadata": {"name": f"{name}-operator"}, "spec": lease})
+        claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "artifacts"}, "spec": {"accessModes": ["ReadWriteMany"]}}
+        await kube.create(CLAIM, "models", claim)
+
+    asyncio.run(install())
+
+
+def test_a_release_of_another_name_with_another_claim_is_found() -> None:
+    kube = Versioned()
+    release(kube, "mine")
+    assert [(each["state"], each["detail"]) for each in examined(kube, "operator", "models", "tools")] == [("ok", "one leads")]
+    assert [each["detail"] for each in examined(kube, "store", "models", "tools")] == ["artifacts: ReadWriteMany"]
+    assert examined(kube, "metrics API pods", "models", "tools")[0]["detail"] == "2 of 2 are ready"
+
+
+def test_without_an_operator_the_usual_names_are_looked_for() -> None:
+    (one,) = examined(Versioned(), "operator", of="nowhere")
+    assert one["state"] == "failed"
+    assert "no operator has ever led in namespace nowhere (Lease stillhouse-operator)" in one["detail"]
+    assert not examined(Versioned(), "operator's rights")
+
+
+@pytest.mark.parametrize(("version", "state"), [(__version__, "ok"), ("0.0.9", "warning")])
+def test_versions_of_operator_and_command_are_compared(version: str, state: str) -> None:
+    kube = Versioned()
+    release(kube, "mine", version=version)
+    (one,) = examined(kube, "operator's version", of="tools")
+    assert (one["state"], bool(one["fix"])) == (state, state != "ok")
+    assert f"{version} (registry.internal/operator:{version})" in one["detail"]
+
+
+def test_one_pod_of_the_metrics_api_is_a_warning() -> None:
+    kube = Versioned()
+    release(kube, "mine", metrics=1)
+    (one,) = examined(kube, "metrics API pods", of="tools")
+    assert (one["state"], one["fix"]) == ("warning", "two replicas: helm upgrade … --set metricsAPI.replicas=2")
+
+
+def test_what_the_operator_may_not_do_is_told() -> None:
+    kube = Versioned()
+    release(kube, "mine")
+    assert [each["state"] for each in examined(kube, "operator's rights", of="tools")] == ["ok"]
+    user = "system:serviceaccount:tools:mine-sa"
+    kube.denied = {(user, "patch", "leases"), (user, "create", "jobs"), (user, "get", "secrets")}
+    (one,) = examined(kube, "operator's rights", of="tools")
+    assert one["state"] == "failed"
+    assert "create jobs.batch, patch leases.coordination.k8s.io mine-operator" in one["detail"]
+    assert "secrets" not in one["detail"], "this release may use none"
+    assert {each["resourceAttributes"].get("namespace", "") for each in kube.asked if each.get("user") == user} == {"", "tools"}
+
+
+def test_what_the_user_may_not_do_is_told_by_command() -> None:
+    kube = Versioned()
+    assert [each["state"] for each in examined(kube, "your rights")] == ["ok"]
+    kube.denied = {("me", "patch", "distilledmodels"), ("me", "create", "pods")}
+    rollback, push = examined(kube, "your rights")
+    assert rollback["detail"] == "still rollback fails in default: patch distilledmodels.stillhouse.io"
+    assert push["detail"] == "still push fails in default: create pods, create pods/exec"
+
+
+def test_the_rights_that_are_looked_at_are_those_of_the_chart() -> None:
+    documents = yaml.safe_load_all((ROOT / "tests/integration/golden/default.yaml").read_text())
+    (role,) = [
+        each for each in documents if each and each["kind"] == "ClusterRole" and each["metadata"]["name"].endswith("-operator")
+    ]
+    granted = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        if "resourceNames" not in rule
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert {(group, resource, verb) for group, resource, verbs in EVERYWHERE for verb in verbs} == granted
+
+
+def test_the_version_that_is_called_tested_is_the_one_that_tests_run_on() -> None:
+    pinned = (ROOT / "tests/support/kube/gomod/kubernetes/go.mod").read_text()
+    assert f"k8s.io/kubernetes v{TESTED[0]}.{TESTED[1]}." in pinned
+    (one,) = examined(Versioned(), "Kubernetes")
+    assert one["detail"] == "v1.34.4; supported are 1.32 to 1.35, tested is 1.34"
 
 
 def found(service: str, namespace: str, manager: str, *, answers: bool = True, keda: bool = True) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 __all__ = [
     "ACCESS_REVIEW", "ACCOUNT", "API_SERVICE", "CLAIM", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB",
-    "LEASE", "MODEL", "MONITOR", "NETWORK_POLICY", "POD", "REVISION", "SCALED_OBJECT", "SECRET", "SERVICE", "Kind", "by_name",
+    "LEASE", "MODEL", "MONITOR", "NETWORK_POLICY", "POD", "REVISION", "SCALED_OBJECT", "SECRET", "SELF_REVIEW", "SERVICE", "Kind",
+    "by_name",
 ]  # fmt: skip
 
 
@@ -53,6 +54,7 @@ CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SECRET = Kind("v1", "Secret", "secrets")
 API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
 ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews")
+SELF_REVIEW = Kind("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews")
 SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 
 _BY_NAME = {

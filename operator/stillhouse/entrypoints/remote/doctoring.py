@@ -7,22 +7,25 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from stillhouse import __version__
 from stillhouse.api.crd import crd, revision_crd
 from stillhouse.clients.kube.interface import KubeError
-from stillhouse.clients.kube.kinds import API_SERVICE, DEPLOYMENT, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
+from stillhouse.clients.kube.kinds import API_SERVICE, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
 from stillhouse.entrypoints.findings import Finding, finding
+from stillhouse.entrypoints.remote.installed import Installed, installed
+from stillhouse.entrypoints.remote.rights import rights_of_operator, rights_of_user
 from stillhouse.planning.runtimes import FACTS
 from stillhouse.resources import labels
 from stillhouse.resources.metrics_api import APISERVICE, figures_of
-from stillhouse.resources.wanted import ClusterSettings
 
-__all__ = ["NEWEST", "OLDEST", "examine_cluster"]
+__all__ = ["NEWEST", "OLDEST", "TESTED", "examine_cluster"]
 
 OLDEST, NEWEST = (1, 32), (1, 35)
-"""Versions of Kubernetes that are tested."""
+"""Versions of Kubernetes that are supported: what is asked of them is in each."""
+TESTED = (1, 34)
+"""The version that the tests run on."""
 _CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
 _CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-_LEASE_NAME = "stillhouse-operator"
 _STALE_S = 60.0
 _KEEP_OUT = (
     "its control APIs are locked and only gRPC is open to the cluster: let nobody in whom you do not trust (NetworkPolicies that "
@@ -32,17 +35,20 @@ _KEEP_OUT = (
 
 async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) -> list[Finding]:
     """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`. What may not be read: a warning."""
+    release, unseen = await _release(kube, operator_namespace)
     looks = (
         ("Kubernetes", _version(kube)),
         ("resource definitions", _definitions(kube)),
-        ("operator", _operator(kube, operator_namespace)),
-        ("store", _store(kube, namespace)),
+        ("operator", _operator(kube, release)),
+        ("operator's rights", rights_of_operator(kube, release)),
+        ("your rights", rights_of_user(kube, namespace)),
+        ("store", _store(kube, namespace, release.claim)),
         ("metrics API", _metrics(kube, namespace)),
         ("external metrics", _external(kube, operator_namespace)),
         ("models", _models(kube, namespace)),
         ("runtimes", _runtimes(kube, namespace)),
     )
-    found: list[Finding] = []
+    found: list[Finding] = list(unseen)
     for title, look in looks:
         try:
             found += await look
@@ -52,11 +58,23 @@ async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) ->
     return found
 
 
+async def _release(kube: Any, namespace: str) -> tuple[Installed, list[Finding]]:
+    """Return how the operator is installed; where that may not be looked at, with the usual names and a warning."""
+    try:
+        return await installed(kube, namespace), []
+    except KubeError as error:
+        what = error.problem.found or error.problem.message
+        told = f"its Deployment cannot be looked at, usual names are taken: {what}"[:300]
+        return Installed(namespace, lease_namespace=namespace), [
+            finding("warning", "operator", told, "ask for the right to read it")
+        ]
+
+
 async def _version(kube: Any) -> list[Finding]:
     text = await kube.version()
     match = re.match(r"v(\d+)\.(\d+)", text)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
-    tested = f"tested are {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
+    tested = f"supported are {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}, tested is {TESTED[0]}.{TESTED[1]}"
     if version < OLDEST:
         return [
             finding(
@@ -92,28 +110,49 @@ def _fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
         yield from _fields(inner, f"{path}.{name}")
 
 
-async def _operator(kube: Any, namespace: str) -> list[Finding]:
-    lease = await kube.get(LEASE, namespace, _LEASE_NAME)
-    install = f"helm install stillhouse charts/stillhouse -n {namespace} --create-namespace"
+async def _operator(kube: Any, release: Installed) -> list[Finding]:
+    lease = await kube.get(LEASE, release.lease_namespace, release.lease)
+    install = f"helm install stillhouse charts/stillhouse -n {release.namespace} --create-namespace"
+    found = _deployments(release)
     if lease is None:
-        return [finding("failed", "operator", f"no operator has ever led in namespace {namespace}", install)]
+        none = f"no operator has ever led in namespace {release.lease_namespace} (Lease {release.lease})"
+        return [finding("failed", "operator", none, install), *found]
     spec = lease["spec"]
     holder, renewed = spec.get("holderIdentity") or "", _seconds_since(str(spec.get("renewTime") or ""))
-    logs = f"kubectl logs -n {namespace} -l app.kubernetes.io/name=stillhouse"
+    logs = f"kubectl logs -n {release.namespace} -l app.kubernetes.io/component=operator"
     if not holder or renewed > _STALE_S:
-        return [finding("failed", "operator", f"nobody leads (last was {holder or 'released'}, {renewed:.0f} s ago)", logs)]
-    found = [finding("ok", "operator", f"{holder} leads")]
-    deployments = await kube.find(DEPLOYMENT, namespace, "app.kubernetes.io/name=stillhouse,app.kubernetes.io/component=operator")
-    for each in deployments:
-        count = int(each["spec"].get("replicas", 1))
+        last = f"nobody leads (last was {holder or 'released'}, {renewed:.0f} s ago)"
+        return [finding("failed", "operator", last, logs), *found]
+    return [finding("ok", "operator", f"{holder} leads"), *found]
+
+
+def _deployments(release: Installed) -> list[Finding]:
+    """Say which version is installed, and how many pods there are of each part."""
+    found = []
+    if release.deployment is not None:
+        told = f"{release.version or 'unknown'} ({release.image}); this still is {__version__}"
+        same = release.version == __version__
+        fix = f"pip install 'stillhouse[operator]=={release.version}', or helm upgrade with the chart of {__version__}"
+        found.append(finding("ok" if same else "warning", "operator's version", told, "" if same else fix))
+    for title, value, deployment, why in (
+        ("operator", "replicas", release.deployment, "while it moves, nobody works"),
+        ("metrics API pods", "metricsAPI.replicas", release.metrics, "while it moves, no autoscaler is told a number"),
+    ):
+        if deployment is None:
+            continue
+        count = int(deployment["spec"].get("replicas", 1))
+        ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
         if count < 2:
-            fix = "two replicas: helm upgrade … --set replicas=2"
-            found.append(finding("warning", "operator", f"{count} replica: while it moves, nobody works", fix))
+            found.append(finding("warning", title, f"{count} replica: {why}", f"two replicas: helm upgrade … --set {value}=2"))
+        if ready < count:
+            fix = f"kubectl describe deployment {deployment['metadata']['name']} -n {release.namespace}"
+            found.append(finding("warning" if ready else "failed", title, f"{ready} of {count} pods are ready", fix))
+        elif title != "operator" and count > 1:
+            found.append(finding("ok", title, f"{ready} of {count} are ready"))
     return found
 
 
-async def _store(kube: Any, namespace: str) -> list[Finding]:
-    name = ClusterSettings().store_claim
+async def _store(kube: Any, namespace: str, name: str) -> list[Finding]:
     claim = await kube.get(_CLAIM, namespace, name)
     if claim is None:
         fix = f"create a PersistentVolumeClaim {name} in {namespace}; ReadWriteMany where builds and servers run on several nodes"
