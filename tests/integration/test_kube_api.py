@@ -74,6 +74,20 @@ def test_a_list_of_several_pages_is_whole(control_plane: ControlPlane, monkeypat
     asyncio.run(run())
 
 
+def test_a_list_of_the_servers_cache_says_how_new_it_is(control_plane: ControlPlane) -> None:
+    async def run() -> None:
+        async with KubeApi(connection(control_plane)) as kube:
+            meta = {"name": "cached", "labels": {"cached": "yes"}}
+            made = await kube.create(CONFIG_MAP, "default", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+            own = int(made["metadata"]["resourceVersion"])
+            version = 0
+            while version < own:  # the cache follows the store
+                version, found = await kube.find_cached(CONFIG_MAP, "default", "cached=yes")
+            assert [(each["kind"], each["metadata"]["name"]) for each in found] == [("ConfigMap", "cached")]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("cpus", "memory"), [(1.0, 512 << 20), (0.25, 1_500_000_000), (2.5, 1000), (0.001, 1536 << 20), (16, 7)])
 def test_quantities_come_back_as_builders_write_them(cpus: float, memory: int, control_plane: ControlPlane) -> None:
     """Else every reconcile would see a difference, and write."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ WATCHED: Mapping[Kind, str] = {MODEL: "", POD: f"{labels.MODEL},{labels.COMPONEN
 """What is watched, with the label selector that the server applies."""
 
 
+_MOST_ENDED = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A pod that is asked. `uid` tells it from one of the same name before it, `address` is its IP."""
@@ -31,25 +35,36 @@ class Target:
 
 
 class Targets:
-    """The models that may scale and their ready pods."""
+    """The models that may scale and their ready pods.
+
+    What a watch tells and what a list says come in any order; the versions of objects and lists say which is the news.
+    """
 
     def __init__(self) -> None:
         self.kinds = WATCHED
         self._scaling: set[Key] = set()
         self._pods: dict[tuple[str, str], tuple[Key, Target]] = {}
+        self._versions: dict[tuple[str, tuple[str, str]], int] = {}
+        self._ended: OrderedDict[str, int] = OrderedDict()
 
     def see(self, event: str, body: Mapping[str, Any]) -> None:
-        """Take in what a watch tells; `event` is DELETED where the object is gone."""
+        """Take in what a watch tells, unless newer is known; `event` is DELETED where the object is gone."""
         meta = body["metadata"]
         place = (meta["namespace"], meta["name"])
-        gone = event == "DELETED"
-        if body["kind"] == MODEL.name:
-            if may_scale(body) and not gone:
-                self._scaling.add(place)
-            else:
-                self._scaling.discard(place)
+        uid, version = str(meta.get("uid", "")), _version(meta)
+        if version and version < self._versions.get((body["kind"], place), 0):
             return
-        target = None if gone else _target(body)
+        if event == "DELETED":
+            self._end(uid, version)
+            self._forget(body["kind"], place)
+            return
+        if version and version <= self._ended.get(uid, 0):
+            return  # a list that was overtaken by the news of the object's end
+        self._versions[body["kind"], place] = version
+        if body["kind"] == MODEL.name:
+            (self._scaling.add if may_scale(body) else self._scaling.discard)(place)
+            return
+        target = _target(body)
         if target is None:
             self._pods.pop(place, None)
         else:
@@ -63,16 +78,32 @@ class Targets:
         """Return False, likewise."""
         return False
 
-    def replace(self, kind: Kind, bodies: Iterable[Mapping[str, Any]]) -> None:
-        """Make what is known of a kind what a list says."""
+    def replace(self, kind: Kind, bodies: Iterable[Mapping[str, Any]], version: int) -> None:
+        """Make what is known of a kind what a list of that version says.
+
+        What is newer than the list (it came by the watch while the list was under way, or the list is of a cache that is behind)
+        stays; what had ended by then does not come back.
+        """
         listed = list(bodies)
         places = {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in listed}
-        if kind is MODEL:
-            self._scaling &= places
-        else:
-            self._pods = {place: each for place, each in self._pods.items() if place in places}
+        known = [(place, seen) for (name, place), seen in self._versions.items() if name == kind.name and place not in places]
+        for place, seen in known:
+            if seen <= version:
+                self._forget(kind.name, place)
         for body in listed:
             self.see("", body)
+
+    def _forget(self, kind: str, place: tuple[str, str]) -> None:
+        self._versions.pop((kind, place), None)
+        if kind == MODEL.name:
+            self._scaling.discard(place)
+        else:
+            self._pods.pop(place, None)
+
+    def _end(self, uid: str, version: int) -> None:
+        self._ended[uid] = version
+        while len(self._ended) > _MOST_ENDED:
+            self._ended.popitem(last=False)
 
     def by_model(self) -> dict[Key, list[Target]]:
         """Return every model that may scale, with its ready pods."""
@@ -81,6 +112,11 @@ class Targets:
             if key in found:
                 found[key].append(target)
         return found
+
+
+def _version(meta: Mapping[str, Any]) -> int:
+    text = str(meta.get("resourceVersion", ""))
+    return int(text) if text.isdecimal() else 0
 
 
 def may_scale(model: Mapping[str, Any]) -> bool:

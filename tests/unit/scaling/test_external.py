@@ -193,10 +193,10 @@ def test_the_pods_of_a_model_that_may_scale_are_asked() -> None:
         assert len(targets.by_model()["a", "m"]) == 1
     targets.see("DELETED", pod())
     assert targets.by_model() == {("a", "m"): []}
-    targets.replace(POD, [pod("q"), pod("r")])
-    targets.replace(POD, [pod("r")])
+    targets.replace(POD, [pod("q"), pod("r")], 1)
+    targets.replace(POD, [pod("r")], 2)
     assert [each.uid for each in targets.by_model()["a", "m"]] == ["r"]
-    targets.replace(MODEL, [])
+    targets.replace(MODEL, [], 3)
     assert targets.by_model() == {}
 
 

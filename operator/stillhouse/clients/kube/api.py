@@ -129,6 +129,17 @@ class KubeApi:
                 return found
             query["continue"] = more
 
+    async def find_cached(self, kind: Kind, namespace: str = "", labels: str = "") -> tuple[int, list[Body]]:
+        """Return the version of the server's cache and what `find` returns, of that cache: nothing is read from its store.
+
+        The cache may be behind what a watch has told; versions say so.
+        """
+        query = {"resourceVersion": "0", **({"labelSelector": labels} if labels else {})}
+        page = await self._send("GET", kind.path(namespace), query)
+        version = str((page.get("metadata") or {}).get("resourceVersion", ""))
+        items = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page.get("items") or []]
+        return int(version) if version.isdecimal() else 0, items
+
     async def create(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Create an object by POST."""
         return await self._send("POST", kind.path(namespace), {"fieldManager": manager}, body)

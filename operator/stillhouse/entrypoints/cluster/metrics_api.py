@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ from stillhouse.scaling.wanted import Aim
 
 __all__ = ["Options", "leave", "run"]
 
-_LIST_S, _REGISTER_S, _TRUST_S, _AGAIN_S = 30.0, 10.0, 60.0, 1.0
+_LIST_S, _REGISTER_S, _TRUST_S, _AGAIN_S = 600.0, 10.0, 60.0, 1.0
+"""The list is for what a watch may have missed, as the operator's; the watches tell all the rest."""
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +153,8 @@ class _Process:
 
     async def _list(self) -> None:
         for kind, selector in WATCHED.items():
-            self._targets.replace(kind, await self._kube.find(kind, self._options.namespace, selector))
+            version, bodies = await self._kube.find_cached(kind, self._options.namespace, selector)
+            self._targets.replace(kind, bodies, version)
         self._listed = True
 
     async def _register(self) -> None:
@@ -183,7 +186,7 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             if str(error) != told:
                 _log.warning("%s", " ".join(" ".join(error.problem.lines()).split()))
             told = str(error)
-        await asyncio.sleep(wait)
+        await asyncio.sleep(wait * random.uniform(0.9, 1.1))  # so that replicas do not ask together
 
 
 def _take_signals(stop: asyncio.Event) -> None:
