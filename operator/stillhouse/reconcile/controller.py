@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from stillhouse.clients.kube.interface import Body, Conflict, Kube, KubeError
 from stillhouse.clients.kube.kinds import (
@@ -74,10 +74,9 @@ class Controller:
         self.queue: KeyedQueue[Key] = KeyedQueue()
         self._reconciler = Reconciler(kube, self.cache, settings, instance=instance)
         self._workers: list[asyncio.Task[None]] = []
+        self._may: Callable[[], bool] = lambda: True
         self.kinds: Mapping[Kind, str] = WATCHED
         """What of it the cluster knows, with the selectors; found out by every list."""
-        self.beat = time.monotonic()
-        """When a worker or the resync was last seen alive."""
         metrics.depth.set_function(lambda: self.queue.depth)
         metrics.oldest.set_function(lambda: self.queue.oldest_s)
         metrics.models.set_function(lambda: sum(1 for _ in self.cache.models()))
@@ -115,8 +114,9 @@ class Controller:
         self._metrics.listed.set(time.time())
         return len(touched)
 
-    def lead(self) -> None:
-        """Begin to work; every model is looked at once."""
+    def lead(self, may: Callable[[], bool] = lambda: True) -> None:
+        """Begin to work; every model is looked at once. Where `may` says no any more, no other model is begun."""
+        self._may = may
         self._metrics.leads.set(1)
         for key in list(self.cache.models()):
             self.queue.add(key)
@@ -167,11 +167,11 @@ class Controller:
         while True:
             key = await self.queue.get()
             started = time.monotonic()
-            self.beat = started
             failed, after, later, result = True, 0.0, 0.0, "error"
             try:
-                later = await self._reconciler.reconcile(key)
-                failed, result = False, "done"
+                if self._may():  # else it comes back: the lease may be renewed yet
+                    later = await self._reconciler.reconcile(key)
+                    failed, result = False, "done"
             except Conflict:
                 result = "conflict"  # the cache was behind; what it waits for is on its way
             except KubeError as error:

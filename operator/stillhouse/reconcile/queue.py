@@ -99,13 +99,6 @@ class KeyedQueue(Generic[K]):
             self.add_later(key, delay)
         return delay
 
-    def forget(self, key: K) -> None:
-        """Forget a key whose object is gone."""
-        self._forget_timer(key)
-        self._failures.pop(key, None)
-        self._again.discard(key)
-        self._ready.pop(key, None)
-
     def close(self) -> None:
         """Stop all timers."""
         for key in list(self._later):

@@ -20,6 +20,7 @@ from stillhouse.reconcile.decide import Decision, Verdict, decide
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
 from stillhouse.reconcile.observed import Observed, owned
+from stillhouse.reconcile.same import patch_of
 from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
 from stillhouse.reconcile.storage import Storage
 from stillhouse.resources import labels, names
@@ -214,8 +215,7 @@ class Reconciler:
         if after == before:
             return
         meta = observed.model["metadata"]
-        gone: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
-        patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": {**gone, **after}}
+        patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch_of(before, after)}
         self._cache.wrote(await self._kube.patch(MODEL, meta["namespace"], meta["name"], patch, subresource="status"))
         for event in transitions(observed.owner, before, after, self._instance):
             try:

@@ -8,7 +8,7 @@ from typing import Any
 from stillhouse.digests import content_hash
 from stillhouse.resources.labels import APPLIED
 
-__all__ = ["differences", "marked", "same"]
+__all__ = ["differences", "marked", "patch_of", "same"]
 
 _WHOLE = ("selector", "labelSelector", "podSelector", "namespaceSelector")
 """Mappings that count as one value: a label more and a selector chooses other pods."""
@@ -63,3 +63,14 @@ def _equal(wanted: Any, live: Any) -> bool:
     if isinstance(wanted, bool) or isinstance(live, bool):
         return wanted is live
     return bool(wanted == live)
+
+
+def patch_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that makes of one what the other is: what is no longer there is named, at every depth."""
+    gone: dict[str, Any] = dict.fromkeys(before.keys() - after.keys())
+    inner = {
+        name: patch_of(before[name], value)
+        for name, value in after.items()
+        if isinstance(value, Mapping) and isinstance(before.get(name), Mapping)
+    }
+    return {**gone, **after, **inner}

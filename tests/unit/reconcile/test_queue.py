@@ -108,19 +108,6 @@ def test_a_failed_key_comes_back_by_itself_and_sooner_when_asked(monkeypatch: py
     run(story())
 
 
-def test_what_is_gone_is_forgotten() -> None:
-    async def story() -> None:
-        queue: KeyedQueue[str] = KeyedQueue()
-        queue.add("a")
-        queue.add_later("b", 0.0)
-        queue.forget("a")
-        queue.forget("b")
-        await asyncio.sleep(0.01)
-        assert queue.idle
-
-    run(story())
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "get", "good", "bad"])), max_size=60))
 def test_no_key_is_lost_and_none_is_worked_on_twice_at_once(steps: list[tuple[str, str]]) -> None:

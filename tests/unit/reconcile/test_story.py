@@ -113,6 +113,15 @@ def test_nothing_is_written_when_nothing_has_changed(serving: Cluster) -> None:
     assert serving.kube.writes[before:] == []
 
 
+def test_what_a_status_no_longer_says_goes_at_every_depth(serving: Cluster) -> None:
+    live = serving.get("DistilledModel", "m")
+    assert live is not None
+    before = live["status"]
+    serving.kube.set(live, **{**before, "former": 1, "revision": {**before["revision"], "former": {"a": 1}}})
+    serving.settle()
+    assert serving.status() == before
+
+
 def test_a_failed_gate_leaves_the_former_revision_in_place(serving: Cluster) -> None:
     serving.apply(model(compress={"precision": "fp32"}))
     serving.settle()

@@ -78,15 +78,7 @@ def refusal(status: int, reason: str, message: str, what: str, retry_after_s: fl
     if status == 409:
         kind: type[KubeError] = AlreadyExists if reason == "AlreadyExists" else Conflict
     else:
-        kinds: dict[int, type[KubeError]] = {
-            400: Invalid,
-            401: Forbidden,
-            403: Forbidden,
-            404: Missing,
-            410: Conflict,
-            422: Invalid,
-        }
-        kind = kinds.get(status, Unavailable)
+        kind = _KINDS.get(status, Unavailable)
     return kind(
         "the API server refused", status=status, retry_after_s=retry_after_s, field=what, found=f"{status} {message}"[:1000]
     )

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import threading
-import time
 from dataclasses import dataclass, field
 
 from stillhouse.clients.kube.api import connect
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.clients.progress import ProgressReader
 from stillhouse.entrypoints.cluster import health
+from stillhouse.entrypoints.cluster.beat import LOST, Beat
 from stillhouse.entrypoints.cluster.watching import SILENCE_S, WatchesEnded, end_at_once, watch
 from stillhouse.reconcile.controller import RESYNC_S, Controller
 from stillhouse.reconcile.leader import Leadership
@@ -25,13 +23,10 @@ from stillhouse.resources.wanted import ClusterSettings
 
 __all__ = ["LOST", "Options", "run"]
 
-LOST = 5
-"""Exit code of a process that lost its lease: the kubelet starts it anew."""
 _OVERDUE = (
     b'{"time": "%s", "level": "ERROR", "name": "lease", "message": "the lease could not be renewed in time; this process ends"}\n'
 )
 _RETRY_S = 2.0
-_LAG_S = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -70,11 +65,11 @@ async def run(options: Options) -> int:
 
         def gained() -> None:
             _log.info("this process leads")
-            controller.lead()
+            controller.lead(lambda: not leadership.overdue)
 
         leadership = Leadership(kube, options.lease_namespace, options.lease_name, options.identity, gained=gained, lost=lost)
         polling = Polling(controller.cache, controller.queue.add, workers.read)
-        beat = _Beat(leadership)
+        beat = Beat(lambda: leadership.overdue)
         endpoint = await health.serve(options.host, options.port, metrics.registry, alive=beat.wrong, ready=lambda: listed)
         try:
             while not stop.is_set() and not listed:
@@ -129,28 +124,3 @@ def _take_signals(stop: asyncio.Event) -> None:
 async def _take_signals_after(watching: asyncio.Event, stop: asyncio.Event) -> None:
     await watching.wait()
     _take_signals(stop)
-
-
-class _Beat:
-    """Liveness: the loop turns. Where it does not (SIGSTOP, a bug) and another may lead by now, a thread ends the process."""
-
-    def __init__(self, leadership: Leadership) -> None:
-        self._leadership = leadership
-        self._last = time.monotonic()
-        threading.Thread(target=self._guard, daemon=True, name="lease-guard").start()
-
-    async def run(self) -> None:
-        while True:
-            self._last = time.monotonic()
-            await asyncio.sleep(1.0)
-
-    def wrong(self) -> str:
-        lag = time.monotonic() - self._last
-        return f"the event loop has not turned for {lag:.0f} s" if lag > _LAG_S else ""
-
-    def _guard(self) -> None:
-        while True:
-            time.sleep(0.5)
-            if self._leadership.overdue:
-                os.write(2, _OVERDUE % time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()).encode())
-                os._exit(LOST)
