@@ -6,12 +6,14 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client
 from tests.support.cluster import DIGEST, SOURCES, model, record
+from tests.support.hooks import account_token
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, running_operator
 
@@ -218,7 +220,11 @@ def test_an_operator_that_stops_hands_over_and_one_that_dies_is_replaced(
             hands.apply(model())
             hands.end("resolve", {"next": "gate"})
             eventually(lambda: "gate" in hands.jobs())
+            two.process.send_signal(signal.SIGSTOP)  # else it takes over before anybody can look
             assert one.end(signal.SIGTERM) == 0
+            lease = client.CoordinationV1Api(hands.core.api_client).read_namespaced_lease("stillhouse-operator", hands.namespace)
+            assert not lease.spec.holder_identity, "it was given back, and nobody waits for its end"
+            two.process.send_signal(signal.SIGCONT)
             eventually(lambda: two.metric("stillhouse_leader") == 1)
             with running_operator(control_plane, tmp_path, identity="three", **place) as three:
                 two.end(signal.SIGKILL)
@@ -228,22 +234,79 @@ def test_an_operator_that_stops_hands_over_and_one_that_dies_is_replaced(
                 eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
 
 
+def administrator(hands: Hands, control_plane: ControlPlane, name: str) -> str:
+    """Return the kubeconfig of an account that may do all: whose a request was stands in the audit log."""
+    hands.core.create_namespaced_service_account(hands.namespace, {"metadata": {"name": name}})
+    bound = {
+        "metadata": {"name": f"{hands.namespace}-{name}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": hands.namespace}],
+    }
+    client.RbacAuthorizationV1Api(hands.core.api_client).create_cluster_role_binding(bound)
+    return control_plane.kubeconfig(token=account_token(hands.core.api_client, hands.namespace, name))
+
+
+def written(hands: Hands, control_plane: ControlPlane, name: str) -> list[tuple[str, str, str]]:
+    """Return what an account has asked to be written, but Leases: verb, resource, name."""
+    time.sleep(1.0)  # an event is in the log about when its answer is sent
+    return [
+        (event["verb"], event["objectRef"]["resource"], event["objectRef"].get("name", ""))
+        for event in control_plane.audit_events()
+        if event["user"]["username"] == f"system:serviceaccount:{hands.namespace}:{name}"
+        and event["objectRef"]["resource"] != "leases"
+    ]
+
+
 def test_one_that_was_stopped_past_its_lease_writes_nothing_more(
     control_plane: ControlPlane, hands: Hands, tmp_path: Path
 ) -> None:
     place = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": SOURCES}
-    with running_operator(control_plane, tmp_path, identity="one", **place) as one:
+    mine = administrator(hands, control_plane, "one")
+    with running_operator(control_plane, tmp_path / "one", identity="one", **place, kubeconfig_text=mine) as one:
         eventually(lambda: one.metric("stillhouse_leader") == 1)
+        hands.apply(model("before"))
+        eventually(lambda: hands.condition("Ready", "before")[1] == "Building")
+        before = written(hands, control_plane, "one")
+        assert [verb for verb, resource, _ in before if resource == "jobs"] == ["create"]
         one.process.send_signal(signal.SIGSTOP)
-        with running_operator(control_plane, tmp_path, identity="two", **place) as two:
+        with running_operator(control_plane, tmp_path / "two", identity="two", **place) as two:
             eventually(lambda: two.metric("stillhouse_leader") == 1)
+            two.process.send_signal(signal.SIGSTOP)  # there is work that nobody does
             hands.apply(model())
-            hands.build()
             one.process.send_signal(signal.SIGCONT)
             assert one.process.wait(30) == 5
+            assert written(hands, control_plane, "one") == before
+            two.process.send_signal(signal.SIGCONT)  # its lease is free, or its own still
+
+
+def test_two_that_both_lead_end_as_one(control_plane: ControlPlane, hands: Hands, tmp_path: Path) -> None:
+    """A Lease gives no fencing: here each has its own, and both write all the time."""
+    place = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": SOURCES}
+    given = {name: administrator(hands, control_plane, name) for name in ("one", "two")}
+
+    def start(name: str) -> AbstractContextManager[Operator]:
+        words = [f"--lease-name={name}"]
+        return running_operator(control_plane, tmp_path / name, identity=name, **place, words=words, kubeconfig_text=given[name])
+
+    with start("one") as one, start("two") as two:
+        both = (one, two)
+        eventually(lambda: [each.metric("stillhouse_leader") for each in both] == [1, 1])
+        other = "sha256:" + "c" * 64
+        for digest, body in ((DIGEST, model()), (other, model(compress={"precision": "fp32"}))):
+            hands.apply(body)
+            hands.end("resolve", {"next": "gate"})
+            hands.end("gate", {"next": None, "record": record(digest)})
+            eventually(lambda digest=digest: digest in hands.revisions() and not hands.jobs())
             hands.roll()
             eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
-            assert len(hands.objects.list_namespaced_custom_object(*PLACE, hands.namespace, "modelrevisions")["items"]) == 1
+        assert hands.get()["status"]["revision"]["digest"] == other
+        assert hands.revisions() == {DIGEST, other}
+        assert len(hands.apps.list_namespaced_deployment(hands.namespace).items) == 1
+        quiet = [written(hands, control_plane, name) for name in given]
+        assert all(quiet), "both have written"
+        time.sleep(3)
+        assert [written(hands, control_plane, name) for name in given] == quiet, "they do not undo each other's work"
+        assert not [record for each in both for record in each.records() if "a bug" in record["message"]]
 
 
 def test_what_was_done_while_no_operator_ran_is_found(control_plane: ControlPlane, hands: Hands, tmp_path: Path) -> None:
