@@ -106,6 +106,8 @@ def test_a_spec_that_is_changed_and_changed_back_during_its_build_has_one_job_an
     second = eventually(lambda: len(uids(hands)) == 1 and not uids(hands) & first and uids(hands))
     for body in (a, b, a):  # at once, faster than anybody looks
         hands.apply(body)
+    # An operator that was quick has had Jobs for those between, too.
+    eventually(lambda: hands.get()["status"]["observedGeneration"] == hands.get()["metadata"]["generation"])
     eventually(lambda: len(uids(hands)) == 1 and not uids(hands) & (first | second))
     hands.build()
     hands.roll()
