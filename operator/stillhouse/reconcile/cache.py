@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
-from typing import Any, Generic, TypeVar
-
-import orjson
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from stillhouse.clients.kube.kinds import by_name
-from stillhouse.reconcile.observed import Body, Observed, ended, revisions_newest_first
+from stillhouse.reconcile.kept import Kept, version_of
+from stillhouse.reconcile.lately import Lately
+from stillhouse.reconcile.observed import Body, Observed, revisions_newest_first
 from stillhouse.resources import labels
 
 __all__ = ["SOURCES_LABEL", "SOURCES_NAME", "Cache", "Key", "key_of"]
@@ -24,17 +22,8 @@ SOURCES_NAME = "stillhouse-sources"
 SOURCES_LABEL = "stillhouse.io/sources=bindings"
 """Label of that ConfigMap: without it each ConfigMap of the cluster would stream by."""
 
-_ENOUGH = len("sha256:") + 16
-"""Of a digest, so that no two of a store begin alike."""
-_MOST_NEEDED = 2000
-"""At most 40 bytes each: a variable of the environment may have 128 KiB."""
 _MODEL, _REVISION, _POD, _CONFIG_MAP = "DistilledModel", "ModelRevision", "Pod", "ConfigMap"
 _JOB = "Job"
-
-
-def _how(job: Body) -> str:
-    """Return `ended`, `held` (Kueue has not let it go yet) or `active`."""
-    return "ended" if ended(job) else "held" if job.get("spec", {}).get("suspend") else "active"
 
 
 def key_of(body: Body) -> Key | None:
@@ -49,60 +38,13 @@ def key_of(body: Body) -> Key | None:
     return (metadata.get("namespace", ""), name) if name else None
 
 
-class _Kept:
-    """One object: its JSON text, which takes a fourth of the memory of the data, and what is asked without reading it."""
-
-    __slots__ = ("job", "matter", "name", "text", "uid", "version")
-
-    def __init__(self, body: Body) -> None:
-        # Field managers are more than half of an object, and nobody reads them here: whoever writes asks for them anew.
-        metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        kept = {**body, "metadata": metadata}
-        if body["kind"] == _POD:
-            kept.pop("spec", None)  # who reads a pod here asks how it fares
-        self.text = orjson.dumps(kept)
-        self.uid: str = sys.intern(str(metadata.get("uid", "")))
-        self.version = _version(metadata)
-        self.name: str = metadata["name"]
-        self.matter = hash(_matter(body))
-        self.job = _how(body) if body["kind"] == _JOB else ""
-
-    def body(self) -> Body:
-        found: Body = orjson.loads(self.text)
-        return found
-
-
-K = TypeVar("K", bound=Hashable)
-
-
-class _Lately(Generic[K]):
-    """A version for each of the last few thousand things that were noted."""
-
-    _MOST = 4096
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[K, int] = OrderedDict()
-
-    def note(self, each: K, version: int = 0) -> None:
-        self._known[each] = version
-        if len(self._known) > self._MOST:
-            self._known.popitem(last=False)
-
-    def pop(self, each: K) -> int:
-        """Forget a thing; return its version, -1 where it is not known."""
-        return self._known.pop(each, -1)
-
-    def version(self, each: K) -> int:
-        return self._known.get(each, -1)
-
-
 class Cache:
     """Objects by kind and place. It lags behind the server: whoever writes by it writes conditionally."""
 
     def __init__(self) -> None:
-        self._objects: dict[Key, dict[tuple[str, str], _Kept]] = {}
-        self._written: _Lately[tuple[str, int]] = _Lately()
-        self._dead: _Lately[str] = _Lately()
+        self._objects: dict[Key, dict[tuple[str, str], Kept]] = {}
+        self._written: Lately[tuple[str, int]] = Lately()
+        self._dead: Lately[str] = Lately()
         self._told: dict[str, str] = {}
         self._building: set[Key] = set()
 
@@ -114,25 +56,25 @@ class Cache:
         key = key_of(body)
         if key is None:
             return ()
-        if _version(body["metadata"]) <= self._dead.version(str(body["metadata"].get("uid", ""))):
+        if version_of(body["metadata"]) <= self._dead.version(str(body["metadata"].get("uid", ""))):
             return ()  # the answer to a write, or a list, that was overtaken by the news of the object's end
         place = (sys.intern(body["kind"]), body["metadata"]["name"])
         objects = self._objects.setdefault(key, {})
         known = objects.get(place)
         if known is not None and known.uid == body["metadata"].get("uid"):
-            version = _version(body["metadata"])
+            version = version_of(body["metadata"])
             if version < known.version or (version == known.version and version):
                 return ()
-            objects[place] = kept = _Kept(body)
+            objects[place] = kept = Kept(body)
             self._count(key, place[0])
             return self._concerned(key) if kept.matter != known.matter else ()
-        objects[place] = _Kept(body)
+        objects[place] = Kept(body)
         self._count(key, place[0])
         return self._concerned(key)
 
     def wrote(self, body: Body) -> None:
         """Keep what the answer to a write of ours had; its echo by a watch needs no reading (`is_echo`)."""
-        self._written.note((by_name(body["kind"]).plural, _version(body["metadata"])))
+        self._written.note((by_name(body["kind"]).plural, version_of(body["metadata"])))
         self.put(body)
 
     def is_echo(self, plural: str, version: int) -> bool:
@@ -146,7 +88,7 @@ class Cache:
             return ()
         uid = str(body["metadata"].get("uid", ""))
         # By version: one that only lost our label is gone for this watch, and comes back.
-        self._dead.note(uid, _version(body["metadata"]))
+        self._dead.note(uid, version_of(body["metadata"]))
         self._forget(key, (body["kind"], body["metadata"]["name"]), uid)
         return self._concerned(key)
 
@@ -223,22 +165,12 @@ class Cache:
                 if status.get("phase") == "Running" and status.get("podIP") and any(each.get("uid") in jobs for each in owners):
                     yield key, kept.uid, str(status["podIP"])
 
-    def needed(self, namespace: str) -> dict[str, Any] | None:
-        """Return what a namespace needs of its store: its models, and the beginnings of the digests that its records name.
-
-        None where that is more than an environment variable holds.
-        """
-        models, digests = set(), set()
-        for (space, name), objects in self._objects.items():
-            if space != namespace:
-                continue
-            models |= {name} if (_MODEL, name) in objects else set()
-            for (kind, _), kept in objects.items():
-                spec = kept.body()["spec"] if kind == _REVISION else {}
-                digests |= {str(spec[each])[:_ENOUGH] for each in ("digest", "index") if spec.get(each)}
-        if len(models) + len(digests) > _MOST_NEEDED:
-            return None
-        return {"namespace": namespace, "models": sorted(models), "digests": sorted(digests)}
+    def bodies(self, namespace: str, kind: str) -> Iterator[Body]:
+        """Yield the objects of a kind in a namespace."""
+        for (space, _), objects in self._objects.items():
+            for (of, _), kept in objects.items() if space == namespace else ():
+                if of == kind:
+                    yield kept.body()
 
     def tell(self, uid: str, text: str) -> bool:
         """Keep what a build's pod says of itself; return whether that is news."""
@@ -273,23 +205,3 @@ class Cache:
         data = (kept.body().get("data") or {}) if kept else {}
         # A key of a ConfigMap has no colon: models.minilm stands for models:minilm.
         return {name.replace(".", ":", 1): str(uri) for name, uri in data.items()}
-
-
-_STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
-_META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
-
-
-def _matter(body: Body) -> bytes:
-    """Return what of an object can be a reason to look at its model again."""
-    # All else that somebody decides, wherever it stands: a ServiceAccount has no spec, a ConfigMap its data.
-    left_out = (
-        ("apiVersion", "kind", "metadata") if body["kind"] in _STATUS_COUNTS else ("apiVersion", "kind", "metadata", "status")
-    )
-    content = {name: value for name, value in body.items() if name not in left_out}
-    chosen = [content, [body["metadata"].get(part) for part in _META]]
-    return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
-
-
-def _version(metadata: Body) -> int:
-    text = str(metadata.get("resourceVersion", ""))
-    return int(text) if text.isdecimal() else 0

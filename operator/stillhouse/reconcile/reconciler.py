@@ -19,6 +19,7 @@ from stillhouse.reconcile.conditions import status
 from stillhouse.reconcile.decide import Decision, Verdict, decide
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
+from stillhouse.reconcile.needed import needed
 from stillhouse.reconcile.observed import Observed, owned
 from stillhouse.reconcile.same import patch_of
 from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
@@ -167,8 +168,8 @@ class Reconciler:
         spec = observed.model["spec"]
         rebuild = (observed.model["metadata"].get("annotations") or {}).get(labels.REBUILD, "")
         bound, measured = dict(decision.bound), decision.measured
-        needed = self._cache.needed(observed.owner.namespace) if build.stage == FIRST_STAGE else None
-        builds = replace(decision.builds, needed=needed)
+        told = needed(self._cache, observed.owner.namespace) if build.stage == FIRST_STAGE else None
+        builds = replace(decision.builds, needed=told)
         body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, builds, rebuild)
         try:
             self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))

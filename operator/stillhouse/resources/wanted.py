@@ -55,7 +55,7 @@ class Building:
     """`spec.build`: limits and requests of a stage's worker, as the API has quantities (None: what the administrator settled).
 
     `placement` is in the form of the API, what is left out left out; `queue` a LocalQueue of Kueue. `needed` is what must stay in
-    the store (`Cache.needed`): the worker frees the rest; None: it frees nothing.
+    the store (`reconcile/needed.py`): the worker frees the rest; None: it frees nothing.
     """
 
     cpu: str | None = None

@@ -7,6 +7,7 @@ from typing import Any
 from tests.support.cluster import NAMESPACE, model
 
 from stillhouse.reconcile.cache import Cache
+from stillhouse.reconcile.needed import needed
 from stillhouse.resources import labels
 
 KEY = (NAMESPACE, "m")
@@ -209,13 +210,13 @@ def test_what_a_namespace_needs_of_its_store() -> None:
     elsewhere = body("ModelRevision", "four", 5, spec={"digest": "sha256:" + "d" * 64})
     elsewhere["metadata"]["namespace"] = "another"
     cache.put(elsewhere)
-    needed = cache.needed(NAMESPACE)
+    found = needed(cache, NAMESPACE)
     digests = ["sha256:" + each * 16 for each in ("0", "e", "f")]
-    assert needed == {"namespace": NAMESPACE, "models": ["m"], "digests": digests}
+    assert found == {"namespace": NAMESPACE, "models": ["m"], "digests": digests}
 
 
 def test_a_namespace_that_needs_more_than_can_be_said_frees_nothing() -> None:
     cache = cache_with_model()
     for number in range(2000):
         cache.put(body("ModelRevision", f"r{number}", 5, spec={"digest": f"sha256:{number:04}{number:060}"}))
-    assert cache.needed(NAMESPACE) is None
+    assert needed(cache, NAMESPACE) is None
