@@ -1,0 +1,99 @@
+"""Every child of a model, as YAML: what of it changes is seen in the difference.
+
+`golden/NAME.yaml` has all objects of one case. After a change that you want, write them anew, and read the difference:
+
+    UPDATE_GOLDEN=1 python -m pytest tests/unit/resources/test_golden.py
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stillhouse.planning.request import from_record
+from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.desired import children
+from stillhouse.resources.guards import build_policy
+from stillhouse.resources.jobs import job
+from stillhouse.resources.metrics_api import Figures
+from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Scaling, Serving
+
+GOLDEN = Path(__file__).parent / "golden"
+OWNER = Owner("search", "models", "0b5e3f0a-0000-4000-8000-000000000000")
+REQUEST = "f" * 64
+BOUND = {"models:minilm": "pvc://sources/minilm", "data:gate": "pvc://stillhouse-models/gate.jsonl"}
+SPEC = {"source": {"uri": "models:minilm", "task": "sentence-embedding"}, "gate": {"data": {"uri": "data:gate"}}}
+SETTINGS = ClusterSettings(
+    serve_image="registry.internal/serve:1", worker_image="registry.internal/worker:1",
+    serve_gpu_image="registry.internal/serve-nvidia:1", metrics_service="stillhouse-metrics", monitoring_namespace="monitoring",
+)  # fmt: skip
+
+
+def serving(**record: Any) -> Serving:
+    return Serving("search-1", "sha256:" + "a" * 64, "int8", from_record({"maxBatchSize": 32, "cpu": "1", **record}))
+
+
+def served(mode: str, figures: str, serving: Serving) -> list[dict[str, Any]]:
+    decision = Decision(REQUEST, BOUND, Scaling(mode, 1, 4, 2), serving=serving)
+    return children(OWNER, decision, SETTINGS, monitors=True, figures=Figures(figures))
+
+
+def built(stage: str) -> list[dict[str, Any]]:
+    made = job(OWNER, REQUEST, stage, SPEC, BOUND, SETTINGS, serving(), Building(queue="team"))
+    return [build_policy(OWNER, SETTINGS), made]
+
+
+CASES = {
+    "serving": lambda: served("hpa", "queue", serving(memory=str(512 << 20))),
+    "serving-by-keda": lambda: served("hpa", "keda", serving()),
+    "serving-by-cpu": lambda: served("cpu", "queue", serving()),
+    "serving-external-on-gpus": lambda: served("external", "queue", serving(gpus=1)),
+    "build-resolve": lambda: built("resolve"),
+    "build-gate": lambda: built("gate"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_children_are_what_is_golden(name: str) -> None:
+    text = yaml.safe_dump_all(CASES[name](), sort_keys=False, width=130)
+    golden = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text(), "see this file's first lines"
+
+
+def test_nothing_golden_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.yaml")} == CASES.keys()
+
+
+def one(kind: str, name: str = "search-main") -> dict[str, Any]:
+    (found,) = [each for each in CASES["serving"]() if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def test_a_drain_takes_one_pod_at_a_time_and_a_sick_one_always() -> None:
+    spec = one("PodDisruptionBudget")["spec"]
+    assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+
+
+def test_probes_shared_memory_and_token() -> None:
+    pod = one("Deployment")["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= server.keys()
+    (memory,) = [volume for volume in pod["volumes"] if volume["name"] == "shm"]
+    assert memory["emptyDir"]["medium"] == "Memory"
+    assert {"name": "shm", "mountPath": "/dev/shm"} in server["volumeMounts"]
+    assert pod["automountServiceAccountToken"] is False
+    assert one("ServiceAccount", pod["serviceAccountName"])["automountServiceAccountToken"] is False
+
+
+def test_ports_of_both_services() -> None:
+    for name, ports in (("search", {"grpc": 8001}), ("search-main-backend", {"grpc": 8001, "metrics": 8002})):
+        spec = one("Service", name)["spec"]
+        assert spec["clusterIP"] == "None"
+        assert {port["name"]: port["port"] for port in spec["ports"]} == ports, name
