@@ -12,7 +12,9 @@ from tests.integration.test_chart_cluster import MONITORS
 from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import DIGEST, SOURCES, model, record
 from tests.support.kube.control_plane import ControlPlane
-from tests.support.operator_process import Operator, install_crds, running_operator
+from tests.support.operator_process import Operator, install_crds, kept_operator, running_operator
+
+from stillhouse.entrypoints.cluster.process import NEW_KIND
 
 MONITOR = ("monitoring.coreos.com", "v1")
 
@@ -159,6 +161,41 @@ def test_former_revisions_are_forgotten_and_a_pinned_one_is_not(operator: Operat
         eventually(lambda digest=digest: digest in hands.revisions() and not hands.jobs())
     eventually(lambda: hands.revisions() == {DIGEST, "sha256:" + f"{3:064x}", "sha256:" + f"{4:064x}"})
     assert hands.get()["status"]["revision"]["digest"] == DIGEST
+
+
+def test_a_definition_that_comes_later_is_watched(control_plane: ControlPlane, hands: Hands, tmp_path: Path) -> None:
+    """The operator ends by itself, with a code of its own; started anew, as a kubelet does, it mends such a child at once."""
+    place = [f"--namespace={hands.namespace}", f"--lease-namespace={hands.namespace}"]
+    with (
+        control_plane.client() as api,
+        kept_operator(tmp_path, control_plane.kubeconfig(), SOURCES, [*place, "--resync-seconds=3"]) as kept,
+    ):
+        definitions = client.ApiextensionsV1Api(api)
+        hands.apply(model())
+        hands.build()
+        assert kept.codes == [], "what is not there is no reason to end"
+        definitions.create_custom_resource_definition(MONITORS)
+        try:
+            eventually(lambda: kept.codes == [NEW_KIND])
+
+            def endpoints() -> Any:
+                found = hands.objects.get_namespaced_custom_object(*MONITOR, hands.namespace, "servicemonitors", "m-main")
+                return found["spec"]["endpoints"]
+
+            def told() -> float:
+                said = kept.operator.ask("/metrics")[1].splitlines()
+                lines = [line for line in said if line.startswith('stillhouse_events_total{kind="ServiceMonitor"}')]
+                return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+            eventually(endpoints)
+            eventually(told)
+            hands.objects.patch_namespaced_custom_object(
+                *MONITOR, hands.namespace, "servicemonitors", "m-main", {"spec": {"endpoints": []}}
+            )
+            eventually(endpoints)
+            assert kept.codes == [NEW_KIND]
+        finally:
+            definitions.delete_custom_resource_definition("servicemonitors.monitoring.coreos.com")
 
 
 def test_a_monitor_follows_its_definition(control_plane: ControlPlane, hands: Hands, tmp_path: Path) -> None:

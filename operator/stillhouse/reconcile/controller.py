@@ -77,6 +77,9 @@ class Controller:
         self._may: Callable[[], bool] = lambda: True
         self.kinds: Mapping[Kind, str] = WATCHED
         """What of it the cluster knows, with the selectors; found out by every list."""
+        self.grown = asyncio.Event()
+        """Set once the cluster knows a kind that it did not at the first list: who watches from then on does not see it."""
+        self._first: frozenset[Kind] | None = None
         metrics.depth.set_function(lambda: self.queue.depth)
         metrics.oldest.set_function(lambda: self.queue.oldest_s)
         metrics.models.set_function(lambda: sum(1 for _ in self.cache.models()))
@@ -111,8 +114,18 @@ class Controller:
             await asyncio.sleep(0)
         for key in touched:
             self.queue.add(key)
+        self._grow(frozenset(optional))
         self._metrics.listed.set(time.time())
         return len(touched)
+
+    def _grow(self, optional: frozenset[Kind]) -> None:
+        if self._first is None:
+            self._first = optional
+        new = optional - self._first
+        if new and not self.grown.is_set():
+            kinds = ", ".join(sorted(each.name for each in new))
+            _log.warning("the cluster has come to know %s, which nobody watches here yet; this process ends, to watch it", kinds)
+            self.grown.set()
 
     def lead(self, may: Callable[[], bool] = lambda: True) -> None:
         """Begin to work; every model is looked at once. Where `may` says no any more, no other model is begun."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -13,6 +14,12 @@ __all__ = ["LOST", "Beat"]
 LOST = 5
 """Exit code of a process that lost its lease: the kubelet starts it anew."""
 _LAG_S = 30.0
+
+
+def _overdue() -> bytes:
+    """Return a record as `logs` writes them, without what a stopped process may hold a lock of."""
+    record = {"time": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), "level": "ERROR", "name": __name__}
+    return (json.dumps({**record, "message": "the lease could not be renewed in time; this process ends"}) + "\n").encode()
 
 
 class Beat:
@@ -42,5 +49,5 @@ class Beat:
         while True:
             time.sleep(0.5)
             if self._overdue():
-                os.write(2, b'{"message": "the lease could not be renewed in time; this process ends"}\n')
+                os.write(2, _overdue())
                 os._exit(LOST)

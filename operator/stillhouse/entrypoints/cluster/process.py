@@ -21,11 +21,11 @@ from stillhouse.reconcile.progress import Polling
 from stillhouse.resources.jobs import PROGRESS_PORT
 from stillhouse.resources.wanted import ClusterSettings
 
-__all__ = ["LOST", "Options", "run"]
+__all__ = ["LOST", "NEW_KIND", "Options", "run"]
 
-_OVERDUE = (
-    b'{"time": "%s", "level": "ERROR", "name": "lease", "message": "the lease could not be renewed in time; this process ends"}\n'
-)
+NEW_KIND = 6
+"""Exit code of a process that ends because the cluster has come to know a kind: kopf's watches are fixed as they begin. The
+kubelet starts it anew."""
 _RETRY_S = 2.0
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Options:
 
 
 async def run(options: Options) -> int:
-    """Run until SIGTERM or SIGINT (0), or until leadership is lost (`LOST`)."""
+    """Run until SIGTERM or SIGINT (0), leadership is lost (`LOST`), or there is a kind to watch (`NEW_KIND`)."""
     stop = asyncio.Event()
     _take_signals(stop)
     code = 0
@@ -92,6 +92,7 @@ async def run(options: Options) -> int:
                 asyncio.create_task(controller.follow_figures()),
                 asyncio.create_task(leadership.run()),
                 asyncio.create_task(beat.run()),
+                asyncio.create_task(controller.grown.wait()),
             ]
             ends = [*tasks[:1], *tasks[2:], asyncio.create_task(stop.wait())]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -99,6 +100,8 @@ async def run(options: Options) -> int:
                 if task.cancelled() or task.exception() is not None:
                     _log.error("a part of the operator ended", exc_info=None if task.cancelled() else task.exception())
                     code = 1
+            if controller.grown.is_set() and not code and not stop.is_set():
+                code = NEW_KIND
             # First no more writes, then the lease, so that the next one never meets ours; the watches can take their time.
             stop.set()
             for task in tasks[1:]:
