@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,29 @@ def test_it_renders_what_is_golden(name: str, chart: Helm) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(rendered)
     assert rendered == golden.read_text(), "see this file's first lines"
+
+
+def test_notes_say_what_is_open(chart: Helm, tmp_path: Path) -> None:
+    # Helm shows notes after an installation alone, which needs a cluster: here a template has them in it.
+    copy = shutil.copytree(CHART, tmp_path / "chart")
+    shutil.copy(copy / "templates/NOTES.txt", copy / "notes.txt")
+    shown = (
+        '{kind: ConfigMap, apiVersion: v1, metadata: {name: notes}, data: {text: {{ tpl (.Files.Get "notes.txt") . | toJson }}}}'
+    )
+    (copy / "templates/notes.yaml").write_text(shown)
+
+    def notes(*words: str) -> str:
+        rendered = chart.do(
+            "template", "stillhouse", str(copy), "--kube-version", KUBE_VERSION, "-s", "templates/notes.yaml", *words
+        )
+        return str(yaml.safe_load(rendered)["data"]["text"])
+
+    assert "may get Secrets in every namespace" in notes()
+    assert "networkPolicy.from" in notes()
+    assert "may get Secrets in namespace models" in notes("--set", "watchNamespace=models")
+    shut = notes("--set", "credentials.enabled=false", "--set", "networkPolicy.from[0].podSelector.matchLabels.a=b")
+    assert "get Secrets" not in shut
+    assert "networkPolicy.from" not in shut
 
 
 @pytest.mark.parametrize("version", ["1.32.0", "1.33.7-gke.100", "1.34.4", "1.35.0"])

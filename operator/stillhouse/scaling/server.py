@@ -27,7 +27,8 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class MetricsApi:
     """`values` returns what is known now; `unready` what is missing until requests can be answered, "" where nothing is.
 
-    `front` is set as soon as it is known how the API server shows itself; until then nobody is answered.
+    `front` is set as soon as it is known how the API server shows itself; until then nobody is answered. `tells` says whether
+    figures are told without TLS and to everybody, as KEDA asks for them: nobody is where the external metrics are ours.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class MetricsApi:
             "stillhouse_metrics_api_requests", "Answers of the metrics API, by status.", ["code"], registry=registry
         )
         self.front: FrontProxy | None = None
+        self.tells = False
 
     def secure(self) -> web.Application:
         """Return the application behind TLS."""
@@ -86,6 +88,8 @@ class MetricsApi:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _signals(self, request: web.Request) -> web.Response:
+        if not self.tells:
+            return web.json_response({"error": f"{GROUP} is ours here: ask the API server"}, status=404)
         key = (request.match_info["namespace"], request.match_info["model"])
         found = {
             name: each.value for name, values in self._values().items() for each in values if (each.namespace, each.model) == key

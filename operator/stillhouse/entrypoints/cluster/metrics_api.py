@@ -162,6 +162,7 @@ class _Process:
         # Last: the API server trusts the authority of the new certificate before the certificate is shown.
         self._tls.show(standing.serving)
         self._owned.set(not standing.owner)
+        self._api.tells = bool(standing.owner)  # then it may be KEDA's, which asks so and cannot show who it is
         self._placed = True
 
     async def _trust(self) -> None:
