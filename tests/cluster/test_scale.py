@@ -35,13 +35,23 @@ def test_replicas_follow_the_load_and_no_request_fails(models: Models, tmp_path:
     asking = models.asking(name, "--threads", "16", "--requests", "0")
     models.eventually(lambda: ready(models, name) == 3, 180, about=name)
     models.eventually(lambda: evenly(models, name), 90)  # clients find new pods as their connections end
+    # One that asks so seldom that replicas are taken away from under it.
+    seldom = models.asking(name, "--requests", "0", "--pause", "0.2")
     asking.terminate()
     told = json.loads(asking.communicate(timeout=60)[0])
     assert told["answers"] > 500
     assert not told["failures"], told
 
     models.eventually(lambda: len(models.pods(name)) == 1, 240, about=name)
-    assert models.ask(name)["answers"] == 1
+    (last,) = models.pods(name)
+    models.eventually(
+        lambda: len(models.pods(name, ending=True)) == 1, 120, about=name
+    )  # the others have ended, not only begun to
+    before = shares(models, name)[last.metadata.name]
+    models.eventually(lambda: shares(models, name)[last.metadata.name] > before, 60)
+    seldom.terminate()
+    told = json.loads(seldom.communicate(timeout=60)[0])
+    assert told["answers"] > 50 and not told["failures"], told
 
 
 def evenly(models: Models, name: str) -> bool:
