@@ -152,7 +152,10 @@ def test_some_deaths(kind: str, stage: Stage) -> None:
 
 def test_watches_that_are_wrong_in_all_ways(stage: Stage) -> None:
     faults = WatchFaults(WATCH_FAULTS, chance=0.15, seed=SEED)
-    live_with(stage, [WriteFault("", 0)] * 4, faults)
+    for _ in range(3):
+        live_with(stage, [WriteFault("", 0)] * 4, faults)
+        if not set(WATCH_FAULTS) - faults.made.keys():
+            break
     assert sum(faults.made.values()) > 20
     assert not set(WATCH_FAULTS) - faults.made.keys(), "the sample is too small"
 

@@ -73,7 +73,9 @@ class WatchFaults:
         kinds = [kind for kind in self.kinds if (kind.split()[0] if kind[:5] in ("watch", "list ") else "line") == where]
         if not kinds or self._random.random() >= self.chance:
             return ""
-        kind = self._random.choice(kinds)
+        # Of those that were made least: else it is a matter of luck, and of time, whether each comes up.
+        fewest = min(self.made[kind] for kind in kinds)
+        kind = self._random.choice([kind for kind in kinds if self.made[kind] == fewest])
         self.made[kind] += 1
         return kind
 
