@@ -34,10 +34,10 @@ class Models:
         self.batch = client.BatchV1Api(api)
         self.objects = client.CustomObjectsApi(api)
 
-    def claim(self, name: str = CLAIM, modes: tuple[str, ...] = ("ReadWriteMany",)) -> Path:
-        """Make a claim; return the folder of this machine that its volume is."""
+    def claim(self, name: str = CLAIM, modes: tuple[str, ...] = ("ReadWriteMany",), volumes: str | None = None) -> Path:
+        """Make a claim, of the default StorageClass or another; return the folder of this machine that its volume is."""
         request = client.V1VolumeResourceRequirements(requests={"storage": "1Gi"})
-        spec = client.V1PersistentVolumeClaimSpec(access_modes=list(modes), resources=request)
+        spec = client.V1PersistentVolumeClaimSpec(access_modes=list(modes), resources=request, storage_class_name=volumes)
         body = client.V1PersistentVolumeClaim(metadata=client.V1ObjectMeta(name=name), spec=spec)
         self.core.create_namespaced_persistent_volume_claim(self.namespace, body)
         return self.volume(name)

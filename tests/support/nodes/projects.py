@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,12 +12,12 @@ from tests.support.nodes.models import CLAIM, Models
 __all__ = ["on_claim"]
 
 
-def on_claim(models: Models, project: Project, **spec: Any) -> dict[str, Any]:
+def on_claim(models: Models, project: Project, claim: Path | None = None, **spec: Any) -> dict[str, Any]:
     """Put a project's sources onto the store's claim, name and bind them; return the model as a cluster takes it.
 
-    `spec` replaces parts of its spec.
+    `claim` is the folder of the store's claim where that is there already, `spec` replaces parts of the model's spec.
     """
-    models.put(project.folder, models.claim())
+    models.put(project.folder, claim or models.claim())
     body = named(project)
     sources = body.pop("sources")
     models.bind({name: f"pvc://{CLAIM}/sources/{uri.removeprefix('file://./')}" for name, uri in sources.items()})
