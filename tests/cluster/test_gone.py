@@ -20,7 +20,7 @@ from tests.support.nodes import __main__ as commands
 from tests.support.nodes import cluster as whole
 from tests.support.nodes import groups, images, network
 from tests.support.nodes.cluster import Cluster, running_cluster
-from tests.support.nodes.node import PAUSE
+from tests.support.nodes.node import LOG_LINKS, PAUSE
 from tests.support.nodes.place import Place
 
 Built = tuple[dict[str, Path], Path]
@@ -44,6 +44,7 @@ def remains(place: Place) -> dict[str, list[str]]:
         "groups": [str(each) for each in hierarchies],
         "processes": [" ".join(each.info["cmdline"] or [])[:160] for each in running],
         "notes": [each.name for each in network.NOTES.glob("*") if mine in each.read_text(errors="replace")],
+        "logs": [each.name for each in LOG_LINKS.glob("*") if each.is_symlink() and str(each.readlink()).startswith(mine)],
         "folder": [str(place.folder)] if place.folder.exists() else [],
     }
     return {kind: each for kind, each in found.items() if each}
@@ -66,7 +67,7 @@ def eventually(look: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
-EVERYTHING = {"mounts", "namespaces", "groups", "processes", "notes", "folder"}
+EVERYTHING = {"mounts", "namespaces", "groups", "processes", "notes", "logs", "folder"}
 
 
 def test_nothing_is_left_after_a_failure_nor_after_a_killed_process(built: Built) -> None:

@@ -208,6 +208,7 @@ def down(folder: Path) -> None:
     for path in sorted((each for each in mounted if each.startswith(f"{folder}/")), reverse=True):  # pods' networks among them
         subprocess.run(["umount", "-l", path], capture_output=True, check=False)
     network.remove(place)
+    node.forget_logs(place)
     for number in range(1, place.nodes + 1):
         groups.remove(place.group(number))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,11 @@ from tests.support.nodes.network import within
 from tests.support.nodes.place import DNS_ADDRESS, POD_CIDR, SERVICE_CIDR, Place
 from tests.support.nodes.running import Processes
 
-__all__ = ["PAUSE", "start_firewall", "start_kubelet", "start_runtime", "wait_for_services"]
+__all__ = ["LOG_LINKS", "PAUSE", "forget_logs", "start_firewall", "start_kubelet", "start_runtime", "wait_for_services"]
 
 PAUSE = "localhost/pause:1"
+LOG_LINKS = Path("/var/log/containers")
+"""Where every kubelet of the machine links to its containers' logs; no setting of it moves that."""
 _CNI_FOLDER = "/usr/lib/cni"
 
 
@@ -108,6 +111,14 @@ def start_firewall(place: Place, node: int, programs: Mapping[str, Path], proces
         "--run-router=false", "--run-service-proxy=false", "--run-loadbalancer=false", "--health-port=0", "--metrics-port=0",
         f"--service-cluster-ip-range={SERVICE_CIDR}", "--iptables-sync-period=30s",
     ))  # fmt: skip
+
+
+def forget_logs(place: Place) -> None:
+    """Remove the links to logs that lie in the cluster's folder."""
+    for link in LOG_LINKS.glob("*"):
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).startswith(f"{place.folder}/"):
+                link.unlink()
 
 
 def wait_for_services(place: Place, node: int, processes: Processes) -> None:
