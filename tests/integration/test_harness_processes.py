@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from tests.support.kube import control_plane as harness
 from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.kube.process import StartFailed, free_port
 from tests.support.kube.workdir import owned_temporary_folder
+from tests.support.operator_process import Operator
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,3 +140,14 @@ def test_a_port_taken_in_the_meantime_is_chosen_anew(
 def test_the_servers_start_in_a_session_of_their_own(control_plane: ControlPlane) -> None:
     # Else Ctrl-C in the terminal would end them before the tests that still use them.
     assert {os.getsid(server.pid) for server in (control_plane.etcd, control_plane.apiserver)}.isdisjoint({os.getsid(0)})
+
+
+@pytest.mark.parametrize("line", ["Traceback (most recent call last):", '{"message": "no level"}', '{"message": "cut off'])
+def test_a_log_line_that_is_no_record_fails_whoever_reads_the_log(line: str, tmp_path: Path) -> None:
+    log = tmp_path / "operator.log"
+    log.write_text('{"time": "t", "level": "INFO", "message": "fine"}\n')
+    operator = Operator(cast("subprocess.Popen[bytes]", None), log, 0, "one")
+    assert [each["message"] for each in operator.records()] == ["fine"]
+    log.write_text(log.read_text() + line + "\n")
+    with pytest.raises(AssertionError, match=r"not JSON|lacks something"):
+        operator.records()
