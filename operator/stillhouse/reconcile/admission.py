@@ -32,8 +32,9 @@ def wait_s(position: int) -> float:
 class Admission:
     """Who waits for a build to begin, and who is just beginning. In memory alone: a new process asks every model again.
 
-    A place is taken by what is observed (`building`), and from the moment that it is given until `done` says that the Job is
-    observed or was not made: many models are worked on at once, and between the two stand requests.
+    A place is taken by what is observed (`building`, and `between` its stages), and from the moment that it is given until
+    `done` says that the Job is observed or was not made: many models are worked on at once, and between the two stand requests.
+    A build whose next stage is refused by the cluster gives its place back until it is not: one model's quota must not stop all.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,15 +44,16 @@ class Admission:
         self._order: list[tuple[str, Key]] = []
         self._given: set[Key] = set()
         self._unsure: dict[Key, float] = {}
+        self._stuck: set[Key] = set()
 
-    def ask(self, key: Key, created: str, building: Set[Key]) -> int:
+    def ask(self, key: Key, created: str, building: Set[Key], between: Set[Key] = frozenset()) -> int:
         """Return 0 where a model's build may begin now, else how many are before it, itself included.
 
         0 gives it a place until `done`.
         """
         now = self._clock()
         self._unsure = {one: until for one, until in self._unsure.items() if until > now}
-        taken = {*building, *self._given, *self._unsure}
+        taken = {*building, *(between - self._stuck), *self._given, *self._unsure}
         if key not in taken:
             self._wait(key, created)
             position = bisect_left(self._order, (created, key)) + 1
@@ -65,13 +67,18 @@ class Admission:
         """Say that a Job was asked for and that it is not known whether it is there: its place is kept for a while."""
         self._unsure[key] = self._clock() + UNSURE_S
 
-    def done(self, key: Key) -> None:
-        """Say that a model's Job is observed by now, or was not made: its place is what is observed."""
+    def done(self, key: Key, *, stuck: bool = False) -> None:
+        """Say that a model's Job is observed by now, or was not made: its place is what is observed.
+
+        `stuck`: the cluster refuses what its build needs next.
+        """
         self._given.discard(key)
+        (self._stuck.add if stuck else self._stuck.discard)(key)
 
     def forget(self, key: Key) -> None:
         """Forget a model that waits for nothing any more: its Job is observed, or it wants none."""
         self._unsure.pop(key, None)
+        self._stuck.discard(key)
         created = self._waiting.pop(key, None)
         if created is not None:
             del self._order[bisect_left(self._order, (created, key))]

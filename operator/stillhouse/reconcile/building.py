@@ -53,8 +53,8 @@ class Build:
     trouble: Verdict | None = None
 
 
-def next_of(observed: Observed, decision: Decision) -> Build:
-    """Return what a build does next."""
+def next_of(observed: Observed, decision: Decision, *, asked: bool = False) -> Build:
+    """Return what a build does next. `asked`: the pods of the Job that was silent are known as the server has them."""
     jobs = observed.jobs()
     mine = [job for job in jobs if job["metadata"]["labels"].get(labels.REQUEST) == decision.request[:32]]
     if not decision.build:
@@ -73,6 +73,8 @@ def next_of(observed: Observed, decision: Decision) -> Build:
             return Build(others, progress=doing, trouble=replace(stuck, message=doing) if stuck else None)
         told = _told(job, observed)
         if how == "Failed":
+            if not asked and not _last_has_ended(job, observed):
+                return Build(others, silent=job, progress=f"{stage}: ending")
             return Build(others, outcome=_failure(observed, decision, stage, job, told))
         if told is None:  # its pod is gone and with it what it said: the steps are in the store, so asking again is cheap
             return Build((*others, job), silent=job, progress=f"{stage}: asking again")
@@ -133,6 +135,12 @@ def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
         killed = {"killed": last.get("reason"), "serverOutOfMemory": _server_out_of_memory(pod)}
         return {**data, "exitCode": last.get("exitCode"), **killed}
     return None
+
+
+def _last_has_ended(job: Body, observed: Observed) -> bool:
+    """Return whether the newest pod of a Job is known to have ended: what an older one said is not how the Job failed."""
+    pods = _pods(job, observed)
+    return bool(pods) and "terminated" in _worker(pods[-1])
 
 
 def _blocked(job: Body, observed: Observed) -> Verdict | None:

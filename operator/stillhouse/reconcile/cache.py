@@ -47,6 +47,7 @@ class Cache:
         self._dead: Lately[str] = Lately()
         self._told: dict[str, str] = {}
         self._building: set[Key] = set()
+        self._between: set[Key] = set()
 
     def put(self, body: Body) -> Iterable[Key]:
         """Keep an object unless a newer one is known; return the models whose work could be another now.
@@ -137,20 +138,29 @@ class Cache:
                 yield key
 
     def building(self) -> Set[Key]:
-        """Return the models whose build goes on: from its first Job to its record, also between two stages.
+        """Return the models of which a Job goes on; one that Kueue has not let go yet keeps nobody else waiting.
 
-        One whose Job Kueue has not let go yet keeps nobody else waiting. What is returned changes with the cache.
+        What is returned changes with the cache.
         """
         return self._building
 
+    def between(self) -> Set[Key]:
+        """Return the models whose Jobs have all ended: between two stages, or before the build's record."""
+        return self._between
+
     def _count(self, key: Key, kind: str) -> None:
-        """Look anew whether a model's build goes on. Jobs that have ended stay until their build has its record."""
+        """Look anew whether a model's build goes on, by its own Jobs: whoever may label a Job may not stop all builds with it.
+
+        Jobs that have ended stay until their build has its record, or their model goes.
+        """
         if kind not in (_JOB, _MODEL):
             return
         objects = self._objects.get(key, {})
-        jobs = {kept.job for (of, _), kept in objects.items() if of == _JOB}
-        between = jobs == {"ended"} and (_MODEL, key[1]) in objects
-        (self._building.add if "active" in jobs or between else self._building.discard)(key)
+        model = objects.get((_MODEL, key[1]))
+        jobs = {kept.job for (of, _), kept in objects.items() if of == _JOB and model is not None and kept.owner == model.uid}
+        (self._building.add if "active" in jobs else self._building.discard)(key)
+        between = jobs == {"ended"} and model is not None and not model.leaving
+        (self._between.add if between else self._between.discard)(key)
 
     def workers(self) -> Iterator[tuple[Key, str, str]]:
         """Yield the pods of Jobs that go on and can be asked how far they are: model, uid and address of each."""

@@ -139,6 +139,8 @@ def _only_scaled(observed: Observed, decision: Decision, deployment: Body) -> bo
     former = observed.child("Deployment", deployment["metadata"]["name"])
     if former is not None and _current(former) and former["spec"].get("template") == deployment["spec"].get("template"):
         return True
+    if former is not None and former["spec"].get("template") != deployment["spec"].get("template"):
+        return False  # our own write, just now
     before: Body = observed.model.get("status") or {}
     ready: Body = next((each for each in before.get("conditions") or [] if each["type"] == "Ready"), {})
     same = (before.get("revision") or {}).get("name") == ((decision.serves or {}).get("metadata") or {}).get("name")

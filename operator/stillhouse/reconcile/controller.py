@@ -106,12 +106,20 @@ class Controller:
         """Make the cache what the server has; return how many models were touched. What a watch has missed comes back so."""
         touched: set[Key] = set()
         optional = {kind: selector for kind, selector in OPTIONAL.items() if await self._kube.serves(kind)}
+        for kind, selector in [*WATCHED.items(), *optional.items()]:
+            before = self.cache.versions(kind.name)
+            try:
+                found = await self._kube.find(kind, self._namespace, selector)
+            except KubeError as error:
+                if kind not in optional:
+                    raise
+                _log.warning("%s cannot be listed, and is done without: %s", kind.name, error)
+                del optional[kind]
+                continue
+            touched |= self.cache.replace(kind.name, found, before)
+            await asyncio.sleep(0)
         self.kinds = {**WATCHED, **optional}
         self._reconciler.monitors = MONITOR in optional
-        for kind, selector in self.kinds.items():
-            before = self.cache.versions(kind.name)
-            touched |= self.cache.replace(kind.name, await self._kube.find(kind, self._namespace, selector), before)
-            await asyncio.sleep(0)
         for key in touched:
             self.queue.add(key)
         self._grow(frozenset(optional))
@@ -169,10 +177,12 @@ class Controller:
         """List everything again after some time, and queue every model: for ever."""
         while True:
             await asyncio.sleep(every_s * random.uniform(0.9, 1.1))
-            with contextlib.suppress(KubeError):
+            try:
                 missed = await self.list_all()
                 if missed:
                     _log.info("a list found what no watch had told", extra={"models": missed})
+            except KubeError as error:
+                _log.warning("the cluster cannot be listed; watches go on: %s", error)
             for key in list(self.cache.models()):
                 self.queue.add(key)
 

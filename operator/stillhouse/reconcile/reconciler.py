@@ -9,7 +9,7 @@ from typing import Any
 
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
-from stillhouse.clients.kube.interface import Body, Forbidden, Invalid, Kube, KubeError, Missing, Unavailable
+from stillhouse.clients.kube.interface import Body, Conflict, Forbidden, Invalid, Kube, KubeError, Missing, Unavailable
 from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
 from stillhouse.reconcile.admission import Admission, said_place, wait_s
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
@@ -32,6 +32,8 @@ from stillhouse.resources.wanted import ClusterSettings, metadata
 __all__ = ["Reconciler", "now"]
 
 _COLLECTED_S = 2.0
+_UNKNOWN = (0, 502, 503, 504)
+"""No answer, or none from behind a proxy: the object may be there. All other refusals are definite."""
 """After that long a model looks again for what a deleted namesake left; mostly the object's end is told before."""
 
 
@@ -81,7 +83,7 @@ class Reconciler:
             build = next_of(observed, decision)
             if build.silent is not None:
                 observed = await self._look_for_pods(observed, build.silent)
-                build = next_of(observed, decision)
+                build = next_of(observed, decision, asked=True)
             if build.outcome is not None:
                 observed = await self._record(observed, decision, build.outcome.spec)
                 decision = decide(observed, self._settings.sources)
@@ -90,6 +92,8 @@ class Reconciler:
             build, wait = self._admitted(key, observed, build)
             wait = wait or again
             progress, stuck = build.progress, build.trouble
+            # First what must go: it has its record, or nobody wants it, whatever becomes of the rest.
+            await self._remove(build)
             deployment = await self._serve(observed, decision)
             await self._build(observed, decision, build)
             await self._forget(decision)
@@ -104,7 +108,7 @@ class Reconciler:
             if isinstance(refused, Forbidden | Invalid):
                 failed = Verdict("ApplyFailed", refused.problem.found)
         finally:
-            self._admission.done(key)
+            self._admission.done(key, stuck=failed is not None or (error is not None and not isinstance(error, Conflict)))
         name = names.workload(observed.owner.name)
         await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, stuck, apart)
         if error is not None:
@@ -126,7 +130,7 @@ class Reconciler:
             self._admission.forget(key)
             return build, 0.0
         created = str(observed.model["metadata"].get("creationTimestamp", ""))
-        position = self._admission.ask(key, created, self._cache.building())
+        position = self._admission.ask(key, created, self._cache.building(), self._cache.between())
         if position == 0:
             return build, 0.0
         progress = f"queued: {said_place(position)} of those that wait for a build to end"
@@ -159,10 +163,12 @@ class Reconciler:
                 deployment = applied.body
         return deployment
 
-    async def _build(self, observed: Observed, decision: Decision, build: Build) -> None:
+    async def _remove(self, build: Build) -> None:
         for live in build.remove:
             if not live["metadata"].get("deletionTimestamp"):
                 await remove(self._kube, live)
+
+    async def _build(self, observed: Observed, decision: Decision, build: Build) -> None:
         if not build.stage or decision.measured is None:
             return
         spec = observed.model["spec"]
@@ -173,8 +179,9 @@ class Reconciler:
         body = job(observed.owner, decision.request, build.stage, spec, bound, self._settings, measured, builds, rebuild)
         try:
             self._cache.wrote(await create_once(self._kube, body, observed.owner.uid))
-        except Unavailable:
-            self._admission.unsure((observed.owner.namespace, observed.owner.name))
+        except Unavailable as error:
+            if error.status in _UNKNOWN:
+                self._admission.unsure((observed.owner.namespace, observed.owner.name))
             raise
 
     async def _forget(self, decision: Decision) -> None:

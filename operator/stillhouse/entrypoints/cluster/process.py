@@ -71,6 +71,8 @@ async def run(options: Options) -> int:
         polling = Polling(controller.cache, controller.queue.add, workers.read)
         beat = Beat(lambda: leadership.overdue)
         endpoint = await health.serve(options.host, options.port, metrics.registry, alive=beat.wrong, ready=lambda: listed)
+        # From the beginning: a cluster that cannot be listed for a while is no reason to be killed.
+        beating = asyncio.create_task(beat.run())
         try:
             while not stop.is_set() and not listed:
                 try:
@@ -91,7 +93,7 @@ async def run(options: Options) -> int:
                 asyncio.create_task(polling.run(lambda: leadership.leads)),
                 asyncio.create_task(controller.follow_figures()),
                 asyncio.create_task(leadership.run()),
-                asyncio.create_task(beat.run()),
+                beating,
                 asyncio.create_task(controller.grown.wait()),
             ]
             ends = [*tasks[:1], *tasks[2:], asyncio.create_task(stop.wait())]
