@@ -19,8 +19,13 @@ _LOCKED = (
 )
 
 
-def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any], instance: str) -> list[dict[str, Any]]:
-    """Return Events of the conditions whose status or reason has changed, one for a reason, `Ready` first."""
+def transitions(
+    owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any], instance: str, now: str
+) -> list[dict[str, Any]]:
+    """Return Events of the conditions whose status or reason has changed, one for a reason, `Ready` first.
+
+    `now` is when that was seen: a reason changes also where the status, of whose change a condition has the time, does not.
+    """
     known = {each["type"]: (each["status"], each["reason"]) for each in before.get("conditions") or []}
     found: list[dict[str, Any]] = []
     told: set[str] = set()
@@ -43,27 +48,26 @@ def transitions(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any
                 owner,
                 instance,
                 identity=identity,
-                moment=each["lastTransitionTime"],
+                moment=now,
                 kind="Warning" if warns else "Normal",
                 reason=each["reason"],
                 action=f"{each['type']}{each['status']}",
                 note=each["message"] or each["reason"],
             )
         )
-    advised = _advisory(owner, before, after)
+    advised = _advisory(owner, before, after, now)
     return [*found, _event(owner, instance, **advised)] if advised else found
 
 
-def _advisory(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] | None:
+def _advisory(owner: Owner, before: Mapping[str, Any], after: Mapping[str, Any], now: str) -> dict[str, Any] | None:
     """Return what is known against the server, when a model comes to be served by it."""
     runtime = (after.get("revision") or {}).get("runtime", "")
     facts = FACTS.get(runtime)
     if facts is None or not facts.advisory or (before.get("revision") or {}).get("runtime") == runtime:
         return None
-    ready = next(each for each in after["conditions"] if each["type"] == "Ready")
     return {
         "identity": [owner.uid, runtime, facts.server_version],
-        "moment": ready["lastTransitionTime"],
+        "moment": now,
         "kind": "Warning",
         "reason": "RuntimeAdvisory",
         "action": "Serve",

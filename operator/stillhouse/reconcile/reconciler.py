@@ -218,14 +218,14 @@ class Reconciler:
     ) -> None:
         """Write the status where it differs from what is there, and tell of its transitions."""
         before: dict[str, Any] = observed.model.get("status") or {}
-        why = {"failed": failed, "stuck": stuck, "apart": apart}
-        after = status(observed, decision, deployment, figures=self.figures, progress=progress, **why, now=self._clock())
+        why, moment = {"failed": failed, "stuck": stuck, "apart": apart}, self._clock()
+        after = status(observed, decision, deployment, figures=self.figures, progress=progress, **why, now=moment)
         if after == before:
             return
         meta = observed.model["metadata"]
         patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch_of(before, after)}
         self._cache.wrote(await self._kube.patch(MODEL, meta["namespace"], meta["name"], patch, subresource="status"))
-        for event in transitions(observed.owner, before, after, self._instance):
+        for event in transitions(observed.owner, before, after, self._instance, moment):
             try:
                 await self._kube.create(EVENT, meta["namespace"], event)
             except KubeError:

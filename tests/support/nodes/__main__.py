@@ -51,10 +51,14 @@ def up(nodes: int) -> None:
         (tools / name).symlink_to(programs[name])
     values.write_text(yaml.safe_dump(images.values()))
     click.echo(f"{nodes} nodes are ready, with our images on them; training's packages are mounted from .venv.\n")
-    click.echo(f"  export KUBECONFIG={cluster.kubeconfig} PATH={tools}:$PATH")
+    click.echo(f"  export KUBECONFIG={cluster.kubeconfig} PATH={tools}:$PWD/.venv/bin:$PATH")
     click.echo("  kubectl get nodes")
-    click.echo(f"  helm install stillhouse charts/stillhouse -n stillhouse --create-namespace --values {values}\n")
-    click.echo("Services and pods are reached from inside its network: make cluster-exec CMD='…'. make cluster-down removes all.")
+    click.echo("  helm install stillhouse charts/stillhouse -n stillhouse --create-namespace --wait \\")
+    click.echo(f"    --values {values} --set 'store.namespaces={{default}}'\n")
+    click.echo(
+        "Services (NAME.NAMESPACE.svc.cluster.local) and pods are reached from inside its network: make cluster-exec CMD='…'."
+    )
+    click.echo("make cluster-down removes all.")
 
 
 @main.command()

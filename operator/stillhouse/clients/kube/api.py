@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio import client, config
 
 from stillhouse import __version__
@@ -28,6 +29,8 @@ USER_AGENT = f"stillhouse/{__version__}"
 PAGE = 500
 """Objects of one page of a list: bounds the memory of server and client."""
 _TIMEOUT_S = 30.0
+_UNUSABLE = (config.ConfigException, OSError, TypeError, yaml.YAMLError)
+"""What a configuration raises that is not there or cannot be read; TypeError: an empty one."""
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -45,11 +48,28 @@ async def configure(context: str = "") -> client.Configuration:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             await config.load_kube_config(context=context or None, client_configuration=configuration)
-    except (config.ConfigException, OSError) as error:
+    except _UNUSABLE as error:
+        there = _contexts() if context else []
+        if there and context not in there:
+            raise UsageError(
+                "there is no such context",
+                field="--context",
+                found=context,
+                allowed=", ".join(there),
+                fix=f"--context {there[0]}",
+            ) from error
         raise UsageError(
             "no cluster is configured", field="KUBECONFIG", found=str(error)[:300], fix="kubectl config get-contexts shows yours"
         ) from error
     return configuration
+
+
+def _contexts() -> list[str]:
+    """Return the names of the contexts that are configured, none where no configuration can be read."""
+    try:
+        return sorted(str(each["name"]) for each in config.list_kube_config_contexts()[0])
+    except _UNUSABLE:
+        return []
 
 
 async def connect(context: str = "", *, connections: int = 32) -> KubeApi:
@@ -223,7 +243,12 @@ class KubeApi:
                 content = await answer.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             told = f"{type(error).__name__}: {error}"[:300]
-            raise Unavailable("the API server does not answer", field=what, found=told) from error
+            raise Unavailable(
+                "the API server does not answer",
+                field=what,
+                found=told,
+                fix="is the cluster up, and is this the right KUBECONFIG and context? kubectl cluster-info",
+            ) from error
         try:
             found = orjson.loads(content) if content else {}
         except ValueError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stillhouse import __version__
 from stillhouse.api.crd import crd, revision_crd
-from stillhouse.clients.kube.interface import KubeError
+from stillhouse.clients.kube.interface import KubeError, Unavailable
 from stillhouse.clients.kube.kinds import API_SERVICE, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
 from stillhouse.entrypoints.findings import Finding, finding
 from stillhouse.entrypoints.remote.installed import Installed, installed
@@ -34,7 +34,11 @@ _KEEP_OUT = (
 
 
 async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) -> list[Finding]:
-    """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`. What may not be read: a warning."""
+    """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`. What may not be read: a warning.
+
+    Raises:
+        Unavailable: the API server does not answer at all.
+    """
     release, unseen = await _release(kube, operator_namespace)
     looks = (
         ("Kubernetes", _version(kube)),
@@ -53,6 +57,8 @@ async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) ->
         try:
             found += await look
         except KubeError as error:
+            if isinstance(error, Unavailable) and not error.status:
+                raise  # nobody answers: there is nothing to be found out
             what = error.problem.found or error.problem.message
             found.append(finding("warning", title, f"cannot be looked at: {what}"[:300], "ask for the right to read it"))
     return found
@@ -63,6 +69,8 @@ async def _release(kube: Any, namespace: str) -> tuple[Installed, list[Finding]]
     try:
         return await installed(kube, namespace), []
     except KubeError as error:
+        if isinstance(error, Unavailable) and not error.status:
+            raise
         what = error.problem.found or error.problem.message
         told = f"its Deployment cannot be looked at, usual names are taken: {what}"[:300]
         return Installed(namespace, lease_namespace=namespace), [
