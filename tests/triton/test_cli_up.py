@@ -129,7 +129,7 @@ def test_changed_settings_run_the_gate_again_and_hand_the_port_over(built: Proje
     assert "spec.serve.pin holds this revision" in again(built)
     assert server(built)["revision"] == old
     ready = {entry["type"]: entry for entry in built.status()["conditions"]}["Ready"]
-    assert (ready["status"], ready["reason"]) == ("False", "Pinned")
+    assert (ready["status"], ready["reason"]) == ("True", "Pinned")
     assert built.data("infer", "tiny", "read the file")[0]["results"], "the former revision still has its index"
     built.edit(serve={"pin": "sha256:" + "0" * 64})
     refused = built.still("up", "--detach", str(built.file), code=2).stderr

@@ -14,7 +14,7 @@ from typing import Any
 from stillhouse.api.status import REASONS
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed, ended
-from stillhouse.reconcile.trouble import blocked
+from stillhouse.reconcile.trouble import blocked, homeless
 from stillhouse.resources import labels
 from stillhouse.resources.jobs import WORKER
 from stillhouse.resources.pods import volume_name
@@ -69,7 +69,7 @@ def next_of(observed: Observed, decision: Decision, *, asked: bool = False) -> B
         how = ended(job) or ("Failed" if _starved(job, observed) else "")
         if not how:
             stuck = _blocked(job, observed)
-            doing = f"{stage}: {stuck.message if stuck else _doing(job, observed)}"
+            doing = f"{stage}: {stuck.message if stuck else _doing(job, observed)}{_former(job, observed)}"
             return Build(others, progress=doing, trouble=replace(stuck, message=doing) if stuck else None)
         told = _told(job, observed)
         if how == "Failed":
@@ -146,7 +146,12 @@ def _last_has_ended(job: Body, observed: Observed) -> bool:
 def _blocked(job: Body, observed: Observed) -> Verdict | None:
     """Return why the newest pod of a Job cannot start."""
     pods = [] if job["spec"].get("suspend") else _pods(job, observed)
-    return blocked(_containers(pods[-1])) if pods else None
+    if not pods:
+        return None
+    alone = homeless(pods[-1])
+    if alone is not None:
+        return replace(alone, message=f"no node takes it: {alone.message}"[:300])
+    return blocked(_containers(pods[-1]))
 
 
 def _doing(job: Body, observed: Observed) -> str:
@@ -170,10 +175,13 @@ def _doing(job: Body, observed: Observed) -> str:
     if "running" in _worker(pod):
         doing = observed.told.get(pod["metadata"].get("uid", ""), "running")
         return doing if len(pods) == 1 else f"{doing}, attempt {len(pods)}"
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"no node takes it: {condition.get('message', '')}"[:200]
     return "starting"
+
+
+def _former(job: Body, observed: Observed) -> str:
+    """Say how the attempt before this one ended: why it is tried again would else be told by the last of them alone."""
+    message = " ".join(str((_told(job, observed) or {}).get("message") or "").split())
+    return f" (the attempt before: {message[:150]})" if message else ""
 
 
 def _success(observed: Observed, decision: Decision, told: Mapping[str, Any]) -> Outcome:

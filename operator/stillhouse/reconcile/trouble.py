@@ -11,7 +11,7 @@ from stillhouse.reconcile.observed import Body
 from stillhouse.resources import labels
 from stillhouse.resources.deployment import REVISION_LABEL
 
-__all__ = ["blocked", "trouble"]
+__all__ = ["blocked", "homeless", "trouble"]
 
 _NO_IMAGE = (
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError",
@@ -31,7 +31,7 @@ def trouble(deployment: Mapping[str, Any], pods: Iterable[Body], revision: str) 
             verdict = look(_containers(pod))
             if verdict:
                 return verdict
-    return _refused(deployment) or next(filter(None, map(_homeless, found)), None)
+    return _refused(deployment) or next(filter(None, map(homeless, found)), None)
 
 
 def blocked(containers: Iterable[Body]) -> Verdict | None:
@@ -104,7 +104,8 @@ def _refused(deployment: Mapping[str, Any]) -> Verdict | None:
     return Verdict("PodsRefused", str(failure.get("message", ""))[:_CHARACTERS]) if failure.get("status") == "True" else None
 
 
-def _homeless(pod: Body) -> Verdict | None:
+def homeless(pod: Body) -> Verdict | None:
+    """Return why no node takes a pod."""
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
         return None

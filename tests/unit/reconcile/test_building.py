@@ -140,3 +140,22 @@ def test_a_worker_that_was_killed_for_its_memory_twice_is_not_tried_a_third_time
     reason, message = failure(job("resolve"), starved, starved)
     assert reason == "BuildFailed"
     assert "spec.build.resources.limits.memory" in message
+
+
+def test_a_pod_that_no_node_takes_is_told_with_a_reason() -> None:
+    waits = pod("gate")
+    why = '0/2 nodes are available: persistentvolumeclaim "nope" not found.'
+    waits["status"] = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}]}
+    found = after(*RESOLVED, job("gate"), waits)
+    assert found.progress == f"gate: no node takes it: {why}"
+    assert found.trouble is not None
+    assert (found.trouble.reason, found.trouble.message) == ("Unschedulable", found.progress)
+    assert found.outcome is None
+
+
+def test_why_a_stage_is_tried_again_is_told_while_it_is() -> None:
+    first, second = pod("resolve", told(5, {"message": "s3://nowhere/x: the host is not known"})), pod("resolve", {"running": {}})
+    first["metadata"] |= {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    second["metadata"] |= {"name": "b", "creationTimestamp": "2026-01-01T00:01:00Z"}
+    found = after(job("resolve"), first, second)
+    assert found.progress == "resolve: running, attempt 2 (the attempt before: s3://nowhere/x: the host is not known)"

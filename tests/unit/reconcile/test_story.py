@@ -298,7 +298,11 @@ def test_a_pin_holds_a_revision_and_says_so(serving: Cluster) -> None:
     serving.apply(model(compress={"precision": "fp32"}, serve={"pin": DIGEST}))
     serving.settle()
     assert serving.status()["revision"]["digest"] == DIGEST
-    assert serving.condition("Ready") == ("False", "Pinned")
+    assert serving.condition("Ready") == ("False", "RollingOut"), "its pods come up"
+    serving.roll()
+    serving.settle()
+    assert serving.condition("Ready") == ("True", "Pinned")
+    assert serving.condition("Stalled") == ("", ""), "who asked for it waits for nothing"
     serving.apply(model(compress={"precision": "fp32"}, serve={"pin": "sha256:" + "d" * 64}))
     serving.settle()
     assert serving.condition("Accepted") == ("False", "PinNotFound")

@@ -134,10 +134,13 @@ def _conditions(state: dict[str, Any], server: Any, revision: Any, builder: str)
     serves = bool(server and server["health"] == "ready")
     generation = int(state.get("generation", 0))
     current = bool(revision and revision["planHash"] == state.get("planHash"))
-    ready = serves and current and server["revision"] == revision["digest"]
+    newest = serves and current and server["revision"] == revision["digest"]
+    held = serves and not newest and server["revision"] == state.get("pinned")  # it was asked for, as the newest is else
+    ready = newest or held
     available = ("Serving", "") if serves else ("ServerDown", REASONS["ServerDown"])
     failed = next(((entry["reason"], "") for entry in reversed(found) if entry["status"] == "False"), None)
-    why = available if ready else failed or (_behind(state, server, revision) if serves else available)
+    behind = _behind(state, server, revision) if serves and not newest else available
+    why = behind if ready else failed or behind
     for kind, status, (reason, message) in (("Available", serves, available), ("Ready", ready, why)):
         entry = {"type": kind, "status": str(status), "reason": reason, "message": message, "observedGeneration": generation}
         found.append(entry)
