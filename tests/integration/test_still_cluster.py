@@ -77,8 +77,10 @@ def test_status_waiting_and_rollback(hands: Hands, still: Still) -> None:
     back = still("rollback", "m", "-o", "json")
     assert json.loads(back.stdout) == {"name": "m", "pin": DIGEST}, back.stderr
     eventually(lambda: hands.get()["status"]["revision"]["digest"] == DIGEST)
+    hands.roll()
     waiting = still("status", "m", "--timeout", "60s")
-    assert waiting.returncode == 2, "it waits for the pin to go"
+    assert waiting.returncode == 0, "who went back can wait for it"
+    assert "Ready=True" in waiting.stdout
     assert "pinned" in still("status", "m").stdout
     assert json.loads(still("rollback", "m", "--undo", "-o", "json").stdout)["pin"] == ""
     eventually(lambda: hands.get()["status"]["revision"]["digest"] == OTHER)
