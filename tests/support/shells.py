@@ -39,8 +39,11 @@ class HereShell:
                 process.stdin.close()
                 process.wait()
                 raise EnvironmentProblem("the pod does not answer", field="pod", found="cut")
-            process.stdin.write(block)
-            process.stdin.flush()
+            try:
+                process.stdin.write(block)
+                process.stdin.flush()
+            except BrokenPipeError:  # it has ended without reading: what it said, and its exit code, tell why
+                break
             sent += len(block)
         out, err = process.communicate()
         return Ended(process.returncode, out, err.decode())
