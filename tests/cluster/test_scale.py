@@ -22,14 +22,19 @@ def ready(models: Models, name: str) -> int:
     )
 
 
-def test_replicas_follow_the_load_and_no_request_fails(models: Models, tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
-    body = on_claim(models, project, scale={"minReplicas": 1, "maxReplicas": 3})
-    # Small pods, so that three of them and the load fit onto two CPUs.
-    body["spec"]["serve"]["resources"] = {"limits": {"cpu": "200m", "memory": "512Mi"}}
-    name = body["metadata"]["name"]
+def served(models: Models, folder: Path, cpu: str, *, least: int, most: int) -> str:
+    """Serve a model from small pods, so that all of them and the load fit onto two CPUs; return its name."""
+    project = Project(folder / "project", folder / "none", folder / "cache").create()
+    body = on_claim(models, project, scale={"minReplicas": least, "maxReplicas": most})
+    body["spec"]["serve"]["resources"] = {"limits": {"cpu": cpu, "memory": "512Mi"}}
     models.apply(body)
+    name: str = body["metadata"]["name"]
     models.wait_ready(name, 300)
+    return name
+
+
+def test_replicas_follow_the_load_and_no_request_fails(models: Models, tmp_path: Path) -> None:
+    name = served(models, tmp_path, "200m", least=1, most=3)
     models.eventually(lambda: models.condition(name, "Scaling") == ("True", "ScalesByQueue"), 60, about=name)
 
     asking = models.asking(name, "--threads", "16", "--requests", "0")
@@ -81,12 +86,7 @@ _READ = "import sys, urllib.request as u; print(u.urlopen(f'http://{sys.argv[1]}
 
 
 def test_a_node_is_drained_under_load(models: Models, tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
-    body = on_claim(models, project, scale={"minReplicas": 2, "maxReplicas": 2})
-    body["spec"]["serve"]["resources"] = {"limits": {"cpu": "300m", "memory": "512Mi"}}
-    name = body["metadata"]["name"]
-    models.apply(body)
-    models.wait_ready(name, 300)
+    name = served(models, tmp_path, "300m", least=2, most=2)
     models.eventually(lambda: ready(models, name) == 2, 60, about=name)  # the autoscaler makes two of the Deployment's one
     assert {pod.spec.node_name for pod in models.pods(name)} == {"node1", "node2"}, "they are spread"
     asking = models.asking(name, "--threads", "8", "--requests", "0", "--pause", "0.02")

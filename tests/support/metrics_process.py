@@ -7,8 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from kubernetes import client
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.kube.process import free_port
+from tests.support.processes import ask, end
 from tests.support.triton_text import triton_text
 
 __all__ = ["FarPods", "MetricsProcess", "running_metrics"]
@@ -110,14 +109,7 @@ class MetricsProcess:
 
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and text of an endpoint without TLS; 0 where it does not answer."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(f"http://127.0.0.1:{self.plain_port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return ask(self.plain_port, path)
 
 
 @contextmanager
@@ -174,10 +166,4 @@ def running_metrics(
             time.sleep(0.05)
         yield running
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+        end(process)

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any
 from kubernetes import client
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.kube.process import free_port
+from tests.support.processes import ask, end
 
 from stillhouse.api.crd import crd, revision_crd
 
@@ -39,14 +38,7 @@ class Operator:
 
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and text of one of its endpoints; 0 where it does not answer."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return ask(self.port, path)
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels."""
@@ -128,7 +120,7 @@ def running_operator(
             time.sleep(0.05)
         yield operator
     finally:
-        _end(process)
+        end(process)
 
 
 class Kept:
@@ -160,9 +152,9 @@ class Kept:
     def close(self) -> None:
         """End it for good."""
         self._leave.set()
-        _end(self.operator.process)
+        end(self.operator.process)
         self._thread.join(30)
-        _end(self.operator.process)  # where it was just being started
+        end(self.operator.process)  # where it was just being started
 
 
 @contextmanager
@@ -190,15 +182,3 @@ def _start(folder: Path, words: Sequence[str], settings: Mapping[str, Any], iden
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     with log.open("ab") as stream:
         return Operator(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream), log, port, identity)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGCONT)
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)

@@ -116,8 +116,8 @@ def _starved(job: Body, observed: Observed) -> bool:
 
     (A Job's failure policy sees exit code 137, which a drained node's pods have too.)
     """
-    killed = [(_worker(pod).get("terminated") or {}).get("reason") == "OOMKilled" for pod in _pods(job, observed)]
-    return len([each for each in killed if each]) > 1
+    reasons = [(_worker(pod).get("terminated") or {}).get("reason") for pod in _pods(job, observed)]
+    return reasons.count("OOMKilled") > 1
 
 
 def _told(job: Body, observed: Observed) -> dict[str, Any] | None:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 from stillhouse.clients.kube.kinds import by_name
-from stillhouse.reconcile.kept import Kept, version_of
-from stillhouse.reconcile.lately import Lately
+from stillhouse.clients.kube.versions import Lately, version_of
+from stillhouse.reconcile.kept import Kept
 from stillhouse.reconcile.observed import Body, Observed, revisions_newest_first
 from stillhouse.resources import labels
 

@@ -195,14 +195,13 @@ def _ready(decision: Decision, serving: _Serving, failed: Verdict | None, stuck:
         return "False", decision.refused
     if decision.pin_missing:
         return "False", decision.pin_missing
-    held = decision.pinned and decision.serves is not decision.wanted
-    if decision.wanted is None and not held:
+    if decision.wanted is None and not decision.held:
         return "False", stuck or Verdict("Building")
-    spec = ((decision.serves if held else decision.wanted) or {})["spec"]
+    spec = ((decision.serves if decision.held else decision.wanted) or {})["spec"]
     if spec["outcome"] != "Accepted":
         return "False", Verdict(spec["reason"], spec.get("message", ""))
     if serving.complete:
-        return "True", Verdict("Pinned", f"serve.pin holds {spec['digest']}") if held else Verdict("Serving")
+        return "True", Verdict("Pinned", f"serve.pin holds {spec['digest']}") if decision.held else Verdict("Serving")
     if serving.trouble:
         return "False", serving.trouble
     told = f"{serving.updated} of {max(serving.wanted, serving.least)} replicas are new, {serving.available} answer"
@@ -229,10 +228,9 @@ def _stalled(decision: Decision, failed: Verdict | None, serving: _Serving) -> V
         return failed if failed.reason == "NotOwned" else None
     if decision.refused or decision.pin_missing:
         return decision.refused or decision.pin_missing
-    held = decision.pinned and decision.serves is not decision.wanted
-    if decision.wanted is not None and not held and decision.wanted["spec"]["outcome"] == "Failed":
+    if decision.wanted is not None and not decision.held and decision.wanted["spec"]["outcome"] == "Failed":
         return Verdict(decision.wanted["spec"]["reason"], decision.wanted["spec"].get("message", ""))
-    return serving.trouble if (held or decision.wanted is not None) and serving.given_up else None
+    return serving.trouble if (decision.held or decision.wanted is not None) and serving.given_up else None
 
 
 def _condition(

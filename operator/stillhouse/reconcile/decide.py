@@ -59,6 +59,11 @@ class Decision:
     expired: tuple[Body, ...] = ()
     frozen: bool = False
 
+    @property
+    def held(self) -> bool:
+        """Whether a pin holds another revision than the one that the rest of the spec asks for."""
+        return self.pinned and self.serves is not self.wanted
+
 
 def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     """Decide from what is there. `defaults` are the operator's bindings of named sources; the namespace's come first."""

@@ -6,9 +6,10 @@ import sys
 
 import orjson
 
+from stillhouse.clients.kube.versions import version_of
 from stillhouse.reconcile.observed import Body, ended
 
-__all__ = ["Kept", "version_of"]
+__all__ = ["Kept"]
 
 _MODEL, _POD, _CONFIG_MAP, _JOB = "DistilledModel", "Pod", "ConfigMap", "Job"
 _STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
@@ -60,9 +61,3 @@ def _matter(body: Body) -> bytes:
     content = {name: value for name, value in body.items() if name not in left_out}
     chosen = [content, [body["metadata"].get(part) for part in _META]]
     return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
-
-
-def version_of(metadata: Body) -> int:
-    """Return the version that an object's metadata name, 0 where they name none."""
-    text = str(metadata.get("resourceVersion", ""))
-    return int(text) if text.isdecimal() else 0

@@ -32,9 +32,9 @@ from stillhouse.resources.wanted import ClusterSettings, metadata
 __all__ = ["Reconciler", "now"]
 
 _COLLECTED_S = 2.0
+"""After that long a model looks again for what a deleted namesake left; mostly the object's end is told before."""
 _UNKNOWN = (0, 502, 503, 504)
 """No answer, or none from behind a proxy: the object may be there. All other refusals are definite."""
-"""After that long a model looks again for what a deleted namesake left; mostly the object's end is told before."""
 
 
 def now() -> str:

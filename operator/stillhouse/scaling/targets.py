@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stillhouse.clients.kube.kinds import MODEL, POD, Kind
+from stillhouse.clients.kube.versions import Lately, version_of
 from stillhouse.resources import labels
 from stillhouse.triton.profile import choose
 
@@ -19,9 +19,6 @@ Key = tuple[str, str]
 
 WATCHED: Mapping[Kind, str] = {MODEL: "", POD: f"{labels.MODEL},{labels.COMPONENT}=serve"}
 """What is watched, with the label selector that the server applies."""
-
-
-_MOST_ENDED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +42,20 @@ class Targets:
         self._scaling: set[Key] = set()
         self._pods: dict[tuple[str, str], tuple[Key, Target]] = {}
         self._versions: dict[tuple[str, tuple[str, str]], int] = {}
-        self._ended: OrderedDict[str, int] = OrderedDict()
+        self._ended: Lately[str] = Lately()
 
     def see(self, event: str, body: Mapping[str, Any]) -> None:
         """Take in what a watch tells, unless newer is known; `event` is DELETED where the object is gone."""
         meta = body["metadata"]
         place = (meta["namespace"], meta["name"])
-        uid, version = str(meta.get("uid", "")), _version(meta)
+        uid, version = str(meta.get("uid", "")), version_of(meta)
         if version and version < self._versions.get((body["kind"], place), 0):
             return
         if event == "DELETED":
-            self._end(uid, version)
+            self._ended.note(uid, version)
             self._forget(body["kind"], place)
             return
-        if version and version <= self._ended.get(uid, 0):
+        if version and version <= self._ended.version(uid):
             return  # a list that was overtaken by the news of the object's end
         self._versions[body["kind"], place] = version
         if body["kind"] == MODEL.name:
@@ -100,11 +97,6 @@ class Targets:
         else:
             self._pods.pop(place, None)
 
-    def _end(self, uid: str, version: int) -> None:
-        self._ended[uid] = version
-        while len(self._ended) > _MOST_ENDED:
-            self._ended.popitem(last=False)
-
     def by_model(self) -> dict[Key, list[Target]]:
         """Return every model that may scale, with its ready pods."""
         found: dict[Key, list[Target]] = {key: [] for key in sorted(self._scaling)}
@@ -112,11 +104,6 @@ class Targets:
             if key in found:
                 found[key].append(target)
         return found
-
-
-def _version(meta: Mapping[str, Any]) -> int:
-    text = str(meta.get("resourceVersion", ""))
-    return int(text) if text.isdecimal() else 0
 
 
 def may_scale(model: Mapping[str, Any]) -> bool:

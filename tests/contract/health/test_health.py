@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.error
-import urllib.request
 
 from prometheus_client import CollectorRegistry, Gauge
+from tests.support import processes
 
 from stillhouse.entrypoints.cluster import health
 from stillhouse.entrypoints.cluster.beat import Beat
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    return processes.ask(port, path, timeout_s=10)  # longer than the endpoint itself waits for the loop
 
 
 def test_a_loop_that_is_stuck_is_told_and_one_that_turns_again_is_well() -> None:

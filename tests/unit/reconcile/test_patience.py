@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -15,6 +16,20 @@ from kubernetes.aio import client
 from stillhouse.entrypoints.cluster.patience import Backoffs, PatientAnswer, mended, newest_token, pieces
 
 
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Serve one answer on loopback; yield its URL."""
+    app = web.Application()
+    app.router.add_get("/pods", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/pods"
+    finally:
+        await runner.cleanup()
+
+
 def asked(status: int, query: str) -> tuple[int, bytes]:
     """Return status and body of an answer as kopf sees it."""
 
@@ -22,17 +37,12 @@ def asked(status: int, query: str) -> tuple[int, bytes]:
         async def answer(request: web.Request) -> web.Response:
             return web.json_response({"kind": "Status", "code": status}, status=status)
 
-        app = web.Application()
-        app.router.add_get("/pods", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            url = f"http://127.0.0.1:{runner.addresses[0][1]}/pods?{query}"
-            async with aiohttp.ClientSession(response_class=PatientAnswer) as session, session.get(url) as found:
-                return found.status, await found.content.read()
-        finally:
-            await runner.cleanup()
+        async with (
+            answering(answer) as url,
+            aiohttp.ClientSession(response_class=PatientAnswer) as session,
+            session.get(f"{url}?{query}") as found,
+        ):
+            return found.status, await found.content.read()
 
     return asyncio.run(run())
 
@@ -69,20 +79,11 @@ def test_who_is_not_known_asks_again_with_the_token_of_that_moment() -> None:
         configuration = client.Configuration()
         configuration.api_key = {"BearerToken": "Bearer old"}
         configuration.refresh_api_key_hook = renew
-        app = web.Application()
-        app.router.add_get("/pods", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            url = f"http://127.0.0.1:{runner.addresses[0][1]}/pods"
-            ways = {"response_class": PatientAnswer, "middlewares": (newest_token(configuration),)}
-            async with aiohttp.ClientSession(**ways) as session:  # type: ignore[arg-type]
-                for _ in range(2):
-                    async with session.get(url) as found:
-                        assert found.status == 503
-        finally:
-            await runner.cleanup()
+        ways = {"response_class": PatientAnswer, "middlewares": (newest_token(configuration),)}
+        async with answering(answer) as url, aiohttp.ClientSession(**ways) as session:  # type: ignore[arg-type]
+            for _ in range(2):
+                async with session.get(url) as found:
+                    assert found.status == 503
         return seen
 
     assert asyncio.run(run()) == ["Bearer 0", "Bearer 1"]

@@ -21,6 +21,7 @@ from kubernetes.aio import client, config
 from stillhouse import __version__
 from stillhouse.clients.kube.interface import FIELD_MANAGER, Body, Conflict, Invalid, Missing, Unavailable, refusal
 from stillhouse.clients.kube.kinds import Kind
+from stillhouse.clients.kube.versions import version_of
 from stillhouse.errors import UsageError
 
 __all__ = ["USER_AGENT", "KubeApi", "configure", "connect", "proxy_of"]
@@ -143,7 +144,7 @@ class KubeApi:
         query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
         while True:
             page = await self._send("GET", kind.path(namespace), query)
-            found += ({"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page.get("items") or [])
+            found += _items(kind, page)
             more = page.get("metadata", {}).get("continue")
             if not more:
                 return found
@@ -156,9 +157,7 @@ class KubeApi:
         """
         query = {"resourceVersion": "0", **({"labelSelector": labels} if labels else {})}
         page = await self._send("GET", kind.path(namespace), query)
-        version = str((page.get("metadata") or {}).get("resourceVersion", ""))
-        items = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page.get("items") or []]
-        return int(version) if version.isdecimal() else 0, items
+        return version_of(page.get("metadata") or {}), _items(kind, page)
 
     async def create(self, kind: Kind, namespace: str, body: Body, *, manager: str = FIELD_MANAGER) -> Body:
         """Create an object by POST."""
@@ -269,6 +268,11 @@ class KubeApi:
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
         return self._session
+
+
+def _items(kind: Kind, page: Body) -> list[Body]:
+    """Return the objects of a list's page, each with what the list leaves out of it."""
+    return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page.get("items") or []]
 
 
 def _seconds(text: Any) -> float:

@@ -8,10 +8,8 @@ them and a way to tell stale from fresh, to save one small request a second and 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,7 +19,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from stillhouse.clients.kube.api import KubeApi, connect
 from stillhouse.clients.kube.interface import Conflict, KubeError
 from stillhouse.clients.kube.kinds import CONFIG_MAP
-from stillhouse.entrypoints.cluster.watching import WatchesEnded, end_at_once, watch
+from stillhouse.entrypoints.cluster.ending import broken, ended_with, take_signals, take_signals_after
+from stillhouse.entrypoints.cluster.watching import watch
 from stillhouse.errors import StillhouseError
 from stillhouse.scaling.access import Access
 from stillhouse.scaling.external import Value, figures
@@ -70,7 +69,7 @@ async def leave(place: Place, context: str) -> int:
 async def run(options: Options) -> int:
     """Run until SIGTERM or SIGINT."""
     stop = asyncio.Event()
-    _take_signals(stop)
+    take_signals(stop)
     async with await connect(options.context) as kube:
         targets = Targets()
         async with Scraper(targets, port=options.pod_port) as scraper:
@@ -129,12 +128,10 @@ class _Process:
                 asyncio.create_task(self._scraper.run()),
                 asyncio.create_task(stop.wait()),
             ]
-            taking = asyncio.create_task(_take_signals_after(watching, stop))
+            taking = asyncio.create_task(take_signals_after(watching, stop))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.cancelled() or task.exception() is not None:
-                    _log.error("a part of the metrics API ended", exc_info=None if task.cancelled() else task.exception())
-                    code = 1
+            if broken(done, _log, "the metrics API"):
+                code = 1
             stop.set()
             for task in (*tasks[1:], taking):
                 task.cancel()
@@ -143,9 +140,7 @@ class _Process:
             for runner in (secure, plain):
                 await runner.cleanup()
         _log.info("ended")
-        if tasks[0].done() and not tasks[0].cancelled() and isinstance(tasks[0].exception(), WatchesEnded):
-            end_at_once(code)
-        return code
+        return ended_with(tasks[0], code)
 
     async def _watch(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
         options = self._options
@@ -188,15 +183,3 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
                 _log.warning("%s", " ".join(" ".join(error.problem.lines()).split()))
             told = str(error)
         await asyncio.sleep(wait * random.uniform(0.9, 1.1))  # so that replicas do not ask together
-
-
-def _take_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
-
-
-async def _take_signals_after(watching: asyncio.Event, stop: asyncio.Event) -> None:
-    await watching.wait()
-    _take_signals(stop)

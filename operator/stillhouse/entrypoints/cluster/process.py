@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from dataclasses import dataclass, field
 
 from stillhouse.clients.kube.api import connect
@@ -13,7 +12,8 @@ from stillhouse.clients.kube.interface import KubeError
 from stillhouse.clients.progress import ProgressReader
 from stillhouse.entrypoints.cluster import health
 from stillhouse.entrypoints.cluster.beat import LOST, Beat
-from stillhouse.entrypoints.cluster.watching import SILENCE_S, WatchesEnded, end_at_once, watch
+from stillhouse.entrypoints.cluster.ending import broken, ended_with, take_signals, take_signals_after
+from stillhouse.entrypoints.cluster.watching import SILENCE_S, watch
 from stillhouse.reconcile.controller import RESYNC_S, Controller
 from stillhouse.reconcile.leader import Leadership
 from stillhouse.reconcile.metrics import Metrics
@@ -50,7 +50,7 @@ class Options:
 async def run(options: Options) -> int:
     """Run until SIGTERM or SIGINT (0), leadership is lost (`LOST`), or there is a kind to watch (`NEW_KIND`)."""
     stop = asyncio.Event()
-    _take_signals(stop)
+    take_signals(stop)
     code = 0
     metrics = Metrics()
     async with await connect(options.context) as kube, ProgressReader(PROGRESS_PORT) as workers:
@@ -88,7 +88,7 @@ async def run(options: Options) -> int:
             watches = watch(controller, **place, silence_s=options.silence_s, stop=stop, ready=watching)
             tasks = [
                 asyncio.create_task(watches),
-                asyncio.create_task(_take_signals_after(watching, stop)),
+                asyncio.create_task(take_signals_after(watching, stop)),
                 asyncio.create_task(controller.resync(options.resync_s)),
                 asyncio.create_task(polling.run(lambda: leadership.leads)),
                 asyncio.create_task(controller.follow_figures()),
@@ -98,10 +98,8 @@ async def run(options: Options) -> int:
             ]
             ends = [*tasks[:1], *tasks[2:], asyncio.create_task(stop.wait())]
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.cancelled() or task.exception() is not None:
-                    _log.error("a part of the operator ended", exc_info=None if task.cancelled() else task.exception())
-                    code = 1
+            if broken(done, _log, "the operator"):
+                code = 1
             if controller.grown.is_set() and not code and not stop.is_set():
                 code = NEW_KIND
             # First no more writes, then the lease, so that the next one never meets ours; the watches can take their time.
@@ -115,17 +113,4 @@ async def run(options: Options) -> int:
         finally:
             await endpoint.cleanup()
     _log.info("ended")
-    if tasks[0].done() and not tasks[0].cancelled() and isinstance(tasks[0].exception(), WatchesEnded):
-        end_at_once(code)
-    return code
-
-
-def _take_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-
-async def _take_signals_after(watching: asyncio.Event, stop: asyncio.Event) -> None:
-    await watching.wait()
-    _take_signals(stop)
+    return ended_with(tasks[0], code)

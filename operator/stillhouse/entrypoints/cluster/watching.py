@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Protocol, cast
 
 import aiohttp
 import kopf
@@ -18,7 +17,7 @@ from stillhouse.entrypoints.cluster.echoes import without_echoes
 from stillhouse.entrypoints.cluster.patience import AGAIN_S, Backoffs, newest_token
 from stillhouse.errors import ClusterError
 
-__all__ = ["SILENCE_S", "Seer", "WatchesEnded", "end_at_once", "watch"]
+__all__ = ["SILENCE_S", "Seer", "WatchesEnded", "watch"]
 
 _SERVER_TIMEOUT_S = 300  # whole: the API server takes no fraction
 _CONNECT_TIMEOUT_S = 10.0
@@ -44,12 +43,6 @@ class WatchesEnded(ClusterError):
     """kopf met something that it cannot bear. It now cancels every task of the loop that is younger than itself."""
 
 
-def end_at_once(code: int) -> NoReturn:
-    """End the process after `WatchesEnded`: some of kopf's tasks cannot be cancelled then, and `asyncio.run` waits for them."""
-    logging.shutdown()
-    os._exit(code)
-
-
 async def watch(
     controller: Seer,
     *,
@@ -66,7 +59,7 @@ async def watch(
     kopf takes the signals of the process for itself, and ends in its own time; after `ready` is set they can be had back.
 
     Raises:
-        WatchesEnded: kopf ends though nobody asked it to. End the process, and with `end_at_once`.
+        WatchesEnded: kopf ends though nobody asked it to. End the process, and with `ending.ended_with`.
     """
     registry = kopf.OperatorRegistry()
 

@@ -57,11 +57,16 @@ async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) ->
         try:
             found += await look
         except KubeError as error:
-            if isinstance(error, Unavailable) and not error.status:
-                raise  # nobody answers: there is nothing to be found out
-            what = error.problem.found or error.problem.message
-            found.append(finding("warning", title, f"cannot be looked at: {what}"[:300], "ask for the right to read it"))
+            found.append(_unread(title, "cannot be looked at", error))
     return found
+
+
+def _unread(title: str, told: str, error: KubeError) -> Finding:
+    """Return the finding of what may not be read; where nobody answers at all there is nothing to be found out: it is raised."""
+    if isinstance(error, Unavailable) and not error.status:
+        raise error
+    what = error.problem.found or error.problem.message
+    return finding("warning", title, f"{told}: {what}"[:300], "ask for the right to read it")
 
 
 async def _release(kube: Any, namespace: str) -> tuple[Installed, list[Finding]]:
@@ -69,13 +74,8 @@ async def _release(kube: Any, namespace: str) -> tuple[Installed, list[Finding]]
     try:
         return await installed(kube, namespace), []
     except KubeError as error:
-        if isinstance(error, Unavailable) and not error.status:
-            raise
-        what = error.problem.found or error.problem.message
-        told = f"its Deployment cannot be looked at, usual names are taken: {what}"[:300]
-        return Installed(namespace, lease_namespace=namespace), [
-            finding("warning", "operator", told, "ask for the right to read it")
-        ]
+        unread = _unread("operator", "its Deployment cannot be looked at, usual names are taken", error)
+        return Installed(namespace, lease_namespace=namespace), [unread]
 
 
 async def _version(kube: Any) -> list[Finding]:

@@ -1,18 +1,24 @@
-"""What happened lately, for as long as news of it may still be under way."""
+"""Versions of objects: what a list or a watch tells is news or not, whichever comes first."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Mapping
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Lately"]
+__all__ = ["Lately", "version_of"]
 
 K = TypeVar("K", bound=Hashable)
 
 
+def version_of(metadata: Mapping[str, Any]) -> int:
+    """Return the version that the metadata of an object or a list name, 0 where they name none."""
+    text = str(metadata.get("resourceVersion", ""))
+    return int(text) if text.isdecimal() else 0
+
+
 class Lately(Generic[K]):
-    """A version for each of the last few thousand things that were noted."""
+    """What happened lately, for as long as news of it may be under way: a version of each of the last few thousand things."""
 
     _MOST = 4096
 
