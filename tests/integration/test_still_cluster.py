@@ -38,7 +38,7 @@ def still(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Still:
     kubeconfig.write_text(control_plane.kubeconfig())
 
     def run(*words: str, context: str = "test") -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "stillhouse.entrypoints.cli", *words, "--context", context, "-n", namespace]
+        line = [sys.executable, "-m", "stillhouse.entrypoints.cli", words[0], "--context", context, "-n", namespace, *words[1:]]
         environment = {
             **os.environ,
             "KUBECONFIG": str(kubeconfig),
@@ -150,7 +150,13 @@ def test_doctor_names_what_is_missing_with_its_fix(hands: Hands, still: Still, n
     assert "helm install" in text
 
 
-def test_mistakes(hands: Hands, still: Still) -> None:
+def test_mistakes(hands: Hands, still: Still, namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "any.yaml").write_text("{}")
+    nowhere = still("push", str(tmp_path / "any.yaml"), "--to", "pvc://none")
+    assert nowhere.returncode == 2
+    assert f"kubectl create -f - -n {namespace} --context test" in nowhere.stderr
+    nowhere = still("push", str(tmp_path / "any.yaml"), "--to", "pvc://none", "-n", "missing")
+    assert "kubectl create namespace missing --context test" in nowhere.stderr
     gone = still("status", "none")
     assert gone.returncode == 2
     assert "no such model in the cluster" in gone.stderr
@@ -182,6 +188,7 @@ def test_watching_shows_what_changes_until_ctrl_c(
         eventually(lambda: DIGEST[7:19] in shown.read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+        assert "interrupted" not in shown.read_text(), "a watch has begun nothing that could be gone on with"
     finally:
         process.kill()
         process.wait(10)

@@ -161,6 +161,8 @@ def test_the_pod_of_a_claim_is_restricted_and_goes_again(
 ) -> None:
     core = client.CoreV1Api(api_client)
     core.patch_namespace(namespace, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+    claim = {"spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}}
+    core.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "models"}, **claim})
     unknown = push("pvc://models")
     assert unknown.returncode == 2, unknown.stderr
     assert "--image" in unknown.stderr

@@ -11,16 +11,10 @@ from stillhouse.reconcile.kept import Kept
 from stillhouse.reconcile.observed import Body, Observed, revisions_newest_first
 from stillhouse.resources import labels
 
-__all__ = ["SOURCES_LABEL", "SOURCES_NAME", "Cache", "Key", "key_of"]
+__all__ = ["Cache", "Key", "key_of"]
 
 Key = tuple[str, str]
 """Namespace and name of a model."""
-
-SOURCES_NAME = "stillhouse-sources"
-"""ConfigMap of a namespace that binds named sources to URIs."""
-
-SOURCES_LABEL = "stillhouse.io/sources=bindings"
-"""Label of that ConfigMap: without it each ConfigMap of the cluster would stream by."""
 
 _MODEL, _REVISION, _POD, _CONFIG_MAP = "DistilledModel", "ModelRevision", "Pod", "ConfigMap"
 _JOB = "Job"
@@ -33,7 +27,7 @@ def key_of(body: Body) -> Key | None:
     """
     metadata = body["metadata"]
     if body.get("kind") == _CONFIG_MAP:
-        return (metadata.get("namespace", ""), "") if metadata["name"] == SOURCES_NAME else None
+        return (metadata.get("namespace", ""), "") if metadata["name"] == labels.SOURCES_NAME else None
     name = metadata["name"] if body.get("kind") == _MODEL else (metadata.get("labels") or {}).get(labels.MODEL)
     return (metadata.get("namespace", ""), name) if name else None
 
@@ -211,7 +205,7 @@ class Cache:
         )
 
     def _sources(self, namespace: str) -> dict[str, str]:
-        kept = self._objects.get((namespace, ""), {}).get((_CONFIG_MAP, SOURCES_NAME))
+        kept = self._objects.get((namespace, ""), {}).get((_CONFIG_MAP, labels.SOURCES_NAME))
         data = (kept.body().get("data") or {}) if kept else {}
         # A key of a ConfigMap has no colon: models.minilm stands for models:minilm.
         return {name.replace(".", ":", 1): str(uri) for name, uri in data.items()}

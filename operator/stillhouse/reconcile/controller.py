@@ -26,7 +26,7 @@ from stillhouse.clients.kube.kinds import (
     SERVICE,
     Kind,
 )  # fmt: skip
-from stillhouse.reconcile.cache import SOURCES_LABEL, Cache, Key
+from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.figures import LOOK_S, look
 from stillhouse.reconcile.metrics import Metrics
 from stillhouse.reconcile.queue import KeyedQueue
@@ -51,7 +51,7 @@ WATCHED: Mapping[Kind, str] = {
     HPA: _OURS,
     JOB: _OURS,
     POD: _OURS,
-    CONFIG_MAP: SOURCES_LABEL,
+    CONFIG_MAP: labels.SOURCES_LABEL,
 }
 """Every kind that is watched, with the label selector that the server applies: else each Deployment of the cluster streams by."""
 OPTIONAL: Mapping[Kind, str] = {MONITOR: _OURS, SCALED_OBJECT: _OURS}

@@ -74,7 +74,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
             _reason(error), "; ".join(" ".join(problem.lines()).replace("  ", " ") for problem in error.problems)[:4000]
         )
         return _without_spec(observed, refused)
-    bound, unusable = _bind(model, {**defaults, **observed.sources})
+    bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
     rebuild = model.metadata.annotations.get(labels.REBUILD, "")
     request = request_hash(model, bound, rebuild)
     scale = model.spec.scale
@@ -132,14 +132,26 @@ def _without_spec(observed: Observed, refused: Verdict) -> Decision:
     return Decision("", {}, scaling, refused=refused, serves=serves, serving=serving, frozen=True)
 
 
-def _bind(model: DistilledModel, sources: Mapping[str, str]) -> tuple[dict[str, str], Verdict | None]:
+def _unseen(observed: Observed) -> str:
+    """Say why bindings may be there and not be seen: without its label their ConfigMap is not watched."""
+    if observed.sources:
+        return ""
+    name, namespace = labels.SOURCES_NAME, observed.owner.namespace
+    return (
+        f". A ConfigMap {name} without label {labels.SOURCES_LABEL} is not read: if there is one,"
+        f" kubectl label configmap {name} -n {namespace} {labels.SOURCES_LABEL} --overwrite"
+    )
+
+
+def _bind(model: DistilledModel, sources: Mapping[str, str], unseen: str) -> tuple[dict[str, str], Verdict | None]:
     """Return what every named URI of the spec is bound to, and why one of them cannot be used in a cluster."""
     bound: dict[str, str] = {}
     for place, uri in uris(model.spec).items():
         target = uri if "://" in uri else sources.get(uri, "")
         if not target:
             known = ", ".join(sorted(sources)) or "none"
-            return bound, Verdict("SourceUnusable", f"{place}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}")
+            why = f"{place}: nothing is bound to {uri} here (bound are: {known}); {_PUSH}{unseen}"
+            return bound, Verdict("SourceUnusable", why)
         if target.startswith(_LOCAL):
             return bound, Verdict("SourceUnusable", f"{place}: {target} is a place on one machine; {_PUSH}")
         scheme = target.partition("://")[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "QUEUE", "REBUILD", "REQUEST", "STAGE", "TRACK",
-    "VARIANT",
+    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "QUEUE", "REBUILD", "REQUEST", "SOURCES_LABEL",
+    "SOURCES_NAME", "STAGE", "TRACK", "VARIANT",
     "building", "labels", "query", "selector",
 ]  # fmt: skip
 
@@ -26,6 +26,11 @@ APPLIED = "stillhouse.io/applied"
 
 CREDENTIALS = "stillhouse.io/credentials"
 """Label of a Secret, "true": models of its namespace may fetch their sources with it."""
+
+SOURCES_NAME = "stillhouse-sources"
+"""ConfigMap of a namespace that binds named sources to URIs."""
+SOURCES_LABEL = "stillhouse.io/sources=bindings"
+"""Label of that ConfigMap: without it each ConfigMap of the cluster would stream by."""
 
 _TRACK = "stable"
 

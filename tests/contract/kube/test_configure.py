@@ -10,6 +10,7 @@ import pytest
 from stillhouse.clients.kube.api import connect
 from stillhouse.clients.kube.interface import Unavailable
 from stillhouse.entrypoints.remote.doctoring import examine_cluster
+from stillhouse.entrypoints.remote.place import Place
 from stillhouse.errors import UsageError
 
 CONFIG = """
@@ -50,7 +51,7 @@ def test_without_a_configuration_it_says_so(file: Path, content: str | None) -> 
 def test_a_server_that_does_not_answer_is_no_list_of_missing_rights(file: Path) -> None:
     async def examine() -> None:
         async with await connect("good") as kube:
-            await examine_cluster(kube, "default", "stillhouse")
+            await examine_cluster(kube, Place(), "stillhouse")
 
     with pytest.raises(Unavailable) as told:
         asyncio.run(examine())

@@ -33,11 +33,20 @@ ROOT = Path(__file__).parents[3]
 
 def test_an_empty_home(still: Still) -> None:
     result = still("status")
-    assert (result.code, result.out) == (0, "No models yet. Start with: still up FILE\n")
+    assert (result.code, result.out) == (
+        0,
+        "No models yet. Start with: still up FILE (those of a cluster: still status --context CONTEXT)\n",
+    )
     assert json.loads(still("status", "-o", "json").out) == []
     assert yaml.safe_load(still("status", "-o", "yaml").out) == []
     assert still("gc").code == 0
     assert json.loads(still("gc", "-o", "json").out)["bytes"] == 0
+
+
+def test_a_model_that_is_not_here_may_be_in_a_cluster(still: Still) -> None:
+    gone = still("status", "search")
+    assert gone.code == 2
+    assert "still status search --context CONTEXT -n NAMESPACE" in gone.err
 
 
 def test_the_crds_are_the_committed_ones(still: Still) -> None:

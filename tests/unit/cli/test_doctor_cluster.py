@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stillhouse import __version__
 from stillhouse.clients.kube.fake import FakeKube
 from stillhouse.clients.kube.kinds import API_SERVICE, CLAIM, CONFIG_MAP, DEPLOYMENT, LEASE, MODEL, SCALED_OBJECT, Kind
 from stillhouse.entrypoints.remote.doctoring import TESTED, examine_cluster
+from stillhouse.entrypoints.remote.place import Place
 from stillhouse.entrypoints.remote.rights import EVERYWHERE
 from stillhouse.resources.metrics_api import APISERVICE
 
@@ -43,7 +45,7 @@ class Versioned(FakeKube):
 
 
 def examined(kube: Versioned, title: str, namespace: str = "default", of: str = "stillhouse") -> list[dict[str, Any]]:
-    return [dict(each) for each in asyncio.run(examine_cluster(kube, namespace, of)) if each["title"] == title]
+    return [dict(each) for each in asyncio.run(examine_cluster(kube, Place(namespace, "prod"), of)) if each["title"] == title]
 
 
 def release(kube: Versioned, name: str, *, version: str = __version__, metrics: int = 2) -> None:
@@ -98,7 +100,11 @@ def test_one_pod_of_the_metrics_api_is_a_warning() -> None:
     kube = Versioned()
     release(kube, "mine", metrics=1)
     (one,) = examined(kube, "metrics API pods", of="tools")
-    assert (one["state"], one["fix"]) == ("warning", "two replicas: helm upgrade … --set metricsAPI.replicas=2")
+    assert (one["state"], one["fix"]) == (
+        "warning",
+        "two replicas: helm upgrade mine charts/stillhouse -n tools --kube-context prod"
+        " --reset-then-reuse-values --set metricsAPI.replicas=2",
+    )
 
 
 def test_what_the_operator_may_not_do_is_told() -> None:
@@ -155,7 +161,7 @@ def found(service: str, namespace: str, manager: str, *, answers: bool = True, k
         status = {"conditions": [{"type": "Available", "status": str(answers)}]}
         body = {"kind": API_SERVICE.name, "metadata": meta, "spec": {"service": {"namespace": namespace, "name": service}}}
         asyncio.run(kube.create(API_SERVICE, "", {**body, "status": status}))
-    findings = asyncio.run(examine_cluster(kube, "default", "stillhouse"))
+    findings = asyncio.run(examine_cluster(kube, Place("default", "prod"), "stillhouse"))
     (one,) = [each for each in findings if each["title"] == "external metrics"]
     return dict(one)
 
@@ -182,18 +188,75 @@ def test_one_that_is_dead_is_a_failure_whose_ever_it_is(namespace: str) -> None:
     one = found("metrics", namespace, "stillhouse", answers=False)
     assert one["state"] == "failed"
     assert "no namespace can end" in one["detail"]
-    assert f"kubectl delete apiservice {APISERVICE}" in one["fix"]
+    assert f"kubectl delete apiservice {APISERVICE} --context prod" in one["fix"]
+    assert f"kubectl describe service metrics -n {namespace} --context prod" in one["fix"]
 
 
 def test_keda_s_api_without_its_resource_is_of_no_use() -> None:
     assert found("keda-operator-metrics-apiserver", "keda", "Helm", keda=False)["state"] == "warning"
 
 
+COMMAND = re.compile(r"(?:kubectl|helm|still) (?:[a-z]+ )[^|;()]*")
+
+
+def test_every_command_of_a_fix_names_the_cluster_and_the_namespace() -> None:
+    """Commands that were told without them changed another namespace, or another cluster."""
+    kube = Versioned()
+    release(kube, "mine", version="0.0.9", metrics=1)
+    kube.denied = {("me", "patch", "distilledmodels"), ("system:serviceaccount:tools:mine-sa", "create", "jobs")}
+
+    async def fill() -> None:
+        stalled = {"type": "Stalled", "status": "True", "reason": "GateFailed", "message": "no"}
+        for name, conditions in (("seen", [stalled]), ("unseen", [])):
+            body = {"kind": MODEL.name, "metadata": {"name": name}, "spec": {}, "status": {"conditions": conditions}}
+            await kube.create(MODEL, "default", body)
+        await kube.create(CONFIG_MAP, "default", {"kind": "ConfigMap", "metadata": {"name": "stillhouse-sources"}})
+
+    asyncio.run(fill())
+    commands = [
+        command
+        for of in ("tools", "nowhere")
+        for each in asyncio.run(examine_cluster(kube, Place("default", "prod"), of))
+        for command in COMMAND.findall(each["fix"])
+    ]
+    assert len(commands) > 12, commands
+    everywhere = ("still crd", "kubectl apply --server-side -f -", "kubectl delete apiservice")
+    for command in commands:
+        assert "-context prod" in command or command.startswith("still crd"), command
+        assert " -n " in command or command.startswith(everywhere), command
+
+
+def test_what_keeps_a_model_is_told_to_its_end() -> None:
+    kube = Versioned()
+    message = "a " * 400 + "fix: kubectl label configmap x -n default a=b"
+    stalled = {"type": "Stalled", "status": "True", "reason": "SourceUnusable", "message": message}
+    body = {"kind": MODEL.name, "metadata": {"name": "m"}, "spec": {}, "status": {"conditions": [stalled]}}
+    asyncio.run(kube.create(MODEL, "default", body))
+    one = examined(kube, "m")[0]
+    assert one["detail"] == f"SourceUnusable: {message}"
+    assert one["fix"] == "still status m -n default --context prod"
+
+
+def test_bindings_that_no_operator_sees_are_told() -> None:
+    kube = Versioned()
+    assert [each["state"] for each in examined(kube, "sources")] == ["ok"]
+    body = {"kind": "ConfigMap", "metadata": {"name": "stillhouse-sources"}, "data": {"models.m": "pvc://c/m"}}
+    asyncio.run(kube.create(CONFIG_MAP, "default", body))
+    (one,) = examined(kube, "sources")
+    assert one["state"] == "failed"
+    wanted = "kubectl label configmap stillhouse-sources stillhouse.io/sources=bindings --overwrite -n default --context prod"
+    assert one["fix"] == wanted
+    asyncio.run(
+        kube.patch(CONFIG_MAP, "default", "stillhouse-sources", {"metadata": {"labels": {"stillhouse.io/sources": "bindings"}}})
+    )
+    assert [each["state"] for each in examined(kube, "sources")] == ["ok"]
+
+
 def test_what_is_known_against_a_server_is_told_where_it_serves() -> None:
     kube = Versioned()
 
     def runtimes() -> list[dict[str, Any]]:
-        found = asyncio.run(examine_cluster(kube, "default", "stillhouse"))
+        found = asyncio.run(examine_cluster(kube, Place("default", "prod"), "stillhouse"))
         return [dict(each) for each in found if each["title"].startswith("runtime")]
 
     assert runtimes() == []

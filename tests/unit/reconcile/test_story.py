@@ -200,6 +200,19 @@ def test_a_binding_of_the_namespace_comes_before_the_operators(cluster: Cluster)
     body = model(source={"uri": "models:own", "task": "sentence-embedding"})
     cluster.apply(body)
     cluster.settle()
+
+    def told() -> str:
+        return str(next(each["message"] for each in cluster.status()["conditions"] if each["type"] == "Accepted"))
+
+    label = f"kubectl label configmap stillhouse-sources -n {NAMESPACE} stillhouse.io/sources=bindings --overwrite"
+    assert told().endswith(label), "one without the label is not seen"
+    named = {"name": "stillhouse-sources", "namespace": NAMESPACE, "uid": "other", "resourceVersion": "1"}
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named}
+    cluster.cache.put({**other, "data": {"models.other": "pvc://claim/other"}})
+    cluster.settle()
+    assert label not in told(), "this one is seen"
+    cluster.cache.drop(other)
+    cluster.settle()
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stillhouse-sources", "namespace": NAMESPACE}}
     assert list(cluster.cache.put({**config, "data": {"models.own": "pvc://claim/own"}})) == [(NAMESPACE, "m")]
     cluster.settle()

@@ -51,6 +51,7 @@ MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors")
 """Not every cluster knows it (`Kube.serves`)."""
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+NAMESPACE = Kind("v1", "Namespace", "namespaces")
 SECRET = Kind("v1", "Secret", "secrets")
 API_SERVICE = Kind("apiregistration.k8s.io/v1", "APIService", "apiservices")
 ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews")

@@ -33,8 +33,10 @@ def command(contents: bool, cluster: bool, operator_namespace: str, context: str
     if cluster or context is not None:
         from stillhouse.entrypoints.remote.cluster import on_cluster
         from stillhouse.entrypoints.remote.doctoring import examine_cluster
+        from stillhouse.entrypoints.remote.place import Place
 
-        findings = on_cluster(context or "", lambda kube: examine_cluster(kube, namespace, operator_namespace))
+        place = Place(namespace, context or "")
+        findings = on_cluster(place.context, lambda kube: examine_cluster(kube, place, operator_namespace))
     else:
         from stillhouse.entrypoints.local.examining import examine
 

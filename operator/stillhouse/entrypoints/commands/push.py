@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -33,16 +34,19 @@ def command(file: Path, to: str, image: str, sources: tuple[str, ...], context: 
     from stillhouse.entrypoints.local.text import size
     from stillhouse.entrypoints.remote.bindings import bind
     from stillhouse.entrypoints.remote.cluster import on_cluster
+    from stillhouse.entrypoints.remote.place import Place
     from stillhouse.entrypoints.remote.pushing import check_place, find, target_of, upload
+    from stillhouse.entrypoints.remote.there import check_there
 
     check_place(to)
-    on_cluster(context or "", lambda kube: kube.version())  # a cluster that is not there is told before the upload
+    place = Place(namespace, context or "")
+    on_cluster(place.context, lambda kube: check_there(kube, place, to))  # what is not there is told before the upload
     with showing() as listener:
         found = find(file, parse_sources(sources), listener)
         with target_of(to, context or "", namespace, image, listener.note) as target:
             placed = upload(found, target, listener)
     changed = on_cluster(context or "", lambda kube: bind(kube, namespace, {each.name: each.uri for each in placed}))
-    following = f"kubectl apply -f {file} -n {namespace}" + (f" --context {context}" if context else "")
+    following = place.kubectl(f"apply -f {shlex.quote(str(file))}")
 
     def text() -> None:
         for each in placed:

@@ -33,10 +33,12 @@ def command(name: str, digest: str, undo: bool, context: str | None, namespace: 
       still rollback docstring-search --undo --context prod
     """
     from stillhouse.entrypoints.remote.cluster import on_cluster, pin
+    from stillhouse.entrypoints.remote.place import Place
     from stillhouse.errors import UsageError
 
     if undo and digest:
         raise UsageError("--undo lets go of every pin", field="--to", found=digest, fix="leave one of the two out")
-    held = on_cluster(context or "", lambda kube: pin(kube, namespace, name, None if undo else digest))
+    place = Place(namespace, context or "")
+    held = on_cluster(place.context, lambda kube: pin(kube, place, name, None if undo else digest))
     said = f"{name}: serve.pin holds {held}" if held else f"{name}: nothing is held; the newest accepted revision serves"
     emit({"name": name, "pin": held}, output, lambda: click.echo(said))

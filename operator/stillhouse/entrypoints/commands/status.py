@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.options import cluster_options, console, emit, output_option
 
 __all__ = ["command"]
+
+if TYPE_CHECKING:
+    from stillhouse.entrypoints.remote.place import Place
 
 
 @click.command()
@@ -32,7 +36,9 @@ def command(name: str | None, steps: bool, context: str | None, namespace: str, 
       still status docstring-search --context prod --timeout 10m
     """
     if context is not None or timeout or watch:
-        _of_cluster(name, context or "", namespace, timeout, watch, output)
+        from stillhouse.entrypoints.remote.place import Place
+
+        _of_cluster(name, Place(namespace, context or ""), timeout, watch, output)
         return
     from stillhouse.entrypoints.local.inspecting import inspect
 
@@ -40,7 +46,7 @@ def command(name: str | None, steps: bool, context: str | None, namespace: str, 
 
     def text() -> None:
         if not models:
-            click.echo("No models yet. Start with: still up FILE")
+            click.echo("No models yet. Start with: still up FILE (those of a cluster: still status --context CONTEXT)")
             return
         screen = console()
         for model in models:
@@ -49,16 +55,17 @@ def command(name: str | None, steps: bool, context: str | None, namespace: str, 
     emit(models, output, text)
 
 
-def _of_cluster(name: str | None, context: str, namespace: str, timeout: str, watch: bool, output: str) -> None:
+def _of_cluster(name: str | None, place: Place, timeout: str, watch: bool, output: str) -> None:
     from stillhouse.api.scalars import parse_duration
     from stillhouse.entrypoints.remote.cluster import follow, inspect, on_cluster, wait
     from stillhouse.entrypoints.remote.tree import tree
-    from stillhouse.errors import UsageError
+    from stillhouse.errors import StillhouseError, UsageError
 
     def show(models: list[dict[str, Any]]) -> None:
         def text() -> None:
             if not models:
-                click.echo(f"No models in namespace {namespace}. Start with: kubectl apply -f distilledmodel.yaml")
+                apply = place.kubectl("apply -f distilledmodel.yaml")
+                click.echo(f"No models in namespace {place.namespace}. Start with: {apply}")
             for model in models:
                 console().print(tree(model))
 
@@ -72,12 +79,16 @@ def _of_cluster(name: str | None, context: str, namespace: str, timeout: str, wa
         except ValueError as error:
             raise UsageError("that is no duration", field="--timeout", found=timeout, allowed="for example 90s or 10m") from error
         told = lambda why: click.echo(why, err=True)  # noqa: E731
-        models = [on_cluster(context, lambda kube: wait(kube, namespace, name, seconds, told))]
+        models = [on_cluster(place.context, lambda kube: wait(kube, place, name, seconds, told))]
     elif watch:
-        on_cluster(context, lambda kube: follow(kube, namespace, name, show))
-        return
+        try:
+            on_cluster(place.context, lambda kube: follow(kube, place, name, show))
+        except (KeyboardInterrupt, StillhouseError):
+            if not interrupts.requested():
+                raise
+        click.get_current_context().exit(130)  # quietly: nothing was begun that could be gone on with
     else:
-        models = on_cluster(context, lambda kube: inspect(kube, namespace, name))
+        models = on_cluster(place.context, lambda kube: inspect(kube, place, name))
 
     show(models)
 

@@ -28,7 +28,11 @@ def inspect(name: str | None = None) -> list[dict[str, Any]]:
     names = store.model_names()
     if name is not None and name not in names:
         raise UsageError(
-            "there is no such model", field="NAME", found=name, allowed=", ".join(names) or "none yet", fix="still up FILE"
+            "there is no such model on this machine",
+            field="NAME",
+            found=name,
+            allowed=", ".join(names) or "none yet",
+            fix=f"still up FILE; where it is in a cluster: still status {name} --context CONTEXT -n NAMESPACE",
         )
     return [_model(store, each) for each in ([name] if name else names)]
 

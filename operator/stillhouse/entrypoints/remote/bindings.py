@@ -8,7 +8,7 @@ from typing import Any
 from stillhouse.clients.kube.interface import AlreadyExists, Conflict, Kube
 from stillhouse.clients.kube.kinds import CONFIG_MAP
 from stillhouse.errors import ClusterError
-from stillhouse.reconcile.cache import SOURCES_LABEL, SOURCES_NAME
+from stillhouse.resources.labels import SOURCES_LABEL, SOURCES_NAME
 
 __all__ = ["MANAGER", "bind", "key_of"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from stillhouse.clients.kube.interface import Unavailable
+from stillhouse.entrypoints.remote.place import Place
 from stillhouse.errors import (
     EnvironmentProblem,
     GateFailed,
@@ -48,7 +49,7 @@ def on_cluster(context: str, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T
     return asyncio.run(run())
 
 
-async def inspect(kube: Any, namespace: str, name: str | None) -> list[dict[str, Any]]:
+async def inspect(kube: Any, place: Place, name: str | None) -> list[dict[str, Any]]:
     """Return every model of a namespace, or one, with its revisions, its Jobs and its Deployment.
 
     Raises:
@@ -56,6 +57,7 @@ async def inspect(kube: Any, namespace: str, name: str | None) -> list[dict[str,
     """
     from stillhouse.clients.kube.kinds import DEPLOYMENT, JOB, MODEL, REVISION
 
+    namespace = place.namespace
     models = await kube.find(MODEL, namespace)
     if name is not None:
         models = [each for each in models if each["metadata"]["name"] == name]
@@ -64,7 +66,7 @@ async def inspect(kube: Any, namespace: str, name: str | None) -> list[dict[str,
                 "there is no such model in the cluster",
                 field="NAME",
                 found=f"{namespace}/{name}",
-                fix=f"kubectl get dm -n {namespace}",
+                fix=place.kubectl("get dm"),
             )
     chosen = f"{labels.MODEL}={name}" if name else labels.MODEL
     others = [body for kind in (REVISION, JOB, DEPLOYMENT) for body in await kube.find(kind, namespace, chosen)]
@@ -115,7 +117,7 @@ def _job(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def wait(kube: Any, namespace: str, name: str, seconds: float, told: Callable[[str], None]) -> dict[str, Any]:
+async def wait(kube: Any, place: Place, name: str, seconds: float, told: Callable[[str], None]) -> dict[str, Any]:
     """Wait until a model is ready; `told` hears each new reason. Return the model.
 
     Raises:
@@ -125,7 +127,7 @@ async def wait(kube: Any, namespace: str, name: str, seconds: float, told: Calla
     """
     deadline, last = time.monotonic() + seconds, ""
     while True:
-        (model,) = await inspect(kube, namespace, name)
+        (model,) = await inspect(kube, place, name)
         current = {each["type"]: each for each in model["conditions"] if each.get("observedGeneration") == model["generation"]}
         ready, stalled = current.get("Ready"), current.get("Stalled")
         if ready and ready["status"] == "True":
@@ -139,14 +141,14 @@ async def wait(kube: Any, namespace: str, name: str, seconds: float, told: Calla
         if time.monotonic() >= deadline:
             raise EnvironmentProblem(
                 f"{name} is not ready after {seconds:g} s",
-                field=f"{namespace}/{name}",
+                field=f"{place.namespace}/{name}",
                 found=why,
-                fix=f"kubectl describe dm {name} -n {namespace}",
+                fix=place.kubectl(f"describe dm {name}"),
             )
         await asyncio.sleep(_LOOK_S)
 
 
-async def follow(kube: Any, namespace: str, name: str | None, seen: Callable[[list[dict[str, Any]]], None]) -> None:
+async def follow(kube: Any, place: Place, name: str | None, seen: Callable[[list[dict[str, Any]]], None]) -> None:
     """Tell `seen` of the models (of one, where `name` is given) now and whenever something of them is different, for ever.
 
     Raises:
@@ -155,7 +157,7 @@ async def follow(kube: Any, namespace: str, name: str | None, seen: Callable[[li
     last: list[dict[str, Any]] | None = None
     while True:
         try:
-            models = await inspect(kube, namespace, name)
+            models = await inspect(kube, place, name)
         except Unavailable:
             if last is None:
                 raise
@@ -173,10 +175,10 @@ def _stalled(name: str, condition: dict[str, Any]) -> StillhouseError:
     if reason == "GateInconclusive":
         return GateInconclusive(f"{name}: {message}")
     kind: type[StillhouseError] = EnvironmentProblem if reason in ("NotOwned", "ApplyFailed") else SpecError
-    return kind(f"{name} waits for a change: {reason}", field=name, found=message[:500])
+    return kind(f"{name} waits for a change: {reason}", field=name, found=message)
 
 
-async def pin(kube: Any, namespace: str, name: str, digest: str | None) -> str:
+async def pin(kube: Any, place: Place, name: str, digest: str | None) -> str:
     """Hold a revision, or with None let go; return the digest that is held from now on ("": none).
 
     `digest` is whole or its beginning, with or without `sha256:`; "" takes the one that was accepted before the one that serves.
@@ -186,25 +188,31 @@ async def pin(kube: Any, namespace: str, name: str, digest: str | None) -> str:
     """
     from stillhouse.clients.kube.kinds import MODEL
 
-    (model,) = await inspect(kube, namespace, name)
-    held = "" if digest is None else _chosen(model, digest.removeprefix("sha256:"))
-    await kube.patch(MODEL, namespace, name, {"spec": {"serve": {"pin": held or None}}}, manager="still")
+    (model,) = await inspect(kube, place, name)
+    held = "" if digest is None else _chosen(place, model, digest.removeprefix("sha256:"))
+    await kube.patch(MODEL, place.namespace, name, {"spec": {"serve": {"pin": held or None}}}, manager="still")
     return held
 
 
-def _chosen(model: dict[str, Any], start: str) -> str:
+def _chosen(place: Place, model: dict[str, Any], start: str) -> str:
     accepted = [each["digest"] for each in model["revisions"] if each["outcome"] == "Accepted"]
     allowed = ", ".join(each[7:19] for each in accepted) or "none"
+    look = place.still(f"status {model['name']}")
     if start:
         found = sorted({each for each in accepted if each.removeprefix("sha256:").startswith(start)})
         if len(found) != 1:
             problem = "several revisions begin so" if found else "no accepted revision has this digest"
-            raise UsageError(
-                problem, field="--to", found=start, allowed=allowed, fix=f"still status {model['name']} --context … lists them"
-            )
+            raise UsageError(problem, field="--to", found=start, allowed=allowed, fix=f"{look} lists them")
         return str(found[0])
     serves = (model["revision"] or {}).get("digest", "")
     former = next((each for each in accepted if each != serves), "")
     if not former:
-        raise UsageError("there is no revision to go back to", field="NAME", found=model["name"], allowed=allowed)
+        failed = sum(each["outcome"] == "Failed" for each in model["revisions"])
+        raise UsageError(
+            "there is no revision to go back to",
+            field="NAME",
+            found=f"{model['name']}: {len(accepted)} accepted, {failed} failed",
+            allowed="an accepted revision beside the one that serves",
+            fix=f"change spec and apply the file: what its gate accepts is a revision, and this one is then the former ({look})",
+        )
     return str(former)

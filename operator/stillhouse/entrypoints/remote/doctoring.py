@@ -10,9 +10,10 @@ from typing import Any
 from stillhouse import __version__
 from stillhouse.api.crd import crd, revision_crd
 from stillhouse.clients.kube.interface import KubeError, Unavailable
-from stillhouse.clients.kube.kinds import API_SERVICE, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
+from stillhouse.clients.kube.kinds import API_SERVICE, CONFIG_MAP, HPA, LEASE, MODEL, SCALED_OBJECT, Kind
 from stillhouse.entrypoints.findings import Finding, finding
 from stillhouse.entrypoints.remote.installed import Installed, installed
+from stillhouse.entrypoints.remote.place import Place, claim_command
 from stillhouse.entrypoints.remote.rights import rights_of_operator, rights_of_user
 from stillhouse.planning.runtimes import FACTS
 from stillhouse.resources import labels
@@ -33,48 +34,54 @@ _KEEP_OUT = (
 )
 
 
-async def examine_cluster(kube: Any, namespace: str, operator_namespace: str) -> list[Finding]:
+async def examine_cluster(kube: Any, place: Place, operator_namespace: str) -> list[Finding]:
     """Return findings as plain data: `state` (ok, warning, failed), `title`, `detail`, `fix`. What may not be read: a warning.
 
     Raises:
         Unavailable: the API server does not answer at all.
     """
-    release, unseen = await _release(kube, operator_namespace)
+    release, unseen = await _release(kube, place, operator_namespace)
+    upgrade = f"{_upgrade(place, release)} --reset-then-reuse-values"
     looks = (
         ("Kubernetes", _version(kube)),
-        ("resource definitions", _definitions(kube)),
-        ("operator", _operator(kube, release)),
-        ("operator's rights", rights_of_operator(kube, release)),
-        ("your rights", rights_of_user(kube, namespace)),
-        ("store", _store(kube, namespace, release.claim)),
-        ("metrics API", _metrics(kube, namespace)),
-        ("external metrics", _external(kube, operator_namespace)),
-        ("models", _models(kube, namespace)),
-        ("runtimes", _runtimes(kube, namespace)),
+        ("resource definitions", _definitions(kube, place)),
+        ("operator", _operator(kube, place, release, upgrade)),
+        ("operator's rights", rights_of_operator(kube, release, upgrade)),
+        ("your rights", rights_of_user(kube, place, release)),
+        ("store", _store(kube, place, release.claim)),
+        ("sources", _sources(kube, place)),
+        ("metrics API", _metrics(kube, place.namespace)),
+        ("external metrics", _external(kube, place, operator_namespace, upgrade)),
+        ("models", _models(kube, place, release)),
+        ("runtimes", _runtimes(kube, place.namespace)),
     )
     found: list[Finding] = list(unseen)
     for title, look in looks:
         try:
             found += await look
         except KubeError as error:
-            found.append(_unread(title, "cannot be looked at", error))
+            found.append(_unread(place, title, "cannot be looked at", error))
     return found
 
 
-def _unread(title: str, told: str, error: KubeError) -> Finding:
+def _unread(place: Place, title: str, told: str, error: KubeError) -> Finding:
     """Return the finding of what may not be read; where nobody answers at all there is nothing to be found out: it is raised."""
     if isinstance(error, Unavailable) and not error.status:
         raise error
     what = error.problem.found or error.problem.message
-    return finding("warning", title, f"{told}: {what}"[:300], "ask for the right to read it")
+    return finding("warning", title, f"{told}: {what}", f"ask for the right to read it ({place.kubectl('auth can-i --list')})")
 
 
-async def _release(kube: Any, namespace: str) -> tuple[Installed, list[Finding]]:
+def _upgrade(place: Place, release: Installed) -> str:
+    return place.inside(release.namespace).helm(f"upgrade {release.release} charts/stillhouse")
+
+
+async def _release(kube: Any, place: Place, namespace: str) -> tuple[Installed, list[Finding]]:
     """Return how the operator is installed; where that may not be looked at, with the usual names and a warning."""
     try:
         return await installed(kube, namespace), []
     except KubeError as error:
-        unread = _unread("operator", "its Deployment cannot be looked at, usual names are taken", error)
+        unread = _unread(place, "operator", "its Deployment cannot be looked at, usual names are taken", error)
         return Installed(namespace, lease_namespace=namespace), [unread]
 
 
@@ -93,12 +100,12 @@ async def _version(kube: Any) -> list[Finding]:
     return [finding(state, "Kubernetes", f"{text}; {tested}", "look for a newer Stillhouse")]
 
 
-async def _definitions(kube: Any) -> list[Finding]:
+async def _definitions(kube: Any, place: Place) -> list[Finding]:
     found = []
     for wanted in (crd(), revision_crd()):
         name = wanted["metadata"]["name"]
         live = await kube.get(_CRD, "", name)
-        apply = "still crd | kubectl apply --server-side -f -"
+        apply = f"still crd | {place.inside('').kubectl('apply --server-side -f -')}"
         if live is None:
             found.append(finding("failed", name, "is not installed", apply))
             continue
@@ -118,29 +125,30 @@ def _fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
         yield from _fields(inner, f"{path}.{name}")
 
 
-async def _operator(kube: Any, release: Installed) -> list[Finding]:
+async def _operator(kube: Any, place: Place, release: Installed, upgrade: str) -> list[Finding]:
     lease = await kube.get(LEASE, release.lease_namespace, release.lease)
-    install = f"helm install stillhouse charts/stillhouse -n {release.namespace} --create-namespace"
-    found = _deployments(release)
+    there = place.inside(release.namespace)
+    install = there.helm("install stillhouse charts/stillhouse --create-namespace")
+    found = _deployments(there, release, upgrade)
     if lease is None:
         none = f"no operator has ever led in namespace {release.lease_namespace} (Lease {release.lease})"
         return [finding("failed", "operator", none, install), *found]
     spec = lease["spec"]
     holder, renewed = spec.get("holderIdentity") or "", _seconds_since(str(spec.get("renewTime") or ""))
-    logs = f"kubectl logs -n {release.namespace} -l app.kubernetes.io/component=operator"
+    logs = there.kubectl("logs -l app.kubernetes.io/component=operator")
     if not holder or renewed > _STALE_S:
         last = f"nobody leads (last was {holder or 'released'}, {renewed:.0f} s ago)"
         return [finding("failed", "operator", last, logs), *found]
     return [finding("ok", "operator", f"{holder} leads"), *found]
 
 
-def _deployments(release: Installed) -> list[Finding]:
+def _deployments(there: Place, release: Installed, upgrade: str) -> list[Finding]:
     """Say which version is installed, and how many pods there are of each part."""
     found = []
     if release.deployment is not None:
         told = f"{release.version or 'unknown'} ({release.image}); this still is {__version__}"
         same = release.version == __version__
-        fix = f"pip install 'stillhouse[operator]=={release.version}', or helm upgrade with the chart of {__version__}"
+        fix = f"pip install 'stillhouse[operator]=={release.version}', or with the chart of {__version__}: {upgrade}"
         found.append(finding("ok" if same else "warning", "operator's version", told, "" if same else fix))
     for title, value, deployment, why in (
         ("operator", "replicas", release.deployment, "while it moves, nobody works"),
@@ -151,25 +159,37 @@ def _deployments(release: Installed) -> list[Finding]:
         count = int(deployment["spec"].get("replicas", 1))
         ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
         if count < 2:
-            found.append(finding("warning", title, f"{count} replica: {why}", f"two replicas: helm upgrade … --set {value}=2"))
+            found.append(finding("warning", title, f"{count} replica: {why}", f"two replicas: {upgrade} --set {value}=2"))
         if ready < count:
-            fix = f"kubectl describe deployment {deployment['metadata']['name']} -n {release.namespace}"
+            fix = there.kubectl(f"describe deployment {deployment['metadata']['name']}")
             found.append(finding("warning" if ready else "failed", title, f"{ready} of {count} pods are ready", fix))
         elif title != "operator" and count > 1:
             found.append(finding("ok", title, f"{ready} of {count} are ready"))
     return found
 
 
-async def _store(kube: Any, namespace: str, name: str) -> list[Finding]:
+async def _store(kube: Any, place: Place, name: str) -> list[Finding]:
+    namespace = place.namespace
     claim = await kube.get(_CLAIM, namespace, name)
     if claim is None:
-        fix = f"create a PersistentVolumeClaim {name} in {namespace}; ReadWriteMany where builds and servers run on several nodes"
+        fix = f"create PersistentVolumeClaim {name} (ReadWriteOnce where there is one node alone): {claim_command(place, name)}"
         return [finding("failed", "store", f"there is no claim {namespace}/{name}", fix)]
     modes = claim["spec"].get("accessModes") or []
     if "ReadWriteMany" not in modes:
         fix = "a class that offers ReadWriteMany; or keep every pod on the volume's node"
         return [finding("warning", "store", f"{name} is {', '.join(modes)}: pods on a second node cannot mount it", fix)]
     return [finding("ok", "store", f"{name}: {', '.join(modes)}")]
+
+
+async def _sources(kube: Any, place: Place) -> list[Finding]:
+    """Look whether the bindings carry the label without which the operator does not see them."""
+    name, (mark, _, value) = labels.SOURCES_NAME, labels.SOURCES_LABEL.partition("=")
+    live = await kube.get(CONFIG_MAP, place.namespace, name)
+    if live is None or (live["metadata"].get("labels") or {}).get(mark) == value:
+        told = f"{len((live or {}).get('data') or {})} bound in ConfigMap {name}" if live else f"no ConfigMap {name}"
+        return [finding("ok", "sources", told)]
+    fix = place.kubectl(f"label configmap {name} {labels.SOURCES_LABEL} --overwrite")
+    return [finding("failed", "sources", f"ConfigMap {name} lacks label {labels.SOURCES_LABEL}: no operator reads it", fix)]
 
 
 async def _metrics(kube: Any, namespace: str) -> list[Finding]:
@@ -191,19 +211,20 @@ def _answers(service: dict[str, Any] | None) -> bool:
     return any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
 
 
-async def _external(kube: Any, operator_namespace: str) -> list[Finding]:
+async def _external(kube: Any, place: Place, operator_namespace: str, upgrade: str) -> list[Finding]:
     """Say whose the external metrics are, and whether they answer: a dead API keeps every namespace from ending."""
     title = "external metrics"
     live = await kube.get(API_SERVICE, "", APISERVICE)
     if live is None:
-        fix = "helm upgrade … --set metricsAPI.enabled=true,metricsAPI.register=true"
+        fix = f"{upgrade} --set metricsAPI.enabled=true,metricsAPI.register=true"
         return [finding("warning", title, "not registered: models of mode hpa scale by CPU", fix)]
     service = (live.get("spec") or {}).get("service") or {}
     figures = figures_of(live, operator_namespace, str(service.get("name") or "-"), keda=await kube.serves(SCALED_OBJECT))
     whose = {"queue": "ours", "keda": "KEDA's"}.get(figures.kind, figures.why)
     if not _answers(live):
-        place = f"{service.get('namespace')}/{service.get('name')}"
-        fix = f"look at the pods of Service {place}; where they are gone for good: kubectl delete apiservice {APISERVICE}"
+        look = place.inside(str(service.get("namespace") or "")).kubectl(f"describe service {service.get('name')}")
+        delete = place.inside("").kubectl(f"delete apiservice {APISERVICE}")
+        fix = f"has its Service pods ({look})? where they are gone for good: {delete}"
         return [finding("failed", title, f"{whose}; it does not answer: no number changes, and no namespace can end", fix)]
     if figures.kind == "cpu":
         fix = "models of mode hpa scale by CPU; by queue time only where it is ours or KEDA's (docs/scaling.md)"
@@ -212,26 +233,25 @@ async def _external(kube: Any, operator_namespace: str) -> list[Finding]:
     return [finding("ok", title, f"{whose}: models of mode hpa scale {how}")]
 
 
-async def _models(kube: Any, namespace: str) -> list[Finding]:
+async def _models(kube: Any, place: Place, release: Installed) -> list[Finding]:
     found = []
-    models = await kube.find(MODEL, namespace)
+    models = await kube.find(MODEL, place.namespace)
+    values = place.inside(release.namespace).helm(f"get values {release.release} --all")
     for each in models:
         name, status = each["metadata"]["name"], each.get("status") or {}
         conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
         if not conditions:
-            found.append(
-                finding("failed", name, "no operator has looked at it", "is it in a namespace that the operator watches?")
-            )
+            fix = f"is it in a namespace that the operator watches? value watchNamespace: {values}"
+            found.append(finding("failed", name, "no operator has looked at it", fix))
         elif "Stalled" in conditions:
             stalled = conditions["Stalled"]
-            found.append(
-                finding("failed", name, f"{stalled['reason']}: {stalled['message']}"[:300], f"still status {name} --context …")
-            )
+            told = f"{stalled['reason']}: {stalled['message']}"  # whole: what mends it stands at its end
+            found.append(finding("failed", name, told, place.still(f"status {name}")))
         scale = each["spec"].get("scale") or {}
         if max(int(scale.get("minReplicas", 1)), int(scale.get("replicas", 1))) < 2:
             fix = "spec.scale.minReplicas: 2"
             found.append(finding("warning", name, "one replica: the drain of its node interrupts it", fix))
-    return [*found, *([] if found else [finding("ok", "models", f"{len(models)} in {namespace}")])]
+    return [*found, *([] if found else [finding("ok", "models", f"{len(models)} in {place.namespace}")])]
 
 
 async def _runtimes(kube: Any, namespace: str) -> list[Finding]:

@@ -38,6 +38,18 @@ class Installed:
         return str((self.settings or {}).get("store_claim") or ClusterSettings().store_claim)
 
     @property
+    def release(self) -> str:
+        """What helm calls it."""
+        labels = ((self.deployment or {}).get("metadata") or {}).get("labels") or {}
+        return str(labels.get(_INSTANCE) or "stillhouse")
+
+    @property
+    def fullname(self) -> str:
+        """What the names of its objects begin with."""
+        name = str(((self.deployment or {}).get("metadata") or {}).get("name") or "stillhouse-operator")
+        return name.removesuffix("-operator")
+
+    @property
     def account(self) -> str:
         """The ServiceAccount of its pods; empty where there is no Deployment."""
         return str(_pod(self.deployment).get("serviceAccountName") or "default") if self.deployment else ""

@@ -10,6 +10,7 @@ from typing import Any
 from stillhouse.clients.kube.kinds import ACCESS_REVIEW, MONITOR, SCALED_OBJECT, SELF_REVIEW
 from stillhouse.entrypoints.findings import Finding, finding
 from stillhouse.entrypoints.remote.installed import Installed
+from stillhouse.entrypoints.remote.place import Place
 from stillhouse.resources.metrics_api import APISERVICE
 
 __all__ = ["EVERYWHERE", "Right", "of_operator", "rights_of_operator", "rights_of_user"]
@@ -85,8 +86,10 @@ async def of_operator(kube: Any, release: Installed) -> list[Right]:
     return [right for right in _each(EVERYWHERE) if right.resource not in left_out]
 
 
-async def rights_of_operator(kube: Any, release: Installed) -> list[Finding]:
-    """Say what the operator's account may not do. Asking needs the right to create SubjectAccessReviews.
+async def rights_of_operator(kube: Any, release: Installed, upgrade: str) -> list[Finding]:
+    """Say what the operator's account may not do; `upgrade` is the command that changes the release.
+
+    Asking needs the right to create SubjectAccessReviews.
 
     Raises:
         KubeError: the user may not ask that.
@@ -105,19 +108,23 @@ async def rights_of_operator(kube: Any, release: Installed) -> list[Finding]:
     where = f"in namespace {release.watches}" if release.watches else "in every namespace"
     if not missing:
         return [finding("ok", title, f"{release.account} may do what it must, {where}")]
-    fix = "helm upgrade … with rbac.create: true; where roles are yours to make: charts/stillhouse/templates/rbac.yaml lists them"
+    fix = f"{upgrade} --set rbac.create=true; where roles are yours to make: charts/stillhouse/templates/rbac.yaml lists them"
     return [finding("failed", title, f"{release.account} may not, {where}: {_listed(missing)}", fix)]
 
 
-async def rights_of_user(kube: Any, namespace: str) -> list[Finding]:
-    """Say which commands of `still` the user may not run in a namespace."""
+async def rights_of_user(kube: Any, place: Place, release: Installed) -> list[Finding]:
+    """Say which commands of `still` the user may not run in a namespace, and which roles let them."""
+    namespace = place.namespace
     found = []
     for command, rules in _COMMANDS:
         missing = await _refused(kube, [(right, namespace) for right in _each(rules)], SELF_REVIEW, {})
         if missing:
-            fix = (
-                "ask for role …-edit of the release (…-view to look alone), and the cluster's role view or edit in this namespace"
+            ours = release.fullname
+            roles = (("clusterrole", "edit"), ("role" if release.watches else "clusterrole", f"{ours}-edit"))
+            bind = " && ".join(
+                place.kubectl(f"create rolebinding USER-{role} --{kind}={role} --user=USER") for kind, role in roles
             )
+            fix = f"ask an administrator for edit and {ours}-edit here (to look alone view and {ours}-view): {bind}"
             found.append(finding("warning", "your rights", f"still {command} fails in {namespace}: {_listed(missing)}", fix))
     return found or [finding("ok", "your rights", f"every command of still can be run in {namespace}")]
 
