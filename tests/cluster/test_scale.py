@@ -23,8 +23,11 @@ def ready(models: Models, name: str) -> int:
 
 
 def served(models: Models, folder: Path, cpu: str, *, least: int, most: int) -> str:
-    """Serve a model from small pods, so that all of them and the load fit onto two CPUs; return its name."""
-    project = Project(folder / "project", folder / "none", folder / "cache").create()
+    """Serve a model from small pods, so that all of them and the load fit onto two CPUs; return its name.
+
+    It computes so much that its servers, not the one that asks, are what is busy.
+    """
+    project = Project(folder / "project", folder / "none", folder / "cache", work=50).create()
     body = on_claim(models, project, scale={"minReplicas": least, "maxReplicas": most})
     body["spec"]["serve"]["resources"] = {"limits": {"cpu": cpu, "memory": "512Mi"}}
     models.apply(body)

@@ -31,9 +31,9 @@ LABELS = ("no", "yes", "perhaps")
 NAME = "tiny"
 
 
-def write_model(folder: Path, *, task: str = "sentence-embedding", seed: int = 0) -> Path:
+def write_model(folder: Path, *, task: str = "sentence-embedding", seed: int = 0, work: int = 1) -> Path:
     """Write an ONNX model as its publisher would: model.onnx, tokenizer.json, config.json."""
-    write_tiny_model(folder, task=task, labels=LABELS, seed=seed, work=1)  # type: ignore[arg-type]
+    write_tiny_model(folder, task=task, labels=LABELS, seed=seed, work=work)  # type: ignore[arg-type]
     (folder / "signature.json").unlink()  # ours, not a publisher's
     config: dict[str, Any] = {"max_position_embeddings": 32}
     if task != "sentence-embedding":
@@ -114,6 +114,8 @@ class Project:
     home: Path
     cache: Path
     task: str = "sentence-embedding"
+    work: int = 1
+    """How much the model computes (`write_tiny_model`)."""
 
     @property
     def file(self) -> Path:
@@ -122,7 +124,7 @@ class Project:
     def create(self, *, gate: bool = True, index: bool = True) -> Project:
         """Write everything; the gate's one limit is met by any quantisation that works."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_model(self.folder / "teacher", task=self.task)
+        write_model(self.folder / "teacher", task=self.task, work=self.work)
         embedding = self.task == "sentence-embedding"
         write_rows(
             self.folder / "gate.jsonl",

@@ -27,6 +27,10 @@ from tritonclient.utils import InferenceServerException
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import StillhouseError
+from stillhouse.scaling.counters import Sample, read
+
+HOST = "127.0.0.3"
+"""The pod's address, which is not where what only the pod itself may reach listens."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Running:
     def ask(self, path: str, port: int = 0) -> tuple[int, str]:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"http://127.0.0.1:{port or self.health}{path}", timeout=5) as answer:
+            with opener.open(f"http://{HOST}:{port or self.health}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -52,6 +56,12 @@ class Running:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"not ready: {self.process.communicate(timeout=10)[0]}")
             time.sleep(0.1)
+
+
+def counted(running: Running) -> Sample:
+    status, text = running.ask("/metrics", running.metrics)
+    assert status == 200, text
+    return read(text, NAME, time.monotonic())
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +81,7 @@ def pod(store: Path, digest: str, work: Path) -> Iterator[Running]:
     work.mkdir(parents=True, exist_ok=True)
     grpc, health, metrics = free_port(), free_port(), free_port()
     words = [sys.executable, "-m", "stillhouse.entrypoints.serving", "serve", f"--model={NAME}", f"--digest={digest}"]
-    words += [f"--store={store}", f"--work={work}", "--host=127.0.0.1", "--precision=int8"]
+    words += [f"--store={store}", f"--work={work}", f"--host={HOST}", "--precision=int8"]
     words += [f"--grpc-port={grpc}", f"--health-port={health}", f"--metrics-port={metrics}"]
     environment = {**os.environ, "STILLHOUSE_SERVE": json.dumps({"cpus": 1.0, "maxBatchSize": 8})}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -89,11 +99,12 @@ def test_it_is_ready_when_it_answers_and_loses_nothing_at_its_end(built: tuple[P
         running.wait_ready()
         assert running.ask("/live") == (200, "ok")
         assert running.ask("/else")[0] == 404
-        assert "nv_inference_request_success" in running.ask("/metrics", running.metrics)[1]
+        before = counted(running)
+        assert before.cpu_s and before.cpu_s > 0.1, "Triton's start took CPU time"
         answers, failures, stop = [], [], threading.Event()
 
         def load() -> None:
-            with TritonClient(f"127.0.0.1:{running.grpc}", timeout_s=20.0, retries=0) as client:
+            with TritonClient(f"{HOST}:{running.grpc}", timeout_s=20.0, retries=0) as client:
                 while not stop.is_set():
                     try:
                         answers.append(client.infer_texts(NAME, ["a b c"]).embeddings)
@@ -101,12 +112,15 @@ def test_it_is_ready_when_it_answers_and_loses_nothing_at_its_end(built: tuple[P
                         failures.append(error)
                         return
 
-        with TritonClient(f"127.0.0.1:{running.grpc}", timeout_s=20.0) as client:
+        with TritonClient(f"{HOST}:{running.grpc}", timeout_s=20.0) as client:
             assert client.parameters(NAME)["stillhouse.digest"] == digest
         threads = [threading.Thread(target=load) for _ in range(3)]
         for thread in threads:
             thread.start()
         time.sleep(1.0)
+        after = counted(running)
+        assert after.ended > before.ended
+        assert after.cpu_s and after.cpu_s - before.cpu_s > 0.1, "three clients keep it busy for a second"
         stop.set()  # clients have left by the time that the kubelet sends SIGTERM: that is what preStop is for
         for thread in threads:
             thread.join(30)
@@ -121,7 +135,7 @@ def test_whoever_reaches_the_pod_can_ask_it_and_nothing_else(built: tuple[Path, 
     store, digest, _ = built
     with pod(store, digest, tmp_path / "work") as running:
         running.wait_ready()
-        with triton.InferenceServerClient(f"127.0.0.1:{running.grpc}") as client:
+        with triton.InferenceServerClient(f"{HOST}:{running.grpc}") as client:
             assert client.is_model_ready(NAME)
             assert client.get_inference_statistics(NAME).model_stats
             locked: list[Callable[[], object]] = [
@@ -139,11 +153,17 @@ def test_whoever_reaches_the_pod_can_ask_it_and_nothing_else(built: tuple[Path, 
             for ask in locked:
                 with pytest.raises(InferenceServerException, match="restricted"):
                     ask()
-        # Triton's own HTTP is off: the port of the probes knows two paths, that of the metrics one.
+        # Triton's own HTTP is off: the port of the probes knows two paths, that of the metrics one; Triton's metrics, which have
+        # an HTTP server of their own, are at loopback.
         for path in ("/v2", "/v2/repository/index", f"/v2/models/{NAME}/infer", "/v2/logging", "/v2/systemsharedmemory/status"):
             assert running.ask(path)[0] == 404
-            status, told = running.ask(path, running.metrics)
-            assert status == 404 or not told.strip() or told.startswith("# HELP nv_"), (path, status, told[:200])
+            assert running.ask(path, running.metrics)[0] == 404
+        tree = (psutil.Process(running.process.pid), *psutil.Process(running.process.pid).children(recursive=True))
+        sockets = [each for process in tree for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+        listening = {each.laddr.port: each.laddr.ip for each in sockets}
+        assert set(listening) >= {running.grpc, running.health, running.metrics}
+        others = {port: ip for port, ip in listening.items() if port not in (running.grpc, running.health, running.metrics)}
+        assert set(others.values()) == {"127.0.0.1"}, others  # Triton's metrics among them
 
 
 def test_a_damaged_artifact_is_not_served(built: tuple[Path, str, str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support.triton import Site, build, running
 from stillhouse.clients.triton import TritonClient
 from stillhouse.scaling.counters import Sample, read
 from stillhouse.scaling.signals import signals
-from stillhouse.scaling.wanted import wanted
+from stillhouse.scaling.wanted import Room, wanted
 from stillhouse.triton.server import ServerHandle
 from stillhouse.triton.settings import ServeSettings
 
@@ -63,7 +63,7 @@ def test_a_real_server_says_all_that_is_read(counted: tuple[ServerHandle, int]) 
     assert found.service_s is not None
     # One instance cannot have worked longer than it took: a batch's time is not counted for each of its requests.
     assert 0 < found.service_s * CLIENTS * EACH <= (after.at - before.at) * 1.05
-    number = wanted(found, 1.0)
+    number = wanted(found, Room(1.0))
     assert number is not None
     assert number > 0
 

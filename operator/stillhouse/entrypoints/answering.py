@@ -12,7 +12,14 @@ __all__ = ["Answering"]
 class Answering:
     """Listens from the moment it is made. `paths` maps each path to a function that returns status and body."""
 
-    def __init__(self, host: str, port: int, paths: Mapping[str, Callable[[], tuple[int, bytes]]], name: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        paths: Mapping[str, Callable[[], tuple[int, bytes]]],
+        name: str,
+        content_type: str = "text/plain; charset=utf-8",
+    ) -> None:
         """Listen at `port` (0: any free one).
 
         Raises:
@@ -26,6 +33,7 @@ class Answering:
                 answer = paths.get(self.path)
                 status, content = answer() if answer else (404, f"there is {' and '.join(paths)}".encode())
                 self.send_response(status)
+                self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -21,8 +21,9 @@ _COMPUTE = (
     "nv_inference_compute_output_duration_us",
 )
 _CACHED = "nv_cache_num_hits_per_model"
+_CPU = "stillhouse_cpu_seconds_total"
 _NEEDED = (_PENDING, _SUCCESS, _EXECUTIONS, _QUEUE, *_COMPUTE)
-_READ = (*_NEEDED, _FAILURE, _CACHED)
+_READ = (*_NEEDED, _FAILURE, _CACHED, _CPU)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Sample:
 
     `ended` are requests that were answered, refused or given up; `computed` those that ran (no answers from the cache);
     `executions` how often the model ran, a batch at a time; `queue_s` and `compute_s` seconds, summed over requests: a batch of
-    eight counts eight times.
+    eight counts eight times. `cpu_s` is the CPU time of everything in the pod, None where the pod does not tell it (an older
+    image).
     """
 
     at: float
@@ -41,6 +43,7 @@ class Sample:
     executions: float
     queue_s: float
     compute_s: float
+    cpu_s: float | None = None
 
 
 def read(text: str, model: str, at: float) -> Sample:
@@ -69,4 +72,5 @@ def read(text: str, model: str, at: float) -> Sample:
         executions=sums[_EXECUTIONS],
         queue_s=sums[_QUEUE] * _US,
         compute_s=sum(sums[name] for name in _COMPUTE) * _US,
+        cpu_s=sums.get(_CPU),
     )

@@ -13,7 +13,7 @@ from stillhouse.resources import labels
 from stillhouse.resources.metrics_api import GROUP, VERSION, WANTED
 from stillhouse.scaling.signals import Signals
 from stillhouse.scaling.targets import Key
-from stillhouse.scaling.wanted import Aim, wanted
+from stillhouse.scaling.wanted import Aim, Room, cpu_use, wanted
 
 __all__ = [
     "METRICS", "Value", "figures", "group", "group_list", "items", "openapi_v2",
@@ -27,6 +27,7 @@ METRICS: Mapping[str, str] = {
     "stillhouse_queue_seconds": "mean wait of a request",
     "stillhouse_arrival_rate": "requests a second",
     "stillhouse_compute_use": "share of the instances that is busy, 0 to 1",
+    "stillhouse_cpu_use": "share of the pods' CPU limits that is used, 0 to 1",
 }
 """Every metric that is served, one value for each model that has one."""
 
@@ -40,16 +41,17 @@ class Value:
     value: float
 
 
-def figures(found: Mapping[Key, tuple[Signals, float]], aim: Aim) -> dict[str, list[Value]]:
+def figures(found: Mapping[Key, tuple[Signals, Room]], aim: Aim) -> dict[str, list[Value]]:
     """Return the values of every metric. A model without one is left out: an autoscaler then holds what it has."""
     result: dict[str, list[Value]] = {name: [] for name in METRICS}
-    for (namespace, model), (signals, instances) in found.items():
+    for (namespace, model), (signals, room) in found.items():
         values = {
-            WANTED: wanted(signals, instances, aim),
+            WANTED: wanted(signals, room, aim),
             "stillhouse_pending_requests": signals.pending,
             "stillhouse_queue_seconds": signals.queue_s,
             "stillhouse_arrival_rate": signals.arrival_rate,
             "stillhouse_compute_use": signals.use,
+            "stillhouse_cpu_use": cpu_use(signals, room),
         }
         for name, value in values.items():
             if value is not None and math.isfinite(value):

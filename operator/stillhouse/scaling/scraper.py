@@ -15,6 +15,7 @@ from stillhouse.errors import ServerError
 from stillhouse.scaling.counters import read
 from stillhouse.scaling.signals import History, Signals, signals
 from stillhouse.scaling.targets import Key, Target, Targets
+from stillhouse.scaling.wanted import Room
 
 __all__ = ["EVERY_S", "Scraper"]
 
@@ -67,9 +68,9 @@ class Scraper:
         await asyncio.gather(*(self._ask(target) for target in pods.values()))
         self.rounds += 1
 
-    def signals(self) -> dict[Key, tuple[Signals, float]]:
-        """Return the signals and the instances of a pod, of every model that has a value now."""
-        found: dict[Key, tuple[Signals, float]] = {}
+    def signals(self) -> dict[Key, tuple[Signals, Room]]:
+        """Return the signals, and what a pod has, of every model that has a value now."""
+        found: dict[Key, tuple[Signals, Room]] = {}
         for key, pods in self._targets.by_model().items():
             if not pods:
                 continue
@@ -78,7 +79,8 @@ class Scraper:
             histories = [self._histories[each.uid].samples if each.uid in self._histories else () for each in pods]
             value = signals(histories, instances, self._clock())
             if value is not None:
-                found[key] = (value, instances)
+                limits = [each.cpus for each in pods if each.cpus]
+                found[key] = (value, Room(instances, sum(limits) / len(pods) if len(limits) == len(pods) else None))
         return found
 
     async def _ask(self, target: Target) -> None:

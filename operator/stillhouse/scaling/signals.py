@@ -41,7 +41,8 @@ class History:
 
 
 def _began_anew(before: Sample, now: Sample) -> bool:
-    return now.ended < before.ended or now.executions < before.executions or now.compute_s < before.compute_s
+    cpu = before.cpu_s is not None and now.cpu_s is not None and now.cpu_s < before.cpu_s
+    return now.ended < before.ended or now.executions < before.executions or now.compute_s < before.compute_s or cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Signals:
 
     `pods`: how many are ready; `pending`: requests that wait; `queue_s`: mean wait of a request; `arrival_rate`: requests a
     second; `busy`: instances at work, as a mean; `use`: their share of all instances (0 to 1); `service_s`: seconds of an
-    instance that a request costs (a batch is shared by its requests), None where nothing has ever run.
+    instance that a request costs (a batch is shared by its requests), None where nothing has ever run; `cpu`: CPUs that the pods
+    use, with all that runs in them, as a mean; None where no pod tells.
     """
 
     pods: int
@@ -60,6 +62,7 @@ class Signals:
     busy: float
     use: float
     service_s: float | None
+    cpu: float | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +74,8 @@ class _Sum:
     queued: float = 0.0
     computed: float = 0.0
     worked: float = 0.0
+    cpu: float = 0.0
+    cpu_pods: int = 0
 
 
 def signals(histories: Sequence[Sequence[Sample]], instances: float, now: float) -> Signals | None:
@@ -102,6 +107,7 @@ def signals(histories: Sequence[Sequence[Sample]], instances: float, now: float)
         busy=total.busy * scale,
         use=min(1.0, total.busy / (instances * len(heard))),
         service_s=service,
+        cpu=total.cpu * len(histories) / total.cpu_pods if total.cpu_pods else None,
     )
 
 
@@ -121,6 +127,9 @@ def _add(total: _Sum, samples: Sequence[Sample]) -> None:
     total.worked += worked
     total.computed += last.computed - first.computed
     total.busy += worked / seconds
+    if first.cpu_s is not None and last.cpu_s is not None:
+        total.cpu += (last.cpu_s - first.cpu_s) / seconds
+        total.cpu_pods += 1
 
 
 def _worked(first: Sample, last: Sample) -> float:

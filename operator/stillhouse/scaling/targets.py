@@ -12,7 +12,7 @@ from stillhouse.clients.kube.versions import Lately, version_of
 from stillhouse.resources import labels
 from stillhouse.triton.profile import choose
 
-__all__ = ["WATCHED", "Key", "Target", "Targets", "instances_of", "may_scale"]
+__all__ = ["WATCHED", "Key", "Target", "Targets", "cpus_of", "instances_of", "may_scale"]
 
 Key = tuple[str, str]
 """Namespace and name of a model."""
@@ -23,12 +23,13 @@ WATCHED: Mapping[Kind, str] = {MODEL: "", POD: f"{labels.MODEL},{labels.COMPONEN
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A pod that is asked. `uid` tells it from one of the same name before it, `address` is its IP."""
+    """A pod that is asked. `uid` tells it from one of the same name before it, `address` is its IP, `cpus` its CPU limit."""
 
     uid: str
     model: str
     address: str
     instances: float
+    cpus: float | None = None
 
 
 class Targets:
@@ -119,7 +120,7 @@ def _target(pod: Mapping[str, Any]) -> Target | None:
     model, address = (meta.get("labels") or {}).get(labels.MODEL), status.get("podIP")
     if not ready or not model or not address or meta.get("deletionTimestamp"):
         return None
-    return Target(str(meta.get("uid", "")), str(model), str(address), instances_of(pod))
+    return Target(str(meta.get("uid", "")), str(model), str(address), instances_of(pod), cpus_of(pod))
 
 
 def instances_of(pod: Mapping[str, Any]) -> float:
@@ -127,18 +128,32 @@ def instances_of(pod: Mapping[str, Any]) -> float:
 
     The model's size is not known here: of models above 256 MiB that leave `threads` to us it says up to four times too many.
     """
+    serve = _settings(pod)
+    try:
+        if serve.get("gpus"):  # the model is on each of them; what is beside it on CPUs does not count
+            return float(serve["gpus"] * (serve.get("instances") or 1))
+        cpus = float(serve.get("cpus") or 1.0)
+        return float(choose(cpus, instances=serve.get("instances"), threads=serve.get("threads")).instances)
+    except (ValueError, TypeError):
+        return 1.0
+
+
+def cpus_of(pod: Mapping[str, Any]) -> float | None:
+    """Return a pod's CPU limit, likewise; None where it has none."""
+    try:
+        cpus = float(_settings(pod).get("cpus") or 0.0)
+    except (ValueError, TypeError):
+        return None
+    return cpus if cpus > 0 else None
+
+
+def _settings(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     for container in (pod.get("spec") or {}).get("containers") or []:
         for variable in container.get("env") or []:
             if variable.get("name") == "STILLHOUSE_SERVE":
                 try:
-                    serve = json.loads(variable.get("value") or "{}")
-                    if serve.get("gpus"):  # the model is on each of them; what is beside it on CPUs does not count
-                        return float(serve["gpus"] * (serve.get("instances") or 1))
-                    return float(
-                        choose(
-                            float(serve.get("cpus") or 1.0), instances=serve.get("instances"), threads=serve.get("threads")
-                        ).instances
-                    )
-                except (ValueError, TypeError, AttributeError):
-                    return 1.0
-    return 1.0
+                    found = json.loads(variable.get("value") or "{}")
+                except ValueError:
+                    return {}
+                return found if isinstance(found, dict) else {}
+    return {}

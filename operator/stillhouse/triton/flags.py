@@ -18,12 +18,13 @@ EXIT_TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the server listens; a port of None turns the endpoint off."""
+    """Where the server listens; a port of None turns the endpoint off. `metrics_host` is `host` where it is empty."""
 
     host: str
     grpc_port: int
     http_port: int | None = None
     metrics_port: int | None = None
+    metrics_host: str = ""
 
 
 def command(
@@ -72,7 +73,7 @@ def command(
     if endpoints.metrics_port is None:
         words.append("--allow-metrics=false")
     else:
-        words += [f"--metrics-address={endpoints.host}", f"--metrics-port={endpoints.metrics_port}"]
+        words += [f"--metrics-address={endpoints.metrics_host or endpoints.host}", f"--metrics-port={endpoints.metrics_port}"]
     if runtime.restricted_grpc:
         words.append(f"--grpc-restricted-protocol={','.join(runtime.restricted_grpc)}:stillhouse-key={key}")
     if runtime.restricted_http and endpoints.http_port is not None:

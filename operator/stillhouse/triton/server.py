@@ -31,7 +31,8 @@ class ServerOptions:
 
     `repository` is a model repository that holds `model`; `run_folder` takes the log, `cache_folder` the backend
     directory. `grpc_port` 0 takes any free port. `http` and `metrics` open those endpoints on free ports of the same
-    address, metrics on `metrics_port` where that is given. `cpus` are the cores that the server may use (None: all of ours).
+    address, metrics on `metrics_port` and at `metrics_host` where these are given. `cpus` are the cores that the server may use
+    (None: all of ours).
     """
 
     model: str
@@ -44,6 +45,7 @@ class ServerOptions:
     http: bool = False
     metrics: bool = False
     metrics_port: int = 0
+    metrics_host: str = ""
     cpus: frozenset[int] | None = None
     die_with_parent: bool = False
     start_timeout_s: float = 120.0
@@ -82,7 +84,8 @@ def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:
         options.host,
         grpc_port,
         ports.free_port(options.host) if options.http else None,
-        (options.metrics_port or ports.free_port(options.host)) if options.metrics else None,
+        (options.metrics_port or ports.free_port(options.metrics_host or options.host)) if options.metrics else None,
+        options.metrics_host,
     )
     server_id = f"stillhouse-{options.model}-{token}"
     words = flags.command(

@@ -18,7 +18,7 @@ from stillhouse.scaling.external import METRICS, Value, figures, items, quantity
 from stillhouse.scaling.frontproxy import FrontProxy, Unauthenticated, User
 from stillhouse.scaling.signals import Signals
 from stillhouse.scaling.targets import Targets, instances_of
-from stillhouse.scaling.wanted import Aim
+from stillhouse.scaling.wanted import Aim, Room
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,9 @@ def test_a_selector_that_cannot_be_read_is_refused(selector: str) -> None:
 def test_values_are_of_one_namespace_and_of_the_models_that_have_one() -> None:
     known = Signals(1, 3.0, 0.02, 70.0, 0.7, 0.7, 0.01)
     unknown = Signals(1, 3.0, 0.0, 0.0, 0.0, 0.0, None)
-    values = figures({("a", "m"): (known, 1.0), ("b", "m"): (known, 2.0), ("a", "new"): (unknown, 1.0)}, Aim(0.7, 5.0))
+    values = figures(
+        {("a", "m"): (known, Room(1.0)), ("b", "m"): (known, Room(2.0)), ("a", "new"): (unknown, Room(1.0))}, Aim(0.7, 5.0)
+    )
     assert values.keys() == METRICS.keys()
     found = items(values[WANTED], WANTED, "a", "", "2026-01-01T00:00:00Z")
     assert found == [

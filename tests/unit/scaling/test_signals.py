@@ -10,7 +10,7 @@ from tests.support.triton_text import triton_text
 from stillhouse.errors import ServerError
 from stillhouse.scaling.counters import Sample, read
 from stillhouse.scaling.signals import STALE_S, WINDOW_S, History, Signals, signals
-from stillhouse.scaling.wanted import Aim, wanted
+from stillhouse.scaling.wanted import Aim, Room, cpu_use, wanted
 
 START = Sample(at=0.0, pending=0.0, ended=0.0, computed=0.0, executions=0.0, queue_s=0.0, compute_s=0.0)
 
@@ -161,9 +161,51 @@ def told(**parts: float) -> Signals:
     ],
 )
 def test_wanted(parts: dict[str, float], instances: float, replicas: float) -> None:
-    assert wanted(told(**parts), instances, Aim(use=0.7, drain_s=5.0)) == pytest.approx(replicas)
+    assert wanted(told(**parts), Room(instances), Aim(use=0.7, drain_s=5.0)) == pytest.approx(replicas)
 
 
 def test_who_does_not_know_what_a_request_costs_says_nothing_while_some_wait() -> None:
-    assert wanted(told(service_s=None, pending=3.0), 1) is None  # type: ignore[arg-type]
-    assert wanted(told(service_s=None), 1) == 0.0  # type: ignore[arg-type]
+    assert wanted(told(service_s=None, pending=3.0), Room(1)) is None  # type: ignore[arg-type]
+    assert wanted(told(service_s=None), Room(1)) == 0.0  # type: ignore[arg-type]
+
+
+def test_cpu_that_is_used_up_wants_more_pods_where_the_instances_look_half_idle() -> None:
+    """A front end that costs as much as the model: its server is at its limit, and what waits for it is not counted."""
+    full = told(pods=2, arrival_rate=50.0, service_s=0.008, busy=0.4, use=0.2, cpu=0.4)
+    assert wanted(full, Room(1)) == pytest.approx(50 * 0.008 / 0.7)
+    assert wanted(full, Room(1, cpus=0.2)) == pytest.approx(0.4 / 0.2 / 0.7)
+    assert cpu_use(full, Room(1, cpus=0.2)) == pytest.approx(1.0)
+    assert wanted(full, Room(1, cpus=2.0)) == pytest.approx(50 * 0.008 / 0.7), "the instances are what is short"
+
+
+def test_pods_that_do_not_tell_their_cpu_time_scale_by_their_instances() -> None:
+    silent = told(arrival_rate=70.0, cpu=None)  # type: ignore[arg-type]
+    assert wanted(silent, Room(1, cpus=0.1), Aim(use=0.7)) == pytest.approx(1.0)
+    assert cpu_use(silent, Room(1, cpus=0.1)) is None
+    assert cpu_use(told(cpu=0.1), Room(1)) is None
+
+
+def test_cpu_time_is_a_rate_of_the_pods_that_tell() -> None:
+    silent = series(rate=100, service_s=0.005)
+    telling = [replace(each, cpu_s=5.0 + 0.3 * each.at) for each in silent]
+    one, both = signals([telling, silent], 1.0, 10.0), signals([telling, telling], 1.0, 10.0)
+    assert one is not None and both is not None
+    assert one.cpu == pytest.approx(0.6) and both.cpu == pytest.approx(0.6)
+    none = signals([silent], 1.0, 10.0)
+    assert none is not None and none.cpu is None
+
+
+def test_cpu_time_that_went_back_is_that_of_a_server_that_began_anew() -> None:
+    history = History()
+    for at, cpu in ((0.0, 9.0), (1.0, 9.5), (2.0, 1.0)):
+        history.add(replace(START, at=at, cpu_s=cpu))
+    assert [each.at for each in history.samples] == [2.0]
+
+
+def test_a_pods_cpu_time_is_read_beside_tritons_counters() -> None:
+    text = (
+        triton_text("m", requests=1)
+        + '# TYPE stillhouse_cpu_seconds_total counter\nstillhouse_cpu_seconds_total{model="m"} 3.5\n'
+    )
+    assert read(text, "m", 0.0).cpu_s == 3.5
+    assert read(triton_text("m", requests=1), "m", 0.0).cpu_s is None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from stillhouse.clients.kube.kinds import MODEL, POD
 from stillhouse.resources import labels
-from stillhouse.scaling.targets import Targets
+from stillhouse.scaling.targets import Targets, cpus_of, instances_of
 
 KEY = ("default", "m")
 
@@ -87,3 +89,24 @@ def test_models_likewise() -> None:
     assert list(targets.by_model()) == [KEY]
     targets.replace(MODEL, [], 20)
     assert targets.by_model() == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "instances", "cpus"),
+    [
+        ('{"cpus": 2.0, "instances": 2, "threads": 1}', 2.0, 2.0),
+        ('{"cpus": 0.2}', 1.0, 0.2),
+        ('{"cpus": null, "instances": 3}', 3.0, None),
+        ('{"cpus": 4.0, "gpus": 2, "instances": 2}', 4.0, 4.0),
+        ('{"cpus": "many"}', 1.0, None),
+        ("[]", 1.0, None),
+        ("no JSON", 1.0, None),
+    ],
+)
+def test_what_a_pod_has_is_read_from_what_it_is_started_with(settings: str, instances: float, cpus: float | None) -> None:
+    variable = {"name": "STILLHOUSE_SERVE", "value": settings}
+    body = pod("a", 2) | {"spec": {"containers": [{"name": "sidecar"}, {"name": "triton", "env": [variable]}]}}
+    assert (instances_of(body), cpus_of(body)) == (instances, cpus)
+    targets = known()
+    targets.see("MODIFIED", body | {"metadata": body["metadata"] | {"resourceVersion": "3"}})
+    assert [(each.instances, each.cpus) for each in targets.by_model()[KEY]] == [(instances, cpus)]

@@ -33,7 +33,7 @@ def main() -> None:
 @click.option("--host", default="0.0.0.0", help="Address to listen at.")  # noqa: S104
 @click.option("--grpc-port", default=8001, help="Port of the model.")
 @click.option("--health-port", default=8000, help="Port of /ready and /live.")
-@click.option("--metrics-port", default=8002, help="Port of Triton's metrics.")
+@click.option("--metrics-port", default=8002, help="Port of /metrics: Triton's and the pod's CPU time.")
 def serve(**given: Any) -> None:
     """Verify an artifact and serve it until SIGTERM; then answer what is under way."""
     from stillhouse.entrypoints.serving.server import Pod

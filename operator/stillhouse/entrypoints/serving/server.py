@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.serving.counting import Counters
 from stillhouse.entrypoints.serving.health import Probes
 from stillhouse.entrypoints.serving.verified import verified
 from stillhouse.errors import ServerError, StillhouseError
@@ -54,6 +55,7 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
     endpoint = Probes(pod.host, pod.health_port, ready=state.unready, live=state.dead)
     if probes is not None:
         probes.append(endpoint)
+    counters = Counters(pod.host, pod.metrics_port, pod.model, state.metrics_port)
     try:
         options = lay_out(
             verified(LocalStore(pod.store), pod.digest, pod.model),
@@ -69,7 +71,7 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
             grpc_port=pod.grpc_port,
             host=pod.host,
             metrics=True,
-            metrics_port=pod.metrics_port,
+            metrics_host="127.0.0.1",
             die_with_parent=True,
         )
         handle = start(options)
@@ -83,6 +85,7 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
             state.ending = True
             handle.stop(_GRACE_S if stop.is_set() else 0.0)
     finally:
+        counters.close()
         endpoint.close()
 
 
@@ -94,6 +97,9 @@ class _State:
         self.ending = False
         self._asked = 0.0
         self._said = ""
+
+    def metrics_port(self) -> int | None:
+        return self.handle.metrics_port if self.handle is not None else None
 
     def unready(self) -> str:
         if self.ending:

@@ -112,7 +112,7 @@ def telling(stage: str, listener: Listener, port: int | None, host: str = "0.0.0
     endpoint: Answering | None = None
     if port is not None:
         try:
-            endpoint = Answering(host, port, {PATH: lambda: (200, told.json())}, "progress")
+            endpoint = Answering(host, port, {PATH: lambda: (200, told.json())}, "progress", "application/json")
         except OSError as error:
             listener.note(f"progress is told in this log alone: port {port}: {error}")
     with contextlib.ExitStack() as stack:
