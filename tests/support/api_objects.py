@@ -401,6 +401,28 @@ _INVALID = [
     # Contradictions: rules over several fields.
     Case("limit missing", "text", {f"{_METRIC}.min": GONE}, _METRIC, "give min or max, one of them"),
     Case("both limits", "text", {f"{_METRIC}.max": "90%"}, _METRIC, "give min or max, one of them"),
+    *(
+        Case(
+            f"a share that nothing reaches: {share}",
+            "class",
+            {"spec.gate.metrics": [{"name": "accuracy", "min": share}]},
+            _METRIC,
+            "no model reaches more",
+        )
+        for share in ("700%", "100.001%", "1.1", "7", "10")
+    ),
+    *(
+        Case(f"a share that can be reached: {metric}", "class", {"spec.gate.metrics": [metric]})
+        for metric in (
+            {"name": "accuracy", "min": "100%"},
+            {"name": "accuracy", "min": "100.000%"},
+            {"name": "accuracy", "min": "1.0"},
+            {"name": "accuracy", "min": "0%"},
+            {"name": "accuracy", "min": "7%"},
+            {"name": "accuracy", "min": "110%", "of": "teacher"},
+            {"name": "log-loss", "max": "1.5"},
+        )
+    ),
     Case("a loss with a lower limit", "class", {"spec.gate.metrics": [{"name": "log-loss", "min": "1"}]}, _METRIC, "take max"),
     Case("an upper limit on accuracy", "class", {"spec.gate.metrics": [{"name": "accuracy", "max": "1"}]}, _METRIC, "takes min"),
     Case(

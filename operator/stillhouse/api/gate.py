@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -29,6 +30,13 @@ _AGAINST_TEACHER_ALREADY = CelRule(
     "of",
 )
 
+_SHARE = r"^(0([.][0-9]+)?|1([.]0+)?|[1-9]?[0-9]([.][0-9]+)?%|100([.]0+)?%)$"
+_CAN_BE_MET = CelRule(
+    f"self.of == 'teacher' || !has(self.min) || self.min.matches('{_SHARE}')",
+    "no model reaches more than 100 % of this figure; only a share of the teacher's figure can be larger",
+    "min",
+)
+
 
 class Metric(ApiModel):
     """One limit on quality. The unfavourable end of the 95 % interval is compared, not the estimate."""
@@ -37,13 +45,13 @@ class Metric(ApiModel):
     """`agreement` with the teacher, `accuracy`, `macro-f1`, `log-loss`, `per-class-loss` (largest drop of a class's
     recall against the teacher), `cosine` to the teacher's embedding, `neighbour-overlap@k`, `mrr@k`."""
     min: ShareOrDecimal | None = None
-    """Lowest value that passes."""
+    """Lowest value that passes: at most 100 % (1) where it is `absolute`."""
     max: ShareOrDecimal | None = None
     """Highest value that passes, for losses."""
     of: Literal["absolute", "teacher"] = "absolute"
     """`teacher`: the limit is a share of the teacher's own figure on the same rows."""
 
-    cel_rules = (_ONE_LIMIT, _LOSSES_TAKE_MAX, _AGAINST_TEACHER_ALREADY)
+    cel_rules = (_ONE_LIMIT, _LOSSES_TAKE_MAX, _AGAINST_TEACHER_ALREADY, _CAN_BE_MET)
 
     @model_validator(mode="after")
     def _one_limit(self) -> Metric:
@@ -53,6 +61,8 @@ class Metric(ApiModel):
             raise _LOSSES_TAKE_MAX.broken()
         if self.of == "teacher" and self.name in {"agreement", "cosine", "per-class-loss"}:
             raise _AGAINST_TEACHER_ALREADY.broken()
+        if self.of == "absolute" and self.min is not None and not re.fullmatch(_SHARE, self.min):
+            raise _CAN_BE_MET.broken("write a lower limit; of the teacher's own figure: of: teacher", "0% to 100%, or 0 to 1")
         return self
 
 
