@@ -21,6 +21,7 @@ from tests.support.tiers import require
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.worker.given import NEEDED_VARIABLE
 from stillhouse.entrypoints.worker.record import LIMIT
+from stillhouse.planning import packed
 
 
 class Pod:
@@ -72,7 +73,7 @@ class Pod:
         message = self.folder / "message"
         content = message.read_bytes() if message.exists() else b"{}"
         assert len(content) <= LIMIT
-        return process.returncode, json.loads(content), log
+        return process.returncode, packed.told(content), log
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
     "Building": "steps of the plan are running",
     "Built": "every step of the plan has a receipt",
     "BuildFailed": "a step failed; the message names it",
+    "RecordUnreadable": "a stage ended well and what its worker left cannot be read; the message says what to do",
     "StoreFull": "the volume that holds the store is full; the message says what to do",
     "GatePassed": "a candidate met every limit",
     "GateFailed": "no candidate met every limit; the former revision serves",

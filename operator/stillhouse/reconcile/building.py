@@ -1,17 +1,18 @@
 """What a build does next, from the Jobs and pods that are there. Pure.
 
 A stage's worker leaves JSON in its termination message: `next` (the stage that follows, null after the last), `planHash`, and
-after the last `record`, the parts of a ModelRevision that only the build knows. On failure: `reason` and `message`.
+after the last `record` (or, packed, `packedRecord`), the parts of a ModelRevision that only the build knows. On failure: `reason`
+and `message`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from stillhouse.api.status import REASONS
+from stillhouse.planning import packed
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed, ended
 from stillhouse.reconcile.trouble import blocked, homeless
@@ -20,13 +21,15 @@ from stillhouse.resources.jobs import WORKER
 from stillhouse.resources.pods import volume_name
 from stillhouse.resources.server import SERVER
 
-__all__ = ["FIRST_STAGE", "STARTING", "Build", "Outcome", "next_of"]
+__all__ = ["FIRST_STAGE", "RECORD_UNREADABLE", "STARTING", "Build", "Outcome", "next_of"]
 
 FIRST_STAGE = "resolve"
 STARTING = ": starting"
 """How the progress of a stage ends whose pod waits for what nobody has told."""
 _STAGES = ("resolve", "train", "compress", "gate")
 _BY_EXIT_CODE = {2: "BuildFailed", 3: "GateFailed", 4: "GateInconclusive"}
+RECORD_UNREADABLE = "RecordUnreadable"
+_LOST = "its worker ended well, and what it left cannot be read"
 _REBUILD = 'then build again: kubectl annotate dm {name} --overwrite stillhouse.io/rebuild="$(date)"'
 
 
@@ -78,6 +81,8 @@ def next_of(observed: Observed, decision: Decision, *, asked: bool = False) -> B
             return Build(others, outcome=_failure(observed, decision, stage, job, told))
         if told is None:  # its pod is gone and with it what it said: the steps are in the store, so asking again is cheap
             return Build((*others, job), silent=job, progress=f"{stage}: asking again")
+        if told.get("unread"):  # the work is done, and asking again at once would be answered alike
+            return Build(others, progress=f"{stage}: {_LOST}", trouble=_lost(stage, job, told))
         if not told.get("next"):
             return Build(others, outcome=_success(observed, decision, told))
         stage = str(told["next"])
@@ -126,15 +131,28 @@ def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
         last = _worker(pod).get("terminated")
         if not last:
             continue
-        try:
-            data = json.loads(last.get("message") or "")
-        except ValueError:
-            data = {"message": str(last.get("message") or "")[-2000:]}
-        if not isinstance(data, dict):
-            data = {"message": str(data)[:2000]}
+        data = _read(str(last.get("message") or ""))
         killed = {"killed": last.get("reason"), "serverOutOfMemory": _server_out_of_memory(pod)}
         return {**data, "exitCode": last.get("exitCode"), **killed}
     return None
+
+
+def _read(message: str) -> dict[str, Any]:
+    """Return what a termination message says; `unread` where it is none of ours, or cut."""
+    try:
+        return packed.told(message)
+    except ValueError:
+        return {"message": message[-2000:], "unread": True}
+
+
+def _lost(stage: str, job: Body, told: Mapping[str, Any]) -> Verdict:
+    meta = job["metadata"]
+    begins = " ".join(str(told.get("message") or "nothing").split())[:100]
+    return Verdict(
+        RECORD_UNREADABLE,
+        f"{stage}: {_LOST}: {begins}. A kubelet keeps 12 KiB for all containers of a pod: keep injected ones out of builds, then"
+        f" kubectl delete job {meta['name']} -n {meta['namespace']}, which runs the stage again (what is finished is kept)",
+    )
 
 
 def _last_has_ended(job: Body, observed: Observed) -> bool:

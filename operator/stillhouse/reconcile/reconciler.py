@@ -13,7 +13,7 @@ from stillhouse.clients.kube.interface import Body, Conflict, Forbidden, Invalid
 from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
 from stillhouse.reconcile.admission import Admission, said_place, wait_s
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
-from stillhouse.reconcile.building import FIRST_STAGE, STARTING, Build, next_of
+from stillhouse.reconcile.building import FIRST_STAGE, RECORD_UNREADABLE, STARTING, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.conditions import status
 from stillhouse.reconcile.decide import Decision, Verdict, decide
@@ -108,7 +108,9 @@ class Reconciler:
             if isinstance(refused, Forbidden | Invalid):
                 failed = Verdict("ApplyFailed", refused.problem.found)
         finally:
-            self._admission.done(key, stuck=failed is not None or (error is not None and not isinstance(error, Conflict)))
+            lost = stuck is not None and stuck.reason == RECORD_UNREADABLE  # its Jobs have ended, and nothing follows
+            refused_it = failed is not None or (error is not None and not isinstance(error, Conflict))
+            self._admission.done(key, stuck=lost or refused_it)
         name = names.workload(observed.owner.name)
         await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, stuck, apart)
         if error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from stillhouse.api.revision import ModelRevision
 from stillhouse.entrypoints.local.workspace import ServedBy
 from stillhouse.entrypoints.worker.given import MODEL_VARIABLE, SOURCES_VARIABLE, Needed, localized, read
-from stillhouse.entrypoints.worker.record import LIMIT, candidates, message, record
+from stillhouse.entrypoints.worker.record import LIMIT, candidates, lineage, message, record
 from stillhouse.errors import SourceError, UsageError
+from stillhouse.planning.packed import PACKED, pack, unpack
 from stillhouse.resources.jobs import job
 from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Serving
 
@@ -67,6 +69,10 @@ def test_another_versions_environment_is_told(value: str | None) -> None:
         read(environment, CLAIMS)
 
 
+def hashed(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
 REVISION: dict[str, Any] = {
     "digest": "sha256:" + "a" * 64,
     "index": None,
@@ -106,11 +112,16 @@ def test_a_record_becomes_a_revision_that_the_api_takes() -> None:
 
 
 def test_digests_of_the_lineage_outlast_its_uris_and_the_candidates() -> None:
-    sources = [{"name": f"s{number}", "uri": "u" * 160, "digest": "sha256:" + "c" * 64} for number in range(16)]
-    many = candidates([{**REVISION["candidates"][0], "checks": [{"outcome": "failed", "text": "x" * 400}]}] * 30)
+    sources = [{"name": f"s{number}", "uri": hashed(-number) * 2, "digest": f"sha256:{hashed(number)}"} for number in range(16)]
+    many = candidates(
+        [
+            {**REVISION["candidates"][0], "digest": hashed(each), "checks": [{"outcome": "failed", "text": hashed(each + 100)}]}
+            for each in range(30)
+        ]
+    )
     whole = {**record({**REVISION, "lineage": {"sources": sources, "toolchain": []}}, gated=True), "candidates": many}
     content = message({"next": None, "record": whole})
-    told = json.loads(content)["record"]
+    told = unpack(json.loads(content)[PACKED])
     assert len(content) <= LIMIT
     assert [each["digest"] for each in told["lineage"]["sources"]] == [each["digest"] for each in sources]
     assert "candidates" not in told
@@ -125,4 +136,41 @@ def test_a_message_fits_whatever_is_in_it(count: int, text: str, length: int) ->
     )
     assert len(content) <= LIMIT
     told = json.loads(content)
-    assert told["record"]["digest"] == REVISION["digest"]
+    assert (told.get("record") or unpack(told[PACKED]))["digest"] == REVISION["digest"]
+
+
+def test_a_usual_record_fits_with_all_that_is_in_it() -> None:
+    parts = ("source", "data", "validation", "gate-data", "calibration", "index")
+    sources = [
+        {"name": part, "uri": f"data:docstrings-{part}", "digest": f"sha256:{hashed(each)}"} for each, part in enumerate(parts)
+    ]
+    missed = "mrr@10 0.4123 [0.3812, 0.4512] (n=400), at least 0.5000 wanted: missed by 0.1188 (23.8% of the limit)"
+    tried = [
+        {"precision": each, "outcome": "failed", "digest": f"sha256:{hashed(len(each))}", "size": 5_600_123,
+         "checks": [{"outcome": "failed", "text": missed}]}
+        for each in ("int8", "int8-mixed", "fp32")
+    ]  # fmt: skip
+    made_of = {"sources": sources, "toolchain": [{"name": f"package-{each}", "value": f"2.{each}.1"} for each in range(8)]}
+    whole = record({**REVISION, "lineage": made_of, "candidates": tried}, gated=True)
+    content = message({"stage": "gate", "next": None, "planHash": "f" * 64, "record": whole})
+    assert len(content) <= LIMIT
+    assert unpack(json.loads(content)[PACKED]) == json.loads(json.dumps(whole))
+
+
+def test_of_a_long_text_beginning_and_end_stay() -> None:
+    text = "spec.gate: no candidate met every limit\n" + "\x1b[31mx\x1b[0m\x07\t" * 3000 + "\n  fix: move the limit"
+    for parts in ({}, {"record": {"lineage": lineage(REVISION["lineage"])}}):
+        content = message({"stage": "gate", "reason": "GateFailed", "message": text, **parts})
+        told = json.loads(content)
+        assert len(content) <= LIMIT
+        assert told["message"].startswith("spec.gate: no candidate met every limit\nx x x")
+        assert told["message"].endswith("fix: move the limit")
+        assert len(told["message"]) > 700, "control characters go before it is shortened"
+        if parts:
+            assert unpack(told[PACKED])["lineage"]["sources"][0]["digest"] == "sha256:" + "c" * 64
+
+
+@pytest.mark.parametrize("text", ["", "~", "c-n", pack({"a": 1})[:-3], pack({"a": "x" * (1 << 17)}), pack([1])])  # type: ignore[arg-type]
+def test_what_is_no_packed_record_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        unpack(text)
