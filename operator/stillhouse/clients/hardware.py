@@ -52,13 +52,13 @@ def hardware() -> Hardware:
     """Look at this machine once per process. No error is raised: what cannot be read is left empty."""
     model, flags = parse_cpuinfo(_read("/proc/cpuinfo"))
     total = psutil.virtual_memory().total
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    limit = (_read("/sys/fs/cgroup/memory.max") or _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")).strip()
     return Hardware(
         cpu_model=model or platform.processor() or platform.machine(),
         architecture=platform.machine(),
         isa=flags,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        cpu_limit=parse_cpu_max(_read("/sys/fs/cgroup/cpu.max")),
+        cpu_limit=parse_cpu_max(_read("/sys/fs/cgroup/cpu.max") or _first_version()),
         memory=min(total, int(limit)) if limit.isdigit() else total,
     )
 
@@ -90,6 +90,12 @@ def reduce_range(isa: tuple[str, ...]) -> bool:
     "When and why do I need to try U8U8"); VNNI, AMX and Arm's dot products add in 32 bits.
     """
     return ("avx2" in isa or "avx512f" in isa) and not _INT8.intersection(isa)
+
+
+def _first_version() -> str:
+    """Return what cgroup v1 says, as v2 would; a quota of -1 is none."""
+    quota, period = (_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    return f"{quota} {period}"
 
 
 def _read(path: str) -> str:

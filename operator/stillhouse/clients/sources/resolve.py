@@ -15,16 +15,15 @@
 from __future__ import annotations
 
 import difflib
-import errno
-import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from stillhouse.clients.sources.access import refuse_odd_name, unreadable
 from stillhouse.clients.sources.digest import DigestCache, digest_of
+from stillhouse.clients.sources.here import in_package, local, missing, path_of
 from stillhouse.clients.sources.remote.access import SCHEMES, Access, fetch_remote, of_user
 from stillhouse.errors import NotAvailable, SourceError
 from stillhouse.settings import load_settings
@@ -36,9 +35,6 @@ _ALLOWED_DATA = "file://, package://, s3://, oci://, https://, data:NAME"
 LATER_SCHEMES = ("gs",)
 _PUSHED = "sha256-"
 NAMED = ("models", "data")
-_SCRIPT = ".py"
-_MAKERS = ("build_data.py", "make_teacher.py")
-"""Scripts that make what a resource beside them names; the examples have such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class Resolved:
         except OSError as error:
             raise unreadable(error, self.given, "uri") from error
         if not there:
-            raise _missing(self.path, self.given)
+            raise missing(self.path, self.given)
         return self.path
 
 
@@ -121,10 +117,10 @@ def _find(
     """Return path, commit and pinned URI of what `bound` points to, which the resource calls `uri`."""
     scheme, path_part = _split(bound)
     if scheme in ("", "file"):
-        path = _local(path_part, base, uri)
+        path = local(path_part, base, uri)
         return path, "", f"file://{path}"
     if scheme == "package":
-        return _in_package(path_part, uri), "", bound
+        return in_package(path_part, uri), "", bound
     if scheme == "hf":
         from stillhouse.clients.sources.hub import fetch_repository
 
@@ -233,125 +229,10 @@ def _split(uri: str) -> tuple[str, str]:
 def absolute(uri: str, base: Path) -> str:
     """Return a URI whose relative path, if it has one, starts from `base`; every other URI is returned as it is."""
     scheme, text = _split(uri)
-    path = _path(text)
+    path = path_of(text)
     if scheme not in ("", "file") or str(path).startswith("~"):
         return uri
     try:
         return "file://" + quote(bytes(base / path))
     except UnicodeEncodeError:  # no file has such a name, which will be told where it is used
         return uri
-
-
-def _path(text: str) -> Path:
-    """Return the path that a URI writes with %XX for whatever it cannot hold, be it no UTF-8."""
-    return Path(unquote(text, errors="surrogateescape"))
-
-
-def _local(text: str, base: Path, uri: str) -> Path:
-    try:
-        path = base / _path(text).expanduser()
-    except RuntimeError as error:  # ~USER
-        raise SourceError(
-            "the home folder of this user is not known",
-            field="uri",
-            found=uri,
-            allowed="~ for your own, or ~USER of a user of this machine",
-            fix="write the whole path: file:///PATH",
-        ) from error
-    if not _exists(path):
-        raise _missing(path, uri)
-    return path.resolve()
-
-
-def _exists(path: Path) -> bool:
-    """Say whether something is there; under a name that is too long for any file there is nothing."""
-    try:
-        return path.exists()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise
-
-
-def _in_package(text: str, uri: str) -> Path:
-    name, _, inside = text.partition("/")
-    if not name.replace(".", "").isidentifier():
-        raise SourceError(
-            "the URI names no package",
-            field="uri",
-            found=uri,
-            allowed="package://IMPORT_NAME/PATH",
-            fix="write the name as in an import statement",
-        )
-    spec = None
-    try:
-        # Only the outermost name: a dotted one would import its parents, which runs their code.
-        spec = importlib.util.find_spec(name.partition(".")[0])
-    except (ImportError, ValueError):
-        spec = None
-    folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
-    if not folders:
-        raise SourceError(
-            "the package is not installed",
-            field="uri",
-            found=uri,
-            allowed="an installed Python package",
-            fix=f"pip install the package that brings {name}",
-        )
-    root = folders[0].joinpath(*name.split(".")[1:]).resolve()
-    try:
-        path = (root / _path(inside)).resolve()
-    except (RuntimeError, ValueError) as error:  # links in a circle; a NUL
-        raise _missing(root / _path(inside), uri) from error
-    if not path.is_relative_to(root):
-        raise SourceError("the path leaves the package", field="uri", found=uri, allowed="a path inside the package")
-    if not _exists(path):
-        raise _missing(path, uri)
-    return path
-
-
-def _missing(path: Path, uri: str) -> SourceError:
-    """Say what is there instead: the nearest names in the deepest folder of the path that exists."""
-    folder = path.parent
-    wanted = path.name
-    while not _is_folder(folder) and folder != folder.parent:
-        wanted, folder = folder.name, folder.parent
-    try:
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError:
-        names = []
-    kept = [name for name in names if not name.endswith(_SCRIPT) or wanted.endswith(_SCRIPT)]  # no model and no data is one
-    near = difflib.get_close_matches(wanted, kept, n=3, cutoff=0.5)
-    maker = _maker(folder, [name for name in names if name in _MAKERS], {wanted, path.name, path.stem})
-    fix = "check the path; relative ones are taken from the resource's folder"
-    if maker is not None:
-        fix = f"run: python {maker}, which makes it"
-    elif near:
-        fix = f"did you mean {near[0]}?"
-    return SourceError(
-        "nothing is there",
-        field="uri",
-        found=f"{uri} ({path})"[:400],
-        allowed=f"in {folder}: {', '.join(near or names[:8]) or 'nothing'}",
-        fix=fix,
-    )
-
-
-def _maker(folder: Path, scripts: list[str], wanted: set[str]) -> Path | None:
-    """Return the script of a folder that writes what is missing: one that has its name in quotes."""
-    for name in scripts:
-        try:
-            text = (folder / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        if any(f"{quote}{each}{quote}" in text for each in wanted for quote in ('"', "'")):
-            here, script = Path.cwd(), folder / name
-            return script.relative_to(here) if script.is_relative_to(here) else script
-    return None
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # no right to look, or a name that is too long
-        return False
