@@ -1,8 +1,8 @@
 """Who asked this process to stop.
 
 A KeyboardInterrupt can get lost: C extensions that import Python code turn it into an error of their own or drop it. So the
-signal is also remembered, and looked at where work begins and ends. In the middle of an import it waits for the import's end, since
-an extension that is initialised by halves can take the process with it; who asks a second time does not wait.
+signal is also remembered, and looked at where work begins and ends. In the middle of an import it waits for the import's end,
+since an extension that is initialised by halves can take the process with it; who asks a second time does not wait.
 """
 
 from __future__ import annotations
