@@ -21,7 +21,7 @@ from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
 from stillhouse.reconcile.needed import needed
 from stillhouse.reconcile.observed import Observed, owned
-from stillhouse.reconcile.same import patch_of
+from stillhouse.reconcile.same import marked, patch_of, same
 from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
 from stillhouse.reconcile.storage import Storage
 from stillhouse.resources import labels, names
@@ -111,6 +111,11 @@ class Reconciler:
             lost = stuck is not None and stuck.reason == RECORD_UNREADABLE  # its Jobs have ended, and nothing follows
             refused_it = failed is not None or (error is not None and not isinstance(error, Conflict))
             self._admission.done(key, stuck=lost or refused_it)
+        if error is not None and failed is None and (not _told(observed) or self._behind(observed, decision, deployment)):
+            # What is there is of the spec, or of the revision, before: its readiness must not be told as that of this one.
+            if isinstance(error, Conflict):
+                raise error  # what is newer comes at once
+            failed = Verdict("ApplyFailed", error.problem.found)
         name = names.workload(observed.owner.name)
         await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, stuck, apart)
         if error is not None:
@@ -164,6 +169,14 @@ class Reconciler:
             if each["kind"] == "Deployment":
                 deployment = applied.body
         return deployment
+
+    def _behind(self, observed: Observed, decision: Decision, written: Body | None) -> bool:
+        """Return whether the Deployment that is there is not the one that is wanted: an error came before it was written."""
+        wanted = children(observed.owner, decision, self._settings, monitors=self.monitors, figures=self.figures)
+        live = observed.child("Deployment", names.workload(observed.owner.name))
+        if written is not None or live is None or decision.frozen:
+            return False
+        return any(each["kind"] == "Deployment" and not same(marked(each), live) for each in wanted)
 
     async def _remove(self, build: Build) -> None:
         for live in build.remove:
@@ -232,3 +245,10 @@ class Reconciler:
                 await self._kube.create(EVENT, meta["namespace"], event)
             except KubeError:
                 continue  # the status says it too; an event that cannot be written must stop nothing
+
+
+def _told(observed: Observed) -> bool:
+    """Return whether the status is of the spec as it is now, and what that asks for could be written."""
+    status: Body = observed.model.get("status") or {}
+    ready: Body = next((each for each in status.get("conditions") or [] if each["type"] == "Ready"), {})
+    return status.get("observedGeneration") == observed.generation and ready.get("reason") != "ApplyFailed"

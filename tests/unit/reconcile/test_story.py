@@ -12,7 +12,7 @@ import pytest
 from tests.support.cluster import DIGEST, NAMESPACE, SOURCES, Cluster, model, record
 
 from stillhouse.api.status import Status
-from stillhouse.clients.kube.interface import Unavailable
+from stillhouse.clients.kube.interface import KubeError, Unavailable, refusal
 from stillhouse.clients.kube.kinds import ACCOUNT, CLAIM, DEPLOYMENT, EVENT, JOB, MODEL, POD, REVISION, Kind
 from stillhouse.entrypoints.worker.given import NEEDED_VARIABLE
 from stillhouse.planning.packed import PACKED, pack
@@ -430,6 +430,52 @@ def test_an_event_that_is_refused_stops_nothing(cluster: Cluster) -> None:
     cluster.apply(model())
     cluster.settle()
     assert cluster.condition("Accepted") == ("True", "Accepted")
+
+
+@pytest.mark.parametrize("code", [409, 429, 500])
+def test_what_could_not_be_written_yet_is_not_told_as_ready(serving: Cluster, code: int) -> None:
+    """The Deployment is that of the spec before, and it answers: of the new one that says nothing."""
+    before = serving.status()["observedGeneration"]
+
+    def refuse(verb: str, kind: Any, name: str) -> None:
+        if kind is DEPLOYMENT and verb != "get":
+            raise refusal(code, "", "injected", name)
+
+    serving.kube.before = refuse
+    serving.apply(model(scale={"mode": "external", "replicas": 3}))
+    for _ in range(3):
+        with pytest.raises(KubeError):
+            serving.reconcile()
+    if code == 409:
+        assert serving.status()["observedGeneration"] == before
+    else:
+        assert serving.status()["observedGeneration"] == before + 1
+        assert serving.condition("Ready") == ("False", "ApplyFailed")
+        assert serving.condition("Available")[0] == "True"
+    serving.kube.before = lambda verb, kind, name: None
+    serving.settle()
+    assert serving.status()["observedGeneration"] == before + 1
+    assert serving.condition("Ready")[1] != "ApplyFailed"
+
+
+def test_a_revision_that_could_not_be_rolled_out_yet_is_not_told_as_ready(serving: Cluster) -> None:
+    """The spec has been seen, its build has ended well, and the Deployment is still that of the revision before."""
+
+    def refuse(verb: str, kind: Any, name: str) -> None:
+        if kind is DEPLOYMENT and verb != "get":
+            raise refusal(429, "", "injected", name)
+
+    serving.apply(model(compress={"precision": "fp32"}))
+    serving.settle()
+    serving.kube.before = refuse
+    with pytest.raises(KubeError):
+        serving.build(digest=OTHER)
+    assert serving.condition("Ready") == ("False", "ApplyFailed")
+    serving.kube.before = lambda verb, kind, name: None
+    serving.settle()
+    serving.roll()
+    serving.settle()
+    assert serving.condition("Ready") == ("True", "Serving")
 
 
 def test_a_record_that_another_operator_wrote_is_taken(cluster: Cluster) -> None:
