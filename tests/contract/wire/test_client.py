@@ -211,6 +211,22 @@ def test_a_server_that_ends_connections_by_age_fails_no_call(kind: str) -> None:
     run(work())
 
 
+@both
+def test_who_leaves_ends_what_is_under_way_first(kind: str) -> None:
+    async def work() -> None:
+        seen = Seen()
+        async with SERVERS[kind](seen) as address:
+            channel = Channel(address)
+            call = asyncio.ensure_future(channel.unary(SLOW, b"end", metadata=(("seconds", "0.3"),), timeout_s=5))
+            await until(lambda: seen.begun == 1)
+            channel.leave()
+            assert (await call).message == b"end"
+            assert (await channel.unary(SAY, b"again", timeout_s=5)).message == b"again"
+            await channel.close()
+
+    run(work())
+
+
 def certificates(folder: Path) -> None:
     """Write an authority, a server's certificate for 127.0.0.1, and a client's named `edge-1`."""
     from cryptography import x509

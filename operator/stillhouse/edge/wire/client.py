@@ -99,8 +99,12 @@ class Channel:
         finally:
             self.in_flight -= 1
 
+    def leave(self) -> None:
+        """End the connection as soon as nothing is under way in it; a later call would make another one."""
+        self._links.leave()
+
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection now, and what is under way in it."""
         await self._links.close()
 
     async def _once(self, method: str, body: bytes, headers: HeaderMap) -> Reply:

@@ -98,8 +98,14 @@ class Links:
         # One attempt for all that wait, and none of them ends it for the others.
         return await asyncio.shield(self._connecting)
 
+    def leave(self) -> None:
+        """End the connection as soon as nothing is under way in it."""
+        if self._link is not None:
+            self._link.retire()
+            self._link = None
+
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection now."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._link is not None:
