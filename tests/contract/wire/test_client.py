@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.kube.process import free_port
+from tests.support.pki import certificates
 from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server, their_server
 
 from stillhouse.edge.wire.call import Limits
@@ -225,36 +224,6 @@ def test_who_leaves_ends_what_is_under_way_first(kind: str) -> None:
             await channel.close()
 
     run(work())
-
-
-def certificates(folder: Path) -> None:
-    """Write an authority, a server's certificate for 127.0.0.1, and a client's named `edge-1`."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    now = datetime.datetime.now(datetime.UTC)
-
-    def make(name: str, issuer: Any, signer: Any, extension: Any, ca: bool) -> tuple[Any, Any]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(hours=1))
-        builder = builder.add_extension(x509.BasicConstraints(ca, None), True)
-        if extension is not None:
-            builder = builder.add_extension(extension, False)
-        signed = builder.sign(signer or key, hashes.SHA256())
-        (folder / f"{name}.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        (folder / f"{name}.key").write_bytes(text)
-        return signed, key
-
-    authority, key = make("authority", None, None, None, True)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    make("server", authority.subject, key, address, False)
-    make("edge-1", authority.subject, key, x509.SubjectAlternativeName([x509.DNSName("edge-1.example")]), False)
 
 
 def test_mutual_tls_names_the_client_and_refuses_who_shows_nothing(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from stillhouse.edge.oip.tables import Protocol
 
-__all__ = ["FILE", "METHODS", "SERVICE", "message"]
+__all__ = ["METHODS", "OIP", "SERVICE", "message"]
 
 SERVICE = "inference.GRPCInferenceService"
 _TABLE = """
@@ -52,67 +52,19 @@ METHODS = (
 )  # fmt: skip
 """Unary methods `M` that take `MRequest` and give `MResponse`. `ModelStreamInfer` is beside them."""
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_SCALARS = {
-    "double": _Field.TYPE_DOUBLE, "float": _Field.TYPE_FLOAT, "int64": _Field.TYPE_INT64, "uint64": _Field.TYPE_UINT64,
-    "int32": _Field.TYPE_INT32, "bool": _Field.TYPE_BOOL, "string": _Field.TYPE_STRING, "bytes": _Field.TYPE_BYTES,
-    "uint32": _Field.TYPE_UINT32,
-}  # fmt: skip
-
-
-def _file() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name="open_inference.proto", package="inference", syntax="proto3")
-    known: dict[str, Any] = {}
-    for line in _TABLE.strip().splitlines():
-        name, *fields = line.split()
-        outer, _, inner = name.rpartition(".")
-        known[name] = one = known[outer].nested_type.add(name=inner) if outer else file.message_type.add(name=name)
-        members = [each for each in fields if not each.startswith("one-of:")]
-        if len(members) < len(fields):
-            one.oneof_decl.add(name=fields[-1].removeprefix("one-of:"))
-        for field in members:
-            _add(one, name, field, choice=len(members) < len(fields))
-    service = file.service.add(name=SERVICE.rpartition(".")[2])
-    for method in METHODS:
-        service.method.add(name=method, input_type=f".inference.{method}Request", output_type=f".inference.{method}Response")
-    service.method.add(
-        name="ModelStreamInfer",
-        input_type=".inference.ModelInferRequest",
-        output_type=".inference.ModelStreamInferResponse",
-        client_streaming=True,
-        server_streaming=True,
-    )
-    return file
-
-
-def _add(one: Any, path: str, text: str, *, choice: bool) -> None:
-    name, _, rest = text.partition("=")
-    number, _, kind = rest.partition(":")
-    field = one.field.add(name=name, number=int(number), label=_Field.LABEL_OPTIONAL)
-    if choice:
-        field.oneof_index = 0
-    if kind.startswith("map:"):
-        entry = one.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
-        entry.options.map_entry = True
-        entry.field.add(name="key", number=1, label=_Field.LABEL_OPTIONAL, type=_Field.TYPE_STRING)
-        value = entry.field.add(name="value", number=2, label=_Field.LABEL_OPTIONAL, type=_Field.TYPE_MESSAGE)
-        value.type_name = f".inference.{kind.removeprefix('map:')}"
-        field.label, field.type, field.type_name = _Field.LABEL_REPEATED, _Field.TYPE_MESSAGE, f".inference.{path}.{entry.name}"
-        return
-    if kind.startswith("*"):
-        field.label, kind = _Field.LABEL_REPEATED, kind[1:]
-    if kind in _SCALARS:
-        field.type = _SCALARS[kind]
-    else:
-        field.type, field.type_name = _Field.TYPE_MESSAGE, f".inference.{kind}"
-
-
-FILE = _file()
-"""The descriptor of all of it, for reflection."""
-_POOL = descriptor_pool.DescriptorPool()
-_POOL.Add(FILE)
+OIP = Protocol(
+    "open_inference.proto",
+    "inference",
+    _TABLE,
+    {
+        "GRPCInferenceService": (
+            *((name, f"{name}Request", f"{name}Response", False, False) for name in METHODS),
+            ("ModelStreamInfer", "ModelInferRequest", "ModelStreamInferResponse", True, True),
+        )
+    },
+)
 
 
 def message(name: str) -> Any:
     """Return the class of a message of package `inference`, such as `ModelInferRequest`."""
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"inference.{name}"))
+    return OIP.message(name)

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from tritonclient.grpc import service_pb2
 
-from stillhouse.edge.oip.messages import FILE, METHODS, message
+from stillhouse.edge.oip.messages import METHODS, OIP, message
 
 
 def fields(kind: Any, prefix: str = "") -> dict[str, tuple[Any, ...]]:
@@ -27,14 +27,14 @@ def theirs() -> Any:
     return file
 
 
-@pytest.mark.parametrize("kind", FILE.message_type, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", OIP.file.message_type, ids=lambda kind: kind.name)
 def test_every_message_is_the_protocols(kind: Any) -> None:
     (other,) = [each for each in theirs().message_type if each.name == kind.name]
     assert fields(kind) == fields(other)
 
 
 def test_every_method_is_the_protocols() -> None:
-    (ours,), (other,) = FILE.service, theirs().service
+    (ours,), (other,) = OIP.file.service, theirs().service
     known = {each.name: kinds(each) for each in other.method}
     assert {each.name for each in ours.method} == {*METHODS, "ModelStreamInfer"}
     for each in ours.method:
