@@ -79,7 +79,7 @@ class Service:
         return Reply(response.SerializeToString())
 
     async def _forward(self, call: Call, body: bytes) -> Reply:
-        return await self.pool(model_of(body)).unary(call.method, body, metadata=call.metadata, timeout_s=left_of(call))
+        return await self.pool(model_of(body)).unary(call.method, body, metadata=call.metadata, told_s=left_of(call))
 
     async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
@@ -87,7 +87,7 @@ class Service:
             response = self._stream_response()
             try:
                 pool = self.pool(model_of(body))
-                reply = await pool.unary(f"/{SERVICE}/ModelInfer", body, metadata=call.metadata, timeout_s=left_of(call))
+                reply = await pool.unary(f"/{SERVICE}/ModelInfer", body, metadata=call.metadata, told_s=left_of(call))
                 response.infer_response.MergeFromString(reply.message)
             except RpcError as error:
                 response.error_message = str(error)

@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from httpunk import Backend, H2Connection, Request
+from httpunk._backend.asyncio import AsyncioBackend
 from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server
 
 from stillhouse.edge.wire.call import Limits
@@ -132,6 +134,39 @@ def test_a_stream_goes_both_ways_and_ends_with_its_status() -> None:
             call = channel.stream_stream(TALK)()
             await call.write(b"fail")
             assert (await refused(call.read())).details() == "as you wish"
+
+    run(work())
+
+
+def test_a_streams_deadline_ends_it_with_its_status() -> None:
+    async def work() -> None:
+        async with asked(Seen()) as channel:
+            call = channel.stream_stream(TALK)(timeout=0.4)
+            await call.write(b"one")
+            assert await call.read() == b"ONE"
+            assert (await refused(call.read())).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    run(work())
+
+
+@pytest.mark.parametrize("body_s", [0.2])
+def test_a_body_that_does_not_come_ends_its_call(body_s: float) -> None:
+    """Headers, and then nothing: the client holds a stream, which is all that it gets."""
+
+    async def work() -> None:
+        async with our_server(Seen(), Limits(body_s=body_s)) as (_, address):
+            host, port = address.split(":")
+            transport = await AsyncioBackend().connect_tcp(host, int(port))
+            async with H2Connection(transport, authority=address, backend=Backend.asyncio) as connection:
+
+                async def never() -> AsyncIterator[bytes]:
+                    await asyncio.sleep(30)
+                    yield b""
+
+                headers = [("content-type", "application/grpc"), ("te", "trailers")]
+                response = await connection.send_request(Request("POST", SAY, headers=headers, body=never()))
+                assert response.headers.get("grpc-status") == b"4"
+                await response.aclose()
 
     run(work())
 

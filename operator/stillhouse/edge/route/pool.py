@@ -16,7 +16,10 @@ from stillhouse.edge.wire.status import Code, Metadata, Reply, RpcError
 __all__ = ["Backend", "Outliers", "Pool", "Sender"]
 
 _LONGEST_EJECTION_S = 300.0
-_FAULTS = frozenset({Code.UNAVAILABLE, Code.DATA_LOSS, Code.INTERNAL, Code.UNKNOWN})
+_ELSEWHERE = frozenset({Code.UNAVAILABLE, Code.NOT_FOUND})
+"""What another backend may answer better. NOT_FOUND: a server that starts or ends does not know its model, and we know that there
+is one."""
+_FAULTS = _ELSEWHERE | {Code.DATA_LOSS, Code.INTERNAL, Code.UNKNOWN}
 """What speaks against a backend. A deadline may be the client's; RESOURCE_EXHAUSTED is load, which requests in flight show."""
 
 
@@ -28,8 +31,8 @@ class Sender(Protocol):
         """Return how many calls have not ended."""
         ...
 
-    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), timeout_s: float | None = None) -> Reply:
-        """Call a unary method."""
+    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
+        """Call a unary method; `told_s`: seconds that are left, as the server is told."""
         ...
 
     def leave(self) -> None:
@@ -123,8 +126,11 @@ class Pool:
         first = self._turn % len(chosen)
         return min(chosen[first:] + chosen[:first], key=lambda each: (each.sender.in_flight + 1) / each.weight)
 
-    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), timeout_s: float | None = None) -> Reply:
-        """Call a unary method of one backend; of another one where the first had not begun with it.
+    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
+        """Call a unary method of one backend; of another one, each once, where the first is not available.
+
+        An inference changes nothing: one that broke off may be asked for again, as often as there are backends.
+        `told_s`: seconds that are left, as the server is told; whoever calls ends the call when they are over.
 
         Raises:
             RpcError: as it ended.
@@ -133,11 +139,11 @@ class Pool:
         while True:
             backend = self.pick(tried)
             try:
-                reply = await backend.sender.unary(method, message, metadata=metadata, timeout_s=timeout_s)
+                reply = await backend.sender.unary(method, message, metadata=metadata, told_s=told_s)
             except RpcError as error:
                 self._note(backend, error.code)
                 tried.append(backend)
-                if not error.unprocessed or len(tried) >= len([each for each in self._backends if each.weight > 0]):
+                if error.code not in _ELSEWHERE or all(each in tried for each in self._backends if each.weight > 0):
                     raise
             else:
                 backend.went(Code.OK, self._clock(), self._outliers)

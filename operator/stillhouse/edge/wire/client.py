@@ -21,6 +21,8 @@ __all__ = ["Channel"]
 _REFUSED, _CANCELLED, _CALM = 0x7, 0x8, 0xB
 """RST_STREAM's reasons (RFC 9113, 7): REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM."""
 _CODES = {_REFUSED: Code.UNAVAILABLE, _CANCELLED: Code.CANCELLED, _CALM: Code.RESOURCE_EXHAUSTED}
+_USUAL = 1
+"""Headers of an answer without metadata: its content type."""
 _TRIES = 3
 """Calls that no server has begun with are sent again over a new connection: as many are on their way out one after the other."""
 
@@ -43,28 +45,41 @@ class Channel:
         self._largest = largest
         self.in_flight = 0
 
-    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), timeout_s: float | None = None) -> Reply:
-        """Call a unary method.
+    async def unary(
+        self,
+        method: str,
+        message: bytes,
+        *,
+        metadata: Metadata = (),
+        timeout_s: float | None = None,
+        told_s: float | None = None,
+    ) -> Reply:
+        """Call a unary method. `timeout_s` ends it here and is told to the server; `told_s` is told alone: whoever calls ends it.
 
         Raises:
             RpcError: it ended with another status than OK; UNAVAILABLE where the server cannot be reached.
         """
+        headers = _headers(metadata, told_s if timeout_s is None else timeout_s)
         self.in_flight += 1
         try:
+            if timeout_s is None:
+                return await self._tried(method, framed(message), headers)
             async with asyncio.timeout(timeout_s):
-                body, headers = framed(message), _headers(metadata, timeout_s)
-                for left in range(_TRIES - 1, -1, -1):
-                    try:
-                        return await self._once(method, body, headers)
-                    except RpcError as error:
-                        # The connection was on its way out, and no server has seen the call.
-                        if not left or not error.unprocessed or self._links.failures:
-                            raise
-                raise AssertionError("the last try returns or raises")
+                return await self._tried(method, framed(message), headers)
         except TimeoutError:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
         finally:
             self.in_flight -= 1
+
+    async def _tried(self, method: str, body: bytes, headers: HeaderMap) -> Reply:
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._once(method, body, headers)
+            except RpcError as error:
+                # The connection was on its way out, and no server has seen the call.
+                if not error.unprocessed or self._links.failures:
+                    raise
+        return await self._once(method, body, headers)
 
     async def stream(
         self, method: str, messages: AsyncIterator[bytes], *, metadata: Metadata = (), timeout_s: float | None = None
@@ -121,7 +136,7 @@ class Channel:
         return Reply(
             single(answer, _encoding(response), self._largest),
             metadata_of(trailers.items()) if len(trailers) > 1 else (),
-            metadata_of(response.headers.items()),
+            metadata_of(response.headers.items()) if len(response.headers) > _USUAL else (),
         )
 
 

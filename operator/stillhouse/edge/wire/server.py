@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from httpunk import Backend, H1Server, H2Server
+from httpunk import Backend, H1Server, H2Server, HeaderMap
 from httpunk.asyncio import AutoServerProtocol, ServerConnections
 from httpunk.exceptions import HTTPunkError
 from httpunk.util.auto import Builder
@@ -19,14 +18,14 @@ from stillhouse.edge.wire.call import Call, Limits, Peer
 from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single
 from stillhouse.edge.wire.headers import pairs, timeout_of
 from stillhouse.edge.wire.status import Code, Reply, RpcError, packed
+from stillhouse.edge.wire.watch import Watch
 
 __all__ = ["Http", "Server", "Stream", "Unary"]
 
 _GRPC = b"application/grpc"
 _HEADERS = [("content-type", "application/grpc"), ("grpc-accept-encoding", ENCODINGS)]
 _OK = [("grpc-status", "0")]
-_WATCH_S = 0.05
-"""A call that takes longer is watched for a client that has gone; of shorter ones there is nothing to be saved."""
+_PLAIN, _FINE = HeaderMap(_HEADERS), HeaderMap(_OK)
 
 _log = logging.getLogger(__name__)
 
@@ -114,19 +113,21 @@ class Server:
         handler = self._unary.get(call.method, self._otherwise)
         if handler is None:
             raise RpcError(Code.UNIMPLEMENTED, f"there is no method {call.method[:200]}")
-        watch = loop.call_later(_WATCH_S, _cancel_when_gone, request, asyncio.current_task())
+        watch = Watch(loop, request, call.deadline, self.limits.body_s)
         try:
-            async with asyncio.timeout_at(_earlier(call.deadline, loop.time() + self.limits.body_s)):
-                body = await _whole(request, self.limits.message)
-            message = single(body, _encoding(request), self.limits.message)
-            async with asyncio.timeout_at(call.deadline):
-                reply = await handler(call, message)
-        except TimeoutError:
+            body = await _whole(request, self.limits.message)
+            watch.body_is_there()
+            reply = await handler(call, single(body, _encoding(request), self.limits.message))
+        except asyncio.CancelledError:
+            if not watch.expired:
+                raise
+            _uncancel()
             raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
         finally:
-            watch.cancel()
-        headers = _HEADERS + pairs(reply.initial) if reply.initial else _HEADERS
-        await request.respond(200, headers=headers, body=framed(reply.message), trailers=_OK + pairs(reply.trailing))
+            watch.end()
+        headers = HeaderMap(_HEADERS + pairs(reply.initial)) if reply.initial else _PLAIN
+        trailers = HeaderMap(_OK + pairs(reply.trailing)) if reply.trailing else _FINE
+        await request.respond(200, headers=headers, body=framed(reply.message), trailers=trailers)
 
     async def _stream(self, request: Any, call: Call, handler: Stream) -> None:
         deframer = Deframer(_encoding(request), self.limits.message)
@@ -139,14 +140,19 @@ class Server:
 
         out = await request.send_response(200, headers=_HEADERS)
         trailers = _OK
+        watch = Watch(asyncio.get_running_loop(), request, call.deadline, None)
         try:
-            async with asyncio.timeout_at(call.deadline):
-                async for message in handler(call, messages()):
-                    await out.send_data(framed(message))
-        except TimeoutError:
+            async for message in handler(call, messages()):
+                await out.send_data(framed(message))
+        except asyncio.CancelledError:
+            if not watch.expired:
+                raise
+            _uncancel()
             trailers = _trailers(RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed"))
         except RpcError as error:
             trailers = _trailers(error)
+        finally:
+            watch.end()
         await out.send_trailers(trailers)
 
 
@@ -207,8 +213,10 @@ def _encoding(request: Any) -> str:
     return encoding
 
 
-def _earlier(one: float | None, other: float) -> float:
-    return other if one is None else min(one, other)
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 def _trailers(error: RpcError) -> list[tuple[str, str]]:
@@ -221,15 +229,3 @@ def _trailers(error: RpcError) -> list[tuple[str, str]]:
 async def _ended(request: Any, error: RpcError) -> None:
     """Answer with a status alone ("Trailers-Only")."""
     await request.respond(200, headers=_HEADERS + _trailers(error))
-
-
-def _cancel_when_gone(request: Any, task: asyncio.Task[Any] | None) -> None:
-    if task is not None:
-        watcher = asyncio.ensure_future(_gone(request, task))
-        task.add_done_callback(lambda _: watcher.cancel())
-
-
-async def _gone(request: Any, task: asyncio.Task[Any]) -> None:
-    with contextlib.suppress(HTTPunkError):  # the connection broke: the same
-        await request.reset_received()
-    task.cancel()
