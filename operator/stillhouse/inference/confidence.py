@@ -23,18 +23,19 @@ __all__ = [
     "Neighbours",
     "Signal",
     "answers",
-    "coherence",
     "log_odds",
     "margin",
     "nearest",
+    "peak",
     "top_score",
     "vote",
 ]
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["identity", "temperature", "isotonic", "platt"]
-Signal = Literal["logits", "top", "margin", "vote", "coherence"]
-VERSION = 1
+Signal = Literal["logits", "top", "margin", "vote", "peak"]
+VERSION = 1  # of the JSON, and of what a signal's name means
+PEAK_TEMPERATURE = 0.05
 
 
 def answers(confidence: Floats, threshold: float) -> npt.NDArray[np.bool_]:
@@ -252,14 +253,14 @@ def vote(found: Neighbours, labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[
     return chosen, np.where(np.isfinite(found.scores[:, 0]), share, np.nan)
 
 
-def coherence(found: Neighbours, index: npt.NDArray[Any]) -> Floats:
-    """Return the mean cosine between the best row and the other k - 1, float64 [n]: agreement where rows have no labels.
+def peak(found: Neighbours) -> Floats:
+    """Return the best row's share in a softmax of the k scores at temperature 0.05, float64 [n]; NaN where there is no second.
 
-    NaN where the query was not finite, or there is no other row.
+    It asks how many rows are nearly as good, where `margin` looks at one. Of the signals of a search it tells best whether
+    the larger model finds the same row (bench/research/README.md).
     """
-    if found.rows.shape[1] < 2:
-        return np.full(len(found.rows), np.nan)
-    vectors = index[found.rows].astype(np.float64)
-    mean = np.einsum("nd,nkd->n", vectors[:, 0], vectors[:, 1:]) / (found.rows.shape[1] - 1)
-    result: Floats = np.where(np.isfinite(found.scores[:, 0]) & np.isfinite(mean), mean, np.nan)
-    return result
+    if found.scores.shape[1] < 2:
+        return np.full(len(found.scores), np.nan)
+    with np.errstate(invalid="ignore"):
+        result: Floats = 1.0 / np.exp((found.scores - found.scores[:, :1]) / PEAK_TEMPERATURE).sum(axis=1)
+    return np.where(np.isfinite(found.scores[:, 0]), result, np.nan)

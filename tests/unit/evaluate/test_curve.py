@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.errors import DataError
-from stillhouse.passes.evaluate.curve import Curve, Rows, measure, tally, trace
+from stillhouse.passes.evaluate.curve import Curve, Rows, as_right, measure, tally, trace
 from stillhouse.passes.evaluate.reliability import auroc
 
 NAN = math.nan
@@ -54,6 +54,16 @@ def test_the_fast_count_of_two_models_is_the_plain_one(rows: list[tuple[float, b
     assert found.right is not None
     assert found.right[0] == np.where(answered, mine, theirs).sum()
     assert found.cost[0] == pytest.approx(0.25 * (threshold != math.inf) + 2.0 * (~answered).mean())
+
+
+def test_as_right_is_right_or_nobody_is() -> None:
+    """The agreement is then 1 less what accuracy is lost where it is lost, so no cascade loses more accuracy than it misses."""
+    mine, theirs = np.array([1, 1, 0, 0], dtype=bool), np.array([1, 0, 1, 0], dtype=bool)
+    agrees = as_right(mine, theirs)
+    assert agrees.tolist() == [True, True, False, True]
+    found = measure(Rows.of_two(np.ones(4), agrees, right=(mine, theirs)), (0.5,))
+    assert found.loss is not None
+    assert found.loss.estimate <= 1 - found.agreement.estimate
 
 
 def test_a_chain_by_hand() -> None:

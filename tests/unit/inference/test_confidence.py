@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.errors import DataError, SourceError
-from stillhouse.inference.confidence import Calibration, answers, coherence, log_odds, margin, nearest, top_score, vote
+from stillhouse.inference.confidence import Calibration, answers, log_odds, margin, nearest, peak, top_score, vote
 from stillhouse.inference.postprocess import softmax
 
 LOGITS = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5], [-3.0, 4.0, 4.0]])
@@ -184,7 +184,7 @@ def test_signals_by_hand() -> None:
     np.testing.assert_allclose(margin(found, labels), [1.0], atol=1e-7)
     winner, share = vote(found, labels)
     assert (winner.tolist(), share.tolist()) == ([7], [0.75])
-    np.testing.assert_allclose(coherence(found, INDEX), [(0.8 + 0.8 + 0) / 3], atol=1e-7)
+    np.testing.assert_allclose(peak(found), [1 / (1 + 2 * math.exp(-4) + math.exp(-20))], rtol=1e-6)
 
 
 def test_a_drawn_vote_goes_to_the_nearer_row() -> None:
@@ -201,7 +201,7 @@ def test_where_all_neighbours_have_one_label_the_last_bounds_the_margin() -> Non
 def test_a_single_row_has_no_second() -> None:
     found = nearest(INDEX[:2], INDEX[:1], 5)
     assert np.isnan(margin(found)).all()
-    assert np.isnan(coherence(found, INDEX[:1])).all()
+    assert np.isnan(peak(found)).all()
     np.testing.assert_allclose(top_score(found), [1.0, 0.8])
 
 
@@ -210,7 +210,7 @@ def test_a_query_that_is_not_finite_gives_no_signal(bad: float) -> None:
     queries = np.array([[1, 0], [bad, 0]], dtype=np.float32)
     found = nearest(queries, INDEX, 3)
     labels = np.arange(5)
-    for signal in (top_score(found), margin(found), margin(found, labels), vote(found, labels)[1], coherence(found, INDEX)):
+    for signal in (top_score(found), margin(found), margin(found, labels), vote(found, labels)[1], peak(found)):
         assert np.isfinite(signal).tolist() == [True, False]
 
 

@@ -18,7 +18,7 @@ from stillhouse.errors import DataError
 from stillhouse.inference.confidence import answers
 from stillhouse.passes.evaluate.intervals import Interval, bootstrap, clopper_pearson
 
-__all__ = ["Area", "Curve", "Path", "Point", "Rows", "Tally", "measure", "tally", "trace"]
+__all__ = ["Area", "Curve", "Path", "Point", "Rows", "Tally", "as_right", "measure", "tally", "trace"]
 
 Thresholds = tuple[float, ...]
 Path = Sequence[Thresholds]
@@ -89,6 +89,14 @@ class Rows:
         """
         asked = [0.0 if value == math.inf else cost for cost, value in zip(self.costs, (*thresholds, 0.0), strict=True)]
         return np.cumsum(asked)
+
+
+def as_right(small: npt.NDArray[np.bool_], large: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return, bool [n], where the small model's answer is as right as the larger one's: it is right, or neither is.
+
+    To be used as `agrees` where labels count more than likeness: a disagreement that costs nothing is none then.
+    """
+    return small | ~large
 
 
 @dataclass(frozen=True, slots=True)
