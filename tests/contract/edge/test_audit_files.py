@@ -295,7 +295,7 @@ import sys
 from collections import deque
 from pathlib import Path
 from stillhouse.edge.guard.audit.chain import Chain, Entry, Rotation
-chain = Chain(Path(sys.argv[1]), rotation=Rotation(size=5000, files=None))
+chain = Chain(Path(sys.argv[1]), rotation=Rotation(size=5000, files=int(sys.argv[2]) or None))
 print("open", flush=True)
 number = 0
 while True:
@@ -305,9 +305,11 @@ while True:
 """
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
+def started(folder: Path, files: int = 0) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}"}
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), str(files)], env=environment, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     return process
@@ -374,6 +376,28 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be opened"):
         Chain(tmp_path / "file/log")
+
+
+def test_verifying_while_it_is_written_and_rotated(tmp_path: Path) -> None:
+    """Whenever it is read, and whatever goes meanwhile, what is there is whole."""
+    process = started(tmp_path, files=2)
+    try:
+        for _ in range(10):
+            report = verify(tmp_path)
+            assert report.whole, report.findings
+            assert report.records
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_line_that_is_longer_than_any_record(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    (file,) = listing(tmp_path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:2], b"x" * 3_000_000 + b"\n", *lines[2:]]))
+    (finding,) = verify(tmp_path, key=KEY).findings
+    assert (finding.line, finding.what) == (3, "the line is longer than any record")
 
 
 FULL = """

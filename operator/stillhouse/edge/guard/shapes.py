@@ -43,6 +43,16 @@ class Model:
     __slots__ = ("inputs", "max_batch", "required")
 
     def __init__(self, inputs: Sequence[Input], max_batch: int = 0) -> None:
+        """Take over the metadata.
+
+        Raises:
+            ValueError: it contradicts itself: a data type that the protocol has not, a batch where a shape has no dimension.
+        """
+        for each in inputs:
+            if each.datatype not in SIZES:
+                raise ValueError(f"input {each.name} has data type {each.datatype}, which the protocol has not")
+            if max_batch and not each.shape:
+                raise ValueError(f"input {each.name} has no dimension for the batch")
         self.inputs = {each.name: each for each in inputs}
         self.max_batch = max_batch
         self.required = frozenset(each.name for each in inputs if not each.optional)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.edge.guard.patterns import PLACES, Patterns, Rule, Screened
 from stillhouse.edge.guard.refusals import Refusal
-from stillhouse.errors import SpecError
+from stillhouse.errors import MissingPackages, SpecError
 
 
 def masked(name: str, text: str) -> str:
@@ -116,3 +118,10 @@ def test_whatever_comes_is_screened_and_what_was_left_does_not_fit(text: str) ->
         assert found.text == text
     else:
         assert sum(found.text.count(f"[{name}]") for name in found.masked) >= 1
+
+
+def test_without_re2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(MissingPackages) as told:
+        Patterns([Rule("email", "mask")])
+    assert told.value.problem.fix == "pip install 'stillhouse[edge]'"

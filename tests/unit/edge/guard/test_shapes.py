@@ -161,3 +161,15 @@ def test_whatever_comes_gets_an_answer_of_one_line(inputs: list[Tensor], raws: i
 def test_bytes_that_the_caller_forgot_are_no_clients_mistake() -> None:
     with pytest.raises(ValueError, match="bytes are needed"):
         verdict(Tensor("text", "BYTES", (1, 1), raw_length=5))
+
+
+@pytest.mark.parametrize("given", [Input("x", "FP8", (1,)), Input("x", "FP32", ())])
+def test_metadata_that_contradicts_itself(given: Input) -> None:
+    with pytest.raises(ValueError, match="input x has"):
+        Model([given], max_batch=4)
+
+
+def test_a_scalar_without_a_batch() -> None:
+    model = Model([Input("x", "INT64", ())])
+    assert verdict(Tensor("x", "INT64", (), raw_length=8), model=model) == {}
+    assert isinstance(verdict(Tensor("x", "INT64", (1,), raw_length=8), model=model), Refusal)

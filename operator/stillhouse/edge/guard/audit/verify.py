@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stillhouse.edge.guard.audit.files import being_written, first_seq, lines, listing
+from stillhouse.edge.guard.audit.files import LONGEST_LINE, being_written, first_seq, lines, listing
 from stillhouse.edge.guard.audit.records import GENESIS, BadRecord, Key, Record, parse
+from stillhouse.edge.guard.refusals import shown
 
 __all__ = ["Finding", "Report", "verify"]
 
 MOST_FINDINGS = 100
+TRIES = 5
+"""Times that a log is read from the beginning when rotation removes a file while it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,16 @@ def verify(place: Path, *, key: Key | None = None, expect: tuple[int, str] | Non
     Raises:
         OSError: it cannot be read.
     """
+    for _ in range(TRIES - 1):
+        try:
+            return _read(place, key, expect)
+        except FileNotFoundError:
+            if not being_written(place):
+                raise
+    return _read(place, key, expect)
+
+
+def _read(place: Path, key: Key | None, expect: tuple[int, str] | None) -> Report:
     walk = _Walk(Report(str(place)), key, expect)
     if place.is_dir():
         files = listing(place)
@@ -95,14 +108,13 @@ class _Walk:
         number = 0
         for number, line in enumerate(lines(file), 1):
             if not line.endswith(b"\n"):
-                if last and alive:
+                if len(line) == LONGEST_LINE:
+                    report.add(file.name, number, "the line is longer than any record")
+                elif last and alive:
                     report.notes.append("a process is writing the log; its last line is not finished")
                 else:
-                    report.add(
-                        file.name,
-                        number,
-                        f"the line is not finished ({len(line)} bytes); the next start cuts it off, and says so",
-                    )
+                    after = "; the next start cuts it off, and records that" if last else ""
+                    report.add(file.name, number, f"the line is not finished ({len(line)} bytes){after}")
                 continue
             try:
                 record = parse(line)
@@ -124,7 +136,7 @@ class _Walk:
         if named is not None and named != record.seq:
             self.report.add(file.name, 1, f"the file begins with record {record.seq}, and not with that of its name")
         elif record.kind != "file":
-            self.report.add(file.name, 1, f"the file begins with a record {record.kind!r}, and not with 'file'")
+            self.report.add(file.name, 1, f"the file begins with a record {shown(record.kind)}, and not with 'file'")
 
     def _record(self, name: str, line: int, record: Record) -> None:
         report = self.report
