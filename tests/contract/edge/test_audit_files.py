@@ -281,6 +281,36 @@ def test_every_write_may_fail_and_nothing_is_lost_or_doubled(tmp_path: Path, mon
     whole(tmp_path)
 
 
+def test_what_a_failed_write_left_is_cut_off_also_where_the_next_record_begins_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    chain = Chain(tmp_path, key=KEY, rotation=Rotation(age=60), clock=clock)
+    real = os.write
+
+    def half(descriptor: int, data: Any) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data[:-50])
+
+    def refused(descriptor: int, length: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    waiting = deque([Entry(clock.now, "request", {"n": 0})])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", half)
+        patched.setattr(os, "ftruncate", refused)
+        with pytest.raises(OSError, match="No space"):
+            chain.append(waiting)
+    assert not listing(tmp_path)[0].read_bytes().endswith(b"\n")
+    clock.now += 60
+    chain.append(waiting)
+    chain.close()
+    assert len(listing(tmp_path)) == 2
+    assert numbers(tmp_path) == [0]
+    whole(tmp_path)
+
+
 def test_what_no_record_can_hold_has_its_place_all_the_same(tmp_path: Path) -> None:
     chain = Chain(tmp_path, key=KEY, clock=Clock())
     data: list[dict[str, Any]] = [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}, {"x": "y" * (1 << 20)}, {"n": 1}]
