@@ -99,7 +99,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-serving bench-distill bench-reconcile bench-rollout
+.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -110,6 +110,9 @@ bench-distill: setup ## Quality of the examples' students against their teachers
 
 bench-reconcile: setup ## The operator with 1,000 models on a real API server; about five minutes; writes bench/results/reconcile.json
 	$(BIN)/python -m bench.reconcile
+
+bench-gateway: setup ## What the gateway costs, beside grpc.aio and nginx (Debian's package, unpacked); about ten minutes
+	$(BIN)/python -m bench.gateway
 
 bench-rollout: setup cluster-packages ## A model changed, scaled, its node drained under load, on real nodes (root); about ten minutes
 	$(BIN)/python -m bench.rollout

@@ -93,7 +93,15 @@ def loadgen() -> Path:
     return program
 
 
-def load(server: Server, mode: Mode, texts: Path, request: Sequence[str], expect_dim: int, answers: int = 0) -> Sample:
+def load(
+    server: Server,
+    mode: Mode,
+    texts: Path,
+    request: Sequence[str],
+    expect_dim: int,
+    answers: int = 0,
+    beside: Sequence[Server] = (),
+) -> Sample:
     """Send one bounded load to a running server.
 
     Args:
@@ -103,6 +111,7 @@ def load(server: Server, mode: Mode, texts: Path, request: Sequence[str], expect
         request: flags that say what a request looks like (`--protocol`, `--path`, `--model` …).
         expect_dim: length of a right answer.
         answers: of so many first texts the answers are kept in the report.
+        beside: what belongs to the measurement and is not under test, such as a backend: it is no foreign work.
 
     Raises:
         BenchError: the load generator failed, or nothing came back right.
@@ -119,7 +128,7 @@ def load(server: Server, mode: Mode, texts: Path, request: Sequence[str], expect
     moments: dict[str, float] = {}
     messages: list[str] = []
     quiet = QuietCheck()
-    foreign = 0.0
+    foreign = others = 0.0
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as output,  # a pipe that nobody reads meanwhile could fill up
         subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True) as process,
@@ -130,10 +139,12 @@ def load(server: Server, mode: Mode, texts: Path, request: Sequence[str], expect
                 event = line.strip()
                 if event == "measure-start":
                     moments[event] = server.cpu_seconds()
+                    others = sum(each.cpu_seconds() for each in beside)
                     quiet = QuietCheck()
                 elif event == "measure-end":
                     moments[event] = server.cpu_seconds()
-                    foreign = quiet.share(moments[event] - moments["measure-start"])
+                    others = sum(each.cpu_seconds() for each in beside) - others
+                    foreign = quiet.share(moments[event] - moments["measure-start"] + others)
                 else:
                     messages.append(event)
             process.wait(mode.duration + mode.warmup + SLACK_SECONDS)

@@ -1,7 +1,7 @@
 // Command loadgen sends a bounded load to a server on this machine and reports what came back as JSON.
 //
 // Two protocols: HTTP POST of JSON, and the Open Inference Protocol over gRPC. Two modes: a closed loop (--clients) and
-// an open loop (--rate). The report goes to standard output; "measure-start" and "measure-end" go to standard error at
+// an open loop (--rate). `loadgen serve` is the other end: a backend that answers at once. The report goes to standard output; "measure-start" and "measure-end" go to standard error at
 // the moment they happen, so that a harness can read the server's CPU time at the same moments.
 package main
 
@@ -221,6 +221,13 @@ func run(o options) (Report, error) {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		if err := serveCommand(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "loadgen serve:", err)
+			os.Exit(2)
+		}
+		return
+	}
 	o, err := parse(os.Args[1:])
 	if err == flag.ErrHelp {
 		return

@@ -57,7 +57,7 @@ REASONS: dict[str, str] = {
     "ScalesByCpu": "an autoscaler goes by CPU use; the message says why where mode is hpa",
     "ScaledExternally": "mode external: whoever writes /scale decides",
     "FixedReplicas": "there is no room between minReplicas and maxReplicas",
-    "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights); the message says what",
+    "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights, load); the message says what",
 }
 
 Text = Annotated[str, StringConstraints(max_length=32768)]

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("rollback", "Put a former revision of a cluster's model back in place."),
     "gc": ("gc", "Free what no model refers to."),
     "doctor": ("doctor", "Check this machine; every failure comes with its fix."),
+    "audit": ("audit", "Verify audit logs of the gateway."),
     "crd": ("crd", "Print the CustomResourceDefinitions."),
     "completion": ("completion", "Print the shell's completion script."),
 }

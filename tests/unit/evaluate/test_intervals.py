@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
 
-from stillhouse.passes.evaluate.intervals import Interval, block_interval, bootstrap, fewest_for_upper_end, quantile_interval
+from stillhouse.passes.evaluate.intervals import (
+    Interval,
+    block_interval,
+    bootstrap,
+    clopper_pearson,
+    fewest_for_upper_end,
+    most_below,
+    quantile_interval,
+)
 
 ROUNDS = 400
 
@@ -146,3 +155,45 @@ def test_intervals_are_json_whatever_they_hold(estimate: float, low: float, high
     data = json.loads(json.dumps(Interval(estimate, low, high, 3).to_json(), allow_nan=False))
     assert (data["estimate"] is None) == (not math.isfinite(estimate))
     assert data["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "n"), [(0, 1), (1, 1), (0, 50), (3, 50), (50, 50), (49, 50), (812, 1000), (4990, 5000), (20, 20_000)]
+)
+def test_the_exact_interval_of_a_share_is_scipys(count: int, n: int) -> None:
+    found = clopper_pearson(count, n)
+    wanted = binomtest(count, n).proportion_ci(0.95, method="exact")
+    assert found.estimate == count / n
+    assert found.low == pytest.approx(wanted.low, abs=1e-9)
+    assert found.high == pytest.approx(wanted.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_each_end_of_a_share_holds_as_often_as_it_says(share: float) -> None:
+    """Exactly: the probability of all counts whose upper (lower) end leaves the truth out."""
+    n = 200
+    p = binom.pmf(np.arange(n + 1), n, share)
+    found = [clopper_pearson(count, n) for count in range(n + 1)]
+    assert sum(q for q, each in zip(p, found, strict=True) if each.high < share) <= 0.025
+    assert sum(q for q, each in zip(p, found, strict=True) if each.low > share) <= 0.025
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(0.001, 0.999), st.integers(1, 400))
+def test_the_most_that_stay_below_a_share_is_the_last_count_whose_upper_end_does(share: float, n: int) -> None:
+    found = most_below(share, n)
+    if found is None:
+        assert clopper_pearson(0, n).high > share - 1e-9
+    else:
+        assert clopper_pearson(found, n).high <= share + 1e-9
+        assert clopper_pearson(found + 1, n).high > share - 1e-9
+
+
+def test_nothing_is_below_zero_and_everything_below_one() -> None:
+    assert (most_below(0.0, 10**6), most_below(1.0, 7)) == (None, 7)
+
+
+@pytest.mark.parametrize(("count", "n"), [(-1, 3), (4, 3), (0, 0)])
+def test_a_share_is_of_something(count: int, n: int) -> None:
+    with pytest.raises(ValueError, match="of"):
+        clopper_pearson(count, n)

@@ -6,11 +6,21 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "block_interval", "bootstrap", "fewest_for_share", "fewest_for_upper_end", "quantile_interval"]
+__all__ = [
+    "Interval",
+    "block_interval",
+    "bootstrap",
+    "clopper_pearson",
+    "fewest_for_share",
+    "fewest_for_upper_end",
+    "most_below",
+    "quantile_interval",
+]
 
 ROUNDS = 1000
 SEED = 20_240_501
@@ -82,6 +92,62 @@ def quantile_interval(values: npt.NDArray[np.float64], q: float) -> Interval:
         math.inf if above is None else float(ordered[above]),
         n,
     )
+
+
+def clopper_pearson(count: int, n: int) -> Interval:
+    """Return the exact interval of a share of which `count` of `n` independent rows were seen (Clopper & Pearson 1934).
+
+    Each end alone holds with at least 97.5 %.
+    """
+    if not 0 <= count <= n or not n:
+        raise ValueError(f"{count} of {n}")
+    low = 0.0 if count == 0 else 1.0 - _upper_share(n - count, n)
+    high = 1.0 if count == n else _upper_share(count, n)
+    return Interval(count / n, low, high, n)
+
+
+def most_below(share: float, n: int) -> int | None:
+    """Return the largest count of `n` whose Clopper-Pearson upper end is at most `share`; None: even 0 of n leaves more open.
+
+    No end is computed for it: the upper end is at most `share` where P(X <= count; n, share) is at most 2.5 %.
+    """
+    if share >= 1:
+        return n
+    if share <= 0 or _binomial_tail(0, n, share) > TAIL:
+        return None
+    low, high = 0, n  # the answer is low or above it, and below high: of n, the upper end is 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _binomial_tail(middle, n, share) <= TAIL else (low, middle)
+    return low
+
+
+def _upper_share(count: int, n: int) -> float:
+    """Return the share of which 2.5 % of samples show `count` or fewer (count < n), to the last bits, by bisection."""
+    low, high = count / n, 1.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        if middle in {low, high}:
+            break
+        low, high = (middle, high) if _binomial_tail(count, n, middle) > TAIL else (low, middle)
+    return high
+
+
+def _binomial_tail(count: int, n: int, p: float) -> float:
+    """Return P(X <= count) of a binomial(n, p), 0 < p < 1; relative error about 1e-12 · n."""
+    terms = (
+        _log_coefficients(n)[: count + 1] + np.arange(count + 1) * math.log(p) + np.arange(n, n - count - 1, -1) * math.log1p(-p)
+    )
+    top = float(terms.max())
+    return min(1.0, math.exp(top) * float(np.exp(terms - top).sum()))
+
+
+@lru_cache(maxsize=8)
+def _log_coefficients(n: int) -> npt.NDArray[np.float64]:
+    """Return log of n over k for k = 0 … n."""
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    result: npt.NDArray[np.float64] = factorials[n] - factorials - factorials[::-1]
+    return result
 
 
 def fewest_for_upper_end(q: float) -> int:

@@ -1,0 +1,168 @@
+"""`python -m bench.gateway`: what the gateway costs before a model, beside a proxy in grpc.aio and nginx's `grpc_pass`.
+
+One small request (a text in, 64 floats out) to a Go server that answers at once, so that what is measured is what stands before
+it. Peak: a closed loop of 32 clients over 4 connections; requests a second of the proxy's CPU, whose ratio is what counts on a
+machine where load generator, proxy and backend share two cores. Added latency: an open loop at half of the gateway's peak, minus
+the same without a proxy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.harness.errors import BenchError
+from bench.harness.goals import judge
+from bench.harness.load import Mode, Sample, load, loadgen
+from bench.harness.process import Server, ServerProcess
+from bench.harness.results import quoted, table, write_results
+from bench.harness.rounds import REPEATS, ROUNDS, Run, Spread, rounds, series
+from bench.peers import nginx
+
+MODEL, FLOATS = "m", 64
+CLIENTS, CONNECTIONS = 32, 4
+GOALS = {
+    "vs_grpc_aio_proxy": ">= 2.5",
+    "vs_nginx": ">= 0.5",
+    "added_p50_ms": "<= 0.5",
+    "added_p99_ms": "<= 2",
+}
+REQUEST = ("--protocol", "grpc", "--model", MODEL, "--connections", str(CONNECTIONS), "--procs", "1")
+
+
+def open_port(port: int) -> bool:
+    """Return whether something listens at a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def ours(port: int, backend: str) -> list[str]:
+    """Return the gateway's command line."""
+    return [
+        *(sys.executable, "-m", "stillhouse.entrypoints.gateway"),
+        *(f"--model={MODEL}={backend}", f"--listen=127.0.0.1:{port}", "--log-level=error"),
+    ]
+
+
+def grpc_aio(port: int, backend: str) -> list[str]:
+    """Return the peer's."""
+    return [sys.executable, "-m", "bench.peers.grpc_aio_proxy", str(port), backend]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy before the backend; `command` None: none, the backend itself takes the load."""
+
+    name: str
+    backend: ServerProcess
+    command: Callable[[int, str], Sequence[str]] | None = None
+
+    def measure(self, mode: Mode, texts: Path, answers: int = 0) -> Sample:
+        """Start it, load it, stop it."""
+        if self.command is None:
+            return load(self.backend, mode, texts, REQUEST, FLOATS, answers)
+        command = self.command
+        server: Server
+        with ServerProcess(f"gateway-{self.name}", lambda port: command(port, self.backend.address), open_port) as server:
+            return load(server, mode, texts, REQUEST, FLOATS, answers, beside=(self.backend,))
+
+
+def say(run: Run) -> None:
+    """Tell of one measurement."""
+    sample = run.sample
+    print(
+        f"{run.phase} {run.side} round {run.round + 1}: {sample.throughput:.0f}/s, p50 {sample.latency_ms['p50']:.2f} ms, "
+        f"p99 {sample.latency_ms['p99']:.2f} ms, {1000 * sample.cpu_ms:.0f} µs CPU, {sample.errors} errors"
+        + ("" if run.quiet else ", other work on the machine"),
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Parse the command line, measure, print, write `bench/results/gateway.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--duration", type=float, default=8.0, help="seconds of one run")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of a round that was not quiet")
+    options = parser.parse_args()
+    try:
+        nginx.program()
+        program = str(loadgen())
+
+        def answering(port: int) -> list[str]:
+            return [program, "serve", "--listen", f"127.0.0.1:{port}"]
+
+        with (
+            tempfile.TemporaryDirectory() as name,
+            ServerProcess(
+                "gateway-backend", lambda port: [str(program), "serve", "--listen", f"127.0.0.1:{port}"], open_port
+            ) as backend,
+        ):
+            texts = Path(name) / "texts.jsonl"
+            texts.write_text("".join(json.dumps(f"return the square root of number {n}") + "\n" for n in range(2000)), "utf-8")
+            direct, gateway = Proxy("direct", backend), Proxy("ours", backend, ours)
+            proxies = [gateway, Proxy("grpc_aio", backend, grpc_aio), Proxy("nginx", backend, nginx.command)]
+            bounds = {"count": options.rounds, "repeats": options.repeats}
+            peak = Mode(options.duration, 2.0, CLIENTS, max_requests=1_000_000)
+            runs = rounds([direct, *proxies], peak, texts, "peak", say=say, **bounds)
+            rate = Spread.of(series(runs, "ours", "peak", lambda sample: sample.throughput)).median / 2
+            half = Mode(options.duration, 2.0, rate=rate)
+            runs += rounds([direct, *proxies], half, texts, "half", say=say, **bounds)
+    except (BenchError, subprocess.SubprocessError) as error:
+        print(f"bench.gateway: {error}", file=sys.stderr)
+        return 1
+    return report(runs, options, rate)
+
+
+def report(runs: Sequence[Run], options: argparse.Namespace, rate: float) -> int:
+    """Print the tables, write the result file, judge."""
+
+    def of(side: str, phase: str, metric: Callable[[Sample], float]) -> list[float]:
+        return series(runs, side, phase, metric)
+
+    per_core = {side: of(side, "peak", lambda sample: sample.per_core) for side in ("ours", "grpc_aio", "nginx")}
+    ratios = {
+        "vs_grpc_aio_proxy": Spread.of([a / b for a, b in zip(per_core["ours"], per_core["grpc_aio"], strict=True)]),
+        "vs_nginx": Spread.of([a / b for a, b in zip(per_core["ours"], per_core["nginx"], strict=True)]),
+    }
+    for figure in ("p50", "p99"):
+        with_it, without = (of(side, "half", _latency(figure)) for side in ("ours", "direct"))
+        ratios[f"added_{figure}_ms"] = Spread.of([a - b for a, b in zip(with_it, without, strict=True)])
+    ratios["errors"] = Spread.of([float(sum(run.sample.errors for run in runs))])
+    rows = []
+    for side in ("direct", "ours", "grpc_aio", "nginx"):
+        shown = [
+            quoted(Spread.of(of(side, "peak", lambda sample: sample.throughput)), 0),
+            quoted(Spread.of(of(side, "peak", lambda sample: 1000 * sample.cpu_ms)), 0),
+            quoted(Spread.of(of(side, "half", lambda sample: sample.latency_ms["p50"])), 2),
+            quoted(Spread.of(of(side, "half", lambda sample: sample.latency_ms["p99"])), 2),
+        ]
+        rows.append([side, *shown])
+    print(table(["before the backend", "peak, requests/s", "CPU µs a request", "p50 at half, ms", "p99 at half, ms"], rows))
+    settings = {
+        "duration": options.duration,
+        "rounds": options.rounds,
+        "clients": CLIENTS,
+        "connections": CONNECTIONS,
+        "rate": rate,
+    }
+    write_results("gateway", settings=settings, runs=runs, ratios=ratios)
+    return judge(GOALS, ratios)
+
+
+def _latency(figure: str) -> Callable[[Sample], float]:
+    return lambda sample: sample.latency_ms[figure]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

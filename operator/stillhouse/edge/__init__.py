@@ -1,0 +1,1 @@
+"""The gateway: preprocessing, cascade, limits, at the edge and in a cluster."""

@@ -1,0 +1,105 @@
+"""TLS of the front and towards backends, from files that may be replaced while we run."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from stillhouse.errors import UsageError
+
+__all__ = ["Files", "Front", "towards"]
+
+_log = logging.getLogger(__name__)
+
+
+class Files:
+    """A certificate and its key, and when they were last read."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.certificate, self.key = certificate, key
+        self._seen: tuple[object, ...] = ()
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Read them into a context.
+
+        Raises:
+            UsageError: they are not there, cannot be read, or do not belong together.
+        """
+        seen = self._stamp()
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                "the certificate cannot be used",
+                field="--tls-certificate, --tls-key",
+                found=f"{self.certificate}, {self.key}: {error}",
+                allowed="a certificate and its key, PEM",
+                fix="openssl x509 -in CERTIFICATE -noout -text, and openssl pkey -in KEY -check",
+            ) from error
+        self._seen = seen
+
+    def changed(self) -> bool:
+        """Return whether they are others than those that were read; a Secret's volume swaps a link, which counts."""
+        return self._stamp() != self._seen
+
+    def _stamp(self) -> tuple[object, ...]:
+        found: list[object] = []
+        for path in (self.certificate, self.key):
+            try:
+                state = path.stat()
+                found.append((state.st_mtime_ns, state.st_ino, state.st_size))
+            except OSError:
+                found.append(None)
+        return tuple(found)
+
+
+class Front:
+    """What is shown to clients. `client_authority`: clients show a certificate that it has signed (mTLS)."""
+
+    def __init__(self, files: Files, client_authority: Path | None) -> None:
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["h2", "http/1.1"])
+        self._files = files
+        files.load(self.context)
+        if client_authority is not None:
+            _trust(self.context, client_authority, "--tls-client-authority")
+            self.context.verify_mode = ssl.CERT_REQUIRED
+
+    def renew(self) -> None:
+        """Read certificate and key anew where they have changed, for new connections. What is wrong is logged, and waits."""
+        if not self._files.changed():
+            return
+        try:
+            self._files.load(self.context)
+            _log.info("the certificate was read anew")
+        except UsageError as error:
+            _log.error("the new certificate is not used: %s", error)
+
+
+def towards(authority: Path | None, own: Files | None) -> ssl.SSLContext:
+    """Return how backends are spoken to: their certificates are verified, by `authority` or the system's authorities.
+
+    `own`: the certificate that is shown to them.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    if authority is not None:
+        _trust(context, authority, "--backend-authority")
+    if own is not None:
+        own.load(context)
+    return context
+
+
+def _trust(context: ssl.SSLContext, authority: Path, field: str) -> None:
+    try:
+        context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "the authority cannot be read", field=field, found=f"{authority}: {error}", allowed="certificates, PEM"
+        ) from error

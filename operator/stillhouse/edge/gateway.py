@@ -1,0 +1,77 @@
+"""The gateway's process: the protocol at the front, pools of backends behind, until it is asked to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stillhouse.edge.certificates import Front
+from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.service import Service
+from stillhouse.edge.wire.call import Limits
+from stillhouse.edge.wire.client import Channel
+from stillhouse.edge.wire.server import Server
+
+__all__ = ["Options", "run"]
+
+_RENEW_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a gateway is started with.
+
+    `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
+    calls that are under way at the end may take.
+    """
+
+    models: Mapping[str, Mapping[str, float]]
+    version: str
+    host: str = "127.0.0.1"
+    port: int = 8001
+    front: Front | None = None
+    backend_tls: ssl.SSLContext | None = None
+    limits: Limits = field(default_factory=Limits)
+    grace_s: float = 30.0
+
+
+async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
+    """Serve until `stop` is set; then let what is under way end. `listening` receives the port.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    def dial(address: str) -> Channel:
+        return Channel(address, tls=options.backend_tls, largest=options.limits.message)
+
+    pools: dict[str, Pool] = {}
+    for model, addresses in options.models.items():
+        pools[model] = Pool(dial)
+        pools[model].update(addresses)
+    unary, streams = Service(pools, options.version).methods()
+    server = Server(unary, streams, limits=options.limits)
+    port = await server.listen(options.host, options.port, options.front.context if options.front else None)
+    _log.info("listening on %s:%d", options.host, port)
+    if listening is not None:
+        listening.set_result(port)
+    renewing = asyncio.ensure_future(_renewing(options.front)) if options.front else None
+    try:
+        await stop.wait()
+    finally:
+        if renewing is not None:
+            renewing.cancel()
+        await server.drain(options.grace_s)
+        await asyncio.gather(*(pool.close() for pool in pools.values()))
+        _log.info("ended")
+
+
+async def _renewing(front: Front) -> None:
+    while True:
+        await asyncio.sleep(_RENEW_S)
+        front.renew()

@@ -1,0 +1,171 @@
+"""Tensors of a request or an answer, to and from numpy. Both ways of the protocol: raw contents, and typed ones.
+
+Datatypes are the protocol's (BOOL … FP64, BYTES). BYTES are arrays of `object` that hold `bytes`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.edge.wire.status import Code, RpcError
+
+__all__ = ["DTYPES", "add_output", "datatype_of", "decoded", "inputs_of", "outputs_of", "packed_bytes", "unpacked_bytes"]
+
+DTYPES: dict[str, npt.DTypeLike] = {
+    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64, "INT8": np.int8,
+    "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
+}  # fmt: skip
+_CONTENTS = {
+    "BOOL": "bool_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+_NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
+
+Tensor = npt.NDArray[Any]
+
+
+def inputs_of(request: Any) -> dict[str, Tensor]:
+    """Return the tensors of a `ModelInferRequest` by name.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT; what is wrong with which tensor.
+    """
+    return _tensors(request.inputs, request.raw_input_contents)
+
+
+def outputs_of(response: Any) -> dict[str, Tensor]:
+    """Return the tensors of a `ModelInferResponse` by name.
+
+    Raises:
+        RpcError: as of inputs.
+    """
+    return _tensors(response.outputs, response.raw_output_contents)
+
+
+def _tensors(tensors: Any, raw: Any) -> dict[str, Tensor]:
+    if raw and len(raw) != len(tensors):
+        raise _wrong("raw contents", f"{len(raw)} of {len(tensors)} tensors have them; all or none")
+    found: dict[str, Tensor] = {}
+    for position, tensor in enumerate(tensors):
+        if tensor.name in found:
+            raise _wrong(tensor.name, "is given twice")
+        if raw:
+            found[tensor.name] = decoded(tensor.name, tensor.datatype, tensor.shape, raw[position])
+        else:
+            found[tensor.name] = _typed(tensor)
+    return found
+
+
+def decoded(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Tensor:
+    """Return a tensor from raw contents (little endian, row major). It may share their memory: it is read-only.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT; type, shape and bytes do not fit together.
+    """
+    count = _count(name, shape)
+    if datatype == "BYTES":
+        return _objects(unpacked_bytes(name, raw, count), shape)
+    kind = DTYPES.get(datatype)
+    if kind is None:
+        raise _wrong(name, f"datatype {datatype[:20]!r}: {', '.join(DTYPES)} and BYTES are known")
+    size = np.dtype(kind).itemsize
+    if len(raw) != count * size:
+        raise _wrong(name, f"{len(raw)} bytes, shape {list(shape)} of {datatype} needs {count * size}")
+    return np.frombuffer(raw, dtype=np.dtype(kind).newbyteorder("<")).reshape(shape)
+
+
+def _typed(tensor: Any) -> Tensor:
+    field = _CONTENTS.get(tensor.datatype)
+    if field is None:
+        raise _wrong(tensor.name, f"datatype {tensor.datatype[:20]!r} has no typed contents")
+    values = getattr(tensor.contents, field)
+    count = _count(tensor.name, tensor.shape)
+    if len(values) != count:
+        raise _wrong(tensor.name, f"{len(values)} values in {field}, shape {list(tensor.shape)} needs {count}")
+    if tensor.datatype == "BYTES":
+        return _objects(list(values), tensor.shape)
+    kind = np.dtype(DTYPES[tensor.datatype])
+    array = np.array(values, dtype=np.int64 if kind.kind in "iu" and kind.itemsize < 8 else kind)
+    if kind.kind in "iu" and kind.itemsize < 8:
+        limits = np.iinfo(kind)
+        if count and (array.min() < limits.min or array.max() > limits.max):
+            raise _wrong(tensor.name, f"a value does not fit into {tensor.datatype}")
+    return array.astype(kind, copy=False).reshape(tuple(tensor.shape))
+
+
+def _count(name: str, shape: Sequence[int]) -> int:
+    if any(each < 0 for each in shape):
+        raise _wrong(name, f"shape {list(shape)[:16]} has a negative dimension")
+    count = math.prod(shape)  # Python's integers: no overflow can make a giant small
+    if count > 1 << 31:
+        raise _wrong(name, f"shape {list(shape)[:16]} has more than 2^31 elements")
+    return count
+
+
+def unpacked_bytes(name: str, raw: bytes, count: int) -> list[bytes]:
+    """Return the elements of a BYTES tensor: each has its length before it, four bytes, little endian.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT; the lengths and the bytes do not fit together.
+    """
+    found: list[bytes] = []
+    position = 0
+    for _ in range(count):
+        if position + 4 > len(raw):
+            raise _wrong(name, f"element {len(found)} of {count} is missing")
+        (length,) = struct.unpack_from("<I", raw, position)
+        position += 4
+        if position + length > len(raw):
+            raise _wrong(name, f"element {len(found)} says {length} bytes, {len(raw) - position} are left")
+        found.append(raw[position : position + length])
+        position += length
+    if position != len(raw):
+        raise _wrong(name, f"{len(raw) - position} bytes are left behind the last of {count} elements")
+    return found
+
+
+def packed_bytes(values: Sequence[bytes]) -> bytes:
+    """Return the raw contents of a BYTES tensor."""
+    return b"".join(part for value in values for part in (struct.pack("<I", len(value)), value))
+
+
+def _objects(values: list[bytes], shape: Sequence[int]) -> Tensor:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array.reshape(tuple(shape))
+
+
+def datatype_of(tensor: Tensor) -> str:
+    """Return the protocol's name of an array's type.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if tensor.dtype == object:
+        return "BYTES"
+    name = _NAMES.get(tensor.dtype.newbyteorder("="))
+    if name is None:
+        raise ValueError(f"the protocol has no type for {tensor.dtype}")
+    return name
+
+
+def add_output(response: Any, name: str, tensor: Tensor) -> None:
+    """Put a tensor into a `ModelInferResponse`, as raw contents."""
+    datatype = datatype_of(tensor)
+    response.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
+    if datatype == "BYTES":
+        response.raw_output_contents.append(packed_bytes(list(tensor.reshape(-1))))
+    else:
+        little = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
+        response.raw_output_contents.append(little.tobytes())
+
+
+def _wrong(name: str, what: str) -> RpcError:
+    return RpcError(Code.INVALID_ARGUMENT, f"{name[:100]}: {what}")

@@ -1,0 +1,1 @@
+"""Where a request goes: backends, their weights, and those that are left alone for a while."""

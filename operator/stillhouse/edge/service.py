@@ -1,0 +1,128 @@
+"""The Open Inference Protocol at the front: what is answered here, what goes to a model's backends, what is not offered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from stillhouse.edge.oip.messages import METHODS, SERVICE, message
+from stillhouse.edge.oip.standard import Health, reflection
+from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.wire.call import Call
+from stillhouse.edge.wire.server import Stream, Unary
+from stillhouse.edge.wire.status import Code, Reply, RpcError
+
+__all__ = ["Service", "left_of", "model_of"]
+
+_OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+
+
+class Service:
+    """The protocol for some models, each with the pool of its backends. `version` is that of this program."""
+
+    def __init__(self, models: Mapping[str, Pool], version: str) -> None:
+        self._models, self._version = dict(models), version
+        self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
+        self._stream_response = message("ModelStreamInferResponse")
+
+    def methods(self) -> tuple[dict[str, Unary], dict[str, Stream]]:
+        """Return the handlers of every method that is offered, by path."""
+        health_unary, health_streams = Health(self._serves).methods()
+        unary: dict[str, Unary] = {
+            f"/{SERVICE}/ServerLive": self._always("ServerLive", lambda: {"live": True}),
+            f"/{SERVICE}/ServerReady": self._always("ServerReady", lambda: {"ready": self._serves("") is True}),
+            f"/{SERVICE}/ServerMetadata": self._always("ServerMetadata", self._metadata),
+            f"/{SERVICE}/RepositoryIndex": self._index,
+            f"/{SERVICE}/ModelInfer": self._forward,
+            **{f"/{SERVICE}/{name}": self._forward for name in _OF_A_MODEL},
+            **health_unary,
+        }
+        return unary, {f"/{SERVICE}/ModelStreamInfer": self._stream, **health_streams, **reflection()}
+
+    def pool(self, model: str) -> Pool:
+        """Return a model's backends.
+
+        Raises:
+            RpcError: NOT_FOUND; there is no such model.
+        """
+        pool = self._models.get(model)
+        if pool is None:
+            raise RpcError(Code.NOT_FOUND, f"there is no model {model[:100]!r}; there is {', '.join(sorted(self._models))[:400]}")
+        return pool
+
+    def _serves(self, service: str) -> bool | None:
+        if service in self._models:
+            return any(each.weight > 0 for each in self._models[service].backends)
+        if service not in ("", SERVICE):
+            return None
+        return all(any(each.weight > 0 for each in pool.backends) for pool in self._models.values())
+
+    def _metadata(self) -> dict[str, object]:
+        return {"name": "stillhouse-gateway", "version": self._version, "extensions": ["classification", "statistics"]}
+
+    def _always(self, name: str, told: Callable[[], Mapping[str, object]]) -> Unary:
+        response = self._kinds[name][1]
+
+        async def handler(call: Call, _: bytes) -> Reply:
+            return Reply(response(**told()).SerializeToString())
+
+        return handler
+
+    async def _index(self, call: Call, body: bytes) -> Reply:
+        request = parsed(self._kinds["RepositoryIndex"][0], body)
+        response = self._kinds["RepositoryIndex"][1]()
+        for name in sorted(self._models):
+            ready = self._serves(name)
+            if ready or not request.ready:
+                response.models.add(name=name, version="1", state="READY" if ready else "UNAVAILABLE")
+        return Reply(response.SerializeToString())
+
+    async def _forward(self, call: Call, body: bytes) -> Reply:
+        return await self.pool(model_of(body)).unary(call.method, body, metadata=call.metadata, told_s=left_of(call))
+
+    async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
+        async for body in messages:
+            response = self._stream_response()
+            try:
+                pool = self.pool(model_of(body))
+                reply = await pool.unary(f"/{SERVICE}/ModelInfer", body, metadata=call.metadata, told_s=left_of(call))
+                response.infer_response.MergeFromString(reply.message)
+            except RpcError as error:
+                response.error_message = str(error)
+                response.infer_response.id = _id_of(body)
+            yield response.SerializeToString()
+
+
+def left_of(call: Call) -> float | None:
+    """Return the seconds until a call's deadline, None where it has none.
+
+    Raises:
+        RpcError: DEADLINE_EXCEEDED; it has passed.
+    """
+    if call.deadline is None:
+        return None
+    left = call.deadline - asyncio.get_running_loop().time()
+    if left <= 0:
+        raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+    return left
+
+
+def model_of(body: bytes) -> str:
+    """Return the model that a request names; `model_name` and the `name` of other requests have one number.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT; it is no such request.
+    """
+    return str(parsed(_INFER, body).model_name)
+
+
+def _id_of(body: bytes) -> str:
+    try:
+        return str(parsed(_INFER, body).id)
+    except RpcError:
+        return ""
+
+
+_INFER = message("ModelInferRequest")

@@ -1,0 +1,64 @@
+"""What a server knows of a call, of who makes it, and how much it takes of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.edge.wire.headers import metadata_of
+from stillhouse.edge.wire.status import Metadata
+
+__all__ = ["Call", "Limits", "Peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`message`: bytes of a request, inflated. `streams`: calls at once of one connection. `connections`: at once in all.
+
+    `headers`: bytes of a request's headers. `age_s`: a connection is asked to leave after so long (± 10 %; 0: never), so that
+    clients come to know new servers. `body_s`: how long a unary request's body may take to come.
+    """
+
+    message: int = 64 << 20
+    streams: int = 1024
+    connections: int = 16_384
+    headers: int = 16 << 10
+    age_s: float = 0.0
+    body_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a connection. `names`: of its verified certificate (subject's common name, DNS, URI), if any."""
+
+    address: str
+    names: tuple[str, ...] = ()
+
+
+class Call:
+    """What a handler knows of a call. `deadline` is of the loop's clock, None where the client set none."""
+
+    __slots__ = ("_metadata", "_request", "deadline", "method", "peer")
+
+    def __init__(self, request: Any, peer: Peer, deadline: float | None) -> None:
+        self.method: str = request.path
+        self.peer = peer
+        self.deadline = deadline
+        self._request = request
+        self._metadata: Metadata | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """Return the client's metadata.
+
+        Raises:
+            RpcError: a binary one cannot be read.
+        """
+        if self._metadata is None:
+            self._metadata = metadata_of(self._request.headers.items())
+        return self._metadata
+
+    def header(self, name: str) -> bytes | None:
+        """Return the value of one header, without looking at the others."""
+        value: bytes | None = self._request.headers.get(name)
+        return value

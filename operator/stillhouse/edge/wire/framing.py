@@ -1,0 +1,99 @@
+"""Messages in a body: one byte (compressed or not), four of length, the message. Compressed ones are bounded before they grow."""
+
+from __future__ import annotations
+
+import zlib
+
+from stillhouse.edge.wire.status import Code, RpcError
+
+__all__ = ["ENCODINGS", "Deframer", "framed", "single"]
+
+ENCODINGS = "identity,gzip,deflate"
+"""What is understood; the value of `grpc-accept-encoding`. Answers are not compressed: tensors hardly are smaller for it."""
+_HEAD = 5
+_WINDOW = {"gzip": 31, "deflate": 15}
+"""`wbits` of zlib: gzip's container, zlib's container."""
+
+
+def framed(message: bytes) -> bytes:
+    """Return a message as it stands in a body."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def single(body: bytes, encoding: str, largest: int) -> bytes:
+    """Return the one message of a whole body.
+
+    Raises:
+        RpcError: there is none, more than one, a half one, or one that is too large.
+    """
+    if len(body) >= _HEAD and not body[0] and int.from_bytes(body[1:5], "big") == len(body) - _HEAD <= largest:
+        return body[_HEAD:]
+    deframer = Deframer(encoding, largest)
+    messages = deframer.feed(body)
+    deframer.end()
+    if len(messages) != 1:
+        raise RpcError(Code.UNIMPLEMENTED, f"one message is expected, {len(messages)} came")
+    return messages[0]
+
+
+class Deframer:
+    """Takes a body in pieces and returns messages. `largest`: bytes of a message, before and after it is inflated."""
+
+    def __init__(self, encoding: str, largest: int) -> None:
+        self._encoding, self._largest = encoding, largest
+        self._held = bytearray()
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the messages that are whole now.
+
+        Raises:
+            RpcError: one is too large (told by its head, before its bytes are kept), or compressed in a way that is not known.
+        """
+        held = self._held
+        held += piece
+        found: list[bytes] = []
+        position = 0
+        while len(held) - position >= _HEAD:
+            size = int.from_bytes(held[position + 1 : position + _HEAD], "big")
+            if size > self._largest:
+                raise too_large(size, self._largest)
+            if len(held) - position - _HEAD < size:
+                break
+            flag, position = held[position], position + _HEAD
+            message = bytes(held[position : position + size])
+            position += size
+            found.append(self._plain(flag, message))
+        if position:
+            del held[:position]
+        return found
+
+    def end(self) -> None:
+        """Say that no more comes.
+
+        Raises:
+            RpcError: half a message is left.
+        """
+        if self._held:
+            raise RpcError(Code.INTERNAL, "the body ends in the middle of a message")
+
+    def _plain(self, flag: int, message: bytes) -> bytes:
+        if flag == 0:
+            return message
+        window = _WINDOW.get(self._encoding) if flag == 1 else None
+        if window is None:
+            raise RpcError(Code.INTERNAL, f"a message is marked as compressed ({flag}), grpc-encoding is {self._encoding!r}")
+        engine = zlib.decompressobj(window)
+        try:
+            plain = engine.decompress(message, self._largest + 1)
+            if len(plain) > self._largest:
+                raise too_large(len(plain), self._largest, "or more, inflated")
+            if not engine.eof or engine.unused_data:
+                raise RpcError(Code.INTERNAL, f"a message is no whole {self._encoding}")
+        except zlib.error as error:
+            raise RpcError(Code.INTERNAL, f"a message cannot be inflated: {error}") from error
+        return plain
+
+
+def too_large(size: int, largest: int, more: str = "") -> RpcError:
+    """Return the error of a message that is larger than is taken."""
+    return RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {size} bytes {more}".rstrip() + f": {largest} are allowed")

@@ -1,0 +1,231 @@
+"""A gRPC server. Handlers take and return bytes; beside it, plain HTTP on the same port goes to a handler of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from httpunk import Backend, H1Server, H2Server, HeaderMap
+from httpunk.asyncio import AutoServerProtocol, ServerConnections
+from httpunk.exceptions import HTTPunkError
+from httpunk.util.auto import Builder
+
+from stillhouse.edge.wire.call import Call, Limits, Peer
+from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single
+from stillhouse.edge.wire.headers import pairs, timeout_of
+from stillhouse.edge.wire.status import Code, Reply, RpcError, packed
+from stillhouse.edge.wire.watch import Watch
+
+__all__ = ["Http", "Server", "Stream", "Unary"]
+
+_GRPC = b"application/grpc"
+_HEADERS = [("content-type", "application/grpc"), ("grpc-accept-encoding", ENCODINGS)]
+_OK = [("grpc-status", "0")]
+_PLAIN, _FINE = HeaderMap(_HEADERS), HeaderMap(_OK)
+
+_log = logging.getLogger(__name__)
+
+
+Unary = Callable[[Call, bytes], Awaitable[Reply]]
+Stream = Callable[[Call, AsyncIterator[bytes]], AsyncIterator[bytes]]
+Http = Callable[[Any, Peer], Awaitable[None]]
+"""Answers a plain HTTP request (`httpunk`'s: method, path, headers, `read()`, `respond()`)."""
+
+
+class Server:
+    """Serves `unary` and `streams` by method (`/package.Service/Method`), and `http` whatever is not gRPC.
+
+    `otherwise` takes the unary calls of other methods.
+    """
+
+    def __init__(
+        self,
+        unary: Mapping[str, Unary],
+        streams: Mapping[str, Stream] | None = None,
+        *,
+        otherwise: Unary | None = None,
+        http: Http | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._unary, self._streams, self._otherwise, self._http = dict(unary), dict(streams or {}), otherwise, http
+        self.limits = limits or Limits()
+        self._connections = ServerConnections()
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False) -> int:
+        """Listen; return the port (0 takes any free one). `reuse_port`: other processes listen at the same one.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        server = self
+
+        class Protocol(_Protocol):
+            owner = server
+
+        loop = asyncio.get_running_loop()
+        factory = self._connections.track(Protocol)
+        self._listener = await loop.create_server(factory, host, port, ssl=tls, reuse_port=reuse_port or None, backlog=1024)
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._connections.count()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new connections and no new calls (GOAWAY); wait for what is under way, and end the rest after `grace_s`."""
+        if self._listener is not None:
+            self._listener.close()
+        await self._connections.shutdown(timeout=grace_s)
+
+    async def answer(self, request: Any, peer: Peer) -> None:
+        """Answer one request of a connection."""
+        kind = request.headers.get("content-type")
+        if kind is None or not kind.startswith(_GRPC) or request.method != "POST":
+            if self._http is not None:
+                await self._http(request, peer)
+            else:
+                await request.respond(415, headers=[("content-type", "text/plain")], body=b"gRPC is spoken here\n")
+            return
+        try:
+            await self._grpc(request, peer)
+        except RpcError as error:
+            await _ended(request, error)
+        except HTTPunkError:
+            raise  # the client has gone: there is nobody to answer
+        except Exception:
+            _log.exception("a handler of %s failed", request.path)
+            await _ended(request, RpcError(Code.INTERNAL, "the gateway failed; its log says why"))
+
+    async def _grpc(self, request: Any, peer: Peer) -> None:
+        left = timeout_of(request.headers.get("grpc-timeout"))
+        loop = asyncio.get_running_loop()
+        call = Call(request, peer, None if left is None else loop.time() + left)
+        stream = self._streams.get(call.method)
+        if stream is not None:
+            await self._stream(request, call, stream)
+            return
+        handler = self._unary.get(call.method, self._otherwise)
+        if handler is None:
+            raise RpcError(Code.UNIMPLEMENTED, f"there is no method {call.method[:200]}")
+        watch = Watch(loop, request, call.deadline, self.limits.body_s)
+        try:
+            body = await _whole(request, self.limits.message)
+            watch.body_is_there()
+            reply = await handler(call, single(body, _encoding(request), self.limits.message))
+        except asyncio.CancelledError:
+            if not watch.expired:
+                raise
+            _uncancel()
+            raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
+        finally:
+            watch.end()
+        headers = HeaderMap(_HEADERS + pairs(reply.initial)) if reply.initial else _PLAIN
+        trailers = HeaderMap(_OK + pairs(reply.trailing)) if reply.trailing else _FINE
+        await request.respond(200, headers=headers, body=framed(reply.message), trailers=trailers)
+
+    async def _stream(self, request: Any, call: Call, handler: Stream) -> None:
+        deframer = Deframer(_encoding(request), self.limits.message)
+
+        async def messages() -> AsyncIterator[bytes]:
+            async for piece in request.aiter_bytes():
+                for message in deframer.feed(piece):
+                    yield message
+            deframer.end()
+
+        out = await request.send_response(200, headers=_HEADERS)
+        trailers = _OK
+        watch = Watch(asyncio.get_running_loop(), request, call.deadline, None)
+        try:
+            async for message in handler(call, messages()):
+                await out.send_data(framed(message))
+        except asyncio.CancelledError:
+            if not watch.expired:
+                raise
+            _uncancel()
+            trailers = _trailers(RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed"))
+        except RpcError as error:
+            trailers = _trailers(error)
+        finally:
+            watch.end()
+        await out.send_trailers(trailers)
+
+
+class _Protocol(AutoServerProtocol):
+    """One connection. HTTP/2 with our limits; HTTP/1 for whoever asks in plain HTTP."""
+
+    owner: Server
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+        if self.owner.connections > self.owner.limits.connections:
+            transport.abort()
+            return
+        self.peer = _peer(transport)
+        if age := self.owner.limits.age_s:
+            self._aging = self._loop.call_later(age * random.uniform(0.9, 1.1), self._age)
+
+    def _age(self) -> None:
+        self._leaving = self._loop.create_task(self.graceful_shutdown())
+
+    async def _make_server(self) -> H1Server | H2Server:
+        limits = self.owner.limits
+        builder = Builder(backend=Backend.asyncio)
+        builder.http2().max_concurrent_streams(limits.streams).max_header_list_size(limits.headers)
+        return await builder.serve_connection(self, cancel=self._sniff_cancel)
+
+    async def handle(self, request: Any) -> None:
+        await self.owner.answer(request, self.peer)
+
+
+def _peer(transport: Any) -> Peer:
+    name = transport.get_extra_info("peername")
+    address = name[0] if isinstance(name, tuple) else "unix"
+    certificate = transport.get_extra_info("peercert") or {}
+    names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
+    names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI")]
+    return Peer(address, tuple(names))
+
+
+async def _whole(request: Any, largest: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.aiter_bytes():
+        size += len(piece)
+        if size > largest + 5:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of more than {largest} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _encoding(request: Any) -> str:
+    value: bytes | None = request.headers.get("grpc-encoding")
+    if value is None:
+        return "identity"
+    encoding = value.decode("latin-1")
+    if encoding not in ENCODINGS.split(","):
+        raise RpcError(Code.UNIMPLEMENTED, f"grpc-encoding {encoding[:40]}: {ENCODINGS} are understood")
+    return encoding
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def _trailers(error: RpcError) -> list[tuple[str, str]]:
+    found = [("grpc-status", str(int(error.code)))]
+    if error.message:
+        found.append(("grpc-message", packed(error.message)))
+    return found + pairs(error.trailing)
+
+
+async def _ended(request: Any, error: RpcError) -> None:
+    """Answer with a status alone ("Trailers-Only")."""
+    await request.respond(200, headers=_HEADERS + _trailers(error))

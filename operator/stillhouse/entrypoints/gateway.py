@@ -1,0 +1,137 @@
+"""The command of the gateway: `python -m stillhouse.entrypoints.gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from stillhouse.errors import EnvironmentProblem, StillhouseError, UsageError
+
+__all__ = ["main"]
+
+_PATH = click.Path(path_type=Path)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, required=True, metavar="NAME=ADDRESS[@WEIGHT],…", help="A model's backends.")
+@click.option("--listen", default="127.0.0.1:8001", help="Address and port to listen on; port 0 takes any free one.")
+@click.option("--tls-certificate", type=_PATH, help="Certificate to show to clients; it is read anew when it changes.")
+@click.option("--tls-key", type=_PATH, help="Its key.")
+@click.option("--tls-client-authority", type=_PATH, help="Clients must show a certificate of this authority.")
+@click.option("--backend-tls/--no-backend-tls", default=False, help="Whether backends are spoken to over TLS.")
+@click.option("--backend-authority", type=_PATH, help="Whose certificates backends have; left out, the system's authorities.")
+@click.option("--largest-message", default=64 << 20, help="Bytes of a request or an answer.")
+@click.option("--connection-age", default=0.0, help="Seconds after which a client is asked to connect anew; 0: never.")
+@click.option("--grace", default=30.0, help="Seconds that calls under way have at the end.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
+def main(
+    models: tuple[str, ...],
+    listen: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_authority: Path | None,
+    backend_tls: bool,
+    backend_authority: Path | None,
+    largest_message: int,
+    connection_age: float,
+    grace: float,
+    log_level: str,
+) -> None:
+    """Stand before servers of the Open Inference Protocol and pass requests on to the least busy one.
+
+    \b
+    Example:
+      python -m stillhouse.entrypoints.gateway --model search=127.0.0.1:9001,127.0.0.1:9002@0.5 --listen 127.0.0.1:8001
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        from stillhouse.edge.certificates import Files, Front, towards
+        from stillhouse.edge.gateway import Options
+        from stillhouse.edge.wire.call import Limits
+
+        host, port = _address(listen, "--listen")
+        front = None
+        if tls_certificate or tls_key:
+            if not (tls_certificate and tls_key):
+                raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
+            front = Front(Files(tls_certificate, tls_key), tls_client_authority)
+        options = Options(
+            models=_models(models),
+            version=importlib.metadata.version("stillhouse"),
+            host=host,
+            port=port,
+            front=front,
+            backend_tls=towards(backend_authority, None) if backend_tls else None,
+            limits=Limits(message=largest_message, age_s=connection_age),
+            grace_s=grace,
+        )
+        _run(options)
+    except StillhouseError as error:
+        for problem in error.problems:
+            click.echo("error: " + "\n".join(problem.lines()), err=True)
+        sys.exit(error.exit_code)
+
+
+def _run(options: object) -> None:
+    import uvloop
+
+    from stillhouse.edge.gateway import Options, run
+
+    assert isinstance(options, Options)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        listening.add_done_callback(lambda port: click.echo(f"listening on {options.host}:{port.result()}"))
+        try:
+            await run(options, stop, listening)
+        except OSError as error:
+            raise EnvironmentProblem(
+                "the gateway cannot listen",
+                field="--listen",
+                found=f"{options.host}:{options.port}: {error.strerror}",
+                fix="name another port: --listen HOST:PORT, or port 0 for any free one",
+            ) from error
+
+    uvloop.run(work())
+
+
+def _address(text: str, field: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError("this is no address", field=field, found=text, allowed="HOST:PORT, such as 127.0.0.1:8001 or [::1]:8001")
+    return host.strip("[]"), int(port)
+
+
+def _models(given: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for each in given:
+        name, equals, rest = each.partition("=")
+        if not equals or not name or not rest:
+            raise UsageError(
+                "this names no backends", field="--model", found=each, allowed="NAME=HOST:PORT[@WEIGHT][,HOST:PORT[@WEIGHT]…]"
+            )
+        for backend in rest.split(","):
+            address, at, weight = backend.partition("@")
+            _address(address, "--model")
+            try:
+                share = float(weight) if at else 1.0
+            except ValueError:
+                share = -1.0
+            if not 0 <= share <= 1000:
+                raise UsageError("this is no weight", field="--model", found=backend, allowed="a number from 0 to 1000")
+            found.setdefault(name, {})[address] = share
+    return found
+
+
+if __name__ == "__main__":
+    main()

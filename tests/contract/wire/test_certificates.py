@@ -1,0 +1,79 @@
+"""Certificates that are replaced while the front runs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+from pathlib import Path
+
+import pytest
+from tests.support.pki import certificates
+from tests.support.wire import SAY, Seen, our_server
+
+from stillhouse.edge.certificates import Files, Front, towards
+from stillhouse.edge.wire.client import Channel
+from stillhouse.edge.wire.status import RpcError
+from stillhouse.errors import UsageError
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    certificates(folder)
+    return folder
+
+
+def test_new_connections_are_shown_the_new_certificate(tmp_path: Path) -> None:
+    first, second, live = made(tmp_path / "first"), made(tmp_path / "second"), tmp_path / "live"
+    shutil.copytree(first, live)
+    front = Front(Files(live / "server.crt", live / "server.key"), None)
+
+    async def ask(address: str, authority: Path) -> bytes:
+        channel = Channel(address, tls=towards(authority / "authority.crt", None))
+        try:
+            return (await channel.unary(SAY, b"x", timeout_s=5)).message
+        finally:
+            await channel.close()
+
+    async def work() -> None:
+        async with our_server(Seen(), tls=front.context) as (_, address):
+            assert await ask(address, first) == b"x"
+            for name in ("server.crt", "server.key"):
+                shutil.copy(second / name, live / name)
+            front.renew()
+            assert await ask(address, second) == b"x"
+            with pytest.raises(RpcError, match="verify failed"):
+                await ask(address, first)
+            # One that is half there is not used, and what was shown before stays.
+            (live / "server.key").write_text("half a key")
+            front.renew()
+            assert await ask(address, second) == b"x"
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(tmp_path: Path) -> None:
+    folder = made(tmp_path / "pki")
+    front = Front(Files(folder / "server.crt", folder / "server.key"), folder / "authority.crt")
+
+    async def work() -> None:
+        async with our_server(Seen(), tls=front.context) as (_, address):
+            for own, answered in ((None, False), (Files(folder / "edge-1.crt", folder / "edge-1.key"), True)):
+                channel = Channel(address, tls=towards(folder / "authority.crt", own))
+                if answered:
+                    assert (await channel.unary(SAY, b"x", timeout_s=5)).message == b"x"
+                else:
+                    with pytest.raises(RpcError):
+                        await channel.unary(SAY, b"x", timeout_s=5)
+                await channel.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other")
+    context = ssl.create_default_context()
+    with pytest.raises(UsageError, match="cannot be used"):
+        Files(one / "server.crt", other / "server.key").load(context)
+    with pytest.raises(UsageError, match="authority"):
+        towards(tmp_path / "none", None)

@@ -1,0 +1,197 @@
+"""The gateway before real servers: what a client gets through it is what it gets without it, also while servers come and go."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tests.support.gateway_process import Gateway, gateway, refused
+from tests.support.kube.process import free_port
+from tests.support.triton import Site, build, running
+from tritonclient.utils import InferenceServerException
+
+from stillhouse.clients.triton import TritonClient
+from stillhouse.edge.oip.standard import HEALTH
+from stillhouse.triton.server import ServerHandle
+
+TEXTS = ["read a file", "the path of a value", "", "write the name of the list"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Site:
+    return build(tmp_path_factory.mktemp("gateway"), cache, cpus=1)
+
+
+@pytest.fixture(scope="module")
+def server(site: Site) -> Iterator[ServerHandle]:
+    with running(site) as handle:
+        yield handle
+
+
+@pytest.fixture(scope="module")
+def front(server: ServerHandle) -> Iterator[Gateway]:
+    with gateway(f"--model=tiny={server.address}", f"--model=other=127.0.0.1:{free_port()}") as found:
+        yield found
+
+
+def test_answers_are_the_servers_own(server: ServerHandle, front: Gateway) -> None:
+    with TritonClient(server.address) as direct, TritonClient(front.address) as through:
+        expected, found = (each.infer_texts("tiny", TEXTS, provenance=True) for each in (direct, through))
+        assert (found.embeddings == expected.embeddings).all()  # type: ignore[union-attr]
+        assert found.provenance == expected.provenance
+        assert through.parameters("tiny") == direct.parameters("tiny")
+
+
+def test_the_whole_protocol_is_there_and_what_is_locked_is_not(front: Gateway) -> None:
+    with triton.InferenceServerClient(front.address) as client:
+        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("tiny")
+        assert client.get_server_metadata().name == "stillhouse-gateway"
+        assert client.get_model_metadata("tiny").name == "tiny"
+        assert client.get_inference_statistics("tiny").model_stats[0].name == "tiny"
+        for ask in (
+            client.get_log_settings,
+            client.get_trace_settings,
+            lambda: client.load_model("tiny"),
+            lambda: client.unload_model("tiny"),
+            client.get_system_shared_memory_status,
+        ):
+            with pytest.raises(InferenceServerException, match="there is no method"):
+                ask()
+        index = {each.name: each.state for each in client.get_model_repository_index().models}
+        assert set(index) == {"tiny", "other"}
+        with pytest.raises(InferenceServerException, match="there is no model 'nobody'; there is other, tiny"):
+            client.get_model_metadata("nobody")
+        with pytest.raises(InferenceServerException, match=r"127\.0\.0\.1:"):
+            client.get_model_metadata("other")
+
+
+def request(texts: list[str]) -> Any:
+    given = triton.InferInput("TEXT", [len(texts), 1], "BYTES")
+    given.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=object))
+    return given
+
+
+def test_a_stream_answers_each_request_and_goes_on_after_one_that_fails(server: ServerHandle, front: Gateway) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    with TritonClient(server.address) as direct, triton.InferenceServerClient(front.address) as client:
+        expected = direct.infer_texts("tiny", TEXTS).embeddings
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.async_stream_infer("tiny", [request(TEXTS)], request_id="1")
+        client.async_stream_infer("nobody", [request(TEXTS)], request_id="2")
+        client.async_stream_infer("tiny", [request(TEXTS)], request_id="3")
+        found = [answers.get(timeout=20) for _ in range(3)]
+        client.stop_stream()
+    assert [result.get_response().id if result else "" for result, _ in found] == ["1", "", "3"]
+    assert "there is no model" in str(found[1][1])
+    for result, error in (found[0], found[2]):
+        assert error is None and np.allclose(result.as_numpy("EMBEDDING"), expected, atol=1e-6)
+
+
+def test_mistakes_are_told_as_the_server_tells_them(server: ServerHandle, front: Gateway) -> None:
+    told = []
+    for address in (server.address, front.address):
+        with triton.InferenceServerClient(address) as client, pytest.raises(InferenceServerException) as caught:
+            wrong = triton.InferInput("ELSE", [1, 1], "BYTES")
+            wrong.set_data_from_numpy(np.array([[b"x"]], dtype=object))
+            client.infer("tiny", [wrong])
+        told.append((caught.value.status(), caught.value.message()))
+    assert told[0] == told[1]
+
+
+def test_health_is_that_of_grpc(front: Gateway) -> None:
+    request, response = HEALTH.message("HealthCheckRequest"), HEALTH.message("HealthCheckResponse")
+    with grpc.insecure_channel(front.address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", request.SerializeToString, response.FromString)
+        for service in ("", "inference.GRPCInferenceService", "tiny"):
+            assert check(request(service=service), timeout=10).status == 1
+        with pytest.raises(grpc.RpcError) as caught:
+            check(request(service="nobody"), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch", request.SerializeToString, response.FromString)
+        states = watch(request(service="tiny"), timeout=10)
+        assert next(states).status == 1
+        states.cancel()
+
+
+def test_servers_come_and_go_under_load_and_no_request_fails(site: Site, tmp_path: Path, cache: Path) -> None:
+    """Two servers; one after the other ends gracefully and comes back. A retried call is one that no server had begun with."""
+    other = build(tmp_path, cache, cpus=1, grpc_port=free_port())
+    with running(other) as first:
+        ports = {"stay": first.address}
+        again = build(tmp_path / "again", cache, cpus=1, grpc_port=free_port())
+        address = f"127.0.0.1:{again.options.grpc_port}"
+        with gateway(f"--model=tiny={ports['stay']},{address}") as front:
+            stop, answers, failures = threading.Event(), [0], []
+
+            def load() -> None:
+                with TritonClient(front.address, timeout_s=20.0, retries=0) as client:
+                    while not stop.is_set():
+                        try:
+                            client.infer_texts("tiny", TEXTS)
+                            answers[0] += 1
+                        except Exception as error:
+                            failures.append(error)
+
+            threads = [threading.Thread(target=load) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for _ in range(2):
+                with running(again):
+                    time.sleep(1.0)
+                time.sleep(0.5)
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+    assert answers[0] > 100
+    assert not failures, failures[:3]
+
+
+def test_the_gateway_itself_ends_without_a_lost_request(server: ServerHandle) -> None:
+    with gateway(f"--model=tiny={server.address}", "--grace=10") as front, TritonClient(front.address, retries=0) as client:
+        begun, results = threading.Event(), []
+
+        def ask() -> None:
+            begun.set()
+            results.extend(client.infer_texts("tiny", TEXTS).embeddings is not None for _ in range(1))
+
+        assert client.infer_texts("tiny", TEXTS).embeddings is not None
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        begun.wait(10)
+        for thread in threads:
+            thread.join(30)
+        front.process.terminate()
+        assert front.process.wait(20) == 0
+        assert results == [True] * 8
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (("--model=tiny",), "--model"),
+        (("--model=tiny=nowhere",), "--model"),
+        (("--model=tiny=127.0.0.1:1@much",), "--model"),
+        (("--model=tiny=127.0.0.1:1", "--listen=8001"), "--listen"),
+        (("--model=tiny=127.0.0.1:1", "--tls-key=/none"), "--tls-certificate"),
+        (("--model=tiny=127.0.0.1:1", "--tls-key=/none", "--tls-certificate=/none"), "--tls-certificate"),
+        (("--model=tiny=127.0.0.1:1", "--backend-tls", "--backend-authority=/none"), "--backend-authority"),
+    ],
+)
+def test_a_users_mistake_is_told_with_its_field(words: tuple[str, ...], field: str) -> None:
+    code, told = refused(*words)
+    assert code == 2
+    assert field in told and "Traceback" not in told
+
+
+def test_a_port_that_is_taken_is_told(server: ServerHandle) -> None:
+    code, told = refused("--model=tiny=127.0.0.1:1", f"--listen={server.address}")
+    assert code == 5 and "--listen" in told and "Traceback" not in told
