@@ -33,6 +33,7 @@ GOALS = {
     "vs_nginx": ">= 0.5",
     "added_p50_ms": "<= 0.5",
     "added_p99_ms": "<= 2",
+    "errors": "= 0",
 }
 REQUEST = ("--protocol", "grpc", "--model", MODEL, "--connections", str(CONNECTIONS), "--procs", "1")
 
@@ -117,7 +118,8 @@ def main() -> int:
             runs = rounds([direct, *proxies], peak, texts, "peak", say=say, **bounds)
             rate = Spread.of(series(runs, "ours", "peak", lambda sample: sample.throughput)).median / 2
             half = Mode(options.duration, 2.0, rate=rate)
-            runs += rounds([direct, *proxies], half, texts, "half", say=say, **bounds)
+            # A proxy in grpc.aio does not come up to that rate.
+            runs += rounds([direct, gateway, proxies[-1]], half, texts, "half", say=say, **bounds)
     except (BenchError, subprocess.SubprocessError) as error:
         print(f"bench.gateway: {error}", file=sys.stderr)
         return 1
@@ -138,14 +140,13 @@ def report(runs: Sequence[Run], options: argparse.Namespace, rate: float) -> int
     for figure in ("p50", "p99"):
         with_it, without = (of(side, "half", _latency(figure)) for side in ("ours", "direct"))
         ratios[f"added_{figure}_ms"] = Spread.of([a - b for a, b in zip(with_it, without, strict=True)])
-    ratios["errors"] = Spread.of([float(sum(run.sample.errors for run in runs))])
+    ratios["errors"] = Spread.of([float(sum(run.sample.errors for run in runs if run.side == "ours"))])
     rows = []
     for side in ("direct", "ours", "grpc_aio", "nginx"):
         shown = [
             quoted(Spread.of(of(side, "peak", lambda sample: sample.throughput)), 0),
             quoted(Spread.of(of(side, "peak", lambda sample: 1000 * sample.cpu_ms)), 0),
-            quoted(Spread.of(of(side, "half", lambda sample: sample.latency_ms["p50"])), 2),
-            quoted(Spread.of(of(side, "half", lambda sample: sample.latency_ms["p99"])), 2),
+            *(quoted(Spread.of(found), 2) if (found := of(side, "half", _latency(each))) else "" for each in ("p50", "p99")),
         ]
         rows.append([side, *shown])
     print(table(["before the backend", "peak, requests/s", "CPU µs a request", "p50 at half, ms", "p99 at half, ms"], rows))
