@@ -14,7 +14,7 @@ from pathlib import Path
 from stillhouse.edge.away.courier import Courier
 from stillhouse.edge.away.queue import DiskQueue
 from stillhouse.edge.away.records import Record
-from stillhouse.edge.away.status import Code
+from stillhouse.edge.status import Code
 
 __all__ = ["body_of"]
 

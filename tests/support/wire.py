@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call, Limits
 from stillhouse.edge.wire.server import Server
-from stillhouse.edge.wire.status import Code, Reply, RpcError
 
 __all__ = ["FAIL", "SAY", "SLOW", "TALK", "Seen", "our_server", "their_server"]
 

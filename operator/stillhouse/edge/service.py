@@ -9,9 +9,9 @@ from stillhouse.edge.oip.messages import METHODS, SERVICE, message
 from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
-from stillhouse.edge.wire.status import Code, Reply, RpcError
 
 __all__ = ["Service", "left_of", "model_of"]
 

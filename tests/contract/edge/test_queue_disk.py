@@ -18,7 +18,7 @@ from tests.support.edge_queue_life import body_of
 
 from stillhouse.edge.away.queue import DiskQueue
 from stillhouse.edge.away.records import Limits, QueueError, QueueFull, QueueState, Record
-from stillhouse.edge.away.status import Code
+from stillhouse.edge.status import Code
 
 ROUNDS = 20
 AT_ONCE = 4  # of the process's courier

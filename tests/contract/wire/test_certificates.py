@@ -12,8 +12,8 @@ from tests.support.pki import certificates
 from tests.support.wire import SAY, Seen, our_server
 
 from stillhouse.edge.certificates import Files, Front, towards
+from stillhouse.edge.status import RpcError
 from stillhouse.edge.wire.client import Channel
-from stillhouse.edge.wire.status import RpcError
 from stillhouse.errors import UsageError
 
 

@@ -13,9 +13,9 @@ from tests.support.kube.process import free_port
 from tests.support.pki import certificates
 from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server, their_server
 
+from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.call import Limits
 from stillhouse.edge.wire.client import Channel
-from stillhouse.edge.wire.status import Code, RpcError
 
 WORDS = "no – über 100 % \n\t✓"
 SERVERS = {"ours": lambda seen: _Address(our_server(seen)), "theirs": their_server}

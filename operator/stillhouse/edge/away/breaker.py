@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from stillhouse.edge.away.status import CallError, Code, Refused, code_of
+from stillhouse.edge.status import Code, Refused, RpcError, code_of
 
 __all__ = ["Breaker", "BreakerPolicy", "BreakerState", "Snapshot", "Verdict", "judge"]
 
@@ -67,7 +67,7 @@ def judge(error: BaseException | None) -> Verdict:
     if code == Code.UNAVAILABLE:
         return Verdict.FAILURE
     if code == Code.DEADLINE_EXCEEDED:
-        return Verdict.FAILURE if not isinstance(error, CallError) or error.ours else Verdict.NOTHING
+        return Verdict.FAILURE if not isinstance(error, RpcError) or error.ours else Verdict.NOTHING
     return Verdict.SUCCESS if code in ANSWERS else Verdict.NOTHING
 
 

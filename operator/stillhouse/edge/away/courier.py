@@ -11,7 +11,7 @@ from typing import Any
 from stillhouse.edge.away.queue import DiskQueue
 from stillhouse.edge.away.records import QueueError, Record
 from stillhouse.edge.away.retries import RetryPolicy, pushback_seconds
-from stillhouse.edge.away.status import CallError, Code, Refused, code_of
+from stillhouse.edge.status import Code, Refused, RpcError, code_of
 
 __all__ = ["COURIER_POLICY", "Courier"]
 
@@ -29,7 +29,7 @@ PERHAPS_ITS_FAULT = frozenset((Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS))
 class Courier:
     """Delivers what is due, `at_once` requests at a time, oldest first.
 
-    `send(record)` gives the answer's bytes or raises `CallError`; it sends the idempotency key along. `Refused` means that
+    `send(record)` gives the answer's bytes or raises `RpcError`; it sends the idempotency key along. `Refused` means that
     nothing was sent (an open breaker): no attempt. `away()` gives the seconds for which sending has no use, as
     `Breaker.retry_in` does.
     """
@@ -98,13 +98,13 @@ class Courier:
 
     async def _failed(self, record: Record, error: Exception) -> None:
         code = code_of(error)
-        message = error.message if isinstance(error, CallError) else f"{type(error).__name__}: {error}"
+        message = error.message if isinstance(error, RpcError) else f"{type(error).__name__}: {error}"
         tried = record.attempts + 1
         if code not in CLOUD_AWAY and not (code in PERHAPS_ITS_FAULT and tried < self._policy.attempts):
             await self._queue.settle(record, code, message)
             return
         most = min(self._policy.cap, self._policy.base * self._policy.growth ** min(tried - 1, 64))
-        told = pushback_seconds(error.pushback) if isinstance(error, CallError) else None
+        told = pushback_seconds(error.pushback) if isinstance(error, RpcError) else None
         if told is not None and told < 0:
             told = self._policy.cap  # "do not retry" means "not soon" to a queue
         await self._queue.again(record, self._uniform(0.0, most) if told is None else told)

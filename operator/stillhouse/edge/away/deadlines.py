@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stillhouse.edge.away.quantiles import Quantiles
-from stillhouse.edge.away.status import Code, Refused
+from stillhouse.edge.status import Code, Refused
 
 __all__ = ["DeadlinePolicy", "Deadlines", "Legs"]
 
@@ -103,7 +103,7 @@ class Deadlines:
         return usable
 
     def fair(self, timeout: float | None) -> bool:
-        """Say whether a cloud that did not answer in this many seconds is to blame: what `CallError.ours` says of the deadline.
+        """Say whether a cloud that did not answer in this many seconds is to blame: what `RpcError.ours` says of the deadline.
 
         A cloud that swallows everything would never open its breaker if clients' deadlines counted for nothing.
         """

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.edge.away.records import QueueError, QueueFull
-from stillhouse.edge.away.status import Code
+from stillhouse.edge.status import Code
 
 __all__ = ["BATCH_BYTES", "DISK_FULL", "QueueFile", "is_torn", "queue_error"]
 

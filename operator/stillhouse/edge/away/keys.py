@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 
-from stillhouse.edge.away.status import Code, Refused
+from stillhouse.edge.status import Code, Refused
 
 __all__ = ["check_key", "new_key"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from stillhouse.edge.away.age import Age, Clocks, Mark
 from stillhouse.edge.away.file import DISK_FULL, QueueFile, is_torn
 from stillhouse.edge.away.records import Limits, Outcome, QueueError, QueueFull, QueueState, Record, Request
-from stillhouse.edge.away.status import Code
+from stillhouse.edge.status import Code
 
 __all__ = ["Book", "Ledger", "Settlement"]
 

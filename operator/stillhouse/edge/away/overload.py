@@ -14,7 +14,7 @@ import asyncio
 import math
 from dataclasses import dataclass
 
-from stillhouse.edge.away.status import Code, Refused
+from stillhouse.edge.status import Code, Refused
 
 __all__ = ["Admission", "AdmissionPolicy", "FixedLimit", "GradientLimit"]
 

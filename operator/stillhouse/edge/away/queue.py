@@ -28,7 +28,7 @@ from stillhouse.edge.away.file import BATCH_BYTES, is_torn, queue_error
 from stillhouse.edge.away.keys import check_key, new_key
 from stillhouse.edge.away.ledger import Book, Ledger, Settlement
 from stillhouse.edge.away.records import Limits, Outcome, QueueError, QueueFull, Record, Request, Stand
-from stillhouse.edge.away.status import Code
+from stillhouse.edge.status import Code
 
 __all__ = ["DiskQueue"]
 

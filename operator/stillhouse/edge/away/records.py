@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stillhouse.edge.away.status import Code, Refused
+from stillhouse.edge.status import Code, Refused
 
 __all__ = ["Limits", "Outcome", "QueueError", "QueueFull", "QueueState", "Record", "Request", "Stand"]
 

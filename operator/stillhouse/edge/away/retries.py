@@ -1,6 +1,6 @@
 """Trying again, and trying twice: for UNAVAILABLE only, within a budget, and never once bytes of an answer were passed on.
 
-What an attempt is, the caller knows: a coroutine function that gets an `Attempt` and returns the answer or raises `CallError`.
+What an attempt is, the caller knows: a coroutine function that gets an `Attempt` and returns the answer or raises `RpcError`.
 The rules are those of gRFC A6, with a budget over requests as in Finagle, Envoy and linkerd instead of its failure ratio.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from stillhouse.edge.away.quantiles import Quantiles
-from stillhouse.edge.away.status import CallError, Code, code_of
+from stillhouse.edge.status import Code, RpcError, code_of
 
 __all__ = ["Attempt", "HedgePolicy", "Retrier", "RetryBudget", "RetryPolicy", "pushback_seconds"]
 
@@ -163,7 +163,7 @@ class Retrier:
                 if after is None:
                     return await attempt(Attempt(call, number))
                 return await self._race(call, attempt, after)
-            except (CallError, OSError, EOFError) as error:
+            except (RpcError, OSError, EOFError) as error:
                 number += max(1, len(call.tasks))
                 call.tasks.clear()
                 wait = self._wait(error, number, waits)
@@ -173,7 +173,7 @@ class Retrier:
                     self.denied += 1
                     raise
                 # A6: after a pushback the back-off begins anew.
-                waits = 0 if isinstance(error, CallError) and error.pushback is not None else waits + 1
+                waits = 0 if isinstance(error, RpcError) and error.pushback is not None else waits + 1
             self.retries += 1
             await self._sleep(wait)
 
@@ -185,7 +185,7 @@ class Retrier:
     def _wait(self, error: BaseException, number: int, waits: int) -> float | None:
         if code_of(error) != Code.UNAVAILABLE or number > self.policy.attempts:
             return None
-        told = pushback_seconds(error.pushback) if isinstance(error, CallError) else None
+        told = pushback_seconds(error.pushback) if isinstance(error, RpcError) else None
         if told is not None:
             return told if told >= 0 else None
         return self._uniform(0.0, min(self.policy.cap, self.policy.base * self.policy.growth**waits))

@@ -11,9 +11,9 @@ from typing import Any
 
 from stillhouse.edge.oip.messages import OIP
 from stillhouse.edge.oip.tables import Protocol, parsed
+from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
-from stillhouse.edge.wire.status import Code, Reply, RpcError
 
 __all__ = ["HEALTH", "Health", "reflection"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from stillhouse.edge.wire.status import Code, RpcError
+from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["Method", "Protocol", "parsed"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillhouse.edge.wire.status import Code, RpcError
+from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["DTYPES", "add_output", "datatype_of", "decoded", "inputs_of", "outputs_of", "packed_bytes", "unpacked_bytes"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from stillhouse.edge.wire.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 
 __all__ = ["Backend", "Outliers", "Pool", "Sender"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stillhouse.edge.status import Metadata
 from stillhouse.edge.wire.headers import metadata_of
-from stillhouse.edge.wire.status import Metadata
 
 __all__ = ["Call", "Limits", "Peer"]
 

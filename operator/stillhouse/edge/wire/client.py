@@ -10,11 +10,11 @@ from typing import Any
 from httpunk import HeaderMap
 from httpunk.exceptions import GoAwayError, HTTPunkError, StreamResetError
 
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError, code_of_http, unpacked
 from stillhouse.edge.wire.asking import asked
 from stillhouse.edge.wire.framing import Deframer, framed, single
 from stillhouse.edge.wire.headers import metadata_of, pairs, timeout_text
 from stillhouse.edge.wire.links import Links, words_of
-from stillhouse.edge.wire.status import Code, Metadata, Reply, RpcError, code_of_http, unpacked
 
 __all__ = ["Channel"]
 
@@ -179,7 +179,9 @@ def _raise_status(trailers: Any) -> None:
     except ValueError:
         code = Code.UNKNOWN
     message = unpacked(trailers.get("grpc-message", b"").decode("latin-1"))
-    raise RpcError(code, message, metadata_of(trailers.items()))
+    pushback = trailers.get("grpc-retry-pushback-ms")
+    told = None if pushback is None else pushback.decode("latin-1")
+    raise RpcError(code, message, metadata_of(trailers.items()), pushback=told)
 
 
 def _encoding(response: Any) -> str:

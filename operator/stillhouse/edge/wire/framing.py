@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from stillhouse.edge.wire.status import Code, RpcError
+from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["ENCODINGS", "Deframer", "framed", "single"]
 

@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterable
 
-from stillhouse.edge.wire.status import Code, Metadata, RpcError
+from stillhouse.edge.status import Code, Metadata, RpcError
 
 __all__ = ["RESERVED", "metadata_of", "pairs", "timeout_of", "timeout_text"]
 

@@ -14,7 +14,7 @@ from httpunk import H2Connection
 from httpunk.asyncio import H2ClientProtocol
 from httpunk.exceptions import HTTPunkError
 
-from stillhouse.edge.wire.status import Code, RpcError
+from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["Link", "Links", "words_of"]
 

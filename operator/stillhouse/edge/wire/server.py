@@ -14,10 +14,10 @@ from httpunk.asyncio import AutoServerProtocol, ServerConnections
 from httpunk.exceptions import HTTPunkError
 from httpunk.util.auto import Builder
 
+from stillhouse.edge.status import Code, Reply, RpcError, packed
 from stillhouse.edge.wire.call import Call, Limits, Peer
 from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single
 from stillhouse.edge.wire.headers import pairs, timeout_of
-from stillhouse.edge.wire.status import Code, Reply, RpcError, packed
 from stillhouse.edge.wire.watch import Watch
 
 __all__ = ["Http", "Server", "Stream", "Unary"]

@@ -9,7 +9,7 @@ from tests.support.edge_clocks import HandClocks
 
 from stillhouse.edge.away.age import Age, Mark, SystemClocks
 from stillhouse.edge.away.keys import check_key, new_key
-from stillhouse.edge.away.status import Refused
+from stillhouse.edge.status import Refused
 
 YEARS = 30 * 365 * 86400.0
 

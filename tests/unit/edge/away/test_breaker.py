@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stillhouse.edge.away.breaker import Breaker, BreakerPolicy, BreakerState, Verdict, judge
-from stillhouse.edge.away.status import CallError, Code, Refused
+from stillhouse.edge.status import Code, Refused, RpcError
 
 OK, BAD, NOTHING = Verdict.SUCCESS, Verdict.FAILURE, Verdict.NOTHING
 
@@ -196,22 +196,22 @@ def test_closing_begins_with_an_empty_window() -> None:
     ("error", "verdict"),
     [
         (None, OK),
-        (CallError(Code.UNAVAILABLE), BAD),
+        (RpcError(Code.UNAVAILABLE), BAD),
         (ConnectionResetError(), BAD),
         (EOFError(), BAD),
         (OSError(113, "no route"), BAD),
         (TimeoutError(), BAD),
-        (CallError(Code.DEADLINE_EXCEEDED, ours=True), BAD),
-        (CallError(Code.DEADLINE_EXCEEDED), NOTHING),
-        (CallError(Code.RESOURCE_EXHAUSTED), NOTHING),
-        (CallError(Code.CANCELLED), NOTHING),
-        (CallError(Code.INTERNAL), NOTHING),
-        (CallError(Code.UNKNOWN), NOTHING),
-        (CallError(77), NOTHING),
+        (RpcError(Code.DEADLINE_EXCEEDED, ours=True), BAD),
+        (RpcError(Code.DEADLINE_EXCEEDED), NOTHING),
+        (RpcError(Code.RESOURCE_EXHAUSTED), NOTHING),
+        (RpcError(Code.CANCELLED), NOTHING),
+        (RpcError(Code.INTERNAL), NOTHING),
+        (RpcError(Code.UNKNOWN), NOTHING),
+        (RpcError(77), NOTHING),
         (ValueError(), NOTHING),
-        (CallError(Code.INVALID_ARGUMENT), OK),
-        (CallError(Code.NOT_FOUND), OK),
-        (CallError(Code.UNAUTHENTICATED), OK),
+        (RpcError(Code.INVALID_ARGUMENT), OK),
+        (RpcError(Code.NOT_FOUND), OK),
+        (RpcError(Code.UNAUTHENTICATED), OK),
         (Refused(Code.UNAVAILABLE), NOTHING),
         (Refused(Code.DEADLINE_EXCEEDED), NOTHING),
     ],

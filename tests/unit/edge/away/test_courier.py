@@ -11,7 +11,7 @@ import pytest
 from stillhouse.edge.away.courier import Courier
 from stillhouse.edge.away.queue import DiskQueue
 from stillhouse.edge.away.records import Outcome, QueueState, Record
-from stillhouse.edge.away.status import CallError, Code, Refused
+from stillhouse.edge.status import Code, Refused, RpcError
 
 
 class Cloud:
@@ -80,10 +80,10 @@ def test_so_many_at_once_and_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        CallError(Code.UNAVAILABLE),
-        CallError(Code.DEADLINE_EXCEEDED),
-        CallError(Code.RESOURCE_EXHAUSTED),
-        CallError(Code.UNAVAILABLE, pushback="0"),
+        RpcError(Code.UNAVAILABLE),
+        RpcError(Code.DEADLINE_EXCEEDED),
+        RpcError(Code.RESOURCE_EXHAUSTED),
+        RpcError(Code.UNAVAILABLE, pushback="0"),
         ConnectionResetError(),
         TimeoutError(),
     ],
@@ -97,13 +97,13 @@ def test_while_the_cloud_is_away_a_request_is_tried_again_without_end(tmp_path: 
 
 @pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.UNIMPLEMENTED])
 def test_a_request_that_is_wrong_fails_at_once(tmp_path: Path, code: Code) -> None:
-    cloud = Cloud(a=[CallError(code, "no")])
+    cloud = Cloud(a=[RpcError(code, "no")])
     found = play(tmp_path, cloud, "a", until=nothing_waits)
     assert (found["a"].state, found["a"].code, found["a"].message) == (QueueState.FAILED, code, "no")
     assert cloud.sent == ["a"]
 
 
-@pytest.mark.parametrize("error", [CallError(Code.INTERNAL, "broken"), ValueError("broken")])
+@pytest.mark.parametrize("error", [RpcError(Code.INTERNAL, "broken"), ValueError("broken")])
 def test_one_that_may_be_the_cause_is_tried_five_times(tmp_path: Path, error: Exception) -> None:
     cloud = Cloud(a=[error] * 99)
     found = play(tmp_path, cloud, "a", "b", until=nothing_waits)

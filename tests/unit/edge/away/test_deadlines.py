@@ -8,7 +8,7 @@ import pytest
 
 from stillhouse.edge.away.deadlines import DeadlinePolicy, Deadlines
 from stillhouse.edge.away.quantiles import Quantiles
-from stillhouse.edge.away.status import Code, Refused
+from stillhouse.edge.status import Code, Refused
 
 
 class Bench:

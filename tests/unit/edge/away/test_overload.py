@@ -9,7 +9,7 @@ import pytest
 from tests.support.virtual_time import now, run
 
 from stillhouse.edge.away.overload import Admission, AdmissionPolicy, FixedLimit, GradientLimit
-from stillhouse.edge.away.status import CallError, Code
+from stillhouse.edge.status import Code, RpcError
 
 
 def door(limit: int = 1, **policy) -> Admission:
@@ -19,7 +19,7 @@ def door(limit: int = 1, **policy) -> Admission:
 async def fails(admission: Admission, **how) -> float:
     """Give how long a refusal took."""
     start = now()
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(RpcError) as caught:
         await admission.enter(**how)
     assert caught.value.code == Code.RESOURCE_EXHAUSTED
     assert caught.value.pushback == "-1"
@@ -194,7 +194,7 @@ async def load(admission: Admission, server: Server, rate: float, seconds: float
         nonlocal refused
         try:
             await admission.enter()
-        except CallError:
+        except RpcError:
             refused += 1
             return
         start = now()

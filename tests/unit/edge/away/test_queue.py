@@ -14,7 +14,7 @@ from tests.support.edge_clocks import HandClocks
 
 from stillhouse.edge.away.queue import DiskQueue
 from stillhouse.edge.away.records import Limits, QueueError, QueueFull, QueueState
-from stillhouse.edge.away.status import Code, Refused
+from stillhouse.edge.status import Code, Refused
 
 Play = Callable[[DiskQueue, HandClocks], Coroutine[Any, Any, Any]]
 

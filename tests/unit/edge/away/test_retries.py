@@ -11,9 +11,9 @@ from tests.support.virtual_time import now, run
 
 from stillhouse.edge.away.quantiles import Quantiles
 from stillhouse.edge.away.retries import Attempt, HedgePolicy, Retrier, RetryBudget, RetryPolicy, pushback_seconds
-from stillhouse.edge.away.status import CallError, Code, Refused
+from stillhouse.edge.status import Code, Refused, RpcError
 
-AWAY = CallError(Code.UNAVAILABLE, "away")
+AWAY = RpcError(Code.UNAVAILABLE, "away")
 
 
 class Backend:
@@ -71,7 +71,7 @@ def play(backend: Backend, make: Callable[[], Retrier], **how) -> tuple[object, 
         one = make()
         try:
             answer: object = await one.run(backend, **how)
-        except CallError as error:
+        except RpcError as error:
             answer = error
         except OSError as error:
             answer = error
@@ -104,7 +104,7 @@ def test_full_jitter_draws_from_zero() -> None:
 
 
 def test_after_the_last_attempt_its_error_is_raised() -> None:
-    last = CallError(Code.UNAVAILABLE, "the last one")
+    last = RpcError(Code.UNAVAILABLE, "the last one")
     answer, one = play(Backend(AWAY, AWAY, last), lambda: retrier(attempts=3))
     assert answer is last
     assert one.retries == 2
@@ -112,9 +112,9 @@ def test_after_the_last_attempt_its_error_is_raised() -> None:
 
 @pytest.mark.parametrize("code", [code for code in Code if code not in (Code.OK, Code.UNAVAILABLE)])
 def test_nothing_else_is_tried_again(code: Code) -> None:
-    backend = Backend(CallError(code))
+    backend = Backend(RpcError(code))
     answer, _ = play(backend, retrier)
-    assert isinstance(answer, CallError)
+    assert isinstance(answer, RpcError)
     assert answer.code == code
     assert backend.numbers == [1]
 
@@ -143,7 +143,7 @@ def test_no_wait_reaches_beyond_the_deadline() -> None:
 
     async def main() -> float:
         one = retrier(base=0.2)
-        with pytest.raises(CallError):
+        with pytest.raises(RpcError):
             await one.run(backend, deadline=now() + 0.2)
         return now()
 
@@ -164,14 +164,14 @@ def test_pushback_is_read_as_a6_says(value: str | None, seconds: float | None) -
 
 
 def test_pushback_says_when_and_the_back_off_begins_anew_after_it() -> None:
-    backend = Backend(AWAY, CallError(Code.UNAVAILABLE, pushback="700"), AWAY, "answer")
+    backend = Backend(AWAY, RpcError(Code.UNAVAILABLE, pushback="700"), AWAY, "answer")
     play(backend, lambda: retrier(attempts=4, base=0.1))
     waits = [later - earlier for earlier, later in zip(backend.at, backend.at[1:], strict=False)]
     assert waits == pytest.approx([0.05, 0.7, 0.05])
 
 
 def test_pushback_can_forbid() -> None:
-    backend = Backend(CallError(Code.UNAVAILABLE, pushback="-1"))
+    backend = Backend(RpcError(Code.UNAVAILABLE, pushback="-1"))
     play(backend, retrier)
     assert backend.numbers == [1]
 
@@ -217,7 +217,7 @@ class TestBudget:
                 raise AWAY
 
             async def call() -> None:
-                with pytest.raises(CallError):
+                with pytest.raises(RpcError):
                     await one.run(fails)
 
             tasks = []
@@ -276,7 +276,7 @@ class TestHedging:
         assert (answer, one.hedge_wins) == ("second", 1)
 
     def test_a_final_error_ends_both(self) -> None:
-        wrong = CallError(Code.INVALID_ARGUMENT)
+        wrong = RpcError(Code.INVALID_ARGUMENT)
         backend = Backend((5.0, "first"), (0.02, wrong))
         answer, _ = play(backend, lambda: retrier(hedge_after=0.1))
         assert answer is wrong

@@ -14,7 +14,7 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tensors import DTYPES, add_output, decoded, inputs_of, outputs_of, packed_bytes, unpacked_bytes
-from stillhouse.edge.wire.status import Code, RpcError
+from stillhouse.edge.status import Code, RpcError
 
 Request, Response = message("ModelInferRequest"), message("ModelInferResponse")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stillhouse.edge.route.pool import Outliers, Pool
-from stillhouse.edge.wire.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 
 
 class Far:

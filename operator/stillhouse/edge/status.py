@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["Code", "Metadata", "Reply", "RpcError", "code_of_http", "packed", "unpacked"]
+__all__ = ["Code", "Metadata", "Refused", "Reply", "RpcError", "code_of", "code_of_http", "packed", "unpacked"]
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 """Names in lower case; those that end in `-bin` have bytes."""
@@ -37,15 +37,45 @@ class Code(IntEnum):
 class RpcError(Exception):
     """A call that did not end well. It is what a peer is told or has told, no mistake of this program's user.
 
-    `unprocessed`: no server has begun with it, so that it may be sent elsewhere whatever it does.
+    `unprocessed`: no server has begun with it, so that it may be sent elsewhere whatever it does. `ours`: it was the gateway that
+    ended the call, at a deadline that it thinks long enough. `pushback`: the value of `grpc-retry-pushback-ms` as it came.
     """
 
-    def __init__(self, code: Code, message: str = "", trailing: Metadata = (), *, unprocessed: bool = False) -> None:
+    def __init__(
+        self,
+        code: int,
+        message: str = "",
+        trailing: Metadata = (),
+        *,
+        unprocessed: bool = False,
+        ours: bool = False,
+        pushback: str | None = None,
+    ) -> None:
         super().__init__(code, message)
-        self.code, self.message, self.trailing, self.unprocessed = code, message, trailing, unprocessed
+        self.code = Code(code) if 0 <= code <= 16 else Code.UNKNOWN  # as the specification asks of a number that is none
+        self.message, self.trailing = message, trailing
+        self.unprocessed, self.ours, self.pushback = unprocessed, ours, pushback
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}" if self.message else self.code.name
+
+
+class Refused(RpcError):
+    """The gateway refused, and asked no backend: nobody tries that again, and no backend is to blame."""
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(code, message, ours=True, pushback="-1")
+
+
+def code_of(error: BaseException) -> Code:
+    """Give the code that an error stands for; connection errors are UNAVAILABLE, whatever is unknown is UNKNOWN."""
+    if isinstance(error, RpcError):
+        return error.code
+    if isinstance(error, TimeoutError):  # before OSError, whose child it is
+        return Code.DEADLINE_EXCEEDED
+    if isinstance(error, OSError | EOFError):
+        return Code.UNAVAILABLE
+    return Code.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
