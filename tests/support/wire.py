@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -18,9 +18,23 @@ from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call, Limits
 from stillhouse.edge.wire.server import Server
 
-__all__ = ["FAIL", "SAY", "SLOW", "TALK", "Seen", "our_server", "their_server"]
+__all__ = ["FAIL", "SAY", "SLOW", "TALK", "Seen", "our_server", "run", "their_server", "until"]
 
 SAY, FAIL, SLOW, TALK = (f"/test.Echo/{name}" for name in ("Say", "Fail", "Slow", "Talk"))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a test's work in a loop of its own, for a minute at most."""
+    asyncio.run(asyncio.wait_for(work, 60))
+
+
+async def until(look: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until something is so; fail where it does not come about."""
+    for _ in range(int(seconds / 0.01)):
+        if look():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
 
 
 class Seen:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.kube.process import free_port
 from tests.support.pki import certificates
-from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server, their_server
+from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server, run, their_server, until
 
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.call import Limits
@@ -19,10 +19,6 @@ from stillhouse.edge.wire.client import Channel
 
 WORDS = "no – über 100 % \n\t✓"
 SERVERS = {"ours": lambda seen: _Address(our_server(seen)), "theirs": their_server}
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
 class _Address:
@@ -36,14 +32,6 @@ class _Address:
 
     async def __aexit__(self, *error: Any) -> None:
         await self._server.__aexit__(*error)
-
-
-async def until(look: Any, seconds: float = 10.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if look():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not come about")
 
 
 both = pytest.mark.parametrize("kind", sorted(SERVERS))

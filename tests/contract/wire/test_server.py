@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -12,15 +12,11 @@ import grpc.aio
 import pytest
 from httpunk import Backend, H2Connection, Request
 from httpunk._backend.asyncio import AsyncioBackend
-from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server
+from tests.support.wire import FAIL, SAY, SLOW, TALK, Seen, our_server, run, until
 
 from stillhouse.edge.wire.call import Limits
 
 WORDS = "no – über 100 % \n\t✓"
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
 @contextlib.asynccontextmanager
@@ -212,11 +208,3 @@ def test_a_connection_that_is_too_old_is_left_without_a_failed_call() -> None:
 
 async def _result(call: Any) -> bytes:
     return bytes(await call)
-
-
-async def until(look: Any, seconds: float = 10.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if look():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not come about")

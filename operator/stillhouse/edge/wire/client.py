@@ -12,7 +12,7 @@ from httpunk.exceptions import GoAwayError, HTTPunkError, StreamResetError
 
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError, code_of_http, unpacked
 from stillhouse.edge.wire.asking import asked
-from stillhouse.edge.wire.framing import Deframer, framed, single
+from stillhouse.edge.wire.framing import Deframer, framed, single, whole
 from stillhouse.edge.wire.headers import metadata_of, pairs, timeout_text
 from stillhouse.edge.wire.links import Links, words_of
 
@@ -128,7 +128,7 @@ class Channel:
                 response = await asked(link.connection, method, headers, body)
                 async with response:
                     _raise_http(response)
-                    answer = await _whole(response, self._largest)
+                    answer = await whole(response, self._largest, "an answer")
         except (HTTPunkError, OSError) as error:
             raise _broken(error) from error
         trailers = _trailers(response)
@@ -145,17 +145,6 @@ def _headers(metadata: Metadata, timeout_s: float | None) -> HeaderMap:
     if timeout_s is not None:
         found.append(("grpc-timeout", timeout_text(timeout_s)))
     return HeaderMap(found + pairs(metadata) if metadata else found)
-
-
-async def _whole(response: Any, largest: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.aiter_bytes():
-        size += len(piece)
-        if size > largest + 5:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"an answer of more than {largest} bytes")
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _raise_http(response: Any) -> None:

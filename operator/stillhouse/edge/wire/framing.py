@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from stillhouse.edge.status import Code, RpcError
 
-__all__ = ["ENCODINGS", "Deframer", "framed", "single"]
+__all__ = ["ENCODINGS", "Deframer", "framed", "single", "whole"]
 
 ENCODINGS = "identity,gzip,deflate"
 """What is understood; the value of `grpc-accept-encoding`. Answers are not compressed: tensors hardly are smaller for it."""
@@ -34,6 +35,22 @@ def single(body: bytes, encoding: str, largest: int) -> bytes:
     if len(messages) != 1:
         raise RpcError(Code.UNIMPLEMENTED, f"one message is expected, {len(messages)} came")
     return messages[0]
+
+
+async def whole(source: Any, largest: int, what: str) -> bytes:
+    """Return the whole body of a request or a response, which holds one message of at most `largest` bytes; `what` it is.
+
+    Raises:
+        RpcError: more has come, which is not kept.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in source.aiter_bytes():
+        size += len(piece)
+        if size > largest + _HEAD:
+            raise RpcError(Code.RESOURCE_EXHAUSTED, f"{what} of more than {largest} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Deframer:

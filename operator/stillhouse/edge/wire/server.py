@@ -16,7 +16,7 @@ from httpunk.util.auto import Builder
 
 from stillhouse.edge.status import Code, Reply, RpcError, packed
 from stillhouse.edge.wire.call import Call, Limits, Peer
-from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single
+from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single, whole
 from stillhouse.edge.wire.headers import pairs, timeout_of
 from stillhouse.edge.wire.watch import Watch
 
@@ -115,13 +115,12 @@ class Server:
             raise RpcError(Code.UNIMPLEMENTED, f"there is no method {call.method[:200]}")
         watch = Watch(loop, request, call.deadline, self.limits.body_s)
         try:
-            body = await _whole(request, self.limits.message)
+            body = await whole(request, self.limits.message, "a message")
             watch.body_is_there()
             reply = await handler(call, single(body, _encoding(request), self.limits.message))
         except asyncio.CancelledError:
-            if not watch.expired:
+            if not watch.late():
                 raise
-            _uncancel()
             raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
         finally:
             watch.end()
@@ -145,9 +144,8 @@ class Server:
             async for message in handler(call, messages()):
                 await out.send_data(framed(message))
         except asyncio.CancelledError:
-            if not watch.expired:
+            if not watch.late():
                 raise
-            _uncancel()
             trailers = _trailers(RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed"))
         except RpcError as error:
             trailers = _trailers(error)
@@ -192,17 +190,6 @@ def _peer(transport: Any) -> Peer:
     return Peer(address, tuple(names))
 
 
-async def _whole(request: Any, largest: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in request.aiter_bytes():
-        size += len(piece)
-        if size > largest + 5:
-            raise RpcError(Code.RESOURCE_EXHAUSTED, f"a message of more than {largest} bytes")
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
 def _encoding(request: Any) -> str:
     value: bytes | None = request.headers.get("grpc-encoding")
     if value is None:
@@ -211,12 +198,6 @@ def _encoding(request: Any) -> str:
     if encoding not in ENCODINGS.split(","):
         raise RpcError(Code.UNIMPLEMENTED, f"grpc-encoding {encoding[:40]}: {ENCODINGS} are understood")
     return encoding
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
 
 
 def _trailers(error: RpcError) -> list[tuple[str, str]]:

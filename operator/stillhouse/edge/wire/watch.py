@@ -15,18 +15,18 @@ _SOON_S = 0.05
 
 
 class Watch:
-    """Cancels the task that it is made in. `expired`: because a time was over, not because the client had gone.
+    """Cancels the task that it is made in; `late` says whether it was because a time was over.
 
     `asyncio.timeout` does a part of this, at three times its price: it is a third of what a call costs.
     """
 
-    __slots__ = ("_body_until", "_deadline", "_gone", "_handle", "_loop", "_request", "_task", "expired")
+    __slots__ = ("_body_until", "_deadline", "_expired", "_gone", "_handle", "_loop", "_request", "_task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: Any, deadline: float | None, body_s: float | None) -> None:
         self._loop, self._request, self._deadline = loop, request, deadline
         self._task = asyncio.current_task(loop)
         self._gone: asyncio.Task[None] | None = None
-        self.expired = False
+        self._expired = False
         now = loop.time()
         self._body_until = None if body_s is None else now + body_s
         first = now + _SOON_S
@@ -42,11 +42,17 @@ class Watch:
         if self._gone is not None:
             self._gone.cancel()
 
+    def late(self) -> bool:
+        """Return whether the task that was cancelled ran out of time, and take the cancellation back if so; else it stands."""
+        if self._expired and self._task is not None:
+            self._task.uncancel()
+        return self._expired
+
     def _look(self) -> None:
         assert self._task is not None
         ends = [each for each in (self._deadline, self._body_until) if each is not None]
         if ends and self._loop.time() >= min(ends):
-            self.expired = True
+            self._expired = True
             self._task.cancel()
             return
         if self._gone is None:
