@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stillhouse.edge.away.overload import Admission, FixedLimit, GradientLimit
 from stillhouse.edge.certificates import Front
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
@@ -27,7 +28,7 @@ class Options:
     """What a gateway is started with.
 
     `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
-    calls that are under way at the end may take.
+    calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -38,6 +39,7 @@ class Options:
     backend_tls: ssl.SSLContext | None = None
     limits: Limits = field(default_factory=Limits)
     grace_s: float = 30.0
+    in_flight: int = 512
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
@@ -54,7 +56,8 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
     for model, addresses in options.models.items():
         pools[model] = Pool(dial)
         pools[model].update(addresses)
-    unary, streams = Service(pools, options.version).methods()
+    door = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
+    unary, streams = Service(pools, options.version, door).methods()
     server = Server(unary, streams, limits=options.limits)
     port = await server.listen(options.host, options.port, options.front.context if options.front else None)
     _log.info("listening on %s:%d", options.host, port)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 
+from stillhouse.edge.away.overload import Admission, FixedLimit
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
 from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
@@ -15,14 +17,18 @@ from stillhouse.edge.wire.server import Stream, Unary
 
 __all__ = ["Service", "left_of", "model_of"]
 
+_STREAM, _INFER_METHOD = f"/{SERVICE}/ModelStreamInfer", f"/{SERVICE}/ModelInfer"
+_IN_FLIGHT = 512
+"""Inferences that are under way at once, where nobody says how many."""
 _OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 
 class Service:
     """The protocol for some models, each with the pool of its backends. `version` is that of this program."""
 
-    def __init__(self, models: Mapping[str, Pool], version: str) -> None:
+    def __init__(self, models: Mapping[str, Pool], version: str, door: Admission | None = None) -> None:
         self._models, self._version = dict(models), version
+        self.door = door or Admission(FixedLimit(_IN_FLIGHT))
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
 
@@ -34,11 +40,11 @@ class Service:
             f"/{SERVICE}/ServerReady": self._always("ServerReady", lambda: {"ready": self._serves("") is True}),
             f"/{SERVICE}/ServerMetadata": self._always("ServerMetadata", self._metadata),
             f"/{SERVICE}/RepositoryIndex": self._index,
-            f"/{SERVICE}/ModelInfer": self._forward,
+            f"/{SERVICE}/ModelInfer": self._infer,
             **{f"/{SERVICE}/{name}": self._forward for name in _OF_A_MODEL},
             **health_unary,
         }
-        return unary, {f"/{SERVICE}/ModelStreamInfer": self._stream, **health_streams, **reflection()}
+        return unary, {_STREAM: self._stream, **health_streams, **reflection()}
 
     def pool(self, model: str) -> Pool:
         """Return a model's backends.
@@ -79,15 +85,29 @@ class Service:
         return Reply(response.SerializeToString())
 
     async def _forward(self, call: Call, body: bytes) -> Reply:
-        return await self.pool(model_of(body)).unary(call.method, body, metadata=call.metadata, told_s=left_of(call))
+        method = call.method if call.method != _STREAM else _INFER_METHOD
+        return await self.pool(model_of(body)).unary(method, body, metadata=call.metadata, told_s=left_of(call))
+
+    async def _infer(self, call: Call, body: bytes) -> Reply:
+        """Pass an inference on, unless there are too many under way: that is told at once, and costs no backend anything."""
+        if not self.door.try_enter():
+            await self.door.enter(math.inf if call.deadline is None else call.deadline)
+        took: float | None = None
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            reply = await self._forward(call, body)
+            took = loop.time() - begun
+        finally:
+            self.door.leave(took)
+        return reply
 
     async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
         async for body in messages:
             response = self._stream_response()
             try:
-                pool = self.pool(model_of(body))
-                reply = await pool.unary(f"/{SERVICE}/ModelInfer", body, metadata=call.metadata, told_s=left_of(call))
+                reply = await self._infer(call, body)
                 response.infer_response.MergeFromString(reply.message)
             except RpcError as error:
                 response.error_message = str(error)

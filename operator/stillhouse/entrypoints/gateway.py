@@ -30,6 +30,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--backend-authority", type=_PATH, help="Whose certificates backends have; left out, the system's authorities.")
 @click.option("--largest-message", default=64 << 20, help="Bytes of a request or an answer.")
 @click.option("--connection-age", default=0.0, help="Seconds after which a client is asked to connect anew; 0: never.")
+@click.option("--in-flight", default=512, help="Inferences at once; more are refused. 0: as many as their latency says.")
 @click.option("--grace", default=30.0, help="Seconds that calls under way have at the end.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
 def main(
@@ -42,6 +43,7 @@ def main(
     backend_authority: Path | None,
     largest_message: int,
     connection_age: float,
+    in_flight: int,
     grace: float,
     log_level: str,
 ) -> None:
@@ -72,6 +74,7 @@ def main(
             backend_tls=towards(backend_authority, None) if backend_tls else None,
             limits=Limits(message=largest_message, age_s=connection_age),
             grace_s=grace,
+            in_flight=in_flight,
         )
         _run(options)
     except StillhouseError as error:

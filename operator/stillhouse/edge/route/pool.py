@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from stillhouse.edge.away.retries import RetryBudget
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 
 __all__ = ["Backend", "Outliers", "Pool", "Sender"]
 
 _LONGEST_EJECTION_S = 300.0
+_RETRIES_A_SECOND = 10.0
+"""That are always paid for: a backend that ends breaks off all that it has, a hundred calls after ten quiet seconds."""
 _ELSEWHERE = frozenset({Code.UNAVAILABLE, Code.NOT_FOUND})
 """What another backend may answer better. NOT_FOUND: a server that starts or ends does not know its model, and we know that there
 is one."""
@@ -85,9 +88,15 @@ class Pool:
     """The backends of one model. `dial` makes a sender for an address."""
 
     def __init__(
-        self, dial: Callable[[str], Sender], outliers: Outliers | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        dial: Callable[[str], Sender],
+        outliers: Outliers | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        budget: RetryBudget | None = None,
     ) -> None:
         self._dial, self._outliers, self._clock = dial, outliers or Outliers(), clock
+        self.budget = budget or RetryBudget(minimum=_RETRIES_A_SECOND, clock=clock)
+        """What may be sent beyond first attempts: while all fail, retries must not be the load that keeps them failing."""
         self._backends: list[Backend] = []
         self._turn = 0
 
@@ -129,13 +138,15 @@ class Pool:
     async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
         """Call a unary method of one backend; of another one, each once, where the first is not available.
 
-        An inference changes nothing: one that broke off may be asked for again, as often as there are backends.
+        An inference changes nothing: one that broke off may be asked for again, as often as there are backends and the budget
+        has something. What no server had begun with costs nothing of it.
         `told_s`: seconds that are left, as the server is told; whoever calls ends the call when they are over.
 
         Raises:
             RpcError: as it ended.
         """
         tried: list[Backend] = []
+        self.budget.deposit()
         while True:
             backend = self.pick(tried)
             try:
@@ -144,6 +155,8 @@ class Pool:
                 self._note(backend, error.code)
                 tried.append(backend)
                 if error.code not in _ELSEWHERE or all(each in tried for each in self._backends if each.weight > 0):
+                    raise
+                if not error.unprocessed and not self.budget.withdraw():
                     raise
             else:
                 backend.went(Code.OK, self._clock(), self._outliers)

@@ -132,6 +132,20 @@ def test_who_is_not_available_is_not_the_last_word(code: Code) -> None:
     assert stage.far["a"].calls + stage.far["b"].calls == before + 2, "each of them once"
 
 
+def test_retries_have_a_budget_and_what_no_server_began_costs_nothing_of_it() -> None:
+    stage = Stage({"a": 1.0, "b": 1.0}, Outliers(failures=10_000))
+    for each in stage.far.values():
+        each.error = RpcError(Code.UNAVAILABLE)
+    stage.ask(1000)
+    calls = sum(each.calls for each in stage.far.values())
+    assert 1000 + 100 <= calls <= 1000 + 0.2 * 1000 + 100 + 1, "a fifth of the requests, and ten a second of ten"
+    for each in stage.far.values():
+        each.error = RpcError(Code.UNAVAILABLE, unprocessed=True)
+    before = calls
+    stage.ask(100)
+    assert sum(each.calls for each in stage.far.values()) == before + 200
+
+
 def test_an_update_keeps_who_stays_and_closes_who_goes() -> None:
     stage = Stage({"a": 1.0, "b": 1.0})
     kept, gone = stage.far["a"], stage.far["b"]
