@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 from tests.support.gateway_process import Gateway, gateway, refused
 from tests.support.kube.process import free_port
 from tests.support.triton import Site, build, running
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from stillhouse.clients.triton import TritonClient
@@ -174,6 +175,38 @@ def test_the_gateway_itself_ends_without_a_lost_request(server: ServerHandle) ->
         assert results == [True] * 8
 
 
+def test_only_clients_with_a_token_are_answered_and_the_backend_never_sees_it(server: ServerHandle, tmp_path: Path) -> None:
+    (tmp_path / "search").write_text("one-token-of-a-good-length")
+    with (
+        gateway(f"--model=tiny={server.address}", f"--tokens={tmp_path}") as front,
+        triton.InferenceServerClient(front.address) as client,
+    ):
+        for ask in (lambda: client.infer("tiny", [request(TEXTS)]), lambda: client.get_model_metadata("tiny")):
+            with pytest.raises(InferenceServerException, match="a token is needed"):
+                ask()
+        shown = {"authorization": "Bearer one-token-of-a-good-length"}
+        assert client.infer("tiny", [request(TEXTS)], headers=shown).as_numpy("EMBEDDING") is not None
+        assert client.is_server_ready(), "a probe has no token"
+
+
+def test_a_client_that_asks_too_often_is_told_when_to_come_back(server: ServerHandle) -> None:
+    with (
+        gateway(f"--model=tiny={server.address}", "--client-rate=1", "--client-burst=3") as front,
+        grpc.insecure_channel(front.address) as channel,
+    ):
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        body = service_pb2.ModelInferRequest(
+            model_name="tiny", inputs=[request(TEXTS)._get_tensor()], raw_input_contents=[request(TEXTS)._get_content()]
+        ).SerializeToString()
+        for _ in range(3):
+            infer(body, timeout=10)
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(body, timeout=10)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "1 requests per second" in error.details()
+
+
 @pytest.mark.parametrize(
     ("words", "field"),
     [
@@ -183,6 +216,7 @@ def test_the_gateway_itself_ends_without_a_lost_request(server: ServerHandle) ->
         (("--model=tiny=127.0.0.1:1", "--listen=8001"), "--listen"),
         (("--model=tiny=127.0.0.1:1", "--tls-key=/none"), "--tls-certificate"),
         (("--model=tiny=127.0.0.1:1", "--tls-key=/none", "--tls-certificate=/none"), "--tls-certificate"),
+        (("--model=tiny=127.0.0.1:1", "--tokens=/none"), "--tokens"),
         (("--model=tiny=127.0.0.1:1", "--backend-tls", "--backend-authority=/none"), "--backend-authority"),
     ],
 )

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 
 from stillhouse.edge.away.overload import Admission, FixedLimit, GradientLimit
 from stillhouse.edge.certificates import Front
+from stillhouse.edge.door import Door
+from stillhouse.edge.guard import limits as guard
+from stillhouse.edge.guard.clients import Clients
+from stillhouse.edge.guard.limits import Limiter
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
 from stillhouse.edge.wire.call import Limits
@@ -29,6 +33,7 @@ class Options:
 
     `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
     calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
+    `clients`: who may ask; `each`: how much each of them.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -40,6 +45,8 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     grace_s: float = 30.0
     in_flight: int = 512
+    clients: Clients = field(default_factory=lambda: Clients(None))
+    each: guard.Limits | None = None
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
@@ -56,7 +63,8 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
     for model, addresses in options.models.items():
         pools[model] = Pool(dial)
         pools[model].update(addresses)
-    door = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
+    admission = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
+    door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
     unary, streams = Service(pools, options.version, door).methods()
     server = Server(unary, streams, limits=options.limits)
     port = await server.listen(options.host, options.port, options.front.context if options.front else None)

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from stillhouse.edge.away.overload import Admission, FixedLimit
+from stillhouse.edge.door import Door
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
 from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.route.pool import Pool
-from stillhouse.edge.status import Code, Reply, RpcError
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
 
 __all__ = ["Service", "left_of", "model_of"]
 
 _STREAM, _INFER_METHOD = f"/{SERVICE}/ModelStreamInfer", f"/{SERVICE}/ModelInfer"
-_IN_FLIGHT = 512
-"""Inferences that are under way at once, where nobody says how many."""
+_OURS = frozenset({"authorization", "x-api-key"})
+"""What a client shows us is not for the backends."""
 _OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 
 class Service:
     """The protocol for some models, each with the pool of its backends. `version` is that of this program."""
 
-    def __init__(self, models: Mapping[str, Pool], version: str, door: Admission | None = None) -> None:
+    def __init__(self, models: Mapping[str, Pool], version: str, door: Door) -> None:
         self._models, self._version = dict(models), version
-        self.door = door or Admission(FixedLimit(_IN_FLIGHT))
+        self.door = door
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
 
@@ -84,23 +83,15 @@ class Service:
                 response.models.add(name=name, version="1", state="READY" if ready else "UNAVAILABLE")
         return Reply(response.SerializeToString())
 
-    async def _forward(self, call: Call, body: bytes) -> Reply:
-        method = call.method if call.method != _STREAM else _INFER_METHOD
-        return await self.pool(model_of(body)).unary(method, body, metadata=call.metadata, told_s=left_of(call))
-
     async def _infer(self, call: Call, body: bytes) -> Reply:
-        """Pass an inference on, unless there are too many under way: that is told at once, and costs no backend anything."""
-        if not self.door.try_enter():
-            await self.door.enter(math.inf if call.deadline is None else call.deadline)
-        took: float | None = None
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        try:
-            reply = await self._forward(call, body)
-            took = loop.time() - begun
-        finally:
-            self.door.leave(took)
-        return reply
+        return await self.door.through(call, lambda: self._passed(_INFER_METHOD, call, body))
+
+    async def _forward(self, call: Call, body: bytes) -> Reply:
+        self.door.client(call)
+        return await self._passed(call.method, call, body)
+
+    async def _passed(self, method: str, call: Call, body: bytes) -> Reply:
+        return await self.pool(model_of(body)).unary(method, body, metadata=_onward(call), told_s=left_of(call))
 
     async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
@@ -127,6 +118,11 @@ def left_of(call: Call) -> float | None:
     if left <= 0:
         raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
     return left
+
+
+def _onward(call: Call) -> Metadata:
+    metadata = call.metadata
+    return tuple(each for each in metadata if each[0] not in _OURS) if metadata else metadata
 
 
 def model_of(body: bytes) -> str:

@@ -30,6 +30,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--backend-authority", type=_PATH, help="Whose certificates backends have; left out, the system's authorities.")
 @click.option("--largest-message", default=64 << 20, help="Bytes of a request or an answer.")
 @click.option("--connection-age", default=0.0, help="Seconds after which a client is asked to connect anew; 0: never.")
+@click.option("--tokens", type=_PATH, help="Folder with a file for each client that may ask: its name, and in it its token.")
+@click.option("--client-rate", type=click.FloatRange(min=0, min_open=True), help="Inferences a second of one client.")
+@click.option("--client-burst", type=click.IntRange(1), default=100, help="Of these, how many at once.")
+@click.option("--client-concurrency", type=click.IntRange(1), help="Inferences of one client that are under way.")
 @click.option("--in-flight", default=512, help="Inferences at once; more are refused. 0: as many as their latency says.")
 @click.option("--grace", default=30.0, help="Seconds that calls under way have at the end.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
@@ -43,6 +47,10 @@ def main(
     backend_authority: Path | None,
     largest_message: int,
     connection_age: float,
+    tokens: Path | None,
+    client_rate: float | None,
+    client_burst: int,
+    client_concurrency: int | None,
     in_flight: int,
     grace: float,
     log_level: str,
@@ -57,6 +65,8 @@ def main(
     try:
         from stillhouse.edge.certificates import Files, Front, towards
         from stillhouse.edge.gateway import Options
+        from stillhouse.edge.guard.clients import Clients
+        from stillhouse.edge.guard.limits import Limits as Each
         from stillhouse.edge.wire.call import Limits
 
         host, port = _address(listen, "--listen")
@@ -75,6 +85,8 @@ def main(
             limits=Limits(message=largest_message, age_s=connection_age),
             grace_s=grace,
             in_flight=in_flight,
+            clients=Clients(tokens),
+            each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
         )
         _run(options)
     except StillhouseError as error:

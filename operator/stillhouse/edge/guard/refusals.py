@@ -20,7 +20,7 @@ class Refusal:
     will be refused again.
     """
 
-    status: Literal["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNAVAILABLE"]
+    status: Literal["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNAUTHENTICATED"]
     problem: Problem
     retry_after: float | None = None
 

@@ -204,6 +204,8 @@ def _trailers(error: RpcError) -> list[tuple[str, str]]:
     found = [("grpc-status", str(int(error.code)))]
     if error.message:
         found.append(("grpc-message", packed(error.message)))
+    if error.pushback is not None:
+        found.append(("grpc-retry-pushback-ms", error.pushback))
     return found + pairs(error.trailing)
 
 
