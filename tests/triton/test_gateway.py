@@ -13,8 +13,10 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from prometheus_client.parser import text_string_to_metric_families
 from tests.support.gateway_process import Gateway, gateway, refused
 from tests.support.kube.process import free_port
+from tests.support.processes import ask
 from tests.support.triton import Site, build, running
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
@@ -187,6 +189,31 @@ def test_only_clients_with_a_token_are_answered_and_the_backend_never_sees_it(se
         shown = {"authorization": "Bearer one-token-of-a-good-length"}
         assert client.infer("tiny", [request(TEXTS)], headers=shown).as_numpy("EMBEDDING") is not None
         assert client.is_server_ready(), "a probe has no token"
+
+
+def test_what_it_does_is_told_to_prometheus(server: ServerHandle) -> None:
+    port = free_port()
+    with gateway(f"--model=tiny={server.address}", f"--metrics=127.0.0.1:{port}") as front, TritonClient(front.address) as client:
+        for _ in range(3):
+            client.infer_texts("tiny", TEXTS)
+        with triton.InferenceServerClient(front.address) as other, pytest.raises(InferenceServerException):
+            other.infer("a-name-of-the-clients", [request(TEXTS)])
+        assert ask(port, "/healthz") == ask(port, "/readyz") == (200, "ok\n")
+        status, text = ask(port, "/metrics")
+        assert status == 200
+        found = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+        assert found["stillhouse_gateway_inferences_total", ("code", "OK"), ("model", "tiny")] == 3
+        assert found["stillhouse_gateway_inferences_total", ("code", "NOT_FOUND"), ("model", "")] == 1
+        assert found["stillhouse_gateway_seconds_count", ("model", "tiny")] == 3
+        assert found["stillhouse_gateway_seconds_sum", ("model", "tiny")] > 0
+        assert found["stillhouse_gateway_backend_usable", ("backend", server.address), ("model", "tiny")] == 1
+        assert found["stillhouse_gateway_in_flight",] == 0
+        assert "a-name-of-the-clients" not in text
+        assert ask(port, "/else")[0] == 404
 
 
 def test_a_client_that_asks_too_often_is_told_when_to_come_back(server: ServerHandle) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from stillhouse.edge.door import Door
 from stillhouse.edge.guard import limits as guard
 from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.guard.limits import Limiter
+from stillhouse.edge.metrics import Counts, Exposition
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
 from stillhouse.edge.wire.call import Limits
@@ -33,7 +35,7 @@ class Options:
 
     `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
     calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
-    `clients`: who may ask; `each`: how much each of them.
+    `clients`: who may ask; `each`: how much each of them. `metrics`: where /metrics, /healthz and /readyz are answered.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -47,6 +49,7 @@ class Options:
     in_flight: int = 512
     clients: Clients = field(default_factory=lambda: Clients(None))
     each: guard.Limits | None = None
+    metrics: tuple[str, int] | None = None
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
@@ -65,10 +68,15 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
         pools[model].update(addresses)
     admission = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
     door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
-    unary, streams = Service(pools, options.version, door).methods()
+    counts = Counts()
+    unary, streams = Service(pools, options.version, door, counts).methods()
     server = Server(unary, streams, limits=options.limits)
     port = await server.listen(options.host, options.port, options.front.context if options.front else None)
     _log.info("listening on %s:%d", options.host, port)
+    told: Server | None = None
+    if options.metrics is not None:
+        told = Server({}, http=Exposition(counts, pools, admission, time.monotonic).answer)
+        await told.listen(*options.metrics)
     if listening is not None:
         listening.set_result(port)
     renewing = asyncio.ensure_future(_renewing(options.front)) if options.front else None
@@ -78,6 +86,8 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
         if renewing is not None:
             renewing.cancel()
         await server.drain(options.grace_s)
+        if told is not None:
+            await told.drain(1.0)
         await asyncio.gather(*(pool.close() for pool in pools.values()))
         _log.info("ended")
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from stillhouse.edge.door import Door
+from stillhouse.edge.metrics import Counts
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
 from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
@@ -25,9 +26,9 @@ _OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 class Service:
     """The protocol for some models, each with the pool of its backends. `version` is that of this program."""
 
-    def __init__(self, models: Mapping[str, Pool], version: str, door: Door) -> None:
+    def __init__(self, models: Mapping[str, Pool], version: str, door: Door, counts: Counts) -> None:
         self._models, self._version = dict(models), version
-        self.door = door
+        self.door, self.counts = door, counts
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
 
@@ -84,14 +85,27 @@ class Service:
         return Reply(response.SerializeToString())
 
     async def _infer(self, call: Call, body: bytes) -> Reply:
-        return await self.door.through(call, lambda: self._passed(_INFER_METHOD, call, body))
+        loop = asyncio.get_running_loop()
+        begun, model, code = loop.time(), "", Code.CANCELLED
+        try:
+            named = model_of(body)
+            pool = self.pool(named)
+            model = named
+            reply = await self.door.through(
+                call, lambda: pool.unary(_INFER_METHOD, body, metadata=_onward(call), told_s=left_of(call))
+            )
+            code = Code.OK
+        except RpcError as error:
+            code = error.code
+            raise
+        finally:
+            self.counts.count(model, code, loop.time() - begun)
+        return reply
 
     async def _forward(self, call: Call, body: bytes) -> Reply:
         self.door.client(call)
-        return await self._passed(call.method, call, body)
-
-    async def _passed(self, method: str, call: Call, body: bytes) -> Reply:
-        return await self.pool(model_of(body)).unary(method, body, metadata=_onward(call), told_s=left_of(call))
+        pool = self.pool(model_of(body))
+        return await pool.unary(call.method, body, metadata=_onward(call), told_s=left_of(call))
 
     async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
