@@ -167,6 +167,56 @@ COMPLETE = {
                 },
                 "queue": "team-a",
             },
+            "edge": {
+                "cascade": {
+                    "larger": {"model": "large", "address": "grpcs://cloud.example:443"},
+                    "data": {"uri": "data:threshold", "columns": {"label": "name"}},
+                    "calibration": {"uri": "data:calibration"},
+                    "test": {"uri": "data:test", "maxRows": 1000},
+                    "method": "isotonic",
+                    "targetAgreement": "98.5%",
+                    "judgedBy": "labels",
+                    "neighbors": 5,
+                    "outliers": {"keep": "95%", "policy": "refuse"},
+                    "cost": "12.5",
+                },
+                "away": {"policy": "queue", "queue": {"maxSize": "1Gi", "maxAge": "12h"}, "hedge": True},
+                "clients": {"tokens": "clients", "rate": 100, "burst": 20, "concurrency": 8},
+                "tls": {"secret": "front", "clientAuthority": "staff"},
+                "backendAuthority": "cloud-ca",
+                "guard": {
+                    "maxRows": 64,
+                    "maxTextLength": 2000,
+                    "maxMessageSize": "4Mi",
+                    "patterns": [
+                        {"name": "ticket", "regex": "TCK-[0-9]{6}", "action": "mask"},
+                        {"name": "card", "named": "card"},
+                    ],
+                    "audit": {"mode": "required", "key": "audit", "raw": True, "keep": "720h", "maxSize": "2Gi"},
+                },
+                "agreement": {
+                    "sample": "5%",
+                    "minAgreement": "97%",
+                    "maxDrift": "0.25",
+                    "collect": {"maxSize": "16Mi"},
+                },
+                "prices": {"currency": "CHF", "cpuHour": "0.04", "cloudCall": "0.0005"},
+                "telemetry": {"endpoint": "http://collector:4318", "sample": "1%"},
+                "maxInFlight": 256,
+                "rest": False,
+                "run": {
+                    "kind": "Deployment",
+                    "replicas": 3,
+                    "resources": {
+                        "limits": {"cpu": "1", "memory": "512Mi"},
+                        "requests": {"cpu": "100m", "memory": "128Mi"},
+                    },
+                    "podTemplate": {
+                        "metadata": {"labels": {"team": "edge"}},
+                        "spec": {"nodeSelector": {"place": "shop"}},
+                    },
+                },
+            },
         }
     ),
     "class": _resource(
@@ -191,6 +241,10 @@ COMPLETE = {
                 {"secret": "registry", "for": "oci://registry.example:5000/team"},
                 {"secret": "files", "for": "https://files.example/"},
             ],
+            "edge": {
+                "cascade": {"larger": {"model": "large"}, "data": {"uri": "data:threshold"}, "escalationBudget": "20%"},
+                "run": {"kind": "DaemonSet"},
+            },
         }
     ),
     "image": _resource(
@@ -214,7 +268,6 @@ RESERVED: dict[str, Any] = {
     "spec.variants": [{"name": "gpu"}],
     "spec.rollout": {"canary": "10%"},
     "spec.pipeline": [{"name": "first"}],
-    "spec.edge": {"mode": "gateway"},
     "spec.privacy": {"epsilon": "8"},
     "spec.protect": {"watermark": {}},
     "spec.sites": [{"name": "north"}],
@@ -222,7 +275,6 @@ RESERVED: dict[str, Any] = {
     "spec.compress.goal": {"maxLoss": "1%"},
     "spec.distill.teachers": [{"uri": "models:a"}],
     "spec.distill.search": {"budget": 10},
-    "spec.gate.threshold": {"data": {"uri": "data:x"}},
 }
 """A plausible use of every name that is kept free."""
 
@@ -293,13 +345,15 @@ _LOSS = "spec.distill.stages[0].losses[0]"
 _CREDENTIAL = "spec.credentials[0]"
 _METRIC = "spec.gate.metrics[0]"
 _POD = "spec.serve.podTemplate"
+_EDGE = "spec.edge"
+_CASCADE = f"{_EDGE}.cascade"
 _NODES = f"{_POD}.spec.affinity.nodeAffinity"
 LATER = "not available in this version"
 
 _VALID = [
     *(Case(f"complete {base}", base) for base in COMPLETE),
     *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
-    Case("null is left out", "text", {"spec.gate": None, "spec.distill.seed": None, "spec.edge": None}),
+    Case("null is left out", "text", {"spec.gate": None, "spec.distill.seed": None, "spec.rollout": None}),
     Case("a whole number with a point", "text", {"spec.distill.seed": 8.0}),
     Case("no fraction of a second but a unit", "text", {"spec.gate.maxLatencyP99": "1.5s"}),
     Case("bytes without a unit", "text", {"spec.gate.maxSize": "1048576"}),
@@ -326,6 +380,14 @@ _VALID = [
     Case("an annotation of a tool", "text", {f"{_POD}.metadata.annotations": {"sidecar.istio.io/inject": "true"}}),
     Case("a label of Kubernetes that is not ours", "text", {f"{_POD}.metadata.labels": {"app.kubernetes.io/part-of": "search"}}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
+    Case("a gateway and nothing else", "image", {"spec.edge": {}}),
+    Case("a cascade by temperature", "class", {f"{_CASCADE}.method": "temperature"}),
+    Case(
+        "an agreement of nearly everything",
+        "class",
+        {f"{_CASCADE}.escalationBudget": GONE, f"{_CASCADE}.targetAgreement": "99.9%"},
+    ),
+    Case("an address in brackets", "class", {f"{_CASCADE}.larger.address": "grpc://[::1]:8001"}),
 ]
 
 _INVALID = [
@@ -398,7 +460,32 @@ _INVALID = [
     _bad("a factory without its function", "image", "spec.source.factory.target", "nets"),
     _bad("a factory with letters beyond ASCII", "image", "spec.source.factory.target", "netz:größe"),
     _bad("a label that stands twice", "class", "spec.source.labels", ["no", "yes", "no"]),
+    _bad("an address without a port", "text", f"{_CASCADE}.larger.address", "grpcs://cloud.example"),
+    _bad("an address of another protocol", "text", f"{_CASCADE}.larger.address", "https://cloud.example:443"),
+    _bad("an address with a user", "text", f"{_CASCADE}.larger.address", "grpcs://me@cloud.example:443"),
+    _bad("a sample of no percentage", "text", f"{_EDGE}.agreement.sample", "0.01"),
+    _bad("a collector without its protocol", "text", f"{_EDGE}.telemetry.endpoint", "collector:4318"),
+    _bad("a pattern of no name", "text", f"{_EDGE}.guard.patterns[0].name", "Card Number"),
+    _bad("an unknown pattern", "text", f"{_EDGE}.guard.patterns[1].named", "passport"),
+    _bad("a policy of none", "text", f"{_EDGE}.away.policy", "drop"),
     # Contradictions: rules over several fields.
+    Case("no aim", "text", {f"{_CASCADE}.targetAgreement": GONE}, f"{_CASCADE}.targetAgreement", "write one of"),
+    Case("both aims", "text", {f"{_CASCADE}.escalationBudget": "10%"}, f"{_CASCADE}.targetAgreement", "write one of"),
+    _bad("an agreement that no sample shows", "text", f"{_CASCADE}.targetAgreement", "100%", "between 0% and 100%"),
+    _bad("an agreement of nothing", "text", f"{_CASCADE}.targetAgreement", "0.0%", "between 0% and 100%"),
+    _bad("every input is usual", "text", f"{_CASCADE}.outliers.keep", "100.0%", "between 0% and 100%"),
+    _bad("no input is usual", "text", f"{_CASCADE}.outliers.keep", "00%", "between 0% and 100%"),
+    Case("a search of no index", "text", {"spec.index": GONE}, "spec.index", "needs index"),
+    _bad("temperature of embeddings", "text", f"{_CASCADE}.method", "temperature", "classification"),
+    _bad("outliers of classes", "class", f"{_CASCADE}.outliers", {}, "sentence-embedding only"),
+    Case("a queue of another policy", "text", {f"{_EDGE}.away.policy": "fail"}, f"{_EDGE}.away.queue", "belongs to policy queue"),
+    Case(
+        "nobody to be away", "image", {"spec.edge": {"away": {"policy": "fail"}}}, f"{_EDGE}.away.policy", "belong to a cascade"
+    ),
+    Case("agreement with nobody", "image", {"spec.edge": {"agreement": {}}}, f"{_EDGE}.agreement", "belongs to a cascade"),
+    Case("a burst of no rate", "text", {f"{_EDGE}.clients.rate": GONE}, f"{_EDGE}.clients.burst", "belongs to rate"),
+    _bad("three pods a node", "class", f"{_EDGE}.run.replicas", 3, "one pod a node"),
+    Case("two patterns in one", "text", {f"{_EDGE}.guard.patterns[1].regex": "x"}, f"{_EDGE}.guard.patterns[1].regex", "one of"),
     Case("limit missing", "text", {f"{_METRIC}.min": GONE}, _METRIC, "give min or max, one of them"),
     Case("both limits", "text", {f"{_METRIC}.max": "90%"}, _METRIC, "give min or max, one of them"),
     *(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.scalars import DecimalString, Duration, Quantity, ShareOrDecimal
 from stillhouse.api.source import DataSource
 
@@ -95,5 +95,3 @@ class Gate(ApiModel):
     """Largest size of all files of the artifact."""
     repeats: Annotated[int, Field(ge=1, le=20)] = 3
     """How often a speed measurement that is too noisy to tell may be repeated."""
-    threshold: Annotated[Any, Reserved, ReservedField("data for the cascade's threshold")] = None
-    """Data for the cascade's threshold."""

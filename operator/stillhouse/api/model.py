@@ -10,6 +10,7 @@ from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
 from stillhouse.api.build import Build
 from stillhouse.api.compress import Compress
 from stillhouse.api.distill import Distill
+from stillhouse.api.edge import Edge
 from stillhouse.api.gate import Gate
 from stillhouse.api.scalars import ModelName
 from stillhouse.api.serve import Scale, Serve
@@ -57,6 +58,22 @@ _GATE_FITS_QUEUE = CelRule(
     "serve.queue.maxSize must be 0 or at least gate.load.concurrency: the gate's own clients would be refused",
     "serve.queue.maxSize",
 )
+_SEARCH_NEEDS_INDEX = CelRule(
+    "!has(self.edge) || !has(self.edge.cascade) || self.source.task != 'sentence-embedding' || has(self.index)",
+    "a cascade of sentence-embedding needs index: what two models find can be compared, their embeddings cannot",
+    "index",
+)
+_LOGITS_OF_CLASSES = CelRule(
+    "!has(self.edge) || !has(self.edge.cascade) || self.edge.cascade.method != 'temperature'"
+    " || self.source.task != 'sentence-embedding'",
+    "method temperature belongs to classification tasks",
+    "edge.cascade.method",
+)
+_OUTLIERS_OF_SEARCH = CelRule(
+    "!has(self.edge) || !has(self.edge.cascade) || !has(self.edge.cascade.outliers) || self.source.task == 'sentence-embedding'",
+    "outliers belongs to task sentence-embedding only",
+    "edge.cascade.outliers",
+)
 _NAME = CelRule(
     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
     "metadata.name must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 40 characters",
@@ -93,8 +110,8 @@ class Spec(ApiModel):
     """Canary and mirror rollouts."""
     pipeline: Annotated[Any, Reserved, ReservedField("pipelines of several steps", "array")] = None
     """Pipelines of several steps."""
-    edge: Annotated[Any, Reserved, ReservedField("the edge gateway")] = None
-    """The edge gateway."""
+    edge: Edge | None = None
+    """The gateway before the model: limits, checks, audit, and a cascade to a larger model; left out: none."""
     privacy: Annotated[Any, Reserved, ReservedField("differential privacy")] = None
     """Differential privacy."""
     protect: Annotated[Any, Reserved, ReservedField("watermarks, signatures, limits")] = None
@@ -108,7 +125,10 @@ class Spec(ApiModel):
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16)] = ()
     """Secrets that sources are fetched with."""
 
-    cel_rules = (_INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE)
+    cel_rules = (
+        _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
+        _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Spec:
@@ -129,7 +149,19 @@ class Spec(ApiModel):
         if self.gate is not None and 0 < self.serve.queue.max_size < self.gate.load.concurrency:
             most = self.gate.load.concurrency
             raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
+        self._cascade_fits(embedding)
         return self
+
+    def _cascade_fits(self, embedding: bool) -> None:
+        cascade = self.edge.cascade if self.edge else None
+        if cascade is None:
+            return
+        if embedding and self.index is None:
+            raise _SEARCH_NEEDS_INDEX.broken(fix="write index with its data, the rows that are searched")
+        if embedding and cascade.method == "temperature":
+            raise _LOGITS_OF_CLASSES.broken(fix="write platt or isotonic, or leave method out")
+        if cascade.outliers is not None and not embedding:
+            raise _OUTLIERS_OF_SEARCH.broken(fix="remove outliers")
 
 
 class Metadata(ApiModel):

@@ -171,9 +171,9 @@ def test_an_unknown_field_is_shown_beside_the_known_ones_without_the_reserved() 
     assert problem.message == "unknown field"
     assert "hiddenSize" in problem.allowed
 
-    problem = refused(changed("  gate:\n", "  edges: {}\n  gate:\n")).problem
-    assert "edge" not in problem.allowed
-    assert problem.fix == "remove edges"
+    problem = refused(changed("  gate:\n", "  packings: {}\n  gate:\n")).problem
+    assert "packing" not in problem.allowed
+    assert problem.fix == "remove packings"
 
 
 def test_the_message_holds_all_parts_in_order() -> None:
@@ -186,9 +186,9 @@ def test_the_message_holds_all_parts_in_order() -> None:
 
 def test_a_reserved_name_is_not_available_and_has_its_line() -> None:
     with pytest.raises(NotAvailable) as error:
-        load_text(changed("  gate:\n", "  edge: {mode: gateway}\n  gate:\n"))
+        load_text(changed("  gate:\n", "  packing: {with: other}\n  gate:\n"))
 
-    assert error.value.problem.place == "spec.edge (line 17)"
+    assert error.value.problem.place == "spec.packing (line 17)"
     assert error.value.problem.message == "not available in this version"
     assert error.value.reason == "NotAvailable"
 

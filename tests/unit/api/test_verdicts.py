@@ -37,9 +37,9 @@ def test_a_reserved_name_alone_is_not_available(path: str) -> None:
 
 def test_every_mistake_is_reported_at_once() -> None:
     with pytest.raises(SpecError) as refused:
-        parse(edited(complete("text"), {"spec.edge": {}, "spec.gate.maxSize": "12MB", "spec.distill.seed": "7"}))
+        parse(edited(complete("text"), {"spec.packing": {}, "spec.gate.maxSize": "12MB", "spec.distill.seed": "7"}))
 
-    assert {problem.field for problem in refused.value.problems} == {"spec.edge", "spec.gate.maxSize", "spec.distill.seed"}
+    assert {problem.field for problem in refused.value.problems} == {"spec.packing", "spec.gate.maxSize", "spec.distill.seed"}
     assert not isinstance(refused.value, NotAvailable)  # not everything that is wrong will be right one day
 
 
