@@ -171,7 +171,7 @@ COMPLETE = {
                 "cascade": {
                     "larger": {"model": "large", "address": "grpcs://cloud.example:443"},
                     "data": {"uri": "data:threshold", "columns": {"label": "name"}},
-                    "calibration": {"uri": "data:calibration"},
+                    "calibration": {"uri": "data:cascade-calibration"},
                     "test": {"uri": "data:test", "maxRows": 1000},
                     "method": "isotonic",
                     "targetAgreement": "98.5%",
@@ -476,7 +476,20 @@ _INVALID = [
     _bad("every input is usual", "text", f"{_CASCADE}.outliers.keep", "100.0%", "between 0% and 100%"),
     _bad("no input is usual", "text", f"{_CASCADE}.outliers.keep", "00%", "between 0% and 100%"),
     Case("a search of no index", "text", {"spec.index": GONE}, "spec.index", "needs index"),
-    _bad("temperature of embeddings", "text", f"{_CASCADE}.method", "temperature", "classification"),
+    Case(
+        "temperature of embeddings",
+        "text",
+        {f"{_CASCADE}.method": "temperature", f"{_CASCADE}.judgedBy": "answer"},
+        f"{_CASCADE}.method",
+        "classification",
+    ),
+    Case(
+        "temperature by labels",
+        "class",
+        {f"{_CASCADE}.method": "temperature", f"{_CASCADE}.judgedBy": "labels"},
+        f"{_CASCADE}.method",
+        "fitted to answers",
+    ),
     _bad("outliers of classes", "class", f"{_CASCADE}.outliers", {}, "sentence-embedding only"),
     Case("a queue of another policy", "text", {f"{_EDGE}.away.policy": "fail"}, f"{_EDGE}.away.queue", "belongs to policy queue"),
     Case(

@@ -29,6 +29,11 @@ _SOME_AGREEMENT = CelRule(
     "targetAgreement lies between 0% and 100%: no sample of rows shows the ends",
     "targetAgreement",
 )
+_TEMPERATURE_OF_ANSWERS = CelRule(
+    "self.method != 'temperature' || self.judgedBy == 'answer'",
+    "method temperature is fitted to answers: it cannot be judged by labels",
+    "method",
+)
 _KEEP_WITHIN = CelRule("!self.keep.matches('^(100|0*([.]0*)?%)')", "keep lies between 0% and 100%", "keep")
 
 
@@ -76,8 +81,8 @@ class Cascade(ApiModel):
     test: DataSource | None = None
     """Rows that the solved threshold is checked on; nothing is chosen by them."""
     method: Literal["auto", "temperature", "isotonic", "platt"] = "auto"
-    """How the confidence is fitted. `auto`: `temperature` for classification, `platt` for retrieval. `temperature` needs
-    logits, so it is for classification only; `isotonic` wants some thousand rows."""
+    """How the confidence is fitted. `auto`: `temperature` for classification, `platt` for retrieval and where labels judge.
+    `temperature` needs logits, so it is for classification only; `isotonic` wants some thousand rows."""
     target_agreement: Percent | None = None
     """At least this share of all answers is the one that the larger model gives."""
     escalation_budget: Percent | None = None
@@ -91,7 +96,7 @@ class Cascade(ApiModel):
     cost: DecimalString = "10"
     """What an answer of the larger model costs, where one of the small model costs 1: for the stored curve only."""
 
-    cel_rules = (_ONE_AIM, _SOME_AGREEMENT)
+    cel_rules = (_ONE_AIM, _SOME_AGREEMENT, _TEMPERATURE_OF_ANSWERS)
 
     @model_validator(mode="after")
     def _one_aim(self) -> Cascade:
@@ -100,4 +105,6 @@ class Cascade(ApiModel):
         target = self.target_agreement
         if target is not None and (target.startswith("100") or not target.strip("0.%")):
             raise _SOME_AGREEMENT.broken(fix='write "99%"; for no disagreement at all, send everything to the larger model')
+        if self.method == "temperature" and self.judged_by == "labels":
+            raise _TEMPERATURE_OF_ANSWERS.broken(fix="write platt or isotonic, or leave method out")
         return self

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
-from stillhouse.planning.drafts import GATE, INDEX, draft
+from stillhouse.planning.drafts import draft, targets
 from stillhouse.planning.plan import Environment, Pin, Plan, seal
 from stillhouse.planning.request import uris
 
@@ -32,7 +32,7 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         name=model.metadata.name,
         # Imports need nothing and come first: what is wrong with any data is told before the training, not after it.
         steps=seal(sorted(drafts, key=lambda each: each.stage != "resolve"), env),
-        targets=(GATE, *([INDEX] if spec.index else [])),
+        targets=tuple(targets(spec)),
         request_hash=request_hash(model, bound or {}, env.rebuild),
         notes=tuple(notes),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stillhouse.api.cascade import Cascade
 from stillhouse.api.distill import Distill, Loss, Stage
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
@@ -14,9 +15,9 @@ from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.request import gate_config, serve_config
 
-__all__ = ["GATE", "INDEX", "draft"]
+__all__ = ["CASCADE", "GATE", "INDEX", "draft", "targets"]
 
-TEACHER, DATA, GATE, INDEX = "resolve/source", "resolve/data", "gate/gate", "gate/index"
+TEACHER, DATA, GATE, INDEX, CASCADE = "resolve/source", "resolve/data", "gate/gate", "gate/index", "gate/cascade"
 SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
 SHARD_ROWS = 2048
@@ -29,7 +30,13 @@ def draft(spec: Spec, env: Environment) -> list[StepDraft]:
     Raises:
         SpecError: a combination that only the sources' contents show, such as an ONNX teacher that is to be distilled.
     """
-    return _needed(list(_drafts(spec, env)), [GATE, *([INDEX] if spec.index else [])])
+    return _needed(list(_drafts(spec, env)), targets(spec))
+
+
+def targets(spec: Spec) -> list[str]:
+    """Return the steps whose results are wanted."""
+    cascade = spec.edge is not None and spec.edge.cascade is not None
+    return [GATE, *([INDEX] if spec.index else []), *([CASCADE] if cascade else [])]
 
 
 def _needed(drafts: list[StepDraft], targets: list[str]) -> list[StepDraft]:
@@ -75,6 +82,8 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
     if spec.index:
         yield _import_data("resolve/index-data", spec.index.data, source, env)
         yield StepDraft(INDEX, "gate", "index", {}, {"model": GATE, "data": "resolve/index-data"})
+    if spec.edge and spec.edge.cascade:
+        yield from _cascade(spec.edge.cascade, spec, any(each == "compress/fp32" for each in candidates), env)
 
 
 def _import_model(step_id: str, uri: str, source: ModelSource, env: Environment) -> StepDraft:
@@ -280,17 +289,47 @@ def _gate(spec: Spec, ladder: list[str], calibration: str | None, env: Environme
         yield _import_data("resolve/gate-data", spec.gate.data, spec.source, env)
         parents["data"] = "resolve/gate-data"
         if spec.gate.metrics:
-            onnx = env.pins[spec.source.uri].info.get("format") == "onnx"
-            yield StepDraft(
-                "gate/teacher-reference",
-                "gate",
-                "onnx-teacher-reference" if onnx else "teacher-reference",
-                {"maxLength": spec.source.max_length, "threads": 1},
-                {"teacher": TEACHER, "data": "resolve/gate-data"},
-            )
+            yield _reference("gate/teacher-reference", "resolve/gate-data", spec, env)
             parents["reference"] = "gate/teacher-reference"
         if spec.distill:
             parents["training"] = DATA
         if calibration and calibration != DATA:
             parents["calibration"] = calibration
     yield StepDraft(GATE, "gate", "gate", config, parents)
+
+
+def _reference(step_id: str, data: str, spec: Spec, env: Environment) -> StepDraft:
+    """Draft what the source says of some rows."""
+    onnx = env.pins[spec.source.uri].info.get("format") == "onnx"
+    name = "onnx-teacher-reference" if onnx else "teacher-reference"
+    config = {"maxLength": spec.source.max_length, "threads": 1}
+    return StepDraft(step_id, "gate", name, config, {"teacher": TEACHER, "data": data})
+
+
+def _cascade(cascade: Cascade, spec: Spec, quantized: bool, env: Environment) -> Iterator[StepDraft]:
+    aim = "targetAgreement" if cascade.target_agreement else "escalationBudget"
+    config = {
+        "aim": aim,
+        "value": parse_percent(cascade.target_agreement or cascade.escalation_budget or ""),
+        "method": cascade.method,
+        "judgedBy": cascade.judged_by,
+        "neighbors": cascade.neighbors,
+        "keep": parse_percent(cascade.outliers.keep) if cascade.outliers else None,
+        "cost": float(cascade.cost),
+    }
+    parents = {"model": GATE}
+    for role, data in (("threshold", cascade.data), ("calibration", cascade.calibration), ("test", cascade.test)):
+        if data is not None:
+            yield _import_data(f"resolve/cascade-{role}", data, spec.source, env)
+            yield _reference(f"gate/larger-{role}", f"resolve/cascade-{role}", spec, env)
+            parents |= {role: f"resolve/cascade-{role}", f"larger-{role}": f"gate/larger-{role}"}
+    if spec.index:
+        yield _reference("gate/larger-index", "resolve/index-data", spec, env)
+        parents |= {"index": INDEX, "larger-index": "gate/larger-index"}
+    if quantized and spec.source.task != "sentence-embedding":  # the index is of what serves, and no other model fits it
+        parents["fp32"] = "compress/fp32"
+    if spec.distill:
+        parents["training"] = DATA
+    if spec.gate:
+        parents["gate"] = "resolve/gate-data"
+    yield StepDraft(CASCADE, "gate", "cascade", config, parents)

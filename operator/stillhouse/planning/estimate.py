@@ -54,6 +54,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "onnx-teacher-reference": 2.2e-11,
     "gate": 1.0,  # the work is the seconds that it takes here, as the student's
     "index": 2.0e-3,  # per row
+    "cascade": 2.0e-3,  # per row
 }
 
 
@@ -172,7 +173,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             return SERVER_SECONDS + (judged + sent) * SECONDS_PER_REQUEST, info
         case "export" | "quantize-dynamic" | "sensitivity":
             return (STUDENT_SHARE if plan.find("train/student") else 1.0), info
-        case "index":
+        case "index" | "cascade":
             return rows, info
         case _:
             return 1.0, info

@@ -21,6 +21,9 @@ _DATA = {
     "resolve/calibration": "spec.compress.calibration",
     "resolve/gate-data": "spec.gate.data",
     "resolve/index-data": "spec.index.data",
+    "resolve/cascade-threshold": "spec.edge.cascade.data",
+    "resolve/cascade-calibration": "spec.edge.cascade.calibration",
+    "resolve/cascade-test": "spec.edge.cascade.test",
 }
 _RELATIVE = re.compile(
     r"(?<![\w./-])(?:(?P<uri>source\.uri\b)|(?P<spec>source|compress)(?=\.[a-z])|"

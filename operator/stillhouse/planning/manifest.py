@@ -68,6 +68,14 @@ PASSES: dict[str, PassEntry] = {
         PassEntry(
             "index", 1, "stillhouse.passes.evaluate.index:BuildIndex", "index", needs=("onnxruntime", "tokenizers", "pyarrow")
         ),
+        PassEntry(
+            "cascade",
+            1,
+            "stillhouse.passes.evaluate.cascade:BuildCascade",
+            "cascade",
+            needs=("onnxruntime", "tokenizers", "pyarrow", "safetensors"),
+            foresees=True,
+        ),
     )
 }
 

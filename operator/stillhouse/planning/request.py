@@ -35,6 +35,13 @@ def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSour
         yield "spec.gate.data", spec.gate.data
     if spec.index:
         yield "spec.index.data", spec.index.data
+    cascade = spec.edge.cascade if spec.edge else None
+    if cascade:
+        yield "spec.edge.cascade.data", cascade.data
+        if cascade.calibration:
+            yield "spec.edge.cascade.calibration", cascade.calibration
+        if cascade.test:
+            yield "spec.edge.cascade.test", cascade.test
 
 
 def uris(spec: Spec) -> dict[str, str]:

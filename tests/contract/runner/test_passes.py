@@ -19,7 +19,7 @@ from stillhouse.planning.build import build_plan
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Plan, Step
 
-KINDS = {"torch-model", "onnx-model", "dataset", "teacher-outputs", "measurement", "index", "revision"}
+KINDS = {"cascade", "torch-model", "onnx-model", "dataset", "teacher-outputs", "measurement", "index", "revision"}
 
 
 def plans() -> Iterator[Plan]:
@@ -29,7 +29,7 @@ def plans() -> Iterator[Plan]:
         yield plan_of(base, {"spec.source.maxLength": GONE} if base == "text" else {})
     bare = {"spec.source.maxLength": GONE, "spec.distill.maxLength": GONE}
     yield plan_of("text", {**bare, "spec.distill.student": {"hiddenLayers": 2}, "spec.distill.validation": GONE})
-    yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.serve": GONE})
+    yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
     yield onnx_plan()
     yield plan_of("text", {"spec.source.factory": {"target": "nets:teacher", "arguments": {"width": 3, "name": "x"}}})
 

@@ -16,11 +16,16 @@ from stillhouse.planning.plan import Pin
 
 BASE = plan_of()
 ALL = [step.id for step in BASE.steps]
-GATE = {"gate/gate", "gate/index"}
+GATE = {"gate/gate", "gate/index", "gate/cascade"}
+LARGER = {f"gate/larger-{role}" for role in ("threshold", "calibration", "test", "index")}
+ASKED = {"gate/teacher-reference", *LARGER}
 COMPRESS = {"compress/fp32", "compress/int8", "compress/sensitivity", "compress/int8-mixed"}
 STAGES = {"train/soft", "train/more"}
 AFTER_STUDENT = {"train/student", *STAGES, *COMPRESS, *GATE}
-NOT_FROM_TEACHER = {"resolve/data", "resolve/validation", "resolve/calibration", "resolve/gate-data", "resolve/index-data"}
+NOT_FROM_TEACHER = {
+    *(f"resolve/{role}" for role in ("data", "validation", "calibration", "gate-data", "index-data")),
+    *(f"resolve/cascade-{role}" for role in ("threshold", "calibration", "test")),
+}
 RESOLVE = {"resolve/source", *NOT_FROM_TEACHER}
 
 
@@ -50,7 +55,14 @@ SPEC: list[tuple[str, Any, set[str]]] = [
     ("spec.gate.maxSize", "13Mi", GATE),
     ("spec.gate.repeats", 1, GATE),
     ("spec.gate.data.maxRows", 9, {"resolve/gate-data", "gate/teacher-reference", *GATE}),
-    ("spec.index.data.columns", {"text": "body"}, {"resolve/index-data", "gate/index"}),
+    ("spec.index.data.columns", {"text": "body"}, {"resolve/index-data", "gate/larger-index", "gate/index", "gate/cascade"}),
+    ("spec.edge.cascade.targetAgreement", "97%", {"gate/cascade"}),
+    ("spec.edge.cascade.neighbors", 7, {"gate/cascade"}),
+    ("spec.edge.cascade.outliers", GONE, {"gate/cascade"}),
+    ("spec.edge.cascade.test.maxRows", 9, {"resolve/cascade-test", "gate/larger-test", "gate/cascade"}),
+    ("spec.edge.cascade.larger", {"model": "other"}, set()),
+    ("spec.edge.away", {}, set()),
+    ("spec.edge.run", {"kind": "DaemonSet"}, set()),
     ("spec.compress.keepFp32", 5, {"compress/int8-mixed", *GATE}),
     ("spec.compress.keepFp32", 9, {"compress/sensitivity", "compress/int8-mixed", *GATE}),
     ("spec.compress.calibration.maxRows", 9, {"resolve/calibration", "compress/sensitivity", "compress/int8-mixed", *GATE}),
@@ -92,7 +104,7 @@ PINS = [
     ("data:validation", {"resolve/validation", *STAGES, *COMPRESS, *GATE}),
     ("data:calibration", {"resolve/calibration", "compress/sensitivity", "compress/int8-mixed", *GATE}),
     ("data:search-gate", {"resolve/gate-data", "gate/teacher-reference", *GATE}),
-    ("data:documents", {"resolve/index-data", "gate/index"}),
+    ("data:documents", {"resolve/index-data", "gate/larger-index", "gate/index", "gate/cascade"}),
 ]
 
 
@@ -111,14 +123,14 @@ def test_the_size_and_shape_behind_a_uri_are_for_estimates_only() -> None:
     assert changed(build_plan(model, dataclasses.replace(env, pins=pins))) == set()
 
 
-TRAINED = {"train/teacher-outputs", "gate/teacher-reference", *AFTER_STUDENT}
+TRAINED = {"train/teacher-outputs", *ASKED, *AFTER_STUDENT}
 TOOLS = [
     ("onnxruntime", COMPRESS | GATE),
     ("onnx", COMPRESS | GATE),
     ("tritonclient", GATE),
     ("pytriton", GATE),
     ("tokenizers", GATE),
-    ("pyarrow", {"gate/index"}),
+    ("pyarrow", {"gate/index", "gate/cascade"}),
     ("accelerate", STAGES | COMPRESS | GATE),
     ("torch", TRAINED),
     ("transformers", TRAINED),

@@ -163,6 +163,9 @@ def test_the_complete_text_plan() -> None:
         "resolve/calibration",
         "resolve/gate-data",
         "resolve/index-data",
+        "resolve/cascade-threshold",
+        "resolve/cascade-calibration",
+        "resolve/cascade-test",
         "train/teacher-outputs",
         "train/student",
         "train/soft",
@@ -174,8 +177,13 @@ def test_the_complete_text_plan() -> None:
         "gate/teacher-reference",
         "gate/gate",
         "gate/index",
+        "gate/larger-threshold",
+        "gate/larger-calibration",
+        "gate/larger-test",
+        "gate/larger-index",
+        "gate/cascade",
     ]
-    assert plan.targets == ("gate/gate", "gate/index")
+    assert plan.targets == ("gate/gate", "gate/index", "gate/cascade")
     gate = plan.step("gate/gate")
     assert gate.config["candidates"] == ["int8", "int8-mixed", "fp32"]
     assert gate.parents == {

@@ -74,13 +74,14 @@ def planned(store: LocalStore, plan: Plan, file: str, pin: str | None = None) ->
 def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     """Return the revision that a finished plan made."""
     gate = receipts["gate/gate"]
-    index = receipts.get("gate/index")
+    index, cascade = receipts.get("gate/index"), receipts.get("gate/cascade")
     chosen = next((each for each in gate.facts["candidates"] if each["outcome"] == "passed"), None)
     return {
         "digest": gate.artifact,
         "precision": gate.facts["precision"],
         "size": gate.facts["size"],
         "index": index.artifact if index else None,
+        "cascade": cascade.artifact if cascade else None,
         "figures": chosen["figures"] if chosen else {},
         "truncated": gate.facts["truncated"],
         "candidates": gate.facts["candidates"],
@@ -112,7 +113,9 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
 
 def _whole(store: LocalStore, revision: Mapping[str, Any]) -> bool:
     """Return whether a revision and its index are there, as far as names and sizes tell."""
-    return not any(store.objects.look(digest) for digest in (revision["digest"], revision.get("index")) if digest)
+    return not any(
+        store.objects.look(digest) for digest in (revision["digest"], revision.get("index"), revision.get("cascade")) if digest
+    )
 
 
 def held(store: LocalStore, name: str, digest: str) -> dict[str, Any]:
@@ -189,5 +192,5 @@ def kept(store: LocalStore, without: Collection[str] = ()) -> tuple[set[str], se
         for revision in (state.get("revision"), *state.get("history", [])):
             if revision:
                 keys.update(step["key"] for step in revision["steps"])
-                digests.update(digest for digest in (revision["digest"], revision["index"]) if digest)
+                digests.update(digest for digest in (revision["digest"], revision["index"], revision.get("cascade")) if digest)
     return keys, digests

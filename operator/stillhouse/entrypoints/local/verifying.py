@@ -11,7 +11,7 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints.findings import finding
 from stillhouse.entrypoints.local.text import size
 from stillhouse.passes.base import Progress
-from stillhouse.planning.drafts import GATE, INDEX
+from stillhouse.planning.drafts import CASCADE, GATE, INDEX
 
 __all__ = ["verify"]
 
@@ -92,14 +92,14 @@ def _named(states: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the digests that models name themselves."""
     for state in states.values():
         for revision in _revisions(state):
-            yield from (digest for digest in (revision["digest"], revision.get("index")) if digest)
+            yield from (digest for digest in (revision["digest"], revision.get("index"), revision.get("cascade")) if digest)
 
 
 def _wanted(state: dict[str, Any], damaged: dict[str, str], receipts: dict[str, Receipt | None]) -> dict[str, str]:
     """Return key → id of the steps of a model's last plan that its next build runs: as `Plan.missing`, from the record."""
     steps = {step["id"]: step for step in state.get("steps", [])}
     found: dict[str, str] = {}
-    stack = [step_id for step_id in (GATE, INDEX) if step_id in steps]
+    stack = [step_id for step_id in (GATE, INDEX, CASCADE) if step_id in steps]
     while stack:
         step = steps[stack.pop()]
         receipt = receipts.get(step["key"])
@@ -128,7 +128,7 @@ def _use(
         for revision in _revisions(state):
             what = f"{name}, revision {revision['digest'][7:19]}"
             serves = revision is state.get("revision")
-            if digest in (revision["digest"], revision.get("index")):
+            if digest in (revision["digest"], revision.get("index"), revision.get("cascade")):
                 if serves and revision.get("planHash") == state.get("planHash"):
                     return _Use(what, "failed", build)
                 if serves:

@@ -11,13 +11,13 @@ from stillhouse.passes.base import Artifact
 from stillhouse.passes.sources.dataset import read_columns, read_description
 from stillhouse.passes.sources.leaks import refuse_leaks
 
-__all__ = ["check_disjoint"]
+__all__ = ["check_disjoint", "shown"]
 
 ROLES = ("text", "query", "document", "image")
 OTHERS = (("training", "spec.distill.data"), ("calibration", "spec.compress.calibration"))
 
 
-def _inputs(artifact: Artifact) -> dict[str, list[str]]:
+def shown(artifact: Artifact) -> dict[str, list[str]]:
     """Return what a model is shown, column by column; of an image the digest of its pixels."""
     there = read_description(artifact.path).columns
     columns = read_columns(artifact.path, [role for role in ROLES if role in there])
@@ -37,10 +37,10 @@ def check_disjoint(inputs: Mapping[str, Artifact]) -> None:
     """
     if "data" not in inputs:
         return
-    gate = _inputs(inputs["data"])
+    gate = shown(inputs["data"])
     for role, field in OTHERS:
         if role not in inputs:
             continue
-        for texts in _inputs(inputs[role]).values():
+        for texts in shown(inputs[role]).values():
             for held_out in gate.values():
                 refuse_leaks({field: texts, "spec.gate.data": held_out}, "spec.gate.data")
