@@ -1,0 +1,239 @@
+"""The gateway's configuration file, read and checked. What writes it: `planning.gateway`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stillhouse.errors import SpecError, UsageError
+
+__all__ = [
+    "Audit",
+    "Backends",
+    "Cascade",
+    "Collect",
+    "Config",
+    "Engine",
+    "Guard",
+    "Larger",
+    "Listen",
+    "Pattern",
+    "Slices",
+    "Tls",
+    "read",
+]
+
+VERSION = 1
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    """A part of the file: nothing unknown, never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Part):
+    """HOST:PORT of each door; None: closed."""
+
+    grpc: str
+    rest: str | None = None
+    metrics: str | None = None
+
+
+class Tls(_Part):
+    """Files of the front's certificate."""
+
+    certificate: Path
+    key: Path
+    clientAuthority: Path | None = None  # noqa: N815 - the file's names
+
+
+class _Model(_Part):
+    digest: str = ""
+    variant: str = ""
+
+
+class Engine(_Model):
+    """The model in this process: a folder with `model.onnx`, `signature.json`, `tokenizer.json`."""
+
+    kind: Literal["engine"]
+    folder: Path
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class Backends(_Model):
+    """Servers of the protocol: HOST:PORT → weight."""
+
+    kind: Literal["backends"]
+    backends: Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+
+
+class Slices(_Model):
+    """Pods behind a Service of the cluster."""
+
+    kind: Literal["slices"]
+    namespace: str
+    service: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 8001
+
+
+class _Beyond(_Part):
+    model: str
+    tls: bool = False
+    authority: Path | None = None
+
+
+class LargerBackends(_Beyond):
+    """A larger model at addresses."""
+
+    kind: Literal["backends"]
+    backends: Annotated[dict[str, float], Field(min_length=1)]
+
+
+class LargerSlices(_Beyond):
+    """A larger model of the cluster."""
+
+    kind: Literal["slices"]
+    namespace: str
+    service: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 8001
+
+
+Larger = Annotated[LargerBackends | LargerSlices, Field(discriminator="kind")]
+
+
+class Cascade(_Part):
+    """Folder of the cascade's artifact, and who is asked beyond it."""
+
+    folder: Path
+    outliers: Literal["escalate", "flag", "refuse"] = "escalate"
+    larger: Larger
+
+
+class Queue(_Part):
+    """The queue on disk; bytes and seconds."""
+
+    folder: Path
+    maxSize: Annotated[int, Field(ge=1)]  # noqa: N815
+    maxAge: Annotated[float, Field(gt=0)]  # noqa: N815
+
+
+class Away(_Part):
+    """What happens while the larger model is not there."""
+
+    policy: Literal["answer", "queue", "fail"] = "answer"
+    hedge: bool = False
+    queue: Queue | None = None
+
+
+class Clients(_Part):
+    """Who may ask: a folder of tokens; inferences a second, at once, under way."""
+
+    tokens: Path | None = None
+    rate: Annotated[float, Field(gt=0)] | None = None
+    burst: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+
+
+class Pattern(_Part):
+    """What is refused or masked in texts."""
+
+    name: str
+    regex: str | None = None
+    named: str | None = None
+    action: Literal["refuse", "mask"] = "refuse"
+
+
+class Audit(_Part):
+    """The audit log; seconds and bytes."""
+
+    folder: Path
+    mode: Literal["required", "best-effort"] = "best-effort"
+    key: Path | None = None
+    raw: bool = False
+    keep: Annotated[float, Field(gt=0)] = 90 * 86400.0
+    maxSize: Annotated[int, Field(ge=1)] = 1 << 30  # noqa: N815
+
+
+class Guard(_Part):
+    """What requests may hold."""
+
+    maxRows: Annotated[int, Field(ge=1)] = 1024  # noqa: N815
+    maxTextLength: Annotated[int, Field(ge=1)] = 100_000  # noqa: N815
+    maxMessageSize: Annotated[int, Field(ge=1024)] = 64 << 20  # noqa: N815
+    patterns: tuple[Pattern, ...] = ()
+    audit: Audit | None = None
+
+
+class Collect(_Part):
+    """Where requests are kept as training data, and bytes of all of them."""
+
+    folder: Path
+    maxSize: Annotated[int, Field(ge=1)]  # noqa: N815
+
+
+class Agreement(_Part):
+    """The agreement watch; shares."""
+
+    sample: Share = 0.01
+    minAgreement: Share | None = None  # noqa: N815
+    maxDrift: Annotated[float, Field(ge=0)] = 0.2  # noqa: N815
+    collect: Collect | None = None
+
+
+class Prices(_Part):
+    """Of a CPU-hour here and of an answer there."""
+
+    currency: str = "EUR"
+    cpuHour: Annotated[float, Field(ge=0)] | None = None  # noqa: N815
+    cloudCall: Annotated[float, Field(ge=0)] | None = None  # noqa: N815
+
+
+class Telemetry(_Part):
+    """Where spans go, and the share of requests without a parent that have some."""
+
+    endpoint: str
+    sample: Share = 0.1
+
+
+class Config(_Part):
+    """The file."""
+
+    version: Literal[1]
+    name: str
+    listen: Listen
+    edge: Annotated[Engine | Backends | Slices, Field(discriminator="kind")]
+    tls: Tls | None = None
+    cascade: Cascade | None = None
+    away: Away = Away()
+    clients: Clients = Clients()
+    guard: Guard | None = None
+    agreement: Agreement | None = None
+    prices: Prices | None = None
+    telemetry: Telemetry | None = None
+    maxInFlight: Annotated[int, Field(ge=0)] = 512  # noqa: N815
+
+
+def read(file: Path) -> Config:
+    """Read a configuration.
+
+    Raises:
+        UsageError: it is not there or not readable. SpecError: a field is wrong.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError("the configuration cannot be read", field="--config", found=f"{file}: {error.strerror}") from error
+    try:
+        return Config.model_validate_json(content)
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False)[0]
+        raise SpecError(
+            f"the gateway's configuration is wrong: {first['msg']}",
+            field=f"{file.name}: {'.'.join(str(each) for each in first['loc'])}",
+            found=str(first.get("input"))[:200],
+            fix="it is written by `still edge` and by the operator; write it anew with this version",
+        ) from error

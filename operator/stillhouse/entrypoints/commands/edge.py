@@ -1,0 +1,171 @@
+"""`still edge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stillhouse.entrypoints.options import emit, output_option
+
+if TYPE_CHECKING:
+    from stillhouse.entrypoints.edge.preparing import Prepared
+
+__all__ = ["command"]
+
+_PATH = click.Path(path_type=Path)
+_GRACE_S = 40.0
+
+
+class _FileOrCommand(click.Group):
+    """`still edge FILE` beside `still edge status`: a first word that is no subcommand is the file."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take FILE for `still edge run FILE`."""
+        if args and args[0] not in self.commands:
+            return "run", self.commands["run"], args
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave options to the subcommand, also where they stand before the file."""
+        if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_FileOrCommand, subcommand_metavar="FILE [OPTIONS] | status [NAME] | stop NAME")
+def command() -> None:
+    """Run a model and its gateway on this machine; the larger model is asked where this one is not sure.
+
+    No Triton and no torch are needed: the model runs in the gateway's own process. `still edge run --help` shows the options.
+
+    \b
+    Example:
+      still edge distilledmodel.yaml --cloud grpcs://cloud.example:443
+      still edge status
+      still edge stop docstring-search
+    """
+
+
+@command.command()
+@click.argument("file", type=_PATH)
+@click.option(
+    "--cloud", metavar="grpcs://HOST:PORT", help="Where the larger model is. Left out: as FILE says, or as still up serves."
+)
+@click.option("--cloud-authority", type=_PATH, help="Whose certificate the larger model has; left out, the system's authorities.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8101, show_default=True, help="gRPC port; 0 takes any.")
+@click.option(
+    "--rest-port", type=click.IntRange(0, 65535), default=8100, show_default=True, help="Port of the REST twin; 0 takes any."
+)
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), default=8102, show_default=True, help="Port of /metrics, on loopback."
+)
+@click.option("--tls-certificate", type=_PATH, help="Certificate to show to clients; read anew when it changes.")
+@click.option("--tls-key", type=_PATH, help="Its key.")
+@click.option("--tls-client-authority", type=_PATH, help="Clients must show a certificate of this authority.")
+@click.option("--tokens", type=_PATH, help="Folder with a file for each client that may ask: its name, in it its token.")
+@click.option("--audit-key", type=_PATH, help="Key of the audit log's MACs.")
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of the model.")
+@click.option("--detach", is_flag=True, help="Leave the gateway running and return.")
+def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | None, threads: int, **given: Any) -> None:
+    """Start the gateway of FILE, and stay until Ctrl-C.
+
+    FILE is a DistilledModel with spec.edge that was built here (still build), or what still pack wrote where it was built.
+    Clients speak the Open Inference Protocol to it, over gRPC and REST.
+
+    \b
+    Example:
+      still edge run distilledmodel.yaml --cloud grpcs://cloud.example:443 --detach
+    """
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.edge import starting
+    from stillhouse.entrypoints.edge.packing import SUFFIX, unpack
+    from stillhouse.entrypoints.edge.preparing import Given, prepare
+    from stillhouse.settings import load_settings
+
+    starting.require_packages()
+    store = LocalStore(load_settings().home)
+    if file.name.endswith(SUFFIX):
+        file = unpack(store, file)
+    files = {name.removeprefix("tls_"): given[name] for name in ("tls_certificate", "tls_key", "tls_client_authority")}
+    doors = {name: given[name] for name in ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key")}
+    prepared = prepare(store, file, Given(cloud=cloud, cloud_authority=cloud_authority, threads=threads, **doors, **files))
+    starting.refuse_second(store, prepared.name)
+    _say(prepared)
+    if not detach:
+        starting.become(store, prepared)
+    gateway = starting.detach(store, prepared)
+    click.echo(f"{prepared.name}: at {gateway.listen['grpc']}; stop it with: still edge stop {prepared.name}", err=True)
+    click.echo(f'Ask it: still ask {prepared.name} "…"', err=True)
+
+
+def _say(prepared: Prepared) -> None:
+    edge = prepared.settings["edge"]
+    click.echo(f"{prepared.name}: {edge['digest'][7:19]} ({edge['variant']}) answers here", err=True)
+    if prepared.cascade is None:
+        return
+    larger = prepared.settings["cascade"]["larger"]
+    point, threshold = prepared.cascade["solved"]["point"], prepared.cascade["threshold"]
+    where = f"{larger['model']} at {next(iter(larger['backends']))}"
+    if threshold is None:
+        click.secho(f"  no threshold meets the aim: everything goes to {where}", fg="yellow", err=True)
+        return
+    click.echo(
+        f"  below a confidence of {threshold:.4f} {where} is asked: {point['escalation']['estimate']:.1%} of requests like the"
+        f" threshold's; {point['agreement']['estimate']:.2%} of answers are the larger model's [at least"
+        f" {point['agreement']['low']:.2%}]",
+        err=True,
+    )
+
+
+@command.command()
+@click.argument("name", required=False)
+@output_option
+def status(name: str | None, output: str) -> None:
+    """Show the gateways that run here: escalation, cloud calls avoided, breaker, queue, agreement, cost.
+
+    \b
+    Example:
+      still edge status
+      still edge status docstring-search -o json
+    """
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.edge import record
+    from stillhouse.entrypoints.edge.reporting import fetch, lines
+    from stillhouse.settings import load_settings
+
+    store = LocalStore(load_settings().home)
+    found = [record.require(store, name)] if name else record.running(store)
+    reports = [fetch(each) for each in found]
+
+    def text() -> None:
+        if not reports:
+            click.echo("no gateway runs here; still edge FILE starts one")
+        for report in reports:
+            click.echo("\n".join(lines(report)))
+
+    emit(reports, output, text)
+
+
+@command.command()
+@click.argument("name")
+def stop(name: str) -> None:
+    """Stop a gateway; what is under way ends first, what is queued stays on disk.
+
+    \b
+    Example:
+      still edge stop docstring-search
+    """
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.edge import record
+    from stillhouse.errors import ServerError
+    from stillhouse.settings import load_settings
+
+    gateway = record.require(LocalStore(load_settings().home), name)
+    if not gateway.stop(_GRACE_S):
+        raise ServerError(
+            "the gateway did not end in time", field=name, found=f"process {gateway.pid}", fix=f"kill {gateway.pid}"
+        )
+    click.echo(f"{name}: stopped", err=True)

@@ -1,0 +1,34 @@
+"""`still pack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stillhouse.entrypoints.options import name_argument
+
+__all__ = ["command"]
+
+
+@click.command()
+@name_argument
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to; NAME.still.tar here if left out.")
+def command(name: str, out: Path | None) -> None:
+    """Write what was built of a model to one file, for a machine that builds nothing.
+
+    It holds the model, its cascade and the file that asked for them; `still edge FILE` there verifies every content.
+
+    \b
+    Example:
+      still pack docstring-search
+      still edge docstring-search.still.tar --cloud grpcs://cloud.example:443
+    """
+    from stillhouse.clients.store.local import LocalStore
+    from stillhouse.entrypoints.edge.packing import SUFFIX, pack
+    from stillhouse.settings import load_settings
+    from stillhouse.sizes import size
+
+    target = out if out is not None else Path(f"{name}{SUFFIX}")
+    written = pack(LocalStore(load_settings().home), name, target)
+    click.echo(f"{target}: {size(written)}", err=True)

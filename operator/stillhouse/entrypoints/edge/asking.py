@@ -1,0 +1,165 @@
+"""Asks a gateway, one request a text, and says which leg answered, how sure the small model was, and where the time went."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.edge.oip.messages import SERVICE, message
+from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.oip.tensors import outputs_of, packed_bytes
+from stillhouse.edge.status import Code, Metadata, RpcError
+from stillhouse.edge.wire.client import Channel
+from stillhouse.entrypoints.edge.record import require
+from stillhouse.errors import DataError, ServerError, UsageError
+from stillhouse.settings import load_settings
+
+__all__ = ["Asked", "ask"]
+
+_METADATA, _INFER = f"/{SERVICE}/ModelMetadata", f"/{SERVICE}/ModelInfer"
+_LEGS = {"edge": "answered here", "cloud": "answered by the larger model", "mixed": "answered by both", "none": "not answered"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a gateway is asked: its address (None: the one of this machine), whose certificate it has, the client's token."""
+
+    at: str | None = None
+    authority: Path | None = None
+    token: str | None = None
+    top: int = 5
+    timeout_s: float = 30.0
+
+
+def ask(name: str, texts: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
+    """Return an answer for each text, as plain data.
+
+    Raises:
+        UsageError: no gateway runs here, it wants a token, or it does not know the model. DataError: it refuses a text.
+        ServerError: it does not answer.
+    """
+    address, tls = asked.at, asked.authority is not None
+    if address is None:
+        gateway = require(LocalStore(load_settings().home), name)
+        address, tls = gateway.listen["grpc"], gateway.tls
+    elif "://" in address or ":" not in address:
+        raise UsageError("this is no address", field="--at", found=address, allowed="HOST:PORT, such as 127.0.0.1:8101")
+    context = ssl.create_default_context(cafile=str(asked.authority) if asked.authority else None) if tls else None
+    return asyncio.run(_ask(name, texts, address, context, asked))
+
+
+async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContext | None, asked: Asked) -> list[dict[str, Any]]:
+    channel = Channel(address, tls=tls)
+    metadata: Metadata = (("authorization", f"Bearer {asked.token}"),) if asked.token else ()
+    try:
+        request = message("ModelMetadataRequest")(name=name).SerializeToString()
+        told = await channel.unary(_METADATA, request, metadata=metadata, timeout_s=asked.timeout_s)
+        about = parsed(message("ModelMetadataResponse"), told.message)
+        images = [tuple(each.shape[1:]) for each in about.inputs if each.name == "IMAGE"]
+        known = {each.name for each in about.outputs}
+        answers = []
+        for text in texts:
+            body = _request(name, text, images[0] if images else None, known)
+            began = time.perf_counter()
+            reply = await channel.unary(_INFER, body, metadata=metadata, timeout_s=asked.timeout_s)
+            seconds = time.perf_counter() - began
+            answers.append(_answer(text, parsed(message("ModelInferResponse"), reply.message), about, seconds, asked.top))
+        return answers
+    except RpcError as error:
+        raise _refused(error, name, address) from error
+    finally:
+        await channel.close()
+
+
+def _request(name: str, text: str, image: tuple[int, ...] | None, known: set[str]) -> bytes:
+    request = message("ModelInferRequest")(model_name=name)
+    request.parameters["trace"].bool_param = True
+    if image is None:
+        request.inputs.add(name="TEXT", datatype="BYTES", shape=[1, 1])
+        request.raw_input_contents.append(packed_bytes([text.encode()]))
+    else:
+        import numpy as np
+
+        from stillhouse.entrypoints.local.asking import read_images
+        from stillhouse.inference.signature import ImageSpec
+
+        channels, height, width = image
+        pixels = read_images([text], ImageSpec(height=height, width=width, channels=channels, mean=(), std=()))
+        request.inputs.add(name="IMAGE", datatype="FP32", shape=[1, *image])
+        request.raw_input_contents.append(np.ascontiguousarray(pixels, dtype="<f4").tobytes())
+    wanted = (
+        ("NEIGHBOR", "SCORE") if "NEIGHBOR" in known else ("EMBEDDING",) if "EMBEDDING" in known else ("LABEL", "PROBABILITIES")
+    )
+    for each in (*wanted, *(extra for extra in ("CONFIDENCE", "LEG") if extra in known)):
+        request.outputs.add(name=each)
+    return bytes(request.SerializeToString())
+
+
+def _answer(text: str, response: Any, about: Any, seconds: float, top: int) -> dict[str, Any]:
+    found = outputs_of(response)
+    answer: dict[str, Any] = {"text": text}
+    if "NEIGHBOR" in found:
+        names, scores = found["NEIGHBOR"][0].tolist()[:top], found["SCORE"][0].tolist()[:top]
+        answer["results"] = [(name.decode(), round(score, 4)) for name, score in zip(names, scores, strict=True)]
+    elif "LABEL" in found:
+        answer["label"] = found["LABEL"].ravel()[0].decode()
+        labels = _labels(about, found["PROBABILITIES"].shape[-1])
+        shares = found["PROBABILITIES"][0]
+        order = (-shares).argsort(kind="stable")[:top].tolist()
+        answer["probabilities"] = {labels[at]: round(float(shares[at]), 5) for at in order}
+    elif "EMBEDDING" in found:
+        answer["embedding"] = [round(float(value), 6) for value in found["EMBEDDING"][0]]
+    trace = {key: _value(value) for key, value in response.parameters.items()}
+    trace["milliseconds"] = round(seconds * 1000, 2)
+    return answer | {"trace": trace, "said": _said(trace)}
+
+
+def _labels(about: Any, count: int) -> list[str]:
+    """Return the classes' names where the metadata tells them, else their numbers."""
+    del about  # the protocol's metadata has no place for labels
+    return [str(number) for number in range(count)]
+
+
+def _value(parameter: Any) -> Any:
+    return getattr(parameter, str(parameter.WhichOneof("parameter_choice")))
+
+
+def _said(trace: dict[str, Any]) -> str:
+    """Return a line on where an answer is from."""
+    leg = str(trace.get("leg", ""))
+    parts = [f"{_LEGS.get(leg, 'answered')} ({trace.get('variant', '?')} {str(trace.get('digest', ''))[7:19]})"]
+    if "confidence" in trace:
+        sign = "≥" if trace["confidence"] >= trace.get("threshold", 0) else "<"
+        parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")
+    if trace.get("away"):
+        parts.append(f"the larger model was away: policy {trace['away']}")
+    if trace.get("edge_error"):
+        parts.append(f"the small model failed: {trace['edge_error']}")
+    times = [f"{key.removeprefix('trace_')} {value:.2f}" for key, value in sorted(trace.items()) if _is_time(key, value)]
+    parts.append(f"{trace['milliseconds']:.2f} ms" + (f" ({', '.join(times)})" if times else ""))
+    return "; ".join(parts)
+
+
+def _is_time(key: str, value: Any) -> bool:
+    return key.startswith("trace_") and isinstance(value, float)
+
+
+def _refused(error: RpcError, name: str, address: str) -> Exception:
+    text = str(error)
+    if error.code is Code.UNAUTHENTICATED:
+        return UsageError(
+            "the gateway wants to know who asks", field="--token", found=text, fix="set STILLHOUSE_TOKEN, or give --token"
+        )
+    if error.code is Code.NOT_FOUND:
+        return UsageError("the gateway does not know this model", field="NAME", found=text, fix="still edge status")
+    if error.code is Code.INVALID_ARGUMENT:
+        return DataError("the gateway refuses this input", field="TEXTS", found=text)
+    if error.code is Code.RESOURCE_EXHAUSTED:
+        return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
+    return ServerError("the gateway does not answer", field=name, found=f"{address}: {error.code.name}: {text}")

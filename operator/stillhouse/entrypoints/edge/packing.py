@@ -1,0 +1,175 @@
+"""What was built, as one file for a machine that builds nothing: the model, its cascade, and the file that asked for them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stillhouse.api.load import load_text
+from stillhouse.clients.store.files import disk_errors, make_dirs
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.objects import MANIFEST
+from stillhouse.errors import DataError, StoreError, UsageError
+
+__all__ = ["SUFFIX", "pack", "unpack"]
+
+SUFFIX = ".still.tar"
+_VERSION = 1
+_CONTENTS, _FILE = "contents.json", "distilledmodel.yaml"
+_REVISION = (
+    "digest", "precision", "size", "index", "cascade", "figures", "truncated", "candidates", "serve", "steps", "planHash",
+    "lineage", "time",
+)  # fmt: skip
+
+
+def pack(store: LocalStore, name: str, out: Path) -> int:
+    """Write what was built of a model to `out`; return its bytes. A tar without compression: weights do not get smaller.
+
+    Raises:
+        UsageError: nothing was built, or the file that it was built from is gone. StoreError: what was built is damaged, or the
+            disk is full.
+    """
+    state = store.state(name)
+    revision = state.get("revision")
+    if not revision:
+        raise UsageError("nothing has been built of this model", field="NAME", found=name, fix="still build FILE")
+    file = Path(state.get("file") or "")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            "the file that the model was built from is not there",
+            field="NAME",
+            found=f"{file}: {error.strerror}",
+            fix="still build FILE",
+        ) from error
+    # The index is part of the cascade where there is one; alone it is of use to clients only, so it stays here.
+    digests = [digest for digest in (revision["digest"], revision.get("cascade")) if digest]
+    for digest in digests:
+        problem = store.objects.check(digest, full=True)
+        if problem:
+            raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
+    contents = {
+        "version": _VERSION,
+        "name": name,
+        "objects": [{"digest": digest, "kind": _kind(store, digest)} for digest in digests],
+        "revision": {key: revision.get(key) for key in _REVISION} | {"index": None},
+    }
+    partial = out.with_name(out.name + ".part")
+    with disk_errors(out):
+        try:
+            with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:
+                _add(archive, _CONTENTS, json.dumps(contents, sort_keys=True).encode())
+                _add(archive, _FILE, text.encode())
+                for digest in digests:
+                    for each in sorted(store.objects.path(digest).rglob("*")):
+                        if each.is_file() and each.name != MANIFEST:
+                            relative = each.relative_to(store.objects.path(digest)).as_posix()
+                            archive.add(each, f"objects/{digest[7:]}/{relative}", recursive=False, filter=_plain)
+            partial.replace(out)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    return out.stat().st_size
+
+
+def unpack(store: LocalStore, archive: Path) -> Path:
+    """Put what a file of `pack` holds into the store, every content verified; return the resource's file.
+
+    Raises:
+        UsageError: it is not there. DataError: it is no such file, or what it holds does not match its digests.
+    """
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            return _unpacked(store, archive, opened)
+    except FileNotFoundError as error:
+        raise UsageError("there is no such file", field="FILE", found=str(archive)) from error
+    except (tarfile.TarError, EOFError, ValueError, KeyError) as error:
+        raise DataError("this is no file of still pack", field="FILE", found=f"{archive}: {error}") from error
+
+
+def _unpacked(store: LocalStore, archive: Path, opened: tarfile.TarFile) -> Path:
+    contents: dict[str, Any] = json.loads(_read(opened, _CONTENTS))
+    if contents["version"] != _VERSION:
+        raise DataError(
+            "this file is of another version of still pack", field="FILE", found=str(contents["version"]), allowed=str(_VERSION)
+        )
+    text = _read(opened, _FILE).decode()
+    model = load_text(text, f"{archive}: {_FILE}")
+    name, revision = model.metadata.name, contents["revision"]
+    if name != contents["name"] or revision["digest"] not in {each["digest"] for each in contents["objects"]}:
+        raise DataError("the parts of this file do not belong together", field="FILE", found=str(archive))
+    for each in contents["objects"]:
+        if not store.objects.check(each["digest"]):
+            continue
+        folder = store.objects.new_dir()
+        try:
+            _extract(opened, f"objects/{str(each['digest'])[7:]}/", folder)
+            digest, _ = store.objects.put(folder, str(each["kind"]))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if digest != each["digest"]:
+            raise DataError("what this file holds does not match its digest", field="FILE", found=digest, allowed=each["digest"])
+    place = store.root / "edge" / name
+    make_dirs(place)
+    target = place / _FILE
+    target.write_text(text, encoding="utf-8")
+    _remember(store, name, target, revision)
+    return target
+
+
+def _remember(store: LocalStore, name: str, file: Path, revision: Mapping[str, Any]) -> None:
+    """Make the revision the model's here; a former one is kept, as after a build."""
+    with store.model(name):
+        state = store.state(name)
+        former = state.get("revision")
+        if former and former["digest"] != revision["digest"]:
+            state["history"] = [former, *state.get("history", [])][:3]
+        store.write_state(name, {**state, "name": name, "file": str(file), "revision": dict(revision), "pinned": None})
+
+
+def _extract(opened: tarfile.TarFile, prefix: str, folder: Path) -> None:
+    """Write plain files below `prefix` into `folder`; nothing else is taken, and nothing leads out of it."""
+    for member in opened.getmembers():
+        if not member.name.startswith(prefix):
+            continue
+        relative = Path(member.name.removeprefix(prefix))
+        if not member.isreg() or relative.is_absolute() or ".." in relative.parts or not relative.parts:
+            raise DataError("an artifact holds plain files only", field="FILE", found=member.name[:200])
+        source = opened.extractfile(member)
+        assert source is not None  # a regular file
+        target = folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(target), source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
+
+
+def _read(opened: tarfile.TarFile, name: str) -> bytes:
+    source = opened.extractfile(name)
+    if source is None:
+        raise ValueError(f"{name} is no file")
+    with source:
+        return source.read(16 << 20)
+
+
+def _kind(store: LocalStore, digest: str) -> str:
+    return str(json.loads((store.objects.path(digest) / MANIFEST).read_bytes())["kind"])
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    about = tarfile.TarInfo(name)
+    about.size, about.mode = len(content), 0o644
+    archive.addfile(about, io.BytesIO(content))
+
+
+def _plain(about: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Leave out whose files they were and when: the same build gives the same bytes."""
+    about.uid = about.gid = about.mtime = 0
+    about.uname = about.gname = ""
+    about.mode = 0o644
+    return about

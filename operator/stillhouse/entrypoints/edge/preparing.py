@@ -1,0 +1,176 @@
+"""From a file and what was built of it to the configuration of a gateway on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.api.cascade import Larger
+from stillhouse.api.edge import Edge
+from stillhouse.api.load import load_file
+from stillhouse.api.model import DistilledModel
+from stillhouse.clients.store.files import read_sealed, write_json
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.errors import StoreError, UsageError
+from stillhouse.planning.gateway import Place, gateway_config
+from stillhouse.triton.birth import runs
+
+__all__ = ["Given", "Prepared", "prepare"]
+
+GRPC, REST, METRICS = 8101, 8100, 8102
+"""Where a gateway listens if nothing is said; Triton's servers take ports from 8001 up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line says: addresses, and files of certificates, tokens and keys."""
+
+    cloud: str | None = None
+    cloud_authority: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = GRPC
+    rest_port: int = REST
+    metrics_port: int = METRICS
+    certificate: Path | None = None
+    key: Path | None = None
+    client_authority: Path | None = None
+    tokens: Path | None = None
+    audit_key: Path | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration on disk, and what is to be said of it. `cascade` is the artifact's, with the solved threshold, or None."""
+
+    name: str
+    config: Path
+    settings: Mapping[str, Any]
+    cascade: Mapping[str, Any] | None
+
+
+def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
+    """Write the configuration.
+
+    Raises:
+        SpecError: the file is wrong. UsageError: it names no gateway, nothing was built of it, or nobody knows where the larger
+            model is. StoreError: what was built is damaged.
+    """
+    model = load_file(file)
+    edge, name = model.spec.edge, model.metadata.name
+    if edge is None:
+        raise UsageError(
+            "this file has no gateway", field="spec.edge", found="left out", fix="write edge: {} for one without a cascade"
+        )
+    revision = _revision(store, model, file)
+    for digest in filter(None, (revision["digest"], revision.get("cascade"))):
+        problem = store.objects.check(digest)
+        if problem:
+            raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
+    data = store.root / "edge" / name
+    larger = _larger(store, edge, given) if edge.cascade else None
+    config = gateway_config(name, edge, _place(store, revision, data, larger, given))
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)  # a queue and an audit log hold what clients sent
+    target = data / "gateway.json"
+    write_json(target, config, tmp=store.tmp)
+    cascade = None
+    if config["cascade"]:
+        cascade = json.loads((Path(config["cascade"]["folder"]) / "cascade.json").read_bytes())
+    return Prepared(name, target, config, cascade)
+
+
+def _place(store: LocalStore, revision: Mapping[str, Any], data: Path, larger: Mapping[str, Any] | None, given: Given) -> Place:
+    if (given.certificate is None) != (given.key is None):
+        raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
+    if given.client_authority is not None and given.certificate is None:
+        raise UsageError(
+            "clients show certificates over TLS only", field="--tls-client-authority", fix="give --tls-certificate too"
+        )
+    tls = None
+    if given.certificate is not None:
+        authority = str(given.client_authority.absolute()) if given.client_authority else None
+        tls = {"certificate": str(given.certificate.absolute()), "key": str(given.key and given.key.absolute())}
+        tls |= {"clientAuthority": authority} if authority else {}
+    host = f"[{given.host}]" if ":" in given.host else given.host
+    return Place(
+        listen={
+            "grpc": f"{host}:{given.port}",
+            "rest": f"{host}:{given.rest_port}",
+            "metrics": f"127.0.0.1:{given.metrics_port}",
+        },
+        edge={
+            "kind": "engine",
+            "folder": str(store.objects.path(revision["digest"])),
+            "digest": revision["digest"],
+            "variant": revision["precision"],
+            "threads": given.threads,
+        },
+        larger=larger,
+        cascade=str(store.objects.path(revision["cascade"])) if revision.get("cascade") else "",
+        data=str(data),
+        tls=tls,
+        tokens=str(given.tokens.absolute()) if given.tokens else None,
+        audit_key=str(given.audit_key.absolute()) if given.audit_key else None,
+    )
+
+
+def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str, Any]:
+    name = model.metadata.name
+    revision: dict[str, Any] = store.state(name).get("revision") or {}
+    if not revision:
+        raise UsageError(
+            "nothing has been built of this file here",
+            field="FILE",
+            found=name,
+            fix=f"still build {file}; or bring what was built elsewhere: still pack {name}, and here still edge {name}.still.tar",
+        )
+    assert model.spec.edge is not None
+    if model.spec.edge.cascade is not None and not revision.get("cascade"):
+        raise UsageError(
+            "what was built has no cascade: its threshold was not solved",
+            field="spec.edge.cascade",
+            found=f"revision {revision['digest'][7:19]}",
+            fix=f"still build {file} (only the cascade is missing, what is there stays)",
+        )
+    return revision
+
+
+def _larger(store: LocalStore, edge: Edge, given: Given) -> dict[str, Any]:
+    assert edge.cascade is not None
+    larger: Larger = edge.cascade.larger
+    address = given.cloud or larger.address or _served_here(store, larger.model)
+    if address is None:
+        raise UsageError(
+            "nobody has said where the larger model is",
+            field="spec.edge.cascade.larger.address",
+            found=f"{larger.model}, which no still up serves here",
+            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
+            fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {larger.model}",
+        )
+    scheme, _, rest = address.partition("://")
+    if scheme not in ("grpc", "grpcs") or ":" not in rest:
+        raise UsageError("this is no address", field="--cloud", found=address, allowed="grpcs://HOST:PORT or grpc://HOST:PORT")
+    authority = str(given.cloud_authority.absolute()) if given.cloud_authority else None
+    if authority and scheme == "grpc":
+        raise UsageError("without TLS there is no authority", field="--cloud-authority", found=address, fix="write grpcs://")
+    return {
+        "kind": "backends",
+        "model": larger.model,
+        "backends": {rest: 1.0},
+        "tls": scheme == "grpcs",
+        "authority": authority,
+    }
+
+
+def _served_here(store: LocalStore, name: str) -> str | None:
+    """Return where `still up` serves a model here, None where it does not: from its record, without anything of Triton."""
+    record = read_sealed(store.run_dir(name) / "server.json") or {}
+    handle = record.get("handle") or {}
+    address = handle.get("address")
+    if not address or not runs(int(handle.get("pid", 0)), str(handle.get("birth", ""))):
+        return None
+    return f"grpc://{address}"

@@ -1,0 +1,102 @@
+"""The record of a gateway that runs on this machine: it writes it itself when it listens, and removes it when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.clients.store.files import read_sealed, write_sealed
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.errors import UsageError
+from stillhouse.triton.birth import birth, runs
+
+__all__ = ["Gateway", "find", "path", "remove", "require", "running", "write"]
+
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway: its process, where it listens (`grpc`, `rest`, `metrics` → HOST:PORT), and the configuration that it has."""
+
+    name: str
+    pid: int
+    born: str
+    listen: Mapping[str, str]
+    config: str
+    tls: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Return whether it runs."""
+        return runs(self.pid, self.born)
+
+    def stop(self, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> bool:
+        """Ask it to end and wait; return whether it has. What is under way has the gateway's own time to end."""
+        if not self.alive:
+            return True
+        os.kill(self.pid, signal.SIGTERM)
+        until = time.monotonic() + patience_s
+        while self.alive and time.monotonic() < until:
+            sleep(_POLL_S)
+        return not self.alive
+
+
+def path(store: LocalStore, name: str) -> Path:
+    """Return where the record of a model's gateway lies."""
+    return store.run_dir(name) / "gateway.json"
+
+
+def write(file: Path, name: str, listen: Mapping[str, str], config: str, *, tls: bool) -> None:
+    """Write the record of this process."""
+    pid = os.getpid()
+    data = {"name": name, "pid": pid, "born": birth(pid), "listen": dict(listen), "config": config, "tls": tls}
+    write_sealed(file, data, tmp=file.parent)
+
+
+def remove(file: Path) -> None:
+    """Remove the record of this process; that of a successor stays."""
+    found = _read(file)
+    if found is not None and found.pid == os.getpid():
+        file.unlink(missing_ok=True)
+
+
+def find(store: LocalStore, name: str) -> Gateway | None:
+    """Return the model's gateway that runs, None where none does."""
+    found = _read(path(store, name))
+    return found if found is not None and found.alive else None
+
+
+def running(store: LocalStore) -> list[Gateway]:
+    """Return every gateway that runs here."""
+    found = (find(store, folder.parent.name) for folder in sorted((store.root / "run").glob("*/gateway.json")))
+    return [each for each in found if each is not None]
+
+
+def require(store: LocalStore, name: str) -> Gateway:
+    """Return the model's gateway.
+
+    Raises:
+        UsageError: none runs; those that do are named.
+    """
+    found = find(store, name)
+    if found is None:
+        others = ", ".join(each.name for each in running(store))
+        raise UsageError(
+            "no gateway of this model runs here",
+            field="NAME",
+            found=name,
+            allowed=others or "none runs",
+            fix="still edge FILE starts one; still infer asks the model's own server",
+        )
+    return found
+
+
+def _read(file: Path) -> Gateway | None:
+    data: dict[str, Any] | None = read_sealed(file)
+    return None if data is None else Gateway(**data)

@@ -1,0 +1,113 @@
+"""Starts a prepared gateway: in the place of this process, or beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.edge.preparing import Prepared
+from stillhouse.entrypoints.edge.record import Gateway, find, path
+from stillhouse.errors import EnvironmentProblem, ServerError, UsageError
+
+__all__ = ["become", "detach", "log_of", "refuse_second", "require_packages"]
+
+_START_S = 30.0
+_POLL_S = 0.05
+_LINES = 20
+
+
+def refuse_second(store: LocalStore, name: str) -> None:
+    """Refuse a second gateway of a model: the queue on disk has one owner.
+
+    Raises:
+        UsageError: one runs.
+    """
+    found = find(store, name)
+    if found is not None:
+        raise UsageError(
+            "a gateway of this model runs already",
+            field="FILE",
+            found=f"process {found.pid} at {found.listen.get('grpc', '')}",
+            fix=f"still edge stop {name}, or still edge status",
+        )
+
+
+def require_packages() -> None:
+    """Look for what the gateway needs before anything is written.
+
+    Raises:
+        EnvironmentProblem: a package of the extra `edge` is missing.
+    """
+    import importlib.util
+
+    needed = ("httpunk", "uvloop", "google.protobuf", "numpy", "onnxruntime", "tokenizers", "prometheus_client", "re2")
+    missing = [each for each in needed if not _there(importlib.util.find_spec, each)]
+    if missing:
+        raise EnvironmentProblem(
+            "the gateway's packages are missing", found=", ".join(missing), fix='pip install "stillhouse[edge]"'
+        )
+
+
+def _there(find_spec: object, name: str) -> bool:
+    try:
+        return callable(find_spec) and find_spec(name) is not None
+    except ModuleNotFoundError:  # of the parent
+        return False
+
+
+def become(store: LocalStore, prepared: Prepared) -> NoReturn:
+    """Go on as the gateway: nothing of this command stays in memory, and a signal meets the gateway itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, _arguments(store, prepared), _environment())  # noqa: S606 - ours
+
+
+def detach(store: LocalStore, prepared: Prepared) -> Gateway:
+    """Start the gateway in a session of its own, and wait until it listens.
+
+    Raises:
+        ServerError: it ended, or does not listen; with the last lines of its log.
+    """
+    log = log_of(store, prepared.name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            _arguments(store, prepared),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(),
+        )
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        found = find(store, prepared.name)
+        if found is not None and found.pid == process.pid:
+            return found
+        if process.poll() is not None:
+            break
+        time.sleep(_POLL_S)
+    else:
+        process.terminate()
+    words = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
+    raise ServerError("the gateway did not start", field=prepared.name, found="\n           ".join(words), fix=f"its log: {log}")
+
+
+def log_of(store: LocalStore, name: str) -> Path:
+    """Return the log of a gateway that was started with --detach."""
+    return store.run_dir(name) / "gateway.log"
+
+
+def _arguments(store: LocalStore, prepared: Prepared) -> list[str]:
+    module = "stillhouse.entrypoints.gateway"
+    return [sys.executable, "-m", module, "--config", str(prepared.config), "--record", str(path(store, prepared.name))]
+
+
+def _environment() -> dict[str, str]:
+    # The model has its own threads; those of numpy's library would be one a CPU and serve nobody.
+    return {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
