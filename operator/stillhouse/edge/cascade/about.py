@@ -33,15 +33,15 @@ CONFIG = Protocol(
     """
 ModelConfigRequest name=1:string version=2:string
 ModelConfigResponse config=1:ModelConfig
-enum DataType TYPE_INVALID=0 TYPE_BOOL=1 TYPE_UINT8=2 TYPE_UINT16=3 TYPE_UINT32=4 TYPE_UINT64=5 TYPE_INT8=6 TYPE_INT16=7 TYPE_INT32=8 TYPE_INT64=9 TYPE_FP16=10 TYPE_FP32=11 TYPE_FP64=12 TYPE_STRING=13 TYPE_BF16=14
 ModelConfig name=1:string platform=2:string max_batch_size=4:int32 input=5:*ModelInput output=6:*ModelOutput parameters=14:map:ModelParameter
-ModelInput name=1:string data_type=2:DataType dims=4:*int64
-ModelOutput name=1:string data_type=2:DataType dims=3:*int64
+ModelInput name=1:string data_type=2:int32 dims=4:*int64
+ModelOutput name=1:string data_type=2:int32 dims=3:*int64
 ModelParameter string_value=1:string
-""",  # noqa: E501 - one message a line
+""",
     {},
 )
-"""What a cascade needs of Triton's model_config.proto; a test holds the numbers against tritonclient's messages."""
+"""What a cascade needs of Triton's model_config.proto; a test holds the numbers against tritonclient's messages. On the wire its
+enumeration of types is a number."""
 _TYPES = {"BYTES": 13, "FP32": 11}
 
 

@@ -40,7 +40,8 @@ _RESPONSE = message("ModelInferResponse")
 class Told:
     """What an answer says beside its rows. `away`: the policy that answered in the cloud's place.
 
-    `queued`: the key of what waits. `edge_error`: the code that the first leg failed with. `trace`: name → milliseconds or a number.
+    `queued`: the key of what waits. `edge_error`: the code that the first leg failed with. `trace`: by name, milliseconds or
+    a number.
     """
 
     away: str = ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from stillhouse.edge.away.courier import Courier
 from stillhouse.edge.away.queue import DiskQueue
 from stillhouse.edge.away.records import Limits, Outcome, QueueState, Record
-from stillhouse.edge.cascade.legs import INFER
+from stillhouse.edge.cascade.remote import INFER
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError

@@ -45,9 +45,9 @@ Work = list[str] | npt.NDArray[np.float32]
 
 @dataclass(slots=True)
 class Question:
-    """A request of `rows` rows. `outputs`: the names that its answer has. `classes`: how many of PROBABILITIES, as the protocol's
-    extension `classification` has it; 0: the tensor.
+    """A request of `rows` rows. `outputs`: the names that its answer has.
 
+    `classes`: how many of PROBABILITIES, as the protocol's extension `classification` has it; 0: the tensor.
     `chosen`: which rows of the request it is about, None for all. `metadata` goes on to other servers.
     """
 
