@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Protocol
 
 from stillhouse.edge.door import Door
 from stillhouse.edge.metrics import Counts
@@ -15,7 +16,7 @@ from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
 
-__all__ = ["Service", "left_of", "model_of"]
+__all__ = ["Answering", "Service", "left_of", "model_of", "onward"]
 
 _STREAM, _INFER_METHOD = f"/{SERVICE}/ModelStreamInfer", f"/{SERVICE}/ModelInfer"
 _OURS = frozenset({"authorization", "x-api-key"})
@@ -23,11 +24,38 @@ _OURS = frozenset({"authorization", "x-api-key"})
 _OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 
-class Service:
-    """The protocol for some models, each with the pool of its backends. `version` is that of this program."""
+class Answering(Protocol):
+    """A model that is answered here and not by a pool alone (`cascade.Cascade`)."""
 
-    def __init__(self, models: Mapping[str, Pool], version: str, door: Door, counts: Counts) -> None:
-        self._models, self._version = dict(models), version
+    @property
+    def ready(self) -> bool:
+        """Return whether it can answer."""
+        ...
+
+    async def infer(self, call: Call, body: bytes) -> Reply:
+        """Answer `ModelInfer`."""
+        ...
+
+    async def about(self, call: Call, body: bytes) -> Reply:
+        """Answer what is asked of the model itself (`_OF_A_MODEL`)."""
+        ...
+
+
+class Service:
+    """The protocol for some models, each with the pool of its backends. `version` is that of this program.
+
+    `answering`: models that answer for themselves; no pool has their names.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Pool],
+        version: str,
+        door: Door,
+        counts: Counts,
+        answering: Mapping[str, Answering] | None = None,
+    ) -> None:
+        self._models, self._version, self._answering = dict(models), version, dict(answering or {})
         self.door, self.counts = door, counts
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
@@ -54,15 +82,20 @@ class Service:
         """
         pool = self._models.get(model)
         if pool is None:
-            raise RpcError(Code.NOT_FOUND, f"there is no model {model[:100]!r}; there is {', '.join(sorted(self._models))[:400]}")
+            raise RpcError(Code.NOT_FOUND, f"there is no model {model[:100]!r}; there is {', '.join(self._names())[:400]}")
         return pool
+
+    def _names(self) -> list[str]:
+        return sorted([*self._models, *self._answering])
 
     def _serves(self, service: str) -> bool | None:
         if service in self._models:
             return any(each.weight > 0 for each in self._models[service].backends)
+        if service in self._answering:
+            return self._answering[service].ready
         if service not in ("", SERVICE):
             return None
-        return all(any(each.weight > 0 for each in pool.backends) for pool in self._models.values())
+        return all(self._serves(each) for each in self._names())
 
     def _metadata(self) -> dict[str, object]:
         return {"name": "stillhouse-gateway", "version": self._version, "extensions": ["classification", "statistics"]}
@@ -78,7 +111,7 @@ class Service:
     async def _index(self, call: Call, body: bytes) -> Reply:
         request = parsed(self._kinds["RepositoryIndex"][0], body)
         response = self._kinds["RepositoryIndex"][1]()
-        for name in sorted(self._models):
+        for name in self._names():
             ready = self._serves(name)
             if ready or not request.ready:
                 response.models.add(name=name, version="1", state="READY" if ready else "UNAVAILABLE")
@@ -89,11 +122,9 @@ class Service:
         begun, model, code = loop.time(), "", Code.CANCELLED
         try:
             named = model_of(body)
-            pool = self.pool(named)
+            work = self._work(named, call, body)
             model = named
-            reply = await self.door.through(
-                call, lambda: pool.unary(_INFER_METHOD, body, metadata=_onward(call), told_s=left_of(call))
-            )
+            reply = await self.door.through(call, work)
             code = Code.OK
         except RpcError as error:
             code = error.code
@@ -102,10 +133,20 @@ class Service:
             self.counts.count(model, code, loop.time() - begun)
         return reply
 
+    def _work(self, model: str, call: Call, body: bytes) -> Callable[[], Awaitable[Reply]]:
+        answering = self._answering.get(model)
+        if answering is not None:
+            return lambda: answering.infer(call, body)
+        pool = self.pool(model)
+        return lambda: pool.unary(_INFER_METHOD, body, metadata=onward(call), told_s=left_of(call))
+
     async def _forward(self, call: Call, body: bytes) -> Reply:
         self.door.client(call)
-        pool = self.pool(model_of(body))
-        return await pool.unary(call.method, body, metadata=_onward(call), told_s=left_of(call))
+        model = model_of(body)
+        answering = self._answering.get(model)
+        if answering is not None:
+            return await answering.about(call, body)
+        return await self.pool(model).unary(call.method, body, metadata=onward(call), told_s=left_of(call))
 
     async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
@@ -134,7 +175,8 @@ def left_of(call: Call) -> float | None:
     return left
 
 
-def _onward(call: Call) -> Metadata:
+def onward(call: Call) -> Metadata:
+    """Return the client's metadata as backends get it: without what it has shown to us."""
     metadata = call.metadata
     return tuple(each for each in metadata if each[0] not in _OURS) if metadata else metadata
 

@@ -113,13 +113,19 @@ class Engine:
         Raises:
             DataError: an element is not valid text, or the model takes images.
         """
+        result = self.raw_texts(texts)
+        return TextResult(softmax(result.values), result.cut) if self.signature.task == "text-classification" else result
+
+    def raw_texts(self, texts: Sequence[str]) -> TextResult:
+        """Answer a batch of texts as the model does: embeddings, or logits.
+
+        Raises:
+            DataError: an element is not valid text, or the model takes images.
+        """
         if self._encoder is None:
             raise DataError("this model takes images, not texts", field="TEXT", allowed="IMAGE")
         encoded = self._encoder.encode(texts)
-        values = self._run_buckets(encoded)
-        if self.signature.task == "text-classification":
-            values = softmax(values)
-        return TextResult(values, encoded.cut)
+        return TextResult(self._run_buckets(encoded), encoded.cut)
 
     def predict_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return probabilities, float32 [n, labels].
@@ -145,7 +151,11 @@ class Engine:
 
     def run_images(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return probabilities, float32 [n, labels], of what `prepare_images` returned."""
-        return softmax(self._session.run({self.signature.inputs[0]: prepared}))
+        return softmax(self.raw_images(prepared))
+
+    def raw_images(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return logits, float32 [n, labels], of what `prepare_images` returned."""
+        return self._session.run({self.signature.inputs[0]: prepared})
 
     def warm_up(self, rows: int) -> None:
         """Answer a few made-up batches, short and long, up to `rows` rows: allocations are made and pages touched."""

@@ -1,0 +1,1 @@
+"""The cascade at request time: the small model answers where it is sure enough, a larger one the rest (docs/edge-cascade.md)."""

@@ -1,0 +1,63 @@
+"""Who answers, and what an answer is: `engine.EngineLeg` in this process, `remote.RemoteLeg` on a server of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.edge.away.quantiles import Quantiles
+from stillhouse.edge.cascade.question import Question
+from stillhouse.inference.confidence import Neighbours
+
+__all__ = ["Leg", "Rows"]
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Rows:
+    """A leg's answer to n rows: `values` float32 [n, width], embeddings or probabilities in the order of the model's labels.
+
+    `logits`: where the leg has them. `found`: what its index gives for embeddings. `cut`: tokens left out of each text.
+    `provenance`: a JSON object a row, as a server told it. `waited_s`, `ran_s`, `batch`: how it came about.
+    """
+
+    values: Values
+    logits: Values | None = None
+    found: Neighbours | None = None
+    cut: Sequence[int] | None = None
+    provenance: Sequence[bytes] | None = None
+    waited_s: float = 0.0
+    ran_s: float = 0.0
+    batch: int = 0
+
+
+class Leg(Protocol):
+    """Who answers. `name` is what LEG says; `latencies` are seconds of its answers, and of those that did not come in time."""
+
+    name: str
+    variant: str
+    digest: str
+    gives_logits: bool
+    latencies: Quantiles
+
+    @property
+    def ready(self) -> bool:
+        """Return whether there is anybody to ask."""
+        ...
+
+    async def ask(self, question: Question, until: float) -> Rows:
+        """Answer until this time of the legs' clock (infinite: whenever).
+
+        Raises:
+            RpcError: as it ended; DEADLINE_EXCEEDED at that time.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Take no more, and end."""
+        ...

@@ -1,0 +1,117 @@
+"""A cascade on loopback: a small model in this process behind the gateway's front, a larger one on a server that stands for a cloud."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.cascades import DIGEST, INFER
+
+from stillhouse.edge.away.overload import Admission, FixedLimit
+from stillhouse.edge.cascade.away import AwaySettings, Way
+from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
+from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
+from stillhouse.edge.cascade.policy import load
+from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.door import Door
+from stillhouse.edge.guard.clients import Clients
+from stillhouse.edge.metrics import Counts
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.tensors import add_output, inputs_of
+from stillhouse.edge.service import Service
+from stillhouse.edge.status import Code, Reply, RpcError
+from stillhouse.edge.wire.call import Call
+from stillhouse.edge.wire.server import Server
+from stillhouse.inference.engine import Engine
+
+__all__ = ["CLOUD_DIGEST", "Cloud", "Site"]
+
+CLOUD_DIGEST = "sha256:" + "c" * 64
+
+
+class Cloud:
+    """Serves a model by the protocol, under the name `large`; `error` is what it answers instead. `bodies`: what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = Engine(folder)
+        self.error: RpcError | None = None
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, Any]] = []
+        self._server = Server({INFER: self._infer})
+        self.port = 0
+
+    async def listen(self, port: int = 0) -> None:
+        self.port = await self._server.listen("127.0.0.1", port)
+
+    async def end(self) -> None:
+        await self._server.drain(0.1)
+
+    async def _infer(self, call: Call, body: bytes) -> Reply:
+        request = message("ModelInferRequest").FromString(body)
+        assert request.model_name == "large"
+        self.requests.append(request)
+        self.metadata.append(dict(call.metadata))
+        if self.error is not None:
+            raise self.error
+        ((_, tensor),) = inputs_of(request).items()
+        response = message("ModelInferResponse")(model_name="large", model_version="1", id=request.id)
+        if tensor.dtype == object:
+            values = self.engine.run_texts([each.decode() for each in tensor.ravel()]).values
+        else:
+            values = self.engine.predict_images(tensor)
+        (output,) = (each.name for each in request.outputs)
+        add_output(response, output, values)
+        return Reply(response.SerializeToString())
+
+
+class Site:
+    """Both ends and the front between. `address` is the front's."""
+
+    def __init__(
+        self, cloud: Cloud, cascade: Cascade, edge: EngineLeg, server: Server, later: Later | None, address: str
+    ) -> None:
+        self.cloud, self.cascade, self.edge, self.server, self.later, self.address = cloud, cascade, edge, server, later, address
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def run(
+        folder: Path,
+        *,
+        away: AwaySettings | None = None,
+        queue: LaterSettings | None = None,
+        sink: Callable[[Delivered], Awaitable[None]] | None = None,
+        engine: EngineSettings | None = None,
+    ) -> AsyncIterator[Site]:
+        """Run what lies in `edge`, `cloud` and `cascade` of a folder."""
+        policy = load(folder / "cascade", DIGEST)
+        edge = EngineLeg(folder / "edge", DIGEST, engine or EngineSettings("int8"), index=policy.edge)
+        cloud = Cloud(folder / "cloud")
+        await cloud.listen()
+        settings = away or AwaySettings()
+        remote = Remote("large", variant="fp32", digest=CLOUD_DIGEST, provenance=False, credentials=(("x-key", "s"),))
+        far = RemoteLeg(remote, channel(f"grpc://127.0.0.1:{cloud.port}", None), edge.signature, index=policy.larger)
+        way = Way(far, settings)
+        later = None if queue is None else await Later.open(queue, sink)
+        clients = Clients(None)
+        door = Door(clients, None, Admission(FixedLimit(512)))
+        stages = [Stage(edge, policy), Stage(way, None)]
+        cascade = Cascade("m", edge.signature, stages, CascadeSettings(away=settings), later=later, who=door.client)
+        if later is not None:
+            later.start()
+        server = Server(*Service({}, "0", door, Counts(), answering={"m": cascade}).methods())
+        port = await server.listen("127.0.0.1", 0)
+        try:
+            yield Site(cloud, cascade, edge, server, later, f"127.0.0.1:{port}")
+        finally:
+            await server.drain(1.0)
+            if later is not None:
+                await later.close()
+            await cascade.close()
+            with contextlib.suppress(RpcError):
+                await cloud.end()
+
+
+DOWN = RpcError(Code.UNAVAILABLE, "down")
