@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -38,18 +39,33 @@ class Counts:
 
 
 class Exposition(Collector):
-    """Tells counts, pools and the door when it is asked. `now`: the pools' clock."""
+    """Tells counts, pools and the door when it is asked. `now`: the pools' clock.
 
-    def __init__(self, counts: Counts, pools: Mapping[str, Pool], admission: Admission, now: Any) -> None:
+    `status()`: the document of `/status` (`report.report`), None: there is none. `more`: other parts' metrics.
+    """
+
+    def __init__(
+        self,
+        counts: Counts,
+        pools: Mapping[str, Pool],
+        admission: Admission,
+        now: Any,
+        status: Callable[[], Mapping[str, Any]] | None = None,
+        more: Sequence[Collector] = (),
+    ) -> None:
         self._counts, self._pools, self._admission, self._now = counts, pools, admission, now
+        self._status = status
         self._registry = CollectorRegistry()
-        self._registry.register(self)
+        for each in (self, *more):
+            self._registry.register(each)
 
     async def answer(self, request: Any, peer: Peer) -> None:
         """Answer `GET /metrics`, `/healthz` (this process lives) and `/readyz` (every model has a backend that may be asked)."""
         status, kind, body = 404, "text/plain; charset=utf-8", b"there is /metrics, /healthz and /readyz\n"
         if request.method == "GET" and request.path == "/metrics":
             status, kind, body = 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        elif request.method == "GET" and request.path == "/status" and self._status is not None:
+            status, kind, body = 200, "application/json", json.dumps(self._status(), allow_nan=False).encode() + b"\n"
         elif request.method == "GET" and request.path == "/healthz":
             status, body = 200, b"ok\n"
         elif request.method == "GET" and request.path == "/readyz":
