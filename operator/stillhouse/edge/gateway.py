@@ -9,8 +9,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stillhouse.edge.assembly import Parts, assemble
 from stillhouse.edge.away.overload import Admission, FixedLimit, GradientLimit
 from stillhouse.edge.certificates import Front
+from stillhouse.edge.config import Config
 from stillhouse.edge.door import Door
 from stillhouse.edge.guard import limits as guard
 from stillhouse.edge.guard.clients import Clients
@@ -36,6 +38,7 @@ class Options:
     `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
     calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
     `clients`: who may ask; `each`: how much each of them. `metrics`: where /metrics, /healthz and /readyz are answered.
+    `config`: one model with all that belongs to it, in the place of `models`.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -50,46 +53,78 @@ class Options:
     clients: Clients = field(default_factory=lambda: Clients(None))
     each: guard.Limits | None = None
     metrics: tuple[str, int] | None = None
+    config: Config | None = None
 
 
-async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
-    """Serve until `stop` is set; then let what is under way end. `listening` receives the port.
+async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[dict[str, str]] | None = None) -> None:
+    """Serve until `stop` is set; then let what is under way end. `listening` receives HOST:PORT of each door.
 
     Raises:
-        OSError: the port is taken.
+        OSError: a port is taken.
+        StillhouseError: a part of the configuration cannot be built.
     """
-
-    def dial(address: str) -> Channel:
-        return Channel(address, tls=options.backend_tls, largest=options.limits.message)
-
-    pools: dict[str, Pool] = {}
-    for model, addresses in options.models.items():
-        pools[model] = Pool(dial)
-        pools[model].update(addresses)
     admission = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
     door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
+    parts = await _parts(options, door)
     counts = Counts()
-    unary, streams = Service(pools, options.version, door, counts).methods()
+    unary, streams = Service(parts.pools, options.version, door, counts, parts.answering).methods()
     server = Server(unary, streams, limits=options.limits)
     port = await server.listen(options.host, options.port, options.front.context if options.front else None)
     _log.info("listening on %s:%d", options.host, port)
+    doors = {"grpc": _named(options.host, port)}
     told: Server | None = None
     if options.metrics is not None:
-        told = Server({}, http=Exposition(counts, pools, admission, time.monotonic).answer)
-        await told.listen(*options.metrics)
+
+        def missing() -> list[str]:
+            return [name for name, model in parts.answering.items() if not model.ready]
+
+        exposition = Exposition(
+            counts, parts.pools, admission, time.monotonic, more=parts.metrics, status=parts.status, missing=missing
+        )
+        told = Server({}, http=exposition.answer)
+        doors["metrics"] = _named(options.metrics[0], await told.listen(*options.metrics))
     if listening is not None:
-        listening.set_result(port)
-    renewing = asyncio.ensure_future(_renewing(options.front)) if options.front else None
+        listening.set_result(doors)
+    beside = [asyncio.ensure_future(each()) for each in parts.tasks]
+    if options.front is not None:
+        beside.append(asyncio.ensure_future(_renewing(options.front)))
+    for each in beside:
+        each.add_done_callback(_ended)
     try:
         await stop.wait()
     finally:
-        if renewing is not None:
-            renewing.cancel()
         await server.drain(options.grace_s)
+        for each in beside:
+            each.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         if told is not None:
             await told.drain(1.0)
-        await asyncio.gather(*(pool.close() for pool in pools.values()))
+        for close in parts.closing:
+            await close()
         _log.info("ended")
+
+
+async def _parts(options: Options, door: Door) -> Parts:
+    largest = options.limits.message
+    if options.config is not None:
+        return await assemble(options.config, door.client, largest)
+    parts = Parts()
+    for model, addresses in options.models.items():
+        pool = Pool(lambda address: Channel(address, tls=options.backend_tls, largest=largest))
+        pool.update(addresses)
+        parts.pools[model] = pool
+        parts.closing.append(pool.close)
+    return parts
+
+
+def _named(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ended(task: asyncio.Future[None]) -> None:
+    """Say when something that runs beside the requests ends by an error: nobody waits for it."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("a part of the gateway ended", exc_info=task.exception())
 
 
 async def _renewing(front: Front) -> None:

@@ -42,6 +42,7 @@ class Exposition(Collector):
     """Tells counts, pools and the door when it is asked. `now`: the pools' clock.
 
     `status()`: the document of `/status` (`report.report`), None: there is none. `more`: other parts' metrics.
+    `missing()`: the models that answer for themselves, and cannot.
     """
 
     def __init__(
@@ -52,16 +53,17 @@ class Exposition(Collector):
         now: Any,
         status: Callable[[], Mapping[str, Any]] | None = None,
         more: Sequence[Collector] = (),
+        missing: Callable[[], list[str]] = list,
     ) -> None:
         self._counts, self._pools, self._admission, self._now = counts, pools, admission, now
-        self._status = status
+        self._status, self._missing = status, missing
         self._registry = CollectorRegistry()
         for each in (self, *more):
             self._registry.register(each)
 
     async def answer(self, request: Any, peer: Peer) -> None:
-        """Answer `GET /metrics`, `/healthz` (this process lives) and `/readyz` (every model has a backend that may be asked)."""
-        status, kind, body = 404, "text/plain; charset=utf-8", b"there is /metrics, /healthz and /readyz\n"
+        """Answer `GET /metrics`, `/status`, `/healthz` (this process lives) and `/readyz` (every model has somebody to ask)."""
+        status, kind, body = 404, "text/plain; charset=utf-8", b"there is /metrics, /status, /healthz and /readyz\n"
         if request.method == "GET" and request.path == "/metrics":
             status, kind, body = 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
         elif request.method == "GET" and request.path == "/status" and self._status is not None:
@@ -70,6 +72,7 @@ class Exposition(Collector):
             status, body = 200, b"ok\n"
         elif request.method == "GET" and request.path == "/readyz":
             missing = [name for name, pool in self._pools.items() if not any(each.weight > 0 for each in pool.backends)]
+            missing += self._missing()
             status, body = (503, f"no backend of {', '.join(missing)}\n".encode()) if missing else (200, b"ok\n")
         await request.respond(status, headers=[("content-type", kind)], body=body)
 

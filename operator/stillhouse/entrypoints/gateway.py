@@ -9,10 +9,14 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stillhouse.errors import EnvironmentProblem, StillhouseError, UsageError
+
+if TYPE_CHECKING:
+    from stillhouse.edge.gateway import Options
 
 __all__ = ["main"]
 
@@ -21,7 +25,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command()
-@click.option("--model", "models", multiple=True, required=True, metavar="NAME=ADDRESS[@WEIGHT],…", help="A model's backends.")
+@click.option("--config", type=_PATH, help="A file of still edge or the operator, in the place of most options here.")
+@click.option("--record", type=_PATH, help="Where this process and its doors are written down while it listens.")
+@click.option("--model", "models", multiple=True, metavar="NAME=ADDRESS[@WEIGHT],…", help="A model's backends.")
 @click.option("--listen", default="127.0.0.1:8001", help="Address and port to listen on; port 0 takes any free one.")
 @click.option("--tls-certificate", type=_PATH, help="Certificate to show to clients; it is read anew when it changes.")
 @click.option("--tls-key", type=_PATH, help="Its key.")
@@ -39,6 +45,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--grace", default=30.0, help="Seconds that calls under way have at the end.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
 def main(
+    config: Path | None,
+    record: Path | None,
     models: tuple[str, ...],
     listen: str,
     tls_certificate: Path | None,
@@ -71,46 +79,88 @@ def main(
         from stillhouse.edge.guard.limits import Limits as Each
         from stillhouse.edge.wire.call import Limits
 
-        host, port = _address(listen, "--listen")
-        front = None
-        if tls_certificate or tls_key:
-            if not (tls_certificate and tls_key):
-                raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
-            front = Front(Files(tls_certificate, tls_key), tls_client_authority)
-        options = Options(
-            models=_models(models),
-            version=importlib.metadata.version("stillhouse"),
-            host=host,
-            port=port,
-            front=front,
-            backend_tls=towards(backend_authority, None) if backend_tls else None,
-            limits=Limits(message=largest_message, age_s=connection_age),
-            grace_s=grace,
-            in_flight=in_flight,
-            clients=Clients(tokens),
-            metrics=_address(metrics, "--metrics") if metrics else None,
-            each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
-        )
-        _run(options)
+        if config is not None:
+            if models:
+                raise UsageError("a file names the model", field="--model", fix="leave out --model, or --config")
+            options = _of_file(config, grace, connection_age)
+        else:
+            if not models:
+                raise UsageError("there is nothing to stand before", field="--model", fix="name a model, or give --config")
+            host, port = _address(listen, "--listen")
+            front = None
+            if tls_certificate or tls_key:
+                if not (tls_certificate and tls_key):
+                    raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
+                front = Front(Files(tls_certificate, tls_key), tls_client_authority)
+            options = Options(
+                models=_models(models),
+                version=importlib.metadata.version("stillhouse"),
+                host=host,
+                port=port,
+                front=front,
+                backend_tls=towards(backend_authority, None) if backend_tls else None,
+                limits=Limits(message=largest_message, age_s=connection_age),
+                grace_s=grace,
+                in_flight=in_flight,
+                clients=Clients(tokens),
+                metrics=_address(metrics, "--metrics") if metrics else None,
+                each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
+            )
+        _run(options, record, config)
     except StillhouseError as error:
         for problem in error.problems:
             click.echo("error: " + "\n".join(problem.lines()), err=True)
         sys.exit(error.exit_code)
 
 
-def _run(options: object) -> None:
+def _of_file(file: Path, grace: float, connection_age: float) -> Options:
+    """Return the options that a configuration file asks for."""
+    from stillhouse.edge.certificates import Files, Front
+    from stillhouse.edge.config import read
+    from stillhouse.edge.gateway import Options
+    from stillhouse.edge.guard.clients import Clients
+    from stillhouse.edge.guard.limits import Limits as Each
+    from stillhouse.edge.wire.call import Limits
+
+    config = read(file)
+    host, port = _address(config.listen.grpc, "listen.grpc")
+    each = config.clients
+    tls = config.tls
+    return Options(
+        models={},
+        config=config,
+        version=importlib.metadata.version("stillhouse"),
+        host=host,
+        port=port,
+        front=Front(Files(tls.certificate, tls.key), tls.clientAuthority) if tls else None,
+        limits=Limits(message=config.guard.maxMessageSize if config.guard else 64 << 20, age_s=connection_age),
+        grace_s=grace,
+        in_flight=config.maxInFlight,
+        clients=Clients(each.tokens),
+        metrics=_address(config.listen.metrics, "listen.metrics") if config.listen.metrics else None,
+        each=Each(each.rate, each.burst or 100, each.concurrency) if each.rate or each.concurrency else None,
+    )
+
+
+def _run(options: Options, record: Path | None, config: Path | None) -> None:
     import uvloop
 
-    from stillhouse.edge.gateway import Options, run
+    from stillhouse.edge.gateway import run
+    from stillhouse.entrypoints.edge import record as records
 
-    assert isinstance(options, Options)
+    def told(doors: asyncio.Future[dict[str, str]]) -> None:
+        if doors.cancelled():
+            return
+        if record is not None and options.config is not None:
+            records.write(record, options.config.name, doors.result(), str(config), tls=options.front is not None)
+        click.echo(f"listening on {doors.result()['grpc']}")
 
     async def work() -> None:
         stop = asyncio.Event()
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        listening.add_done_callback(lambda port: click.echo(f"listening on {options.host}:{port.result()}"))
+        listening: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        listening.add_done_callback(told)
         try:
             await run(options, stop, listening)
         except OSError as error:
@@ -120,6 +170,10 @@ def _run(options: object) -> None:
                 found=f"{options.host}:{options.port}: {error.strerror}",
                 fix="name another port: --listen HOST:PORT, or port 0 for any free one",
             ) from error
+        finally:
+            listening.cancel()
+            if record is not None:
+                records.remove(record)
 
     # The modules stay, and what a call leaves goes by its count of references: looking for circles as often as Python does by
     # default costs a seventh of the throughput, and pauses of milliseconds.

@@ -16,6 +16,7 @@ from tests.support.tiny_model import WORDS, write_tiny_model
 
 from stillhouse.errors import DataError
 from stillhouse.inference.confidence import Calibration, answers, nearest, peak
+from stillhouse.inference.drift import Reference
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.outliers import OutlierRule
 from stillhouse.passes.base import Artifact
@@ -87,7 +88,7 @@ def test_what_is_written_decides_as_it_was_solved(tmp_path: Path) -> None:
     assert written["digest"] == inputs["model"].digest
     assert written["calibration"]["kind"] == "temperature"
     assert set(written["reliability"]) == {"served", "servedRaw", "fp32", "fp32Raw"}
-    assert sum(written["confidences"]["counts"]) == 700
+    assert Reference.from_json(written["confidences"]).total == 700
     assert (ctx.out / "curve.svg").read_text().startswith("<svg")
     assert "◆" in (ctx.out / "curve.txt").read_text()
     assert any("targetAgreement 80.00%" in note for note in progress.notes)

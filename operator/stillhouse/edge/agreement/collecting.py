@@ -208,7 +208,8 @@ def _is_record(line: bytes) -> bool:
 
 class Collector:
     """Takes samples from the loop and writes them in a thread. `outcomes`: what became of them: kept, full (no
-    room to wait), refused (by a pattern), long (more than a file may have), failed (the disk)."""
+    room to wait), refused (by a pattern), long (more than a file may have), failed (the disk).
+    """
 
     def __init__(self, collecting: Collecting, redact: Callable[[str], str | None]) -> None:
         """Open the folder.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,9 +123,10 @@ class Composer:
         parameters["leg"].string_param = names[0] if len(names) == 1 else "mixed"
         lowest = course.lowest
         policy = self._policies[max(int(course.told_by[lowest]), 0)]
-        parameters["confidence"].double_param = float(course.confidence[lowest])
-        parameters["threshold"].double_param = math.inf if policy is None else policy.threshold
-        parameters["escalated"].int64_param = course.escalated
+        if policy is not None:  # one model alone has no threshold
+            parameters["confidence"].double_param = float(course.confidence[lowest])
+            parameters["threshold"].double_param = policy.threshold
+            parameters["escalated"].int64_param = course.escalated
         for name, text in (("away", told.away), ("queued", told.queued), ("edge_error", told.edge_error)):
             if text:
                 parameters[name].string_param = text

@@ -18,6 +18,7 @@ from stillhouse.edge.cascade.decide import NOBODY, Course, Unsure
 from stillhouse.edge.cascade.figures import Figures
 from stillhouse.edge.cascade.later import KEY, Later
 from stillhouse.edge.cascade.legs import Leg, Rows
+from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import EMBEDDING, Question, Reader
 from stillhouse.edge.service import left_of, onward
@@ -54,6 +55,7 @@ class Cascade:
     """Two stages or more under one public name. Where `Service` has a pool for other models, it has this one.
 
     `signature`: of the first stage's model, which the public model looks like. A leg that is reached over a network is a `Way`.
+    `observer`: told of each answer.
     `who`: names a call's client (`Door.client`); asked for where a request is kept. `later`: needed by policy `queue`.
     `clock`: that of the legs.
     """
@@ -66,6 +68,7 @@ class Cascade:
         settings: CascadeSettings | None = None,
         *,
         later: Later | None = None,
+        observer: Observer | None = None,
         who: Callable[[Call], str] = lambda call: call.peer.address,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +79,7 @@ class Cascade:
         """
         self.model, self.settings, self.figures = model, settings or CascadeSettings(), Figures()
         self._stages, self._later, self._who, self._clock = tuple(stages), later, who, clock
+        self.observer = observer
         first = _checked(self._stages, signature, self.settings, later)
         self._reader = Reader(signature, self.settings.most_rows, searched=first.edge is not None)
         self._composer = Composer(
@@ -163,6 +167,9 @@ class Cascade:
             told.trace["total_ms"] = (self._clock() - begun) * _MS
         message = self._composer.written(question, course, told)
         self._count(course)
+        if self.observer is not None:
+            called = any(part[0] == len(self._stages) - 1 for part in course.parts)
+            self.observer.answered(question, course, body, called=called or away is not None, away=away is not None)
         return Reply(message)
 
     async def _walk(self, question: Question, course: Course, told: Told, deadline: float) -> RpcError | None:

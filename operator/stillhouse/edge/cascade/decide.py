@@ -68,13 +68,14 @@ class Course:
         self.escalated = rows
         """Rows that the first stage did not answer."""
         self._together = together
-        self._parts: list[tuple[int, npt.NDArray[np.int64], Rows]] = []
+        self.parts: list[tuple[int, npt.NDArray[np.int64], Rows]] = []
+        """Stage, the rows that it was asked about, and what it said."""
 
     def take(self, stage: int, rows: Rows, policy: Policy | None, unsure: Unsure) -> None:
         """Take a stage's answer to the pending rows; without a policy it is the last word."""
         asked = self.pending
         self.by[asked] = stage
-        self._parts.append((stage, asked, rows))
+        self.parts.append((stage, asked, rows))
         if policy is None:
             self.pending = asked[:0]
             return
@@ -94,11 +95,11 @@ class Course:
     def merged(self) -> Merged:
         """Return the answer: each row as the stage that stands for it gave it. Rows that abstain have no number in them."""
         count = len(self.by)
-        if len(self._parts) == 1 and not self.abstained.any():
-            rows = self._parts[0][2]
+        if len(self.parts) == 1 and not self.abstained.any():
+            rows = self.parts[0][2]
             provenance: list[bytes | None] = [None] * count if rows.provenance is None else list(rows.provenance)
             return Merged(rows.values, rows.found, [0] * count if rows.cut is None else list(rows.cut), provenance)
-        standing = [part for part in self._parts if (self.by[part[1]] == part[0]).any()]
+        standing = [part for part in self.parts if (self.by[part[1]] == part[0]).any()]
         values = np.full((count, standing[0][2].values.shape[1]), np.nan, dtype=np.float32)
         found: Neighbours | None = None
         if all(part[2].found is not None for part in standing):

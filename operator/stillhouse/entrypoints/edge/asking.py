@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.edge.cascade.about import CONFIG
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of, packed_bytes
@@ -22,7 +24,7 @@ from stillhouse.settings import load_settings
 
 __all__ = ["Asked", "ask"]
 
-_METADATA, _INFER = f"/{SERVICE}/ModelMetadata", f"/{SERVICE}/ModelInfer"
+_METADATA, _INFER, _CONFIG = (f"/{SERVICE}/{method}" for method in ("ModelMetadata", "ModelInfer", "ModelConfig"))
 _LEGS = {"edge": "answered here", "cloud": "answered by the larger model", "mixed": "answered by both", "none": "not answered"}
 
 
@@ -63,13 +65,14 @@ async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContex
         about = parsed(message("ModelMetadataResponse"), told.message)
         images = [tuple(each.shape[1:]) for each in about.inputs if each.name == "IMAGE"]
         known = {each.name for each in about.outputs}
+        labels = await _labels(channel, name, metadata, asked.timeout_s) if "LABEL" in known else []
         answers = []
         for text in texts:
             body = _request(name, text, images[0] if images else None, known)
             began = time.perf_counter()
             reply = await channel.unary(_INFER, body, metadata=metadata, timeout_s=asked.timeout_s)
             seconds = time.perf_counter() - began
-            answers.append(_answer(text, parsed(message("ModelInferResponse"), reply.message), about, seconds, asked.top))
+            answers.append(_answer(text, parsed(message("ModelInferResponse"), reply.message), labels, seconds, asked.top))
         return answers
     except RpcError as error:
         raise _refused(error, name, address) from error
@@ -101,7 +104,7 @@ def _request(name: str, text: str, image: tuple[int, ...] | None, known: set[str
     return bytes(request.SerializeToString())
 
 
-def _answer(text: str, response: Any, about: Any, seconds: float, top: int) -> dict[str, Any]:
+def _answer(text: str, response: Any, labels: Sequence[str], seconds: float, top: int) -> dict[str, Any]:
     found = outputs_of(response)
     answer: dict[str, Any] = {"text": text}
     if "NEIGHBOR" in found:
@@ -109,10 +112,9 @@ def _answer(text: str, response: Any, about: Any, seconds: float, top: int) -> d
         answer["results"] = [(name.decode(), round(score, 4)) for name, score in zip(names, scores, strict=True)]
     elif "LABEL" in found:
         answer["label"] = found["LABEL"].ravel()[0].decode()
-        labels = _labels(about, found["PROBABILITIES"].shape[-1])
         shares = found["PROBABILITIES"][0]
         order = (-shares).argsort(kind="stable")[:top].tolist()
-        answer["probabilities"] = {labels[at]: round(float(shares[at]), 5) for at in order}
+        answer["probabilities"] = {labels[at] if at < len(labels) else str(at): round(float(shares[at]), 5) for at in order}
     elif "EMBEDDING" in found:
         answer["embedding"] = [round(float(value), 6) for value in found["EMBEDDING"][0]]
     trace = {key: _value(value) for key, value in response.parameters.items()}
@@ -120,10 +122,16 @@ def _answer(text: str, response: Any, about: Any, seconds: float, top: int) -> d
     return answer | {"trace": trace, "said": _said(trace)}
 
 
-def _labels(about: Any, count: int) -> list[str]:
-    """Return the classes' names where the metadata tells them, else their numbers."""
-    del about  # the protocol's metadata has no place for labels
-    return [str(number) for number in range(count)]
+async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: float) -> list[str]:
+    """Return the classes' names, which our own models tell in their configuration; of others there are none."""
+    request = message("ModelMetadataRequest")(name=name).SerializeToString()  # as a ModelConfigRequest has it
+    try:
+        told = await channel.unary(_CONFIG, request, metadata=metadata, timeout_s=timeout_s)
+        parameters = parsed(CONFIG.message("ModelConfigResponse"), told.message).config.parameters
+        labels = json.loads(parameters["stillhouse.labels"].string_value) if "stillhouse.labels" in parameters else []
+    except (RpcError, ValueError):
+        return []
+    return [str(label) for label in labels]
 
 
 def _value(parameter: Any) -> Any:

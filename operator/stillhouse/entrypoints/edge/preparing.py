@@ -170,7 +170,6 @@ def _served_here(store: LocalStore, name: str) -> str | None:
     """Return where `still up` serves a model here, None where it does not: from its record, without anything of Triton."""
     record = read_sealed(store.run_dir(name) / "server.json") or {}
     handle = record.get("handle") or {}
-    address = handle.get("address")
-    if not address or not runs(int(handle.get("pid", 0)), str(handle.get("birth", ""))):
+    if not handle or not runs(int(handle.get("pid", 0)), str(handle.get("birth", ""))):
         return None
-    return f"grpc://{address}"
+    return f"grpc://{handle['host']}:{handle['grpc_port']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from stillhouse.errors import DataError
 from stillhouse.inference.confidence import Calibration, log_odds
+from stillhouse.inference.drift import Reference
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.outliers import OutlierRule
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
@@ -30,7 +32,6 @@ __all__ = ["BuildCascade", "CascadeConfig", "CascadeFacts"]
 
 CASCADE_FILE = "cascade.json"
 VERSION = 1
-BINS = 10
 _FIELD = "spec.edge.cascade"
 _OTHERS = {"training": "spec.distill.data", "gate": "spec.gate.data"}
 Floats = npt.NDArray[np.float64]
@@ -238,10 +239,11 @@ def _write(
         "verified": verified.to_json() if verified else None,
         "curve": curve,
         "reliability": {name: each.to_json() for name, each in true.items()},
-        "confidences": _histogram(rows.confidence[:, 0]),
+        "confidences": Reference.of(rows.confidence[:, 0].tolist()).to_json(),
     }
     (out / CASCADE_FILE).write_text(json.dumps(written, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     aim: dict[str, float] = {solved.aim.kind: solved.aim.value}
+    shutil.copyfile(model.path / "signature.json", out / "signature.json")  # a gateway before servers has no model of its own
     (out / "curve.svg").write_text(svg(curve, point, aim), encoding="utf-8")
     (out / "curve.txt").write_text(text_chart(curve, point, aim) + "\n", encoding="utf-8")
     if catalogue is not None:
@@ -249,12 +251,3 @@ def _write(
         np.save(out / "larger.npy", catalogue.large)
         (out / "names.json").write_text(json.dumps(catalogue.names) + "\n", encoding="utf-8")
     return written
-
-
-def _histogram(confidence: Floats) -> dict[str, Any]:
-    """Return how the confidences lie at the gate, in bins of about equal mass: what drift is held against."""
-    known = confidence[np.isfinite(confidence)]
-    inner = np.unique(np.quantile(known, np.arange(1, BINS) / BINS)) if len(known) else np.empty(0)
-    edges = [0.0, *(float(edge) for edge in inner if 0 < edge < 1), 1.0]
-    counts = np.histogram(np.clip(known, 0, 1), bins=np.array(edges))[0]
-    return {"edges": edges, "counts": counts.tolist(), "abstained": int(len(confidence) - len(known))}

@@ -1,0 +1,255 @@
+"""From a configuration to the parts of a gateway: legs, cascade, queue, watch. What each is for stands with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from stillhouse.edge import config as conf
+from stillhouse.edge.agreement.collecting import Collector as Samples
+from stillhouse.edge.agreement.exposed import Exposed
+from stillhouse.edge.agreement.settings import Bounds, Collecting, Expected, Sampling
+from stillhouse.edge.agreement.settings import Settings as WatchSettings
+from stillhouse.edge.agreement.watch import Watch
+from stillhouse.edge.away.breaker import BreakerState
+from stillhouse.edge.away.records import Limits as QueueLimits
+from stillhouse.edge.away.records import QueueError
+from stillhouse.edge.away.retries import HedgePolicy
+from stillhouse.edge.cascade.away import AwaySettings, Way
+from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
+from stillhouse.edge.cascade.figures import Figures, families
+from stillhouse.edge.cascade.later import Later, LaterSettings
+from stillhouse.edge.cascade.legs import Leg
+from stillhouse.edge.cascade.observing import Observer
+from stillhouse.edge.cascade.policy import CASCADE_FILE, Policy, load
+from stillhouse.edge.cascade.remote import Remote, RemoteLeg
+from stillhouse.edge.cascade.solo import Solo
+from stillhouse.edge.certificates import towards
+from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
+from stillhouse.edge.report import Served, report
+from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.service import Answering
+from stillhouse.edge.wire.call import Call
+from stillhouse.edge.wire.client import Channel
+from stillhouse.errors import StoreError
+from stillhouse.inference.drift import Reference
+from stillhouse.inference.signature import Signature
+
+__all__ = ["Parts", "assemble"]
+
+_QUEUE_FILE = "queue.db"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Parts:
+    """A gateway without its doors.
+
+    `pools` and `answering`: models by name. `tasks` run beside the requests; `closing` end the parts, in their order. `metrics`:
+    beside the doors' own. `status`: gives the document of `/status`.
+    """
+
+    pools: dict[str, Pool] = field(default_factory=dict)
+    answering: dict[str, Answering] = field(default_factory=dict)
+    tasks: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    metrics: list[Collector] = field(default_factory=list)
+    status: Callable[[], dict[str, Any]] | None = None
+
+
+async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int) -> Parts:
+    """Build what the configuration asks for. `who` names a call's client; `largest`: bytes of a message.
+
+    Raises:
+        SourceError: the model or its cascade is damaged, or they do not belong together. StoreError: the queue cannot be opened.
+        StillhouseError: as the parts say.
+    """
+    parts, usage, begun = Parts(), Usage(), time.monotonic()
+    built: list[tuple[Figures, tuple[Way, ...]]] = []
+    watch: Watch | None = None
+    later: Later | None = None
+    variant, digest, threshold = config.edge.variant, config.edge.digest, None
+    if config.cascade is None:
+        if isinstance(config.edge, conf.Engine):
+            leg = _engine(config.edge, None)
+            solo = Solo(config.name, leg, usage=usage)
+            parts.answering[config.name] = solo
+            parts.closing.append(solo.close)
+            built.append((solo.figures, ()))
+        else:
+            parts.pools[config.name] = _pool(config.edge, None, largest, parts)
+    else:
+        policy = load(config.cascade.folder, config.edge.digest)
+        threshold = policy.threshold
+        cascade, watch, later = await _cascade(config, config.cascade, policy, usage, who, largest, parts)
+        parts.answering[config.name] = cascade
+        built.append((cascade.figures, cascade.ways))
+    prices = config.prices
+    costs = Prices(prices.currency, prices.cpuHour, prices.cloudCall) if prices else None
+
+    parts.metrics.append(Exposed(lambda: economics(usage, process_cpu_s(), costs), watch))
+    if built:
+        parts.metrics.append(_Families(config.name, *built[0]))
+
+    def status() -> dict[str, Any]:
+        ways = [way for _, each in built for way in each]
+        stand = later.queue.stand() if later is not None else None
+        return report(
+            Served(config.name, variant, digest, threshold, config.away.policy),
+            uptime_s=time.monotonic() - begun,
+            economics=economics(usage, process_cpu_s(), costs),
+            breakers={way.name: way.breaker.snapshot() for way in ways},
+            queue=stand,
+            agreement=watch.observed() if watch is not None else None,
+        )
+
+    parts.status = status
+    return parts
+
+
+class _Families(Collector):
+    """The metrics of a cascade."""
+
+    def __init__(self, model: str, figures: Figures, ways: tuple[Way, ...]) -> None:
+        self._cascades = {model: (figures, ways)}
+
+    def collect(self) -> Iterable[Metric]:
+        return families(self._cascades)
+
+
+async def _cascade(
+    config: conf.Config,
+    given: conf.Cascade,
+    policy: Policy,
+    usage: Usage,
+    who: Callable[[Call], str],
+    largest: int,
+    parts: Parts,
+) -> tuple[Cascade, Watch | None, Later | None]:
+    away = config.away
+    settings = AwaySettings(policy=away.policy, hedge=HedgePolicy() if away.hedge else None)
+    first: Leg
+    if isinstance(config.edge, conf.Engine):
+        engine = _engine(config.edge, policy)
+        signature = engine.signature
+        first = engine
+    else:
+        signature = _signature(given.folder)
+        pool = _pool(config.edge, None, largest, parts)
+        first = RemoteLeg(
+            Remote(config.name, variant=policy.variant, digest=policy.digest),
+            pool,
+            signature,
+            name="edge",
+            index=policy.edge,
+            ready=lambda: any(each.weight > 0 for each in pool.backends),
+        )
+    larger = given.larger
+    tls = towards(larger.authority, None) if larger.tls else None
+    beyond = _pool(larger, tls, largest, parts)
+    cloud = RemoteLeg(
+        Remote(larger.model, variant=larger.model),
+        beyond,
+        signature,
+        index=policy.larger,
+        ready=lambda: any(each.weight > 0 for each in beyond.backends),
+    )
+    way = Way(cloud, settings, on_change=_told(larger.model))
+    later = await _later(away.queue) if away.queue is not None and away.policy == "queue" else None
+    watch = _watch(config.agreement, given.folder, way, parts) if config.agreement is not None else None
+    names = policy.edge.names if policy.edge is not None else ()
+    cascade = Cascade(
+        config.name,
+        signature,
+        [Stage(first, policy), Stage(way, None)],
+        CascadeSettings(unsure="abstain" if given.outliers == "refuse" else "escalate", away=settings),
+        later=later,
+        observer=Observer(usage, watch, cloud, labels=signature.labels, names=names),
+        who=who,
+    )
+    parts.closing.append(cascade.close)
+    if later is not None:
+        later.start()
+        parts.closing.append(later.close)
+    return cascade, watch, later
+
+
+def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:
+    settings = EngineSettings(variant=given.variant, threads=given.threads)
+    leg = EngineLeg(given.folder, given.digest, settings, index=policy.edge if policy is not None else None)
+    leg.warm_up()
+    return leg
+
+
+def _signature(folder: Path) -> Signature:
+    """Return what the model that a cascade was made for takes and gives: it lies beside, for who has not the model itself."""
+    return Signature.read(folder)
+
+
+def _pool(
+    given: conf.Backends | conf.Slices | conf.LargerBackends | conf.LargerSlices,
+    tls: ssl.SSLContext | None,
+    largest: int,
+    parts: Parts,
+) -> Pool:
+    pool = Pool(lambda address: Channel(address, tls=tls, largest=largest))
+    if isinstance(given, conf.Backends | conf.LargerBackends):
+        pool.update(given.backends)
+    else:
+        raise NotImplementedError
+    parts.closing.append(pool.close)
+    return pool
+
+
+async def _later(given: conf.Queue) -> Later:
+    try:
+        given.folder.mkdir(parents=True, exist_ok=True)
+        limits = QueueLimits(bytes=given.maxSize, age=given.maxAge, keep=given.maxAge)
+        return await Later.open(LaterSettings(given.folder / _QUEUE_FILE, limits))
+    except (OSError, QueueError) as error:
+        raise StoreError(
+            "the queue cannot be opened",
+            field="away.queue.folder",
+            found=f"{given.folder}: {error}",
+            fix="a queue has one gateway; give another one a folder of its own",
+        ) from error
+
+
+def _watch(given: conf.Agreement, folder: Path, way: Way, parts: Parts) -> Watch:
+    artifact = json.loads((folder / CASCADE_FILE).read_bytes())
+    collecting = Collecting(given.collect.folder, given.collect.maxSize) if given.collect is not None else None
+    collector = None
+    if collecting is not None:
+        collecting.folder.mkdir(parents=True, exist_ok=True)
+        collector = Samples(collecting, lambda text: text)  # the guard has masked before
+    point = (artifact.get("verified") or artifact["solved"])["point"]
+    watch = Watch(
+        WatchSettings(Sampling(share=given.sample), Bounds(agreement=given.minAgreement, psi=given.maxDrift), collecting),
+        now=asyncio.get_running_loop().time,
+        reference=Reference.from_json(artifact["confidences"]) if artifact.get("confidences") else None,
+        expected=Expected.of_point(point),
+        held=lambda: way.breaker.state is not BreakerState.CLOSED,
+        collector=collector,
+        on_change=lambda verdict: _log.warning("agreement: %s", json.dumps(verdict.to_json())),
+    )
+    parts.tasks.append(watch.run)
+    return watch
+
+
+def _told(model: str) -> Callable[[Any, Any], None]:
+    def change(old: Any, new: Any) -> None:
+        level = logging.WARNING if new is BreakerState.OPEN else logging.INFO
+        _log.log(level, "the larger model %s: breaker %s, was %s", model, new.value, old.value)
+
+    return change
