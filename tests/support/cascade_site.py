@@ -1,4 +1,4 @@
-"""A cascade on loopback: a small model in this process behind the gateway's front, a larger one on a server that stands for a cloud."""
+"""A cascade on loopback: a small model in this process behind the gateway's front, a larger one on a server beside it."""
 
 from __future__ import annotations
 

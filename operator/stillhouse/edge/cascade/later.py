@@ -100,7 +100,7 @@ class Later:
         """
         found = await self.queue.outcome(owner, key)
         if found is not None:
-            found = await self.keep(owner, key, body)  # changes nothing but tells whether it is the same request
+            await self.keep(owner, key, body)  # changes nothing, and refuses another request under the same key
         if found is None or found.state in (QueueState.WAITING, QueueState.READ):
             return None
         if found.state == QueueState.DELIVERED and not found.cut:
