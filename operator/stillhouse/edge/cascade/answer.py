@@ -127,6 +127,9 @@ class Composer:
         parameters["confidence"].double_param = float(course.confidence[lowest])
         parameters["threshold"].double_param = math.inf if policy is None else policy.threshold
         parameters["escalated"].int64_param = course.escalated
+        outside = int(course.outside.sum())
+        if outside:
+            parameters["outlier"].int64_param = outside
         for name, text in (("away", told.away), ("queued", told.queued), ("edge_error", told.edge_error)):
             if text:
                 parameters[name].string_param = text
