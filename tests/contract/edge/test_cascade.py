@@ -24,6 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.edge.away.breaker import BreakerPolicy
+from stillhouse.edge.away.deadlines import DeadlinePolicy
 from stillhouse.edge.away.records import Limits
 from stillhouse.edge.away.retries import RetryPolicy
 from stillhouse.edge.cascade.about import CONFIG
@@ -188,6 +189,18 @@ def test_an_edge_with_too_much_to_do_lets_the_cloud_answer(texts: Path) -> None:
         await channel_.close()
 
     on(texts, work, engine=EngineSettings("int8", waiting=2, most_rows=1))
+
+
+def test_a_cloud_that_swallows_everything_leaves_time_for_the_edges_answer(texts: Path) -> None:
+    async def work(site: Site) -> None:
+        site.cloud.hangs = True
+        found = await asyncio.to_thread(infer, site.address, TEXTS, "LEG", client_timeout=2.0)
+        told = parameters(found.get_response())
+        assert (told["away"], told["leg"]) == ("answer", "edge")
+        await until(lambda: site.cloud.given_up == 1)
+        assert site.cascade.ways[0].breaker.snapshot().failures == 1, "it had its fair time"
+
+    on(texts, work, away=AwaySettings(deadlines=DeadlinePolicy(margin=1.0, fair=0.9)))
 
 
 def test_images(tmp_path: Path) -> None:
