@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Site
-from tests.support.cascades import DIGEST, ask_body, parameters, read, write_cascade
+from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Cloud, Site
+from tests.support.cascades import DIGEST, ask_body, call, parameters, read, write_cascade
 from tests.support.edge_cascade_life import cascade_of
 from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
@@ -25,13 +25,16 @@ from tritonclient.utils import InferenceServerException
 from stillhouse.clients.triton import TritonClient
 from stillhouse.edge.away.breaker import BreakerPolicy
 from stillhouse.edge.away.deadlines import DeadlinePolicy
-from stillhouse.edge.away.records import Limits
+from stillhouse.edge.away.records import Limits, QueueState
 from stillhouse.edge.away.retries import RetryPolicy
 from stillhouse.edge.cascade.about import CONFIG
 from stillhouse.edge.cascade.away import AwaySettings
+from stillhouse.edge.cascade.cascade import Cascade, Stage
 from stillhouse.edge.cascade.engine import EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
+from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError
@@ -141,7 +144,7 @@ def test_the_configurations_table_is_tritons() -> None:
         theirs = getattr(module, message.name).DESCRIPTOR.fields_by_name
         for field in message.field:
             same = theirs[field.name]
-            assert (field.number, field.label) == (same.number, same.label), f"{message.name}.{field.name}"
+            assert (field.number, field.label == field.LABEL_REPEATED) == (same.number, same.is_repeated), field.name
 
 
 def test_a_stream_and_a_wrong_request(texts: Path) -> None:
@@ -292,6 +295,32 @@ def test_a_cloud_that_speaks_otherwise(texts: Path) -> None:
         RemoteLeg(Remote("large", labels=("a", "b", "c")), channel("grpc://127.0.0.1:1", None), signature)
 
 
+def test_the_small_model_may_be_a_pool_of_servers(texts: Path) -> None:
+    """One of its backends is down: the other one answers, and nobody beyond is asked for it."""
+
+    async def work(site: Site) -> None:
+        near = Cloud(texts / "edge")
+        await near.listen()
+        pool = Pool(Channel)
+        pool.update({f"127.0.0.1:{near.port}": 1.0, "127.0.0.1:1": 1.0})
+        remote = Remote("large", variant="int8", digest=DIGEST)
+        signature = Signature.read(texts / "edge")
+        edge = RemoteLeg(remote, pool, signature, name="edge")
+        stages = [Stage(edge, load(texts / "cascade", DIGEST)), Stage(site.cascade.ways[0], None)]
+        cascade = Cascade("m", signature, stages)
+        small, large = Engine(texts / "edge").predict(TEXTS), Engine(texts / "cloud").predict(TEXTS)
+        for _ in range(4):
+            tensors, told = read((await cascade.infer(call(), ask_body(TEXTS, "PROBABILITIES", "LEG"))).message)
+            legs = tensors["LEG"].ravel().tolist()
+            assert legs.count(b"edge") == 3 and "edge_error" not in told
+            expected = np.stack([(small if leg == b"edge" else large)[row] for row, leg in enumerate(legs)])
+            np.testing.assert_allclose(tensors["PROBABILITIES"], expected, atol=1e-6)
+        await edge.close()
+        await near.end()
+
+    on(texts, work)
+
+
 def _fields(signature: Signature) -> dict[str, Any]:
     return {name: getattr(signature, name) for name in ("task", "inputs", "output", "dimension", "labels", "max_length")}
 
@@ -346,6 +375,10 @@ def test_what_is_kept_is_answered_later_and_the_client_finds_it_by_its_key(texts
         found = await asyncio.to_thread(infer, site.address, TEXTS, **mine)
         np.testing.assert_allclose(found.as_numpy("PROBABILITIES"), large, atol=1e-6)
         assert len(site.cloud.requests) == asked, "it was answered already"
+        await site.later.taken("127.0.0.1", "mine")
+        assert (await queue.outcome("127.0.0.1", "mine")).state == QueueState.READ  # type: ignore[union-attr]
+        found = await asyncio.to_thread(infer, site.address, TEXTS, **mine)
+        assert len(site.cloud.requests) == asked + 1, "what is gone is asked for anew"
 
     on(texts, work, away=away, queue=LaterSettings(tmp_path / "queue.sqlite3"), sink=sink)
 

@@ -109,6 +109,10 @@ class Later:
             raise RpcError(Code.DATA_LOSS, "the late answer was too large to be kept")
         raise RpcError(found.code or Code.DEADLINE_EXCEEDED, found.message or "the request waited for too long", ours=True)
 
+    async def taken(self, owner: str, key: str) -> None:
+        """Drop a late answer that its client is known to have; else it stays as long as the queue keeps outcomes."""
+        await self.queue.forget(owner, key)
+
     async def close(self) -> None:
         """Stop delivering and close the file. What is under way may be delivered twice."""
         if self._task is not None:
