@@ -116,6 +116,9 @@ class Composer:
         legs = [self._legs[at] for at in used] or [self._legs[0]]
         parameters["variant"].string_param = ",".join(each.variant for each in legs)
         parameters["digest"].string_param = ",".join(each.digest for each in legs)
+        outside = int(course.outside.sum())
+        if outside:
+            parameters["outlier"].int64_param = outside
         abstained = int(course.abstained.sum())
         names = [each.name for each in legs] if used else []
         if abstained:
@@ -127,9 +130,6 @@ class Composer:
         parameters["confidence"].double_param = float(course.confidence[lowest])
         parameters["threshold"].double_param = math.inf if policy is None else policy.threshold
         parameters["escalated"].int64_param = course.escalated
-        outside = int(course.outside.sum())
-        if outside:
-            parameters["outlier"].int64_param = outside
         for name, text in (("away", told.away), ("queued", told.queued), ("edge_error", told.edge_error)):
             if text:
                 parameters[name].string_param = text
