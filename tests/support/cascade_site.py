@@ -1,7 +1,8 @@
-"""A cascade on loopback: a small model in this process behind the gateway's front, a larger one on a server that stands for a cloud."""
+"""A cascade on loopback: a small model in this process behind the gateway's front, a larger one on a server beside it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -33,11 +34,16 @@ CLOUD_DIGEST = "sha256:" + "c" * 64
 
 
 class Cloud:
-    """Serves a model by the protocol, under the name `large`; `error` is what it answers instead. `bodies`: what it was asked."""
+    """Serves a model by the protocol, under the name `large`; `error` is what it answers instead, and `hangs` never does.
+
+    `requests`: what it was asked; `given_up`: calls that were ended before it answered.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.engine = Engine(folder)
         self.error: RpcError | None = None
+        self.hangs = False
+        self.given_up = 0
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
         self._server = Server({INFER: self._infer})
@@ -56,6 +62,12 @@ class Cloud:
         self.metadata.append(dict(call.metadata))
         if self.error is not None:
             raise self.error
+        if self.hangs:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
         ((_, tensor),) = inputs_of(request).items()
         response = message("ModelInferResponse")(model_name="large", model_version="1", id=request.id)
         if tensor.dtype == object:

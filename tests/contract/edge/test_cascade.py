@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Site
-from tests.support.cascades import DIGEST, ask_body, parameters, read, write_cascade
+from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Cloud, Site
+from tests.support.cascades import DIGEST, ask_body, call, parameters, read, write_cascade
 from tests.support.edge_cascade_life import cascade_of
 from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
@@ -24,16 +24,21 @@ from tritonclient.utils import InferenceServerException
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.edge.away.breaker import BreakerPolicy
-from stillhouse.edge.away.records import Limits
+from stillhouse.edge.away.deadlines import DeadlinePolicy
+from stillhouse.edge.away.records import Limits, QueueState
 from stillhouse.edge.away.retries import RetryPolicy
 from stillhouse.edge.cascade.about import CONFIG
 from stillhouse.edge.cascade.away import AwaySettings
+from stillhouse.edge.cascade.cascade import Cascade, Stage
 from stillhouse.edge.cascade.engine import EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
+from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError
+from stillhouse.inference.confidence import Calibration, nearest, peak
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.signature import Signature
 
@@ -116,12 +121,10 @@ def test_what_the_cascade_says_of_itself(texts: Path) -> None:
                 assert client.get_inference_statistics("m").model_stats[0].inference_count == 1
             with TritonClient(site.address) as ours:
                 said = ours.parameters("m")
-                assert (said["digest"], said["labels"], said["task"]) == (
-                    DIGEST,
-                    '["no", "yes", "perhaps"]',
-                    "text-classification",
-                )
-                assert said["cascade.legs"] == '["edge", "cloud"]'
+                names = ("digest", "labels", "task")
+                expected = [DIGEST, '["no", "yes", "perhaps"]', "text-classification"]
+                assert [said[f"stillhouse.{name}"] for name in names] == expected
+                assert said["stillhouse.cascade.legs"] == '["edge", "cloud"]'
 
         await asyncio.to_thread(ask)
 
@@ -141,7 +144,7 @@ def test_the_configurations_table_is_tritons() -> None:
         theirs = getattr(module, message.name).DESCRIPTOR.fields_by_name
         for field in message.field:
             same = theirs[field.name]
-            assert (field.number, field.label) == (same.number, same.label), f"{message.name}.{field.name}"
+            assert (field.number, field.label == field.LABEL_REPEATED) == (same.number, same.is_repeated), field.name
 
 
 def test_a_stream_and_a_wrong_request(texts: Path) -> None:
@@ -191,6 +194,18 @@ def test_an_edge_with_too_much_to_do_lets_the_cloud_answer(texts: Path) -> None:
     on(texts, work, engine=EngineSettings("int8", waiting=2, most_rows=1))
 
 
+def test_a_cloud_that_swallows_everything_leaves_time_for_the_edges_answer(texts: Path) -> None:
+    async def work(site: Site) -> None:
+        site.cloud.hangs = True
+        found = await asyncio.to_thread(infer, site.address, TEXTS, "LEG", client_timeout=2.0)
+        told = parameters(found.get_response())
+        assert (told["away"], told["leg"]) == ("answer", "edge")
+        await until(lambda: site.cloud.given_up == 1)
+        assert site.cascade.ways[0].breaker.snapshot().failures == 1, "it had its fair time"
+
+    on(texts, work, away=AwaySettings(deadlines=DeadlinePolicy(margin=1.0, fair=0.9)))
+
+
 def test_images(tmp_path: Path) -> None:
     for seed, name in enumerate(("edge", "cloud")):
         write_tiny_model(tmp_path / name, task="image-classification", seed=seed)
@@ -218,15 +233,21 @@ def test_images(tmp_path: Path) -> None:
 
 
 def test_a_search(tmp_path: Path) -> None:
+    queries = ["read a file", "path name write", "return the list of name"]
     names = ["read a file", "the path of a value", "write the name", "open ready", "return the list of name"]
     write_tiny_model(tmp_path / "edge", dimension=16, seed=0)
     write_tiny_model(tmp_path / "cloud", dimension=24, seed=1)
     small, large = Engine(tmp_path / "edge"), Engine(tmp_path / "cloud")
     vectors = {"edge": small.embed(names), "larger": large.embed(names)}
-    write_cascade(tmp_path / "cascade", task="sentence-embedding", names=names, threshold=0.85, **vectors)
+    write_cascade(
+        tmp_path / "cascade",
+        task="sentence-embedding",
+        names=names,
+        threshold=_middle(small.embed(queries), vectors["edge"]),
+        **vectors,
+    )
 
     async def work(site: Site) -> None:
-        queries = ["read a file", "path name write", "return the list of name"]
         found = await asyncio.to_thread(infer, site.address, queries, "NEIGHBOR", "SCORE", "LEG")
         legs = found.as_numpy("LEG").ravel().tolist()
         assert set(legs) == {b"edge", b"cloud"}
@@ -241,6 +262,12 @@ def test_a_search(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.as_numpy("EMBEDDING"), large.embed(queries), atol=1e-6)
 
     on(tmp_path, work)
+
+
+def _middle(embeddings: Any, index: Any) -> float:
+    """Give a confidence between the least and the most sure query's, as `write_cascade` calibrates it."""
+    sure = Calibration("platt", "peak", neighbours=3, slope=2.0).of_signal(peak(nearest(embeddings, index, 3)))
+    return float(sure.min() + sure.max()) / 2
 
 
 def test_a_cloud_that_speaks_otherwise(texts: Path) -> None:
@@ -266,6 +293,32 @@ def test_a_cloud_that_speaks_otherwise(texts: Path) -> None:
     on(texts, work)
     with pytest.raises(UsageError):
         RemoteLeg(Remote("large", labels=("a", "b", "c")), channel("grpc://127.0.0.1:1", None), signature)
+
+
+def test_the_small_model_may_be_a_pool_of_servers(texts: Path) -> None:
+    """One of its backends is down: the other one answers, and nobody beyond is asked for it."""
+
+    async def work(site: Site) -> None:
+        near = Cloud(texts / "edge")
+        await near.listen()
+        pool = Pool(Channel)
+        pool.update({f"127.0.0.1:{near.port}": 1.0, "127.0.0.1:1": 1.0})
+        remote = Remote("large", variant="int8", digest=DIGEST)
+        signature = Signature.read(texts / "edge")
+        edge = RemoteLeg(remote, pool, signature, name="edge")
+        stages = [Stage(edge, load(texts / "cascade", DIGEST)), Stage(site.cascade.ways[0], None)]
+        cascade = Cascade("m", signature, stages)
+        small, large = Engine(texts / "edge").predict(TEXTS), Engine(texts / "cloud").predict(TEXTS)
+        for _ in range(4):
+            tensors, told = read((await cascade.infer(call(), ask_body(TEXTS, "PROBABILITIES", "LEG"))).message)
+            legs = tensors["LEG"].ravel().tolist()
+            assert legs.count(b"edge") == 3 and "edge_error" not in told
+            expected = np.stack([(small if leg == b"edge" else large)[row] for row, leg in enumerate(legs)])
+            np.testing.assert_allclose(tensors["PROBABILITIES"], expected, atol=1e-6)
+        await edge.close()
+        await near.end()
+
+    on(texts, work)
 
 
 def _fields(signature: Signature) -> dict[str, Any]:
@@ -305,7 +358,7 @@ def test_what_is_kept_is_answered_later_and_the_client_finds_it_by_its_key(texts
             assert (told["away"], told["queued"]) == ("queue", "mine")
         told = parameters((await asyncio.to_thread(infer, site.address, TEXTS[:5])).get_response())
         assert len(told["queued"]) == 36, "a key of ours"
-        with pytest.raises(InferenceServerException, match="ALREADY_EXISTS|another request"):
+        with pytest.raises(InferenceServerException, match="another request"):
             await asyncio.to_thread(infer, site.address, TEXTS[:2], **mine)
         sink.fails = 1
         site.cloud.error = None
@@ -322,6 +375,10 @@ def test_what_is_kept_is_answered_later_and_the_client_finds_it_by_its_key(texts
         found = await asyncio.to_thread(infer, site.address, TEXTS, **mine)
         np.testing.assert_allclose(found.as_numpy("PROBABILITIES"), large, atol=1e-6)
         assert len(site.cloud.requests) == asked, "it was answered already"
+        await site.later.taken("127.0.0.1", "mine")
+        assert (await queue.outcome("127.0.0.1", "mine")).state == QueueState.READ  # type: ignore[union-attr]
+        found = await asyncio.to_thread(infer, site.address, TEXTS, **mine)
+        assert len(site.cloud.requests) == asked + 1, "what is gone is asked for anew"
 
     on(texts, work, away=away, queue=LaterSettings(tmp_path / "queue.sqlite3"), sink=sink)
 
@@ -372,7 +429,7 @@ def test_killed_at_any_moment_what_a_client_was_told_is_kept_is_answered(tmp_pat
 
     run(main())
     found = {each.key: read(each.body)[0]["LABEL"].tolist() for each in sink.got}
-    assert {key: found.get(key) for key in kept} == dict.fromkeys(kept, [[b"yes"]])
+    assert {key: found.get(key) for key in kept} == {key: [[b"yes"]] for key in kept}
 
 
 def test_another_model_is_told_what_there_is(texts: Path) -> None:

@@ -37,7 +37,7 @@ ModelConfig name=1:string platform=2:string max_batch_size=4:int32 input=5:*Mode
 ModelInput name=1:string data_type=2:int32 dims=4:*int64
 ModelOutput name=1:string data_type=2:int32 dims=3:*int64
 ModelParameter string_value=1:string
-""",
+""",  # noqa: E501 - one message a line
     {},
 )
 """What a cascade needs of Triton's model_config.proto; a test holds the numbers against tritonclient's messages. On the wire its

@@ -115,6 +115,9 @@ class Composer:
         legs = [self._legs[at] for at in used] or [self._legs[0]]
         parameters["variant"].string_param = ",".join(each.variant for each in legs)
         parameters["digest"].string_param = ",".join(each.digest for each in legs)
+        outside = int(course.outside.sum())
+        if outside:
+            parameters["outlier"].int64_param = outside
         abstained = int(course.abstained.sum())
         names = [each.name for each in legs] if used else []
         if abstained:

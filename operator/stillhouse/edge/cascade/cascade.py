@@ -44,7 +44,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class CascadeSettings:
-    """`unsure`: what becomes of rows whose confidence is no number. `most_rows`: of a request (the wire contract's n)."""
+    """`unsure`: what becomes of unusual inputs. `most_rows`: of a request (the wire contract's n)."""
 
     unsure: Unsure = "escalate"
     most_rows: int = 32
@@ -215,6 +215,9 @@ class Cascade:
     def _taken(self, at: int, stage: Stage, course: Course, rows: Rows) -> None:
         asked = course.pending
         course.take(at, rows, stage.policy, self.settings.unsure)
+        if self.settings.unsure == "refuse" and course.outside.any():
+            wrong = ", ".join(map(str, np.flatnonzero(course.outside)[:8].tolist()))
+            raise RpcError(Code.INVALID_ARGUMENT, f"rows {wrong}: unlike all that the model was made for")
         self.figures.took(stage.leg.name, rows.waited_s + rows.ran_s)
         if at == 0:
             self.figures.confidence(course.confidence[asked])
@@ -258,9 +261,8 @@ class Cascade:
         if abstained:
             figures.abstained += abstained
             figures.answered[NONE] += abstained
-        stages, counts = np.unique(course.by[~course.abstained], return_counts=True)
-        for stage, count in zip(stages.tolist(), counts.tolist(), strict=True):
-            figures.answered[self._stages[stage].leg.name] += count
+        for stage in (course.by[~course.abstained] if abstained else course.by).tolist():
+            figures.answered[self._stages[stage].leg.name] += 1
 
 
 def _key(call: Call) -> str | None:

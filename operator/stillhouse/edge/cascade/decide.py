@@ -14,31 +14,32 @@ from stillhouse.inference.confidence import Neighbours, answers, margin, peak, t
 
 __all__ = ["NOBODY", "Course", "Merged", "Unsure", "confidence_of"]
 
-Unsure = Literal["escalate", "abstain"]
-"""What becomes of a row whose confidence is no number: an unusual input, or values that are none."""
+Unsure = Literal["escalate", "flag", "refuse", "abstain"]
+"""What becomes of an unusual input: it goes on, is answered as if it were usual and told, is refused, or nobody answers it.
+
+Where values are no numbers, only `abstain` keeps a row from going on.
+"""
 NOBODY = -1
 _SMALLEST = 1e-12
 _SIGNALS = {"peak": peak, "margin": margin, "top": top_score}
 
 
-def confidence_of(policy: Policy, rows: Rows) -> npt.NDArray[np.float64]:
-    """Return how sure each row is, float64 [n]; NaN for an unusual input, and where a value is not finite."""
+def confidence_of(policy: Policy, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return how sure each row is, float64 [n], NaN where a value is not finite; and which rows are unusual inputs, bool [n]."""
     rule = policy.outliers
     found = rows.found
     if policy.edge is None:
-        values = rows.values
-        with np.errstate(invalid="ignore"):
-            confidence = policy.calibration.of_logits(np.log(np.maximum(values, _SMALLEST)))
-        if rule is not None:
-            assert rows.logits is not None  # looked at when the cascade was built
-            confidence = np.where(rule.outside(rows.logits), np.nan, confidence)
-        return confidence
+        confidence = policy.calibration.of_logits(np.log(np.maximum(rows.values, _SMALLEST)))
+        if rule is None:
+            return confidence, np.zeros(len(confidence), dtype=np.bool_)
+        assert rows.logits is not None  # looked at when the cascade was built
+        return confidence, rule.outside(rows.logits)
     assert found is not None  # a leg of a cascade of embeddings has an index
     near = Neighbours(found.scores[:, : policy.calibration.neighbours], found.rows[:, : policy.calibration.neighbours])
     confidence = policy.calibration.of_signal(_SIGNALS[policy.calibration.signal](near))
-    if rule is not None:
-        confidence = np.where(rule.outside(rows.values if rule.kind == "centroid" else top_score(found)), np.nan, confidence)
-    return confidence
+    if rule is None:
+        return confidence, np.zeros(len(confidence), dtype=np.bool_)
+    return confidence, rule.outside(rows.values if rule.kind == "centroid" else top_score(found))
 
 
 @dataclass(slots=True)
@@ -55,14 +56,15 @@ class Course:
     """What has become of the rows of one request so far.
 
     `by`: the stage whose answer stands, int64 [n], `NOBODY` while there is none. `confidence` float64 [n] and `told_by`: of the
-    last stage that has one. `pending`: rows that go on. `together`: the answer must be of one space (embeddings), so all rows
-    go on where one does.
+    last stage that has one. `outside`: unusual inputs. `pending`: rows that go on. `together`: the answer must be of one space
+    (embeddings), so all rows go on where one does.
     """
 
     def __init__(self, rows: int, *, together: bool) -> None:
         self.by = np.full(rows, NOBODY, dtype=np.int64)
         self.confidence = np.full(rows, np.nan)
         self.told_by = np.full(rows, NOBODY, dtype=np.int64)
+        self.outside = np.zeros(rows, dtype=np.bool_)
         self.abstained = np.zeros(rows, dtype=np.bool_)
         self.pending: npt.NDArray[np.int64] = np.arange(rows)
         self.escalated = rows
@@ -79,7 +81,10 @@ class Course:
         if policy is None:
             self.pending = asked[:0]
             return
-        confidence = confidence_of(policy, rows)
+        confidence, outside = confidence_of(policy, rows)
+        self.outside[asked] = outside
+        if unsure != "flag" and outside.any():
+            confidence = np.where(outside, np.nan, confidence)
         self.confidence[asked], self.told_by[asked] = confidence, stage
         stays = answers(confidence, policy.threshold)
         if unsure == "abstain":

@@ -64,7 +64,9 @@ def families(cascades: Mapping[str, tuple[Figures, Iterable[Way]]]) -> Iterator[
     abstained = counter("abstained", "Rows that nobody answers: unlike all that the model was made for.")
     away = counter("away", "Requests that a policy answered, because the larger model was not there.", "policy")
     failed = counter("leg_failures", "Calls of a leg that failed.", "leg", "code")
-    seconds = HistogramMetricFamily("stillhouse_cascade_confidence", "The small model's confidences, by rows.", labels=["model"])
+    confidence = HistogramMetricFamily(
+        "stillhouse_cascade_confidence", "The small model's confidences, by rows.", labels=["model"]
+    )
     asked = counter("leg_answers", "Answers of a leg.", "leg")
     took = counter("leg_seconds", "Seconds that answers of a leg took.", "leg")
     state = GaugeMetricFamily("stillhouse_cascade_breaker", "0 closed, 1 half-open, 2 open.", labels=["model", "leg"])
@@ -87,10 +89,10 @@ def families(cascades: Mapping[str, tuple[Figures, Iterable[Way]]]) -> Iterator[
             total += count
             buckets.append((f"{(at + 1) / BINS:g}", float(total)))
         buckets.append(("+Inf", float(total)))
-        seconds.add_metric([model], buckets, figures.confidences)
+        confidence.add_metric([model], buckets, figures.confidences)
         for way in ways:
             state.add_metric([model, way.name], _STATES[way.breaker.state])
             opened.add_metric([model, way.name], way.breaker.opened)
             retried.add_metric([model, way.name, "retry"], way.retrier.retries)
             retried.add_metric([model, way.name, "hedge"], way.retrier.hedges)
-    yield from (answered, escalated, abstained, away, failed, seconds, asked, took, state, opened, retried)
+    yield from (answered, escalated, abstained, away, failed, confidence, asked, took, state, opened, retried)

@@ -100,7 +100,7 @@ class Later:
         """
         found = await self.queue.outcome(owner, key)
         if found is not None:
-            found = await self.keep(owner, key, body)  # changes nothing but tells whether it is the same request
+            await self.keep(owner, key, body)  # changes nothing, and refuses another request under the same key
         if found is None or found.state in (QueueState.WAITING, QueueState.READ):
             return None
         if found.state == QueueState.DELIVERED and not found.cut:
@@ -108,6 +108,10 @@ class Later:
         if found.cut:
             raise RpcError(Code.DATA_LOSS, "the late answer was too large to be kept")
         raise RpcError(found.code or Code.DEADLINE_EXCEEDED, found.message or "the request waited for too long", ours=True)
+
+    async def taken(self, owner: str, key: str) -> None:
+        """Drop a late answer that its client is known to have; else it stays as long as the queue keeps outcomes."""
+        await self.queue.forget(owner, key)
 
     async def close(self) -> None:
         """Stop delivering and close the file. What is under way may be delivered twice."""

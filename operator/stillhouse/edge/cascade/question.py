@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,20 +64,11 @@ class Question:
     _work: Work | None = None
 
     def part(self, rows: npt.NDArray[np.int64]) -> Question:
-        """Return the question of some of the rows."""
+        """Return the question of some of the rows, which rise."""
         if len(rows) == self.rows:
             return self
-        return Question(
-            self.request,
-            len(rows),
-            self.outputs,
-            self.metadata,
-            self.trace,
-            self.provenance,
-            self.classes,
-            rows,
-            self.whole or self,
-        )
+        chosen = rows if self.chosen is None else self.chosen[rows]
+        return replace(self, rows=len(rows), chosen=chosen, whole=self.whole or self, _tensors=None, _work=None)
 
     @property
     def tensors(self) -> dict[str, npt.NDArray[Any]]:

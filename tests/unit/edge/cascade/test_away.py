@@ -1,4 +1,4 @@
-"""The larger model down, slow, flapping, swallowing everything, resetting; the small one late, overloaded, broken. Time is virtual."""
+"""The larger model down, slow, flapping, swallowing everything; the small one late, overloaded, broken. Time is virtual."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from tests.support.virtual_time import run
 from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.search import Index
+from stillhouse.edge.status import Code, RpcError
 from stillhouse.inference.confidence import Calibration
 from stillhouse.inference.outliers import OutlierRule
 from stillhouse.inference.signature import Signature
@@ -126,7 +127,7 @@ def test_classes_as_the_protocols_extension_has_them() -> None:
     assert found.tolist() == [[f"0.900000:1:{LABELS[1]}".encode(), b"0.050000:0:no"]]
 
 
-def search(large: Any = LARGE, rule: OutlierRule | None = None) -> tuple[Cascade, list[TableLeg]]:
+def search(large: Any = LARGE, rule: OutlierRule | None = None, unsure: Any = "escalate") -> tuple[Cascade, list[TableLeg]]:
     """A text is the row that it means, and how far towards the next one: the larger model finds the row after it."""
 
     def embed(text: str, table: Any, shift: int) -> list[float]:
@@ -140,7 +141,10 @@ def search(large: Any = LARGE, rule: OutlierRule | None = None) -> tuple[Cascade
     )
     edge = TableLeg("edge", still, lambda text: embed(text, SMALL, 0), index=small)
     cloud = TableLeg("cloud", still, lambda text: embed(text, large, 1), index=larger)
-    return Cascade("m", EMBEDS, [Stage(edge, held), Stage(cloud, None)], clock=still), [edge, cloud]
+    return Cascade("m", EMBEDS, [Stage(edge, held), Stage(cloud, None)], CascadeSettings(unsure=unsure), clock=still), [
+        edge,
+        cloud,
+    ]
 
 
 def test_a_search_is_answered_in_each_legs_own_index() -> None:
@@ -160,6 +164,18 @@ def test_embeddings_of_one_answer_are_of_one_space(large: Any) -> None:
     assert cloud.asked == [["0:0.1", "1:0.49"]]
     tensors, told = ask(cascade, ["0:0.1"], "EMBEDDING", "NEIGHBOR")
     assert tensors["EMBEDDING"].shape == (1, 4) and told["leg"] == "edge"
+
+
+def test_an_unusual_input_is_flagged_or_refused_where_that_is_asked_for() -> None:
+    rule = OutlierRule("centroid", 0.5, (1.0, 0.0, 0.0, 0.0))
+    cascade, (_, cloud) = search(rule=rule, unsure="flag")
+    tensors, told = ask(cascade, ["0:0.1", "2:0.1"], "NEIGHBOR", "CONFIDENCE")
+    assert (told["leg"], told["outlier"], cloud.asked) == ("edge", 1, []) and (tensors["CONFIDENCE"] > 0.9).all()
+    cascade, (_, cloud) = search(rule=rule, unsure="refuse")
+    with pytest.raises(RpcError) as caught:
+        ask(cascade, ["0:0.1", "2:0.1", "3:0.1"], "NEIGHBOR")
+    assert caught.value.code == Code.INVALID_ARGUMENT and "rows 1, 2:" in caught.value.message and not cloud.asked
+    assert "outlier" not in ask(cascade, ["0:0.1"], "NEIGHBOR")[1]
 
 
 def test_an_embedding_far_from_all_goes_on() -> None:
