@@ -16,6 +16,7 @@ from stillhouse.edge.guard import limits as guard
 from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.guard.limits import Limiter
 from stillhouse.edge.metrics import Counts, Exposition
+from stillhouse.edge.rest.front import Rest
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
 from stillhouse.edge.wire.call import Limits
@@ -36,6 +37,7 @@ class Options:
     `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
     calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
     `clients`: who may ask; `each`: how much each of them. `metrics`: where /metrics, /healthz and /readyz are answered.
+    `rest`: where the protocol's REST twin is spoken; the address of gRPC itself: on the same port.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -50,6 +52,7 @@ class Options:
     clients: Clients = field(default_factory=lambda: Clients(None))
     each: guard.Limits | None = None
     metrics: tuple[str, int] | None = None
+    rest: tuple[str, int] | None = None
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
@@ -70,9 +73,16 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
     door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
     counts = Counts()
     unary, streams = Service(pools, options.version, door, counts).methods()
-    server = Server(unary, streams, limits=options.limits)
-    port = await server.listen(options.host, options.port, options.front.context if options.front else None)
+    tls = options.front.context if options.front else None
+    rest = Rest(unary, options.limits, door.client).answer if options.rest is not None else None
+    together = options.rest == (options.host, options.port) and options.port != 0
+    server = Server(unary, streams, http=rest if together else None, limits=options.limits)
+    port = await server.listen(options.host, options.port, tls)
     _log.info("listening on %s:%d", options.host, port)
+    others: list[Server] = []
+    if options.rest is not None and not together:
+        others.append(Server({}, http=rest, limits=options.limits))
+        _log.info("REST on %s:%d", options.rest[0], await others[0].listen(*options.rest, tls))
     told: Server | None = None
     if options.metrics is not None:
         told = Server({}, http=Exposition(counts, pools, admission, time.monotonic).answer)
@@ -85,7 +95,7 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
     finally:
         if renewing is not None:
             renewing.cancel()
-        await server.drain(options.grace_s)
+        await asyncio.gather(*(each.drain(options.grace_s) for each in (server, *others)))
         if told is not None:
             await told.drain(1.0)
         await asyncio.gather(*(pool.close() for pool in pools.values()))

@@ -31,6 +31,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--largest-message", default=64 << 20, help="Bytes of a request or an answer.")
 @click.option("--connection-age", default=0.0, help="Seconds after which a client is asked to connect anew; 0: never.")
 @click.option("--metrics", metavar="ADDRESS", help="Where /metrics, /healthz and /readyz are answered; left out, nowhere.")
+@click.option("--rest", metavar="ADDRESS", help="Where REST is spoken too; the address of --listen: on the same port.")
 @click.option("--tokens", type=_PATH, help="Folder with a file for each client that may ask: its name, and in it its token.")
 @click.option("--client-rate", type=click.FloatRange(min=0, min_open=True), help="Inferences a second of one client.")
 @click.option("--client-burst", type=click.IntRange(1), default=100, help="Of these, how many at once.")
@@ -49,6 +50,7 @@ def main(
     largest_message: int,
     connection_age: float,
     metrics: str | None,
+    rest: str | None,
     tokens: Path | None,
     client_rate: float | None,
     client_burst: int,
@@ -89,6 +91,7 @@ def main(
             in_flight=in_flight,
             clients=Clients(tokens),
             metrics=_address(metrics, "--metrics") if metrics else None,
+            rest=_address(rest, "--rest") if rest else None,
             each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
         )
         _run(options)
