@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
+from tests.support.kube.process import free_port
 from tritonclient.grpc import service_pb2 as triton
 
+from stillhouse.edge.gateway import Options, run
 from stillhouse.edge.oip.tensors import add_output, inputs_of
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Server, Unary
 
-__all__ = ["Backend", "backend"]
+__all__ = ["Backend", "Site", "backend", "site"]
 
 _SERVICE = "/inference.GRPCInferenceService"
 
@@ -101,3 +106,52 @@ async def backend() -> AsyncIterator[Backend]:
         yield found
     finally:
         await server.drain(1.0)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway and the backend behind it. `grpc`, `rest`: HOST:PORT."""
+
+    grpc: str
+    rest: str
+    backend: Backend
+
+
+@contextlib.contextmanager
+def site(**options: Any) -> Iterator[Site]:
+    """Run a gateway before a backend in a thread of its own; `options` are those of the gateway. Clients may block."""
+    ready: Future[Site] = Future()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        async with backend() as behind:
+            given = {"rest": ("127.0.0.1", free_port()), **options}
+            chosen = Options({"echo": {behind.address: 1.0}}, "1", **{"port": 0, "grace_s": 1.0, **given})
+            listening: asyncio.Future[int] = loop.create_future()
+            running = asyncio.ensure_future(run(chosen, stop, listening))
+            await asyncio.wait([listening, running], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            host, port = chosen.rest or ("", 0)
+            ready.set_result(Site(f"127.0.0.1:{listening.result()}", f"{host}:{port}", behind))
+            await running
+
+    def serve() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(work())
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            else:
+                raise
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield ready.result(30)
+    finally:
+        if ready.exception() is None:
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(30)

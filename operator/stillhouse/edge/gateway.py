@@ -19,6 +19,7 @@ from stillhouse.edge.metrics import Counts, Exposition
 from stillhouse.edge.rest.front import Rest
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
+from stillhouse.edge.tracing.spans import Telemetry, Tracing
 from stillhouse.edge.wire.call import Limits
 from stillhouse.edge.wire.client import Channel
 from stillhouse.edge.wire.server import Server
@@ -37,7 +38,7 @@ class Options:
     `models`: model → address → weight. `front`: TLS at the front, `backend_tls` towards backends; None: none. `grace_s`: how long
     calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
     `clients`: who may ask; `each`: how much each of them. `metrics`: where /metrics, /healthz and /readyz are answered.
-    `rest`: where the protocol's REST twin is spoken; the address of gRPC itself: on the same port.
+    `rest`: where the protocol's REST twin is spoken; the address of gRPC itself: on the same port. `telemetry`: where spans go.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -53,6 +54,7 @@ class Options:
     each: guard.Limits | None = None
     metrics: tuple[str, int] | None = None
     rest: tuple[str, int] | None = None
+    telemetry: Telemetry | None = None
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[int] | None = None) -> None:
@@ -72,7 +74,8 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
     admission = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
     door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
     counts = Counts()
-    unary, streams = Service(pools, options.version, door, counts).methods()
+    tracing = Tracing(options.telemetry) if options.telemetry is not None else None
+    unary, streams = Service(pools, options.version, door, counts, tracing).methods()
     tls = options.front.context if options.front else None
     rest = Rest(unary, options.limits, door.client).answer if options.rest is not None else None
     together = options.rest == (options.host, options.port) and options.port != 0
@@ -99,6 +102,8 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[i
         if told is not None:
             await told.drain(1.0)
         await asyncio.gather(*(pool.close() for pool in pools.values()))
+        if tracing is not None:
+            await tracing.close()
         _log.info("ended")
 
 

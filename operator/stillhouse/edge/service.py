@@ -12,6 +12,8 @@ from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.tracing.context import passed_on
+from stillhouse.edge.tracing.spans import Tracing
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
 
@@ -26,8 +28,11 @@ _OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 class Service:
     """The protocol for some models, each with the pool of its backends. `version` is that of this program."""
 
-    def __init__(self, models: Mapping[str, Pool], version: str, door: Door, counts: Counts) -> None:
+    def __init__(
+        self, models: Mapping[str, Pool], version: str, door: Door, counts: Counts, tracing: Tracing | None = None
+    ) -> None:
         self._models, self._version = dict(models), version
+        self._inference: Unary = self._infer if tracing is None else tracing.around(self._infer)
         self.door, self.counts = door, counts
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
@@ -40,7 +45,7 @@ class Service:
             f"/{SERVICE}/ServerReady": self._always("ServerReady", lambda: {"ready": self._serves("") is True}),
             f"/{SERVICE}/ServerMetadata": self._always("ServerMetadata", self._metadata),
             f"/{SERVICE}/RepositoryIndex": self._index,
-            f"/{SERVICE}/ModelInfer": self._infer,
+            f"/{SERVICE}/ModelInfer": self._inference,
             **{f"/{SERVICE}/{name}": self._forward for name in _OF_A_MODEL},
             **health_unary,
         }
@@ -91,6 +96,8 @@ class Service:
             named = model_of(body)
             pool = self.pool(named)
             model = named
+            if call.span is not None:
+                call.span.set("stillhouse.model", model)
             reply = await self.door.through(
                 call, lambda: pool.unary(_INFER_METHOD, body, metadata=_onward(call), told_s=left_of(call))
             )
@@ -112,7 +119,7 @@ class Service:
         async for body in messages:
             response = self._stream_response()
             try:
-                reply = await self._infer(call, body)
+                reply = await self._inference(call, body)
                 response.infer_response.MergeFromString(reply.message)
             except RpcError as error:
                 response.error_message = str(error)
@@ -136,7 +143,11 @@ def left_of(call: Call) -> float | None:
 
 def _onward(call: Call) -> Metadata:
     metadata = call.metadata
-    return tuple(each for each in metadata if each[0] not in _OURS) if metadata else metadata
+    if metadata:
+        metadata = tuple(each for each in metadata if each[0] not in _OURS)
+        if call.span is None:
+            metadata = passed_on(metadata)
+    return metadata if call.span is None else call.span.onward(metadata)
 
 
 def model_of(body: bytes) -> str:

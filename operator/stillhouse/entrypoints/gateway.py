@@ -32,6 +32,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--connection-age", default=0.0, help="Seconds after which a client is asked to connect anew; 0: never.")
 @click.option("--metrics", metavar="ADDRESS", help="Where /metrics, /healthz and /readyz are answered; left out, nowhere.")
 @click.option("--rest", metavar="ADDRESS", help="Where REST is spoken too; the address of --listen: on the same port.")
+@click.option("--telemetry", metavar="URL", help="An OTLP collector for spans; left out, what OTEL_EXPORTER_OTLP_ENDPOINT says.")
+@click.option("--telemetry-sample", type=click.FloatRange(0, 1), default=1.0, help="Share of traces that begin here.")
 @click.option("--tokens", type=_PATH, help="Folder with a file for each client that may ask: its name, and in it its token.")
 @click.option("--client-rate", type=click.FloatRange(min=0, min_open=True), help="Inferences a second of one client.")
 @click.option("--client-burst", type=click.IntRange(1), default=100, help="Of these, how many at once.")
@@ -51,6 +53,8 @@ def main(
     connection_age: float,
     metrics: str | None,
     rest: str | None,
+    telemetry: str | None,
+    telemetry_sample: float,
     tokens: Path | None,
     client_rate: float | None,
     client_burst: int,
@@ -71,6 +75,7 @@ def main(
         from stillhouse.edge.gateway import Options
         from stillhouse.edge.guard.clients import Clients
         from stillhouse.edge.guard.limits import Limits as Each
+        from stillhouse.edge.tracing.spans import Telemetry
         from stillhouse.edge.wire.call import Limits
 
         host, port = _address(listen, "--listen")
@@ -92,6 +97,7 @@ def main(
             clients=Clients(tokens),
             metrics=_address(metrics, "--metrics") if metrics else None,
             rest=_address(rest, "--rest") if rest else None,
+            telemetry=Telemetry(telemetry, telemetry_sample) if telemetry else Telemetry.of_environment(sample=telemetry_sample),
             each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
         )
         _run(options)

@@ -14,7 +14,7 @@ from httpunk.exceptions import HTTPunkError
 
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
 from stillhouse.edge.oip.tables import parsed
-from stillhouse.edge.rest.bodies import body_of, document, parted
+from stillhouse.edge.rest.bodies import body_of, document, left_out, parted
 from stillhouse.edge.rest.documents import plain
 from stillhouse.edge.rest.inference import request_of, response_of
 from stillhouse.edge.rest.model_config import config_of
@@ -68,35 +68,29 @@ class Rest:
         await request.respond(status, headers=headers, body=body)
 
     async def _answer(self, request: Any, peer: Peer) -> Answer:
-        words = _words(request.path)
-        if not words or words[0] != "v2":
-            raise HttpProblem(404, "there is nothing here; the protocol begins at /v2")
-        match words[1:]:
-            case [] | ["health", "live" | "ready"]:
-                _only(request, "GET")
-            case ["repository", "index"]:
-                _only(request, "POST")
-            case ["models", _, "infer"] | ["models", _, "versions", _, "infer"]:
-                _only(request, "POST")
-            case ["models", _] | ["models", _, "versions", _]:
-                _only(request, "GET")
-            case ["models", _, "ready" | "stats" | "config"] | ["models", _, "versions", _, "ready" | "stats" | "config"]:
-                _only(request, "GET")
-            case _:
-                raise HttpProblem(404, f"there is no /{'/'.join(words)[:200]}")
-        left = _time_of(request)
         loop = asyncio.get_running_loop()
         asked = _Asked(request)
-        call = Call(asked, peer, None if left is None else loop.time() + left)
-        if words[-1] == "infer":
-            self._who(call)
+        call = Call(asked, peer, None)
+        problem: HttpProblem | RpcError | None = None
+        words: list[str] = []
+        try:
+            words = _route(request)
+            left = _time_of(request)
+            call.deadline = None if left is None else loop.time() + left
+            if words[-1:] == ["infer"]:
+                self._who(call)
+        except (HttpProblem, RpcError) as error:
+            problem = error
         watch = Watch(loop, asked, call.deadline, self._limits.body_s)
         there = False
         try:
+            if problem is not None:
+                await left_out(request)
+                raise problem
             body = await body_of(request, self._limits.message)
             watch.body_is_there()
             there = True
-            return await self._called(words[1:], request, call, body)
+            return await self._called(words, request, call, body)
         except asyncio.CancelledError:
             if not watch.late():
                 raise
@@ -143,9 +137,9 @@ class Rest:
         told = await self._asked(call, name, name=model, version=version)
         return _json(plain(told), 200 if name != "ModelReady" or told.ready else 503)
 
-    async def _asked(self, call: Call, name: str, **fields: object) -> Any:
-        request, response = self._kinds[name]
-        answer = await self._call(call, name, request(**fields).SerializeToString())
+    async def _asked(self, call: Call, method: str, /, **fields: object) -> Any:
+        request, response = self._kinds[method]
+        answer = await self._call(call, method, request(**fields).SerializeToString())
         return _read(lambda: parsed(response, answer))
 
     async def _call(self, call: Call, name: str, body: bytes) -> bytes:
@@ -187,6 +181,29 @@ def _words(path: str | None) -> list[str]:
     if "://" in path[:8]:  # the absolute form, as proxies have it
         path = "/" + path.partition("://")[2].partition("/")[2]
     return [unquote(each) for each in path.partition("?")[0].strip("/").split("/")]
+
+
+def _route(request: Any) -> list[str]:
+    """Return the parts of a path that is one of the protocol's, without its /v2.
+
+    Raises:
+        HttpProblem: 404, there is no such path; 405, it is asked for in another way.
+    """
+    words = _words(request.path)
+    if words[:1] != ["v2"]:
+        raise HttpProblem(404, "there is nothing here; the protocol begins at /v2")
+    match words[1:]:
+        case [] | ["health", "live" | "ready"]:
+            _only(request, "GET")
+        case ["repository", "index"] | ["models", _, "infer"] | ["models", _, "versions", _, "infer"]:
+            _only(request, "POST")
+        case ["models", _] | ["models", _, "versions", _]:
+            _only(request, "GET")
+        case ["models", _, "ready" | "stats" | "config"] | ["models", _, "versions", _, "ready" | "stats" | "config"]:
+            _only(request, "GET")
+        case _:
+            raise HttpProblem(404, f"there is no /{'/'.join(words)[:200]}")
+    return words[1:]
 
 
 def _only(request: Any, method: str) -> None:

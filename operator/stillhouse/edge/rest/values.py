@@ -85,16 +85,17 @@ def flat(name: str, shape: Sequence[int], data: Any) -> list[Any]:
         raise _wrong(name, f"shape {list(shape)[:16]} has more than 2^31 elements")
     if not isinstance(data, list):
         raise _wrong(name, "data is a list")
-    if len(shape) > 1 and data and isinstance(data[0], list):
+    values: list[Any] = data
+    if len(shape) > 1 and values and isinstance(values[0], list):
         for depth, size in enumerate(shape[1:], 1):
-            if not all(isinstance(each, list) and len(each) == size for each in data):
+            if not all(isinstance(each, list) and len(each) == size for each in values):
                 raise _wrong(name, f"data is not nested as shape {list(shape)[:16]} says: lists of {size} at depth {depth}")
-            if depth == 1 and len(data) != shape[0]:
-                raise _wrong(name, f"{len(data)} rows, shape {list(shape)[:16]} needs {shape[0]}")
-            data = list(chain.from_iterable(data))
-    if len(data) != count:
-        raise _wrong(name, f"{len(data)} values, shape {list(shape)[:16]} needs {count}")
-    return data
+            if depth == 1 and len(values) != shape[0]:
+                raise _wrong(name, f"{len(values)} rows, shape {list(shape)[:16]} needs {shape[0]}")
+            values = list(chain.from_iterable(values))
+    if len(values) != count:
+        raise _wrong(name, f"{len(values)} values, shape {list(shape)[:16]} needs {count}")
+    return values
 
 
 def listed(name: str, array: Any) -> Any:
