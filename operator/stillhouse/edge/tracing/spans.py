@@ -7,6 +7,7 @@ call waits for it; what the queue cannot hold is dropped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -33,7 +34,8 @@ class Telemetry:
     """Where spans go. `endpoint`: the collector's base URL, such as http://127.0.0.1:4318 (`/v1/traces` is added where missing).
 
     `sample`: share of the traces that begin here, 0 to 1; a call that comes with a context follows its flag. `queue`: spans that
-    may wait; `batch`: that are sent at once, at the latest after `delay_s` seconds. `send_s`: how long one sending may take.
+    may wait; `batch`: that are sent at once, at the latest after `delay_s` seconds. `send_s`: how long one sending may
+    take, `close_s`: the last one, at the end.
     """
 
     endpoint: str
@@ -43,6 +45,7 @@ class Telemetry:
     batch: int = 512
     delay_s: float = 2.0
     send_s: float = 10.0
+    close_s: float = 3.0
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ, sample: float = 1.0) -> Telemetry | None:
@@ -108,7 +111,7 @@ class Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
-        self._api = trace
+        self._api, self._close_s = trace, telemetry.close_s
         self._provider = TracerProvider(
             sampler=ParentBasedTraceIdRatio(telemetry.sample),
             resource=Resource.create({"service.name": telemetry.name}),
@@ -158,8 +161,8 @@ class Tracing:
         """Return the status of a span that failed."""
         return self._api.Status(self._api.StatusCode.ERROR, words)
 
-    async def close(self, grace_s: float = 3.0) -> None:
-        """Send what waits, for so long at most."""
+    async def close(self) -> None:
+        """Send what waits, for `close_s` at most."""
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
@@ -167,14 +170,13 @@ class Tracing:
             try:
                 self._provider.shutdown()
             finally:
-                loop.call_soon_threadsafe(done.set)
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(done.set)
 
         # A thread that does not keep the process: a collector that never answers must not either.
         threading.Thread(target=send, daemon=True, name="last spans").start()
-        try:
-            await asyncio.wait_for(done.wait(), grace_s)
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), self._close_s)
 
     def _begun(self, call: Call) -> Span:
         try:
