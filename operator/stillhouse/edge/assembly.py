@@ -159,7 +159,7 @@ async def _cascade(
     tls = towards(larger.authority, None) if larger.tls else None
     beyond = _pool(larger, tls, largest, parts)
     cloud = RemoteLeg(
-        Remote(larger.model, variant=larger.model),
+        Remote(larger.model, variant=larger.model, provenance=False),  # it may be any server
         beyond,
         signature,
         index=policy.larger,
@@ -173,15 +173,14 @@ async def _cascade(
         config.name,
         signature,
         [Stage(first, policy), Stage(way, None)],
-        CascadeSettings(unsure="abstain" if given.outliers == "refuse" else "escalate", away=settings),
+        CascadeSettings(unsure=given.outliers, away=settings),
         later=later,
         observer=Observer(usage, watch, cloud, labels=signature.labels, names=names),
         who=who,
     )
-    parts.closing.append(cascade.close)
     if later is not None:
         later.start()
-        parts.closing.append(later.close)
+    parts.closing[:0] = [*([later.close] if later is not None else []), cascade.close]  # the courier uses the cascade's legs
     return cascade, watch, later
 
 

@@ -18,8 +18,10 @@ from stillhouse.edge.guard import limits as guard
 from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.guard.limits import Limiter
 from stillhouse.edge.metrics import Counts, Exposition
+from stillhouse.edge.rest.front import Rest
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
+from stillhouse.edge.tracing.spans import Telemetry, Tracing
 from stillhouse.edge.wire.call import Limits
 from stillhouse.edge.wire.client import Channel
 from stillhouse.edge.wire.server import Server
@@ -39,6 +41,7 @@ class Options:
     calls that are under way at the end may take. `in_flight`: inferences at once; 0: as many as their latency says.
     `clients`: who may ask; `each`: how much each of them. `metrics`: where /metrics, /healthz and /readyz are answered.
     `config`: one model with all that belongs to it, in the place of `models`.
+    `rest`: where the protocol's REST twin is spoken; the address of gRPC itself: on the same port. `telemetry`: where spans go.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -54,6 +57,8 @@ class Options:
     each: guard.Limits | None = None
     metrics: tuple[str, int] | None = None
     config: Config | None = None
+    rest: tuple[str, int] | None = None
+    telemetry: Telemetry | None = None
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[dict[str, str]] | None = None) -> None:
@@ -67,11 +72,22 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
     door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
     parts = await _parts(options, door)
     counts = Counts()
-    unary, streams = Service(parts.pools, options.version, door, counts, parts.answering).methods()
-    server = Server(unary, streams, limits=options.limits)
-    port = await server.listen(options.host, options.port, options.front.context if options.front else None)
+    tracing = Tracing(options.telemetry) if options.telemetry is not None else None
+    unary, streams = Service(parts.pools, options.version, door, counts, parts.answering, tracing).methods()
+    tls = options.front.context if options.front else None
+    rest = Rest(unary, options.limits, door.client).answer if options.rest is not None else None
+    together = options.rest == (options.host, options.port) and options.port != 0
+    server = Server(unary, streams, http=rest if together else None, limits=options.limits)
+    port = await server.listen(options.host, options.port, tls)
     _log.info("listening on %s:%d", options.host, port)
     doors = {"grpc": _named(options.host, port)}
+    others: list[Server] = []
+    if options.rest is not None:
+        if not together:
+            others.append(Server({}, http=rest, limits=options.limits))
+            port = await others[0].listen(*options.rest, tls)
+        doors["rest"] = _named(options.rest[0], port)
+        _log.info("REST on %s", doors["rest"])
     told: Server | None = None
     if options.metrics is not None:
 
@@ -93,14 +109,16 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
     try:
         await stop.wait()
     finally:
-        await server.drain(options.grace_s)
-        for each in beside:
-            each.cancel()
+        await asyncio.gather(*(each.drain(options.grace_s) for each in (server, *others)))
+        for task in beside:
+            task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         if told is not None:
             await told.drain(1.0)
         for close in parts.closing:
             await close()
+        if tracing is not None:
+            await tracing.close()
         _log.info("ended")
 
 

@@ -13,6 +13,8 @@ from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.tracing.context import passed_on
+from stillhouse.edge.tracing.spans import Tracing
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
 
@@ -44,7 +46,7 @@ class Answering(Protocol):
 class Service:
     """The protocol for some models, each with the pool of its backends. `version` is that of this program.
 
-    `answering`: models that answer for themselves; no pool has their names.
+    `answering`: models that answer for themselves; no pool has their names. `tracing`: makes a span of each inference.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Service:
         door: Door,
         counts: Counts,
         answering: Mapping[str, Answering] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._models, self._version, self._answering = dict(models), version, dict(answering or {})
+        self._inference: Unary = self._infer if tracing is None else tracing.around(self._infer)
         self.door, self.counts = door, counts
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
@@ -68,7 +72,7 @@ class Service:
             f"/{SERVICE}/ServerReady": self._always("ServerReady", lambda: {"ready": self._serves("") is True}),
             f"/{SERVICE}/ServerMetadata": self._always("ServerMetadata", self._metadata),
             f"/{SERVICE}/RepositoryIndex": self._index,
-            f"/{SERVICE}/ModelInfer": self._infer,
+            f"/{SERVICE}/ModelInfer": self._inference,
             **{f"/{SERVICE}/{name}": self._forward for name in _OF_A_MODEL},
             **health_unary,
         }
@@ -124,6 +128,8 @@ class Service:
             named = model_of(body)
             work = self._work(named, call, body)
             model = named
+            if call.span is not None:
+                call.span.set("stillhouse.model", model)
             reply = await self.door.through(call, work)
             code = Code.OK
         except RpcError as error:
@@ -153,7 +159,7 @@ class Service:
         async for body in messages:
             response = self._stream_response()
             try:
-                reply = await self._infer(call, body)
+                reply = await self._inference(call, body)
                 response.infer_response.MergeFromString(reply.message)
             except RpcError as error:
                 response.error_message = str(error)
@@ -178,7 +184,11 @@ def left_of(call: Call) -> float | None:
 def onward(call: Call) -> Metadata:
     """Return the client's metadata as backends get it: without what it has shown to us."""
     metadata = call.metadata
-    return tuple(each for each in metadata if each[0] not in _OURS) if metadata else metadata
+    if metadata:
+        metadata = tuple(each for each in metadata if each[0] not in _OURS)
+        if call.span is None:
+            metadata = passed_on(metadata)
+    return metadata if call.span is None else call.span.onward(metadata)
 
 
 def model_of(body: bytes) -> str:

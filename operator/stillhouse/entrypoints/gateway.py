@@ -17,6 +17,7 @@ from stillhouse.errors import EnvironmentProblem, StillhouseError, UsageError
 
 if TYPE_CHECKING:
     from stillhouse.edge.gateway import Options
+    from stillhouse.edge.tracing.spans import Telemetry
 
 __all__ = ["main"]
 
@@ -37,6 +38,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--largest-message", default=64 << 20, help="Bytes of a request or an answer.")
 @click.option("--connection-age", default=0.0, help="Seconds after which a client is asked to connect anew; 0: never.")
 @click.option("--metrics", metavar="ADDRESS", help="Where /metrics, /healthz and /readyz are answered; left out, nowhere.")
+@click.option("--rest", metavar="ADDRESS", help="Where REST is spoken too; the address of --listen: on the same port.")
+@click.option("--telemetry", metavar="URL", help="An OTLP collector for spans; left out, what OTEL_EXPORTER_OTLP_ENDPOINT says.")
+@click.option("--telemetry-sample", type=click.FloatRange(0, 1), default=1.0, help="Share of traces that begin here.")
 @click.option("--tokens", type=_PATH, help="Folder with a file for each client that may ask: its name, and in it its token.")
 @click.option("--client-rate", type=click.FloatRange(min=0, min_open=True), help="Inferences a second of one client.")
 @click.option("--client-burst", type=click.IntRange(1), default=100, help="Of these, how many at once.")
@@ -57,6 +61,9 @@ def main(
     largest_message: int,
     connection_age: float,
     metrics: str | None,
+    rest: str | None,
+    telemetry: str | None,
+    telemetry_sample: float,
     tokens: Path | None,
     client_rate: float | None,
     client_burst: int,
@@ -104,6 +111,8 @@ def main(
                 in_flight=in_flight,
                 clients=Clients(tokens),
                 metrics=_address(metrics, "--metrics") if metrics else None,
+                rest=_address(rest, "--rest") if rest else None,
+                telemetry=_telemetry(telemetry, telemetry_sample),
                 each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
             )
         _run(options, record, config)
@@ -138,8 +147,17 @@ def _of_file(file: Path, grace: float, connection_age: float) -> Options:
         in_flight=config.maxInFlight,
         clients=Clients(each.tokens),
         metrics=_address(config.listen.metrics, "listen.metrics") if config.listen.metrics else None,
+        rest=_address(config.listen.rest, "listen.rest") if config.listen.rest else None,
+        telemetry=_telemetry(*((config.telemetry.endpoint, config.telemetry.sample) if config.telemetry else (None, 0.1))),
         each=Each(each.rate, each.burst or 100, each.concurrency) if each.rate or each.concurrency else None,
     )
+
+
+def _telemetry(endpoint: str | None, sample: float) -> Telemetry | None:
+    """Return where spans go: as it is said, else as OpenTelemetry's own variables say."""
+    from stillhouse.edge.tracing.spans import Telemetry
+
+    return Telemetry(endpoint, sample) if endpoint else Telemetry.of_environment(sample=sample)
 
 
 def _run(options: Options, record: Path | None, config: Path | None) -> None:

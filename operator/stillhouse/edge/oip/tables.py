@@ -1,7 +1,8 @@
 """Protobuf descriptors from a table of names, numbers and types: one message a line, `field=number:type`.
 
-`*type` is a repeated field, `map:Type` a map from strings, `Outer.Inner` a nested message, `one-of:name` at the end of a line
-makes all of its fields a choice. A name after `enum` is that of an enumeration, its fields are values.
+`*type` is a repeated field, `map:type` a map from strings, `map:key:type` one from others, `Outer.Inner` a nested message,
+`one-of:name` at the end of a line makes all of its fields a choice. A name after `enum` is that of an enumeration, its fields
+are values.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _file(name: str, package: str, table: str, services: Mapping[str, tuple[Meth
         if path == "enum":
             path, *fields = fields
             outer, _, inner = path.rpartition(".")
-            kind = known[outer].enum_type.add(name=inner)
+            kind = (known[outer] if outer else file).enum_type.add(name=inner)
             for value, number in (each.split("=") for each in fields):
                 kind.value.add(name=value, number=int(number))
             enums.add(path)
@@ -86,9 +87,11 @@ def _add(one: Any, package: str, path: str, text: str, *, choice: bool) -> Any:
     if kind.startswith("map:"):
         entry = one.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
         entry.options.map_entry = True
-        entry.field.add(name="key", number=1, label=_Field.LABEL_OPTIONAL, type=_Field.TYPE_STRING)
-        value = entry.field.add(name="value", number=2, label=_Field.LABEL_OPTIONAL, type=_Field.TYPE_MESSAGE)
-        value.type_name = f".{package}{kind.removeprefix('map:')}"
+        key, _, kind = kind.removeprefix("map:").rpartition(":")
+        entry.field.add(name="key", number=1, label=_Field.LABEL_OPTIONAL, type=_SCALARS[key or "string"])
+        value = entry.field.add(name="value", number=2, label=_Field.LABEL_OPTIONAL, type=_SCALARS.get(kind, _Field.TYPE_MESSAGE))
+        if kind not in _SCALARS:
+            value.type_name = f".{package}{kind}"
         field.label, field.type, field.type_name = _Field.LABEL_REPEATED, _Field.TYPE_MESSAGE, f".{package}{path}.{entry.name}"
         return field
     if kind.startswith("*"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stillhouse.edge.status import Metadata
 from stillhouse.edge.wire.headers import metadata_of
+
+if TYPE_CHECKING:
+    from stillhouse.edge.tracing.spans import Span
 
 __all__ = ["Call", "Limits", "Peer"]
 
@@ -36,14 +39,18 @@ class Peer:
 
 
 class Call:
-    """What a handler knows of a call. `deadline` is of the loop's clock, None where the client set none."""
+    """What a handler knows of a call. `deadline` is of the loop's clock, None where the client set none.
 
-    __slots__ = ("_metadata", "_request", "deadline", "method", "peer")
+    `span` is there while the call is traced.
+    """
+
+    __slots__ = ("_metadata", "_request", "deadline", "method", "peer", "span")
 
     def __init__(self, request: Any, peer: Peer, deadline: float | None) -> None:
         self.method: str = request.path
         self.peer = peer
         self.deadline = deadline
+        self.span: Span | None = None
         self._request = request
         self._metadata: Metadata | None = None
 

@@ -1,0 +1,203 @@
+"""Spans of calls, sent to a collector by OpenTelemetry's SDK (OTLP, protobuf over HTTP). It is imported only where it is used.
+
+Spans wait in a queue of a fixed size and are sent from a thread of its own: whether the collector answers, slowly, or never, no
+call waits for it; what the queue cannot hold is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.tracing.context import Context, carried, context_of
+from stillhouse.edge.wire.call import Call
+from stillhouse.edge.wire.server import Unary
+
+__all__ = ["Span", "Telemetry", "Tracing"]
+
+_FAULTS = frozenset({Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS})
+"""What is a server's error; the others are the client's (semantic conventions for gRPC)."""
+_TOLD = ("variant", "digest", "leg", "confidence", "threshold", "escalated", "away")
+"""Parameters of an answer that become attributes `stillhouse.…` of its span."""
+_PATH = "/v1/traces"
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where spans go. `endpoint`: the collector's base URL, such as http://127.0.0.1:4318 (`/v1/traces` is added where missing).
+
+    `sample`: share of the traces that begin here, 0 to 1; a call that comes with a context follows its flag. `queue`: spans that
+    may wait; `batch`: that are sent at once, at the latest after `delay_s` seconds. `send_s`: how long one sending may
+    take, `close_s`: the last one, at the end.
+    """
+
+    endpoint: str
+    sample: float = 1.0
+    name: str = "stillhouse-gateway"
+    queue: int = 4096
+    batch: int = 512
+    delay_s: float = 2.0
+    send_s: float = 10.0
+    close_s: float = 3.0
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ, sample: float = 1.0) -> Telemetry | None:
+        """Return what OpenTelemetry's own variables say, None where they name no collector for traces."""
+        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return None
+        endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        return cls(endpoint, sample, environment.get("OTEL_SERVICE_NAME") or cls("").name) if endpoint else None
+
+    @property
+    def url(self) -> str:
+        """Where spans are posted to."""
+        return self.endpoint if self.endpoint.endswith(_PATH) else self.endpoint.rstrip("/") + _PATH
+
+
+class Span:
+    """One span. `context` is what calls that belong to it are sent with."""
+
+    __slots__ = ("_span", "_tracing", "context")
+
+    def __init__(self, tracing: Tracing, span: Any, state: str) -> None:
+        self._tracing, self._span = tracing, span
+        own = span.get_span_context()
+        self.context = Context(f"{own.trace_id:032x}", f"{own.span_id:016x}", bool(own.trace_flags.sampled), state)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether anything is kept of it."""
+        return bool(self._span.is_recording())
+
+    def set(self, name: str, value: str | bool | int | float) -> None:
+        """Add an attribute."""
+        self._span.set_attribute(name, value)
+
+    def onward(self, metadata: Metadata) -> Metadata:
+        """Return metadata that a call within it is sent with."""
+        return carried(metadata, self.context)
+
+    def leg(self, leg: str, **attributes: str | bool | int | float) -> Span:
+        """Begin the span of a call to somebody else, such as a cascade's to the larger model; whoever calls ends it."""
+        return self._tracing.within(self, leg, attributes)
+
+    def end(self, code: Code, *, server: bool = False) -> None:
+        """Say how it ended. `server`: it is the span of the call that came, where a client's mistake is none of ours."""
+        if self._span.is_recording():
+            self._span.set_attribute("rpc.grpc.status_code", int(code))
+            if code in _FAULTS or (code is not Code.OK and not server):
+                self._span.set_status(self._tracing.error(code.name))
+        self._span.end()
+
+
+class Tracing:
+    """Makes spans; `around` is how a handler gets one for each call, which it finds as `call.span`.
+
+    It stands around everything that happens to a call: `Service` puts it around its inference, the door included.
+    """
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
+        self._api, self._close_s = trace, telemetry.close_s
+        self._provider = TracerProvider(
+            sampler=ParentBasedTraceIdRatio(telemetry.sample),
+            resource=Resource.create({"service.name": telemetry.name}),
+            shutdown_on_exit=False,
+        )
+        exporter = OTLPSpanExporter(telemetry.url, timeout=telemetry.send_s)
+        self._processor = BatchSpanProcessor(
+            exporter, telemetry.queue, telemetry.delay_s * 1000, min(telemetry.batch, telemetry.queue)
+        )
+        self._provider.add_span_processor(self._processor)
+        self._tracer = self._provider.get_tracer("stillhouse.edge")
+        self._answer = message("ModelInferResponse")
+
+    def around(self, work: Unary) -> Unary:
+        """Return a handler that gives each call a span."""
+
+        async def handler(call: Call, body: bytes) -> Reply:
+            span = call.span = self._begun(call)
+            code = Code.INTERNAL
+            try:
+                reply = await work(call, body)
+                code = Code.OK
+                if span.recorded:
+                    self._note(span, reply)
+                return reply
+            except RpcError as error:
+                code = error.code
+                raise
+            except asyncio.CancelledError:
+                late = call.deadline is not None and asyncio.get_running_loop().time() >= call.deadline
+                code = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
+                raise
+            finally:
+                call.span = None
+                span.end(code, server=True)
+
+        return handler
+
+    def within(self, span: Span, name: str, attributes: Mapping[str, str | bool | int | float]) -> Span:
+        """Begin a span of a call that is made for another one."""
+        parent = self._api.set_span_in_context(span._span)
+        kind = self._api.SpanKind.CLIENT
+        told = {"rpc.system": "grpc", "stillhouse.leg": name, **attributes}
+        return Span(self, self._tracer.start_span(name, parent, kind, told), span.context.state)
+
+    def error(self, words: str) -> Any:
+        """Return the status of a span that failed."""
+        return self._api.Status(self._api.StatusCode.ERROR, words)
+
+    async def close(self) -> None:
+        """Send what waits, for `close_s` at most."""
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def send() -> None:
+            try:
+                self._provider.shutdown()
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(done.set)
+
+        # A thread that does not keep the process: a collector that never answers must not either.
+        threading.Thread(target=send, daemon=True, name="last spans").start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), self._close_s)
+
+    def _begun(self, call: Call) -> Span:
+        try:
+            came = context_of(call.metadata)
+        except RpcError:  # a binary header that is none: the handler says so
+            came = None
+        parent, state = None, ""
+        if came is not None:
+            state = came.state
+            flags = self._api.TraceFlags(int(came.sampled))
+            remote = self._api.SpanContext(int(came.trace, 16), int(came.span, 16), is_remote=True, trace_flags=flags)
+            parent = self._api.set_span_in_context(self._api.NonRecordingSpan(remote))
+        service, _, method = call.method.strip("/").partition("/")
+        told = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, "client.address": call.peer.address}
+        return Span(self, self._tracer.start_span(f"{service}/{method}", parent, self._api.SpanKind.SERVER, told), state)
+
+    def _note(self, span: Span, reply: Reply) -> None:
+        try:
+            parameters = self._answer.FromString(reply.message).parameters
+        except Exception:  # an answer of another kind has none
+            return
+        for name in _TOLD:
+            if name in parameters and (kind := parameters[name].WhichOneof("parameter_choice")):
+                span.set(f"stillhouse.{name}", getattr(parameters[name], kind))
