@@ -128,13 +128,13 @@ def site(**options: Any) -> Iterator[Site]:
         async with backend() as behind:
             given = {"rest": ("127.0.0.1", free_port()), **options}
             chosen = Options({"echo": {behind.address: 1.0}}, "1", **{"port": 0, "grace_s": 1.0, **given})
-            listening: asyncio.Future[int] = loop.create_future()
+            listening: asyncio.Future[dict[str, str]] = loop.create_future()
             running = asyncio.ensure_future(run(chosen, stop, listening))
             await asyncio.wait([listening, running], return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 running.result()
             host, port = chosen.rest or ("", 0)
-            ready.set_result(Site(f"127.0.0.1:{listening.result()}", f"{host}:{port}", behind))
+            ready.set_result(Site(listening.result()["grpc"], f"{host}:{port}", behind))
             await running
 
     def serve() -> None:

@@ -45,6 +45,8 @@ from stillhouse.inference.signature import Signature
 TEXTS = ["read a file", "the path of a value", "", "write the name of the list", "open", "return"]
 QUICK = RetryPolicy(attempts=1)
 
+PARENT = f"00-{'1' * 32}-{'2' * 16}-01"
+
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -77,7 +79,7 @@ def test_a_client_gets_each_row_from_the_leg_that_is_sure(texts: Path) -> None:
 
     async def work(site: Site) -> None:
         outputs = ("PROBABILITIES", "LABEL", "LEG", "CONFIDENCE", "PROVENANCE")
-        how = {"parameters": {"provenance": True, "trace": True}, "headers": {"traceparent": "00-1", "authorization": "Bearer t"}}
+        how = {"parameters": {"provenance": True, "trace": True}, "headers": {"traceparent": PARENT, "authorization": "Bearer t"}}
         found = await asyncio.to_thread(infer, site.address, TEXTS, *outputs, **how)
         legs = found.as_numpy("LEG").ravel().tolist()
         assert sorted(legs) == [b"cloud"] * 3 + [b"edge"] * 3
@@ -95,7 +97,7 @@ def test_a_client_gets_each_row_from_the_leg_that_is_sure(texts: Path) -> None:
         (request,) = site.cloud.requests
         assert request.inputs[0].shape == [3, 1] and "trace" not in request.parameters
         (metadata,) = site.cloud.metadata
-        assert metadata["traceparent"] == "00-1" and metadata["x-key"] == "s" and "authorization" not in metadata
+        assert metadata["traceparent"] == PARENT and metadata["x-key"] == "s" and "authorization" not in metadata
 
     on(texts, work)
 

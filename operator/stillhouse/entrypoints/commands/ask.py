@@ -32,8 +32,9 @@ def command(
     timeout: float,
     output: str,
 ) -> None:
-    """Ask a gateway, and show which model answered, how sure the small one was, and where the time went.
+    """Ask a gateway, and show which model answered.
 
+    Also how sure the small one was, and where the time went.
     Texts are arguments, or lines of standard input; for a model of images they are image files.
 
     \b

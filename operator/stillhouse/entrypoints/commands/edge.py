@@ -36,8 +36,9 @@ class _FileOrCommand(click.Group):
 
 @click.group(cls=_FileOrCommand, subcommand_metavar="FILE [OPTIONS] | status [NAME] | stop NAME")
 def command() -> None:
-    """Run a model and its gateway on this machine; the larger model is asked where this one is not sure.
+    """Run a model and its gateway on this machine.
 
+    The larger model is asked where this one is not sure.
     No Triton and no torch are needed: the model runs in the gateway's own process. `still edge run --help` shows the options.
 
     \b

@@ -15,9 +15,10 @@ __all__ = ["command"]
 @name_argument
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to; NAME.still.tar here if left out.")
 def command(name: str, out: Path | None) -> None:
-    """Write what was built of a model to one file, for a machine that builds nothing.
+    """Write what was built of a model to one file.
 
-    It holds the model, its cascade and the file that asked for them; `still edge FILE` there verifies every content.
+    It is for a machine that builds nothing, and holds the model, its cascade and the file that asked for them.
+    `still edge FILE` there verifies every content.
 
     \b
     Example:
