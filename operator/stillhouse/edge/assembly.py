@@ -37,6 +37,7 @@ from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.solo import Solo
 from stillhouse.edge.certificates import towards
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
+from stillhouse.edge.guarding import forwarded, guard
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Answering
@@ -95,6 +96,13 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         cascade, watch, later = await _cascade(config, config.cascade, policy, usage, who, largest, parts)
         parts.answering[config.name] = cascade
         built.append((cascade.figures, cascade.ways))
+    if config.guard is not None:
+        model = parts.answering.get(config.name) or forwarded(parts.pools.pop(config.name))
+        guarded, figures, audit = guard(config, config.guard, model, who)
+        parts.answering[config.name] = guarded
+        parts.metrics.append(figures)
+        if audit is not None:
+            parts.closing.append(audit.close)
     prices = config.prices
     costs = Prices(prices.currency, prices.cpuHour, prices.cloudCall) if prices else None
 

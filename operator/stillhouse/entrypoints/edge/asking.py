@@ -141,7 +141,8 @@ def _value(parameter: Any) -> Any:
 def _said(trace: dict[str, Any]) -> str:
     """Return a line on where an answer is from."""
     leg = str(trace.get("leg", ""))
-    parts = [f"{_LEGS.get(leg, 'answered')} ({trace.get('variant', '?')} {str(trace.get('digest', ''))[7:19]})"]
+    who = f"{trace.get('variant', '?')} {str(trace.get('digest', ''))[7:19]}".strip(" ,")
+    parts = [f"{_LEGS.get(leg, 'answered')} ({who})"]
     if "confidence" in trace:
         sign = "≥" if trace["confidence"] >= trace.get("threshold", 0) else "<"
         parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")

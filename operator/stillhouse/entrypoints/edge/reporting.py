@@ -63,24 +63,34 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _economics(found: dict[str, Any]) -> Iterator[str]:
-    for name, value in found.items():
-        if isinstance(value, dict):
-            shown = ", ".join(f"{key} {_number(each)}" for key, each in value.items())
-            yield f"  {_words(name):<12} {shown}"
-        else:
-            yield f"  {_words(name):<12} {_number(value)}"
+    if not found:
+        return
+    money = f" {found['currency']}" if found["currency"] else ""
+    yield f"  answers      {found['answers']} to {found['requests']} requests"
+    if found["escalationRate"] is not None:
+        yield f"  escalated    {found['escalated']} ({found['escalationRate']:.1%})"
+        compared = f", {found['comparisons']} to compare" if found["comparisons"] else ""
+        avoided = f"{found['cloudCallsAvoided']} ({found['cloudCallsAvoidedShare']:.1%}) avoided"
+        yield f"  cloud calls  {found['cloudCalls']}{compared}; {avoided}"
+    if found["answeredAway"]:
+        yield f"  away         {found['answeredAway']} requests answered here because the larger model was not there"
+    if found["cpuSecondsPerAnswer"] is not None:
+        yield f"  CPU          {1000 * found['cpuSecondsPerAnswer']:.3g} s a thousand answers"
+    if found["costPerThousand"] is not None:
+        without = found["costPerThousandWithoutEdge"]
+        saved = f", without the edge {without:.4g}{money}: {found['savedShare']:.1%} saved" if without else ""
+        yield f"  cost         {found['costPerThousand']:.4g}{money} a thousand answers{saved}"
 
 
 def _agreement(found: dict[str, Any] | None) -> Iterator[str]:
     if not found:
         return
-    for name, value in found.items():
-        yield f"  {_words(name):<12} {json.dumps(value) if isinstance(value, dict | list) else _number(value)}"
-
-
-def _words(name: str) -> str:
-    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    reasons = "; ".join(f"{each['type']}: {each['message']}" for each in found.get("reasons", ()))
+    yield f"  agreement    {found['state']}{': ' + reasons if reasons else ''}"
+    figures = found.get("figures") or {}
+    for name in ("agreement", "escalation", "psi"):
+        value = figures.get(name)
+        if isinstance(value, dict) and value.get("estimate") is not None:
+            yield f"               {name} {value['estimate']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+        elif isinstance(value, int | float):
+            yield f"               {name} {value:.4f}"
