@@ -162,7 +162,8 @@ def test_compressed_bodies_are_read_within_the_bound(there: Site, line: http.cli
 def test_a_body_beyond_the_bound_is_refused_before_it_is_read(there: Site) -> None:
     with socket.create_connection(there.rest.split(":"), timeout=30) as raw:  # type: ignore[arg-type]
         raw.sendall(f"POST {INFER} HTTP/1.1\r\nHost: a\r\nContent-Length: {1 << 40}\r\n\r\n".encode())
-        assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+        told = raw.recv(4096)
+        assert told.startswith(b"HTTP/1.1 413 ") and b"connection: close\r\n" in told
     with socket.create_connection(there.rest.split(":"), timeout=30) as raw:  # type: ignore[arg-type]
         raw.sendall(f"POST {INFER} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         piece = b"10000\r\n" + b" " * (1 << 16) + b"\r\n"
@@ -198,6 +199,8 @@ def test_a_client_shows_its_token_and_no_backend_sees_it(tmp_path: Path) -> None
         line = http.client.HTTPConnection(there.rest, timeout=30)
         status, told, headers = ask(line, "POST", INFER, b"{" * 100)
         assert (status, headers["www-authenticate"]) == (401, "Bearer") and "token" in told["error"]
+        status, _, headers = ask(line, "POST", INFER, b" " * (64 << 10) + b"x" * 99)
+        assert (status, headers["connection"]) == (401, "close")
         assert ask(line, "GET", "/v2/models/echo")[0] == 401 and ask(line, "GET", "/v2/health/live")[0] == 200
         shown = {
             "Authorization": "Bearer one-token-of-a-good-length",

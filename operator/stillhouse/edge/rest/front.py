@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from httpunk import HeaderMap
+from httpunk import HeaderMap, Version
 from httpunk.exceptions import HTTPunkError
 
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
@@ -54,8 +54,9 @@ class Rest:
 
     async def answer(self, request: Any, peer: Peer) -> None:
         """Answer one request; whatever is in it, the client gets JSON."""
+        asked = _Asked(request)
         try:
-            status, headers, body = await self._answer(request, peer)
+            status, headers, body = await self._answer(request, asked, peer)
         except HttpProblem as problem:
             status, headers, body = _told(problem.status, problem.message, problem.headers)
         except RpcError as error:
@@ -65,11 +66,14 @@ class Rest:
         except Exception:
             _log.exception("a handler of %s failed", request.path)
             status, headers, body = _told(500, "the gateway failed; its log says why")
+        if request.version is Version.HTTP_2:
+            headers = [each for each in headers if each[0] != "connection"]
+        elif asked.ends:
+            headers = [*headers, ("connection", "close")]
         await request.respond(status, headers=headers, body=body)
 
-    async def _answer(self, request: Any, peer: Peer) -> Answer:
+    async def _answer(self, request: Any, asked: _Asked, peer: Peer) -> Answer:
         loop = asyncio.get_running_loop()
-        asked = _Asked(request)
         call = Call(asked, peer, None)
         problem: HttpProblem | RpcError | None = None
         words: list[str] = []
@@ -85,7 +89,7 @@ class Rest:
         there = False
         try:
             if problem is not None:
-                await left_out(request)
+                asked.ends = not await left_out(request)
                 raise problem
             body = await body_of(request, self._limits.message)
             watch.body_is_there()
@@ -155,12 +159,12 @@ def _read(work: Callable[[], Any]) -> Any:
 
 
 class _Asked:
-    """What a `Call` and a `Watch` need of a request, without what is only HTTP's."""
+    """What a `Call` and a `Watch` need of a request, without what is only HTTP's. `ends`: the connection does with the answer."""
 
-    __slots__ = ("_request", "headers", "path")
+    __slots__ = ("_request", "ends", "headers", "path")
 
     def __init__(self, request: Any) -> None:
-        self._request, self.path = request, ""
+        self._request, self.path, self.ends = request, "", False
         self.headers = HeaderMap([(name, value) for name, value in request.headers.items() if _goes_on(name)])
 
     async def reset_received(self) -> None:
