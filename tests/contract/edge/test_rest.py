@@ -108,6 +108,7 @@ def test_everything_else_that_the_protocol_tells(there: Site) -> None:
         assert client.get_model_repository_index() == [{"name": "echo", "version": "1", "state": "READY", "reason": ""}]
         stats = client.get_inference_statistics("echo")["model_stats"][0]
         assert (stats["inference_count"], stats["inference_stats"]["success"]) == (2**53, {"count": 7, "ns": 0})
+        assert client.get_inference_statistics() == client.get_inference_statistics("echo")
         config = client.get_model_config("echo")
         assert (config["max_batch_size"], config["input"][0]["data_type"]) == (8, "TYPE_FP32")
         assert config["instance_group"][0]["kind"] == "KIND_CPU" and config["parameters"] == {"k": {"string_value": "v"}}
@@ -169,6 +170,13 @@ def test_a_body_beyond_the_bound_is_refused_before_it_is_read(there: Site) -> No
         piece = b"10000\r\n" + b" " * (1 << 16) + b"\r\n"
         raw.sendall(piece * 17)
         assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_headers_are_bounded_as_grpcs_are(there: Site, line: http.client.HTTPConnection) -> None:
+    before = len(there.backend.requests)
+    status, told, _ = ask(line, "POST", INFER, ONE, **{f"X_{number}": "x" * 5000 for number in range(4)})
+    assert status == 431 and told["error"] and len(there.backend.requests) == before
+    assert ask(line, "POST", INFER, ONE, X_One="x" * 5000)[0] == 200
 
 
 def test_typed_answers_and_binary_ones(there: Site, line: http.client.HTTPConnection) -> None:

@@ -10,11 +10,13 @@ import orjson
 
 from stillhouse.edge.rest.problems import HttpProblem
 
-__all__ = ["body_of", "document", "left_out", "parted"]
+__all__ = ["LARGEST_JSON", "body_of", "document", "left_out", "parted"]
 
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """`wbits` of zlib: gzip's container, zlib's container."""
 _KNOWN = (("accept-encoding", "gzip, deflate"),)
+LARGEST_JSON = 16 << 20
+"""Bytes of JSON, whatever a body may have: what it says may take 25 times of that in memory (`[{},{},…]`)."""
 _CLOSE = ("connection", "close")
 _SHORT = 64 << 10
 _NOT_FINITE = (b"NaN", b"Infinity")
@@ -98,8 +100,10 @@ def document(text: bytes) -> dict[str, Any]:
     """Return a JSON object. `NaN` and `Infinity`, which are no JSON and which Python's and Triton's clients write, are read too.
 
     Raises:
-        HttpProblem: 400; it is none.
+        HttpProblem: 400; it is none. 413; it is too large.
     """
+    if len(text) > LARGEST_JSON:
+        raise HttpProblem(413, f"JSON of more than {LARGEST_JSON} bytes: send large tensors as binary ones")
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
