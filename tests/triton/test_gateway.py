@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import requests
 import tritonclient.grpc as triton
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.gateway_process import Gateway, gateway, refused
@@ -30,7 +32,7 @@ TEXTS = ["read a file", "the path of a value", "", "write the name of the list"]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Site:
-    return build(tmp_path_factory.mktemp("gateway"), cache, cpus=1)
+    return build(tmp_path_factory.mktemp("gateway"), cache, cpus=1, http=True)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,30 @@ def test_the_whole_protocol_is_there_and_what_is_locked_is_not(front: Gateway) -
             client.get_model_metadata("nobody")
         with pytest.raises(InferenceServerException, match=r"127\.0\.0\.1:"):
             client.get_model_metadata("other")
+
+
+def test_rest_is_the_servers_own(server: ServerHandle) -> None:
+    port = free_port()
+    asked = {"inputs": [{"name": "TEXT", "datatype": "BYTES", "shape": [4, 1], "data": [[text] for text in TEXTS]}], "id": "7"}
+    one = {**asked, "outputs": [{"name": "EMBEDDING", "parameters": {"binary_data": True}}]}
+    wrong = {"inputs": [{**asked["inputs"][0], "name": "ELSE"}]}
+    told: list[dict[str, Any]] = []
+    with gateway(f"--model=tiny={server.address}", f"--rest=127.0.0.1:{port}"):
+        for each in (server.http_port, port):
+            url = f"http://127.0.0.1:{each}/v2/models/tiny"
+            found = {what: requests.get(f"{url}{what}", timeout=30).json() for what in ("", "/config", "/versions/1")}
+            found["stats"] = set(requests.get(f"{url}/stats", timeout=30).json()["model_stats"][0])
+            found["json"] = requests.post(f"{url}/infer", json=asked, timeout=30).json()
+            binary = requests.post(f"{url}/infer", json=one, timeout=30)
+            size = int(binary.headers["inference-header-content-length"])
+            found["binary"] = json.loads(binary.content[:size]), binary.content[size:]
+            failed = requests.post(f"{url}/infer", json=wrong, timeout=30)
+            found["wrong"] = failed.status_code, failed.json()
+            told.append(found)
+    for each in told:  # the server writes more digits of a float than there are
+        for output in each["json"]["outputs"]:
+            output["data"] = np.array(output["data"], np.float32).tolist()
+    assert told[1] == told[0]
 
 
 def request(texts: list[str]) -> Any:

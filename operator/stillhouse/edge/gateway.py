@@ -18,13 +18,12 @@ from stillhouse.edge.guard import limits as guard
 from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.guard.limits import Limiter
 from stillhouse.edge.metrics import Counts, Exposition
-from stillhouse.edge.rest.front import Rest
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Service
 from stillhouse.edge.tracing.spans import Telemetry, Tracing
 from stillhouse.edge.wire.call import Limits
 from stillhouse.edge.wire.client import Channel
-from stillhouse.edge.wire.server import Server
+from stillhouse.edge.wire.server import Http, Server
 
 __all__ = ["Options", "run"]
 
@@ -75,7 +74,11 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
     tracing = Tracing(options.telemetry) if options.telemetry is not None else None
     unary, streams = Service(parts.pools, options.version, door, counts, parts.answering, tracing).methods()
     tls = options.front.context if options.front else None
-    rest = Rest(unary, options.limits, door.client).answer if options.rest is not None else None
+    rest: Http | None = None
+    if options.rest is not None:
+        from stillhouse.edge.rest.front import Rest  # it brings numpy
+
+        rest = Rest(unary, options.limits, door.client).answer
     together = options.rest == (options.host, options.port) and options.port != 0
     server = Server(unary, streams, http=rest if together else None, limits=options.limits)
     port = await server.listen(options.host, options.port, tls)

@@ -184,7 +184,7 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
         except OSError as error:
             raise EnvironmentProblem(
                 "the gateway cannot listen",
-                field="--listen",
+                field="--listen, --rest, --metrics" if options.rest or options.metrics else "--listen",
                 found=f"{options.host}:{options.port}: {error.strerror}",
                 fix="name another port: --listen HOST:PORT, or port 0 for any free one",
             ) from error

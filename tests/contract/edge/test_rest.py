@@ -108,6 +108,7 @@ def test_everything_else_that_the_protocol_tells(there: Site) -> None:
         assert client.get_model_repository_index() == [{"name": "echo", "version": "1", "state": "READY", "reason": ""}]
         stats = client.get_inference_statistics("echo")["model_stats"][0]
         assert (stats["inference_count"], stats["inference_stats"]["success"]) == (2**53, {"count": 7, "ns": 0})
+        assert client.get_inference_statistics() == client.get_inference_statistics("echo")
         config = client.get_model_config("echo")
         assert (config["max_batch_size"], config["input"][0]["data_type"]) == (8, "TYPE_FP32")
         assert config["instance_group"][0]["kind"] == "KIND_CPU" and config["parameters"] == {"k": {"string_value": "v"}}
@@ -162,12 +163,20 @@ def test_compressed_bodies_are_read_within_the_bound(there: Site, line: http.cli
 def test_a_body_beyond_the_bound_is_refused_before_it_is_read(there: Site) -> None:
     with socket.create_connection(there.rest.split(":"), timeout=30) as raw:  # type: ignore[arg-type]
         raw.sendall(f"POST {INFER} HTTP/1.1\r\nHost: a\r\nContent-Length: {1 << 40}\r\n\r\n".encode())
-        assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+        told = raw.recv(4096)
+        assert told.startswith(b"HTTP/1.1 413 ") and b"connection: close\r\n" in told
     with socket.create_connection(there.rest.split(":"), timeout=30) as raw:  # type: ignore[arg-type]
         raw.sendall(f"POST {INFER} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         piece = b"10000\r\n" + b" " * (1 << 16) + b"\r\n"
         raw.sendall(piece * 17)
         assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_headers_are_bounded_as_grpcs_are(there: Site, line: http.client.HTTPConnection) -> None:
+    before = len(there.backend.requests)
+    status, told, _ = ask(line, "POST", INFER, ONE, **{f"X_{number}": "x" * 5000 for number in range(4)})
+    assert status == 431 and told["error"] and len(there.backend.requests) == before
+    assert ask(line, "POST", INFER, ONE, X_One="x" * 5000)[0] == 200
 
 
 def test_typed_answers_and_binary_ones(there: Site, line: http.client.HTTPConnection) -> None:
@@ -198,6 +207,8 @@ def test_a_client_shows_its_token_and_no_backend_sees_it(tmp_path: Path) -> None
         line = http.client.HTTPConnection(there.rest, timeout=30)
         status, told, headers = ask(line, "POST", INFER, b"{" * 100)
         assert (status, headers["www-authenticate"]) == (401, "Bearer") and "token" in told["error"]
+        status, _, headers = ask(line, "POST", INFER, b" " * (64 << 10) + b"x" * 99)
+        assert (status, headers["connection"]) == (401, "close")
         assert ask(line, "GET", "/v2/models/echo")[0] == 401 and ask(line, "GET", "/v2/health/live")[0] == 200
         shown = {
             "Authorization": "Bearer one-token-of-a-good-length",

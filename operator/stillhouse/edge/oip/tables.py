@@ -1,8 +1,8 @@
 """Protobuf descriptors from a table of names, numbers and types: one message a line, `field=number:type`.
 
 `*type` is a repeated field, `map:type` a map from strings, `map:key:type` one from others, `Outer.Inner` a nested message,
-`one-of:name` at the end of a line makes all of its fields a choice. A name after `enum` is that of an enumeration, its fields
-are values.
+`one-of:name` at the end of a line makes all of its fields a choice, `field=number:type|name` one of them. A name after `enum` is
+that of an enumeration, its fields are values.
 """
 
 from __future__ import annotations
@@ -81,9 +81,15 @@ def _file(name: str, package: str, table: str, services: Mapping[str, tuple[Meth
 def _add(one: Any, package: str, path: str, text: str, *, choice: bool) -> Any:
     name, _, rest = text.partition("=")
     number, _, kind = rest.partition(":")
+    kind, _, chosen = kind.partition("|")
     field = one.field.add(name=name, number=int(number), label=_Field.LABEL_OPTIONAL)
     if choice:
         field.oneof_index = 0
+    elif chosen:
+        choices = [each.name for each in one.oneof_decl]
+        if chosen not in choices:
+            one.oneof_decl.add(name=chosen)
+        field.oneof_index = choices.index(chosen) if chosen in choices else len(choices)
     if kind.startswith("map:"):
         entry = one.nested_type.add(name="".join(part.title() for part in name.split("_")) + "Entry")
         entry.options.map_entry = True

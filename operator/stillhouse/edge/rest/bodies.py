@@ -10,11 +10,14 @@ import orjson
 
 from stillhouse.edge.rest.problems import HttpProblem
 
-__all__ = ["body_of", "document", "left_out", "parted"]
+__all__ = ["LARGEST_JSON", "body_of", "document", "left_out", "parted"]
 
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """`wbits` of zlib: gzip's container, zlib's container."""
 _KNOWN = (("accept-encoding", "gzip, deflate"),)
+LARGEST_JSON = 16 << 20
+"""Bytes of JSON, whatever a body may have: what it says may take 25 times of that in memory (`[{},{},…]`)."""
+_CLOSE = ("connection", "close")
 _SHORT = 64 << 10
 _NOT_FINITE = (b"NaN", b"Infinity")
 
@@ -30,7 +33,8 @@ async def body_of(request: Any, largest: int) -> bytes:
     window = _WINDOW.get(encoding)
     if window is None and encoding != b"identity":
         named = encoding[:40].decode("latin-1")
-        raise HttpProblem(415, f"content-encoding {named}: gzip and deflate are understood", _KNOWN)
+        known = _KNOWN if await left_out(request) else (*_KNOWN, _CLOSE)
+        raise HttpProblem(415, f"content-encoding {named}: gzip and deflate are understood", known)
     told = request.headers.get("content-length")
     if told is not None and told.isdigit() and int(told[:20]) > largest:
         raise _too_large(largest)  # nothing of it is read
@@ -45,18 +49,19 @@ async def body_of(request: Any, largest: int) -> bytes:
     return body if window is None else _inflated(body, window, largest)
 
 
-async def left_out(request: Any) -> None:
+async def left_out(request: Any) -> bool:
     """Read a short body that nobody needs: a client that is refused while it still sends would see a broken connection.
 
-    Of a longer one the rest is not read, and the connection ends with the answer.
+    Return whether that was all; of a longer one the rest is not read, and the connection ends with the answer.
     """
     if request.headers.get("expect") is not None:
-        return  # it waits to be asked for its body
+        return False  # it waits to be asked for its body
     size = 0
     async for piece in request.aiter_bytes():
         size += len(piece)
         if size > _SHORT:
-            return
+            return False
+    return True
 
 
 def _inflated(body: bytes, window: int, largest: int) -> bytes:
@@ -73,7 +78,7 @@ def _inflated(body: bytes, window: int, largest: int) -> bytes:
 
 
 def _too_large(largest: int) -> HttpProblem:
-    return HttpProblem(413, f"a body of more than {largest} bytes")
+    return HttpProblem(413, f"a body of more than {largest} bytes", (_CLOSE,))
 
 
 def parted(body: bytes, length: bytes | None) -> tuple[bytes, bytes]:
@@ -95,8 +100,10 @@ def document(text: bytes) -> dict[str, Any]:
     """Return a JSON object. `NaN` and `Infinity`, which are no JSON and which Python's and Triton's clients write, are read too.
 
     Raises:
-        HttpProblem: 400; it is none.
+        HttpProblem: 400; it is none. 413; it is too large.
     """
+    if len(text) > LARGEST_JSON:
+        raise HttpProblem(413, f"JSON of more than {LARGEST_JSON} bytes: send large tensors as binary ones")
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from httpunk import HeaderMap
+from httpunk import HeaderMap, Version
 from httpunk.exceptions import HTTPunkError
 
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
@@ -54,8 +54,9 @@ class Rest:
 
     async def answer(self, request: Any, peer: Peer) -> None:
         """Answer one request; whatever is in it, the client gets JSON."""
+        asked = _Asked(request)
         try:
-            status, headers, body = await self._answer(request, peer)
+            status, headers, body = await self._answer(request, asked, peer)
         except HttpProblem as problem:
             status, headers, body = _told(problem.status, problem.message, problem.headers)
         except RpcError as error:
@@ -65,15 +66,20 @@ class Rest:
         except Exception:
             _log.exception("a handler of %s failed", request.path)
             status, headers, body = _told(500, "the gateway failed; its log says why")
+        if request.version is Version.HTTP_2:
+            headers = [each for each in headers if each[0] != "connection"]
+        elif asked.ends:
+            headers = [*headers, ("connection", "close")]
         await request.respond(status, headers=headers, body=body)
 
-    async def _answer(self, request: Any, peer: Peer) -> Answer:
+    async def _answer(self, request: Any, asked: _Asked, peer: Peer) -> Answer:
         loop = asyncio.get_running_loop()
-        asked = _Asked(request)
         call = Call(asked, peer, None)
         problem: HttpProblem | RpcError | None = None
         words: list[str] = []
         try:
+            if asked.size > self._limits.headers:
+                raise HttpProblem(431, f"headers of more than {self._limits.headers} bytes")
             words = _route(request)
             left = _time_of(request)
             call.deadline = None if left is None else loop.time() + left
@@ -85,7 +91,7 @@ class Rest:
         there = False
         try:
             if problem is not None:
-                await left_out(request)
+                asked.ends = not await left_out(request)
                 raise problem
             body = await body_of(request, self._limits.message)
             watch.body_is_there()
@@ -102,6 +108,8 @@ class Rest:
 
     async def _called(self, words: list[str], request: Any, call: Call, body: bytes) -> Answer:
         match words:
+            case ["models", "stats"]:
+                return await self._all_statistics(call)
             case ["models", model, *rest] if rest[-1:] == ["infer"]:
                 return await self._infer(model, rest[1] if len(rest) == 3 else "", request, call, body)
             case ["models", model, *rest]:
@@ -127,6 +135,11 @@ class Rest:
         if length is None:
             return 200, [_JSON], found
         return 200, [_BINARY, (_LENGTH, str(length))], found
+
+    async def _all_statistics(self, call: Call) -> Answer:
+        names = [each.name for each in (await self._asked(call, "RepositoryIndex")).models]
+        told = [await self._asked(call, "ModelStatistics", name=name) for name in names]
+        return _json({"model_stats": [each for one in told for each in plain(one)["model_stats"]]})
 
     async def _of_a_model(self, what: str, model: str, version: str, call: Call) -> Answer:
         name = _OF_A_MODEL[what]
@@ -155,13 +168,19 @@ def _read(work: Callable[[], Any]) -> Any:
 
 
 class _Asked:
-    """What a `Call` and a `Watch` need of a request, without what is only HTTP's."""
+    """What a `Call` and a `Watch` need of a request, without what is only HTTP's.
 
-    __slots__ = ("_request", "headers", "path")
+    `ends`: the connection does with the answer. `size`: of the headers, as HTTP/2 counts it; HTTP/1 has no bound of its own that
+    a backend would take.
+    """
+
+    __slots__ = ("_request", "ends", "headers", "path", "size")
 
     def __init__(self, request: Any) -> None:
-        self._request, self.path = request, ""
-        self.headers = HeaderMap([(name, value) for name, value in request.headers.items() if _goes_on(name)])
+        self._request, self.path, self.ends = request, "", False
+        headers = request.headers.items()
+        self.size = sum(len(name) + len(value) + 32 for name, value in headers)
+        self.headers = HeaderMap([(name, value) for name, value in headers if _goes_on(name)])
 
     async def reset_received(self) -> None:
         """Return when the client has gone before its answer."""
@@ -193,7 +212,7 @@ def _route(request: Any) -> list[str]:
     if words[:1] != ["v2"]:
         raise HttpProblem(404, "there is nothing here; the protocol begins at /v2")
     match words[1:]:
-        case [] | ["health", "live" | "ready"]:
+        case [] | ["health", "live" | "ready"] | ["models", "stats"]:
             _only(request, "GET")
         case ["repository", "index"] | ["models", _, "infer"] | ["models", _, "versions", _, "infer"]:
             _only(request, "POST")

@@ -1,6 +1,6 @@
 """A model's configuration: Triton's own messages, from a table of their numbers (`oip/tables.py`), made when somebody asks.
 
-Choices of scalars are plain fields here, which reads the same; a test holds the table against tritonclient's messages.
+Choices of messages are plain fields here, which reads the same; a test holds the table against tritonclient's messages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ModelSequenceBatching.StrategyOldest max_candidate_sequences=1:int32 preferred_b
 ModelSequenceBatching.ControlInput name=1:string control=2:*ModelSequenceBatching.Control
 ModelSequenceBatching.Control kind=1:ModelSequenceBatching.Control.Kind int32_false_true=2:*int32 fp32_false_true=3:*float bool_false_true=5:*bool data_type=4:DataType
 ModelSequenceBatching.State input_name=1:string output_name=2:string data_type=3:DataType dims=4:*int64 initial_state=5:*ModelSequenceBatching.InitialState use_same_buffer_for_input_output=6:bool use_growable_memory=7:bool
-ModelSequenceBatching.InitialState data_type=1:DataType dims=2:*int64 zero_data=3:bool data_file=4:string name=5:string
+ModelSequenceBatching.InitialState data_type=1:DataType dims=2:*int64 zero_data=3:bool|state_data data_file=4:string|state_data name=5:string
 ModelEnsembling step=1:*ModelEnsembling.Step max_inflight_requests=2:uint32
 ModelEnsembling.Step model_name=1:string model_version=2:int64 input_map=3:map:string output_map=4:map:string model_namespace=5:string
 ModelInstanceGroup name=1:string kind=4:ModelInstanceGroup.Kind count=2:int32 rate_limiter=6:ModelRateLimiter gpus=3:*int32 secondary_devices=8:*ModelInstanceGroup.SecondaryDevice profile=5:*string passive=7:bool host_policy=9:string
@@ -49,7 +49,7 @@ ModelRateLimiter.Resource name=1:string global=2:bool count=3:uint32
 ModelInstanceGroup.SecondaryDevice kind=1:ModelInstanceGroup.SecondaryDevice.SecondaryDeviceKind device_id=2:int64
 ModelParameter string_value=1:string
 ModelWarmup name=1:string batch_size=2:uint32 inputs=3:map:ModelWarmup.Input count=4:uint32
-ModelWarmup.Input data_type=1:DataType dims=2:*int64 zero_data=3:bool random_data=4:bool input_data_file=5:string
+ModelWarmup.Input data_type=1:DataType dims=2:*int64 zero_data=3:bool|input_data_type random_data=4:bool|input_data_type input_data_file=5:string|input_data_type
 ModelOperations op_library_filename=1:*string
 ModelTransactionPolicy decoupled=1:bool
 ModelRepositoryAgents agents=1:*ModelRepositoryAgents.Agent

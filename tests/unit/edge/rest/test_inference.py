@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tensors import DTYPES, add_output, inputs_of
-from stillhouse.edge.rest.bodies import document, parted
+from stillhouse.edge.rest.bodies import LARGEST_JSON, document, parted
 from stillhouse.edge.rest.inference import Wanted, request_of, response_of
 from stillhouse.edge.rest.problems import HttpProblem
 from stillhouse.edge.status import Code, RpcError
@@ -169,6 +169,8 @@ def test_what_an_answer_cannot_say_in_json_is_the_clients_to_ask_otherwise_and_a
 
 
 def test_deep_and_broken_documents_are_refused() -> None:
+    with pytest.raises(HttpProblem, match="binary"):
+        document(b"[" + b"{}," * (LARGEST_JSON // 3) + b"{}]")
     for text in (b"[" * 100_000, b'{"a":' * 100_000, b'{"NaN":' + b"[" * 100_000, b"", b"\xff", b"[]", b'{"a": NaN'):
         with pytest.raises(HttpProblem, match="JSON"):
             document(text)

@@ -19,7 +19,8 @@ def shape(kind: Any, seen: dict[str, Any]) -> dict[str, Any]:
     for field in kind.fields:
         inner = field.message_type or field.enum_type
         told = inner.full_name.removeprefix("inference.").removeprefix("config.") if inner is not None else ""
-        found[field.name] = (field.number, field.type, field.is_repeated, told)
+        choice = field.containing_oneof.name if field.containing_oneof is not None and field.message_type is None else ""
+        found[field.name] = (field.number, field.type, field.is_repeated, told, choice)
         if field.enum_type is not None:
             seen[told] = {each.name: each.number for each in field.enum_type.values}
         elif inner is not None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stillhouse.edge.tracing.context import Context, carried, context_of, passed_on
 from stillhouse.edge.tracing.spans import Telemetry
+from stillhouse.errors import UsageError
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -75,3 +76,5 @@ def test_the_collector_is_named_by_the_setting_or_by_opentelemetrys_variables() 
     traces = Telemetry.of_environment(full)
     assert traces is not None and traces.url == "http://t/v1/traces"
     assert Telemetry.of_environment({**full, "OTEL_SDK_DISABLED": "true"}) is None
+    with pytest.raises(UsageError, match="this is no collector"):
+        Telemetry.of_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"})
