@@ -1,4 +1,4 @@
-"""Models that are apart and answer as one: a gateway before servers on loopback, asked by the usual client and by raw messages."""
+"""Models that are apart and answer as one: a gateway before servers on loopback, asked by the usual client and by raw bytes."""
 
 from __future__ import annotations
 
