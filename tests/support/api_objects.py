@@ -260,6 +260,36 @@ COMPLETE = {
                 "data": {"uri": "file://train.parquet", "columns": {"image": "pixels"}},
                 "stages": [{"losses": [{"kind": "hard"}]}],
             },
+            "pipeline": {
+                "placement": "together",
+                "steps": [
+                    {"name": "odds", "onnx": {"uri": "models:odds"}, "inputs": {"p": "PROBABILITIES", "x": "request.IMAGE"}},
+                    {
+                        "name": "decide",
+                        "onnx": {"uri": "file://decide.onnx"},
+                        "inputs": {"odds": "odds.log/odds:0"},
+                        "outputs": {"yes:0": "YES"},
+                    },
+                ],
+            },
+        }
+    ),
+    "apart": _resource(
+        {
+            "source": {"uri": "models:minilm", "task": "text-classification"},
+            "pipeline": {
+                "placement": "apart",
+                "steps": [
+                    {"name": "topic", "model": "topics", "inputs": {"TEXT": "request.TEXT"}, "outputs": {"LABEL": "TOPIC"}},
+                    {
+                        "name": "mood",
+                        "model": "moods",
+                        "inputs": {"TEXT": "request.TEXT"},
+                        "outputs": {"LABEL": "MOOD", "PROBABILITIES": "MOODS"},
+                    },
+                ],
+            },
+            "edge": {},
         }
     ),
 }
@@ -267,7 +297,6 @@ COMPLETE = {
 RESERVED: dict[str, Any] = {
     "spec.variants": [{"name": "gpu"}],
     "spec.rollout": {"canary": "10%"},
-    "spec.pipeline": [{"name": "first"}],
     "spec.privacy": {"epsilon": "8"},
     "spec.protect": {"watermark": {}},
     "spec.sites": [{"name": "north"}],
@@ -341,6 +370,52 @@ def _bad(name: str, base: str, field: str, value: Any, says: str = "", **more: A
     return Case(name, base, {field: value}, field, says, **more)
 
 
+_STEP = "spec.pipeline.steps[1]"
+_PIPELINES = [
+    _bad("a pipeline of nothing", "image", "spec.pipeline.steps", []),
+    _bad("a step of both kinds", "image", f"{_STEP}.model", "other", "either onnx or model"),
+    Case("a step of neither kind", "image", {f"{_STEP}.onnx": GONE}, f"{_STEP}.model", "either onnx or model"),
+    _bad("a step that takes nothing", "image", f"{_STEP}.inputs", {}),
+    Case("a tensor's odd name", "image", {f"{_STEP}.inputs": {"a b": "PROBABILITIES"}}, _STEP, "names of tensors"),
+    Case("an output's odd name", "image", {f"{_STEP}.outputs": {"": "YES"}}, _STEP, "names of tensors"),
+    _bad("a name in the answer that is none", "image", f"{_STEP}.outputs", {"yes": "a b"}),
+    _bad("a reference that is none", "image", f"{_STEP}.inputs", {"odds": "odds."}),
+    _bad("a step called request", "image", f"{_STEP}.name", "request", "another name"),
+    _bad("a step called base", "image", f"{_STEP}.name", "base", "another name"),
+    _bad("a step with a wrong name", "image", f"{_STEP}.name", "Decide"),
+    _bad("an output with the model's name", "image", f"{_STEP}.outputs", {"yes": "LABEL"}, "other names"),
+    _bad("an onnx step apart", "image", "spec.pipeline.placement", "apart", "takes steps of model"),
+    _bad("a model step together", "apart", "spec.pipeline.placement", "together", "takes steps of onnx"),
+    _bad("a placement that nobody knows", "image", "spec.pipeline.placement", "beside"),
+    Case("two steps of one name", "apart", {f"{_STEP}.name": "topic"}, "spec.pipeline.steps", "the same name"),
+    Case(
+        "a step that comes later",
+        "image",
+        {"spec.pipeline.steps[0].inputs": {"x": "decide.yes"}},
+        "spec.pipeline.steps",
+        "before",
+    ),
+    Case("a step of itself", "image", {f"{_STEP}.inputs": {"odds": "decide.yes"}}, "spec.pipeline.steps", "before"),
+    Case("a step that is not there", "image", {f"{_STEP}.inputs": {"odds": "even.x"}}, "spec.pipeline.steps", "before"),
+    Case("two outputs of one name", "apart", {f"{_STEP}.outputs.LABEL": "MOODS"}, "spec.pipeline.steps", "two outputs"),
+    Case("two steps' outputs of one name", "apart", {f"{_STEP}.outputs.LABEL": "TOPIC"}, "spec.pipeline.steps", "two outputs"),
+    Case("a last step that says nothing", "image", {f"{_STEP}.outputs": GONE}, "spec.pipeline.steps", "last step needs outputs"),
+    Case("a tensor of another task", "image", {f"{_STEP}.inputs": {"x": "EMBEDDING"}}, "spec.pipeline.steps", "a step takes"),
+    Case("an input of another task", "image", {f"{_STEP}.inputs": {"x": "request.TEXT"}}, "spec.pipeline.steps", "a step takes"),
+    Case("apart without a gateway", "apart", {"spec.edge": GONE}, "spec.pipeline.placement", "needs edge"),
+    Case("a step of the model itself", "apart", {f"{_STEP}.model": "m"}, "", "another model"),
+    Case(
+        "a pipeline beside a cascade",
+        "class",
+        {
+            "spec.pipeline": {
+                "steps": [{"name": "a", "onnx": {"uri": "models:a"}, "inputs": {"x": "LABEL"}, "outputs": {"y": "Y"}}]
+            }
+        },
+        "spec.pipeline",
+        "exclude each other",
+    ),
+]
 _LOSS = "spec.distill.stages[0].losses[0]"
 _CREDENTIAL = "spec.credentials[0]"
 _METRIC = "spec.gate.metrics[0]"
@@ -694,6 +769,7 @@ _INVALID = [
     ),
     Case("fewest above most", "text", {"spec.scale.minReplicas": 9}, "spec.scale.minReplicas", "must not exceed maxReplicas"),
     Case("replicas of our own scaling", "text", {"spec.scale.mode": "hpa"}, "spec.scale.replicas", "belongs to mode external"),
+    *_PIPELINES,
     # What a later version brings.
     _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
     _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),

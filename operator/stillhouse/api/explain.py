@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
-from stillhouse.api import gate, scalars
+from stillhouse.api import gate, pipeline, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
 from stillhouse.api.compress import LATER
 from stillhouse.errors import Problem
@@ -27,6 +27,8 @@ WRITTEN_AS = {
     scalars.CPU: 'CPUs in quotes, for example "1" or "500m"',
     scalars.NAME: "small letters, digits and dashes, first a letter, for example docstring-search",
     scalars.URI: "a URI such as file://model, hf://owner/model, or a named source such as models:minilm",
+    pipeline.TENSOR: "letters, digits and _, first a letter or _, for example SCORES",
+    pipeline.REFERENCE: "TENSOR of this model, STEP.TENSOR of an earlier step or request.TENSOR, for example EMBEDDING",
     gate.METRIC_PATTERN: "agreement, accuracy, macro-f1, log-loss, per-class-loss, cosine, neighbour-overlap@K or mrr@K",
 }
 """What each pattern of the API means, in words."""
@@ -73,7 +75,7 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
     error = context.get("error")
     field = _path(detail["loc"])
     if isinstance(error, Mistake):
-        field = f"{field}.{error.field}" if error.field else field
+        field = f"{field}.{error.field}".lstrip(".") if error.field else field
         value = _inside(value, error.field)
     found = "" if kind == "missing" or isinstance(value, dict | ApiModel) else _short(value)
     if kind == "extra_forbidden":

@@ -12,6 +12,7 @@ from stillhouse.api.compress import Compress
 from stillhouse.api.distill import Distill
 from stillhouse.api.edge import Edge
 from stillhouse.api.gate import Gate
+from stillhouse.api.pipeline import GIVEN, SAID, Pipeline
 from stillhouse.api.scalars import ModelName
 from stillhouse.api.serve import Scale, Serve
 from stillhouse.api.source import Credential, DataSource, ModelSource
@@ -74,6 +75,31 @@ _OUTLIERS_OF_SEARCH = CelRule(
     "outliers belongs to task sentence-embedding only",
     "edge.cascade.outliers",
 )
+_PIPELINE_TAKES = CelRule(
+    "!has(self.pipeline) || self.pipeline.steps.all(s, s.inputs.all(k,"
+    " s.inputs[k].startsWith('request.')"
+    " ? s.inputs[k] == (self.source.task == 'image-classification' ? 'request.IMAGE' : 'request.TEXT')"
+    " : s.inputs[k].contains('.') || s.inputs[k] in"
+    " (self.source.task == 'sentence-embedding' ? ['EMBEDDING'] : ['PROBABILITIES', 'LABEL'])))",
+    "a step takes what this model says (EMBEDDING; of classification PROBABILITIES or LABEL)"
+    " or is given (request.TEXT, request.IMAGE)",
+    "pipeline.steps",
+)
+_APART_NEEDS_EDGE = CelRule(
+    "!has(self.pipeline) || self.pipeline.placement != 'apart' || has(self.edge)",
+    "a pipeline whose steps are apart is joined by the gateway: it needs edge",
+    "pipeline.placement",
+)
+_NO_CASCADE_OF_STEPS = CelRule(
+    "!has(self.pipeline) || !has(self.edge) || !has(self.edge.cascade)",
+    "a cascade and a pipeline exclude each other: a larger model does not say what the steps say",
+    "pipeline",
+)
+_NOT_ITSELF = CelRule(
+    "!has(self.spec.pipeline) || self.spec.pipeline.steps.all(s, !has(s.model) || s.model != self.metadata.name)",
+    "a step of a pipeline is another model",
+    "spec.pipeline.steps",
+)
 _NAME = CelRule(
     "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
     "metadata.name must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 40 characters",
@@ -108,8 +134,8 @@ class Spec(ApiModel):
     """Hardware variants."""
     rollout: Annotated[Any, Reserved, ReservedField("canary and mirror rollouts")] = None
     """Canary and mirror rollouts."""
-    pipeline: Annotated[Any, Reserved, ReservedField("pipelines of several steps", "array")] = None
-    """Pipelines of several steps."""
+    pipeline: Pipeline | None = None
+    """Steps that go on from what this model says; left out, the model's answer is the answer."""
     edge: Edge | None = None
     """The gateway before the model: limits, checks, audit, and a cascade to a larger model; left out: none."""
     privacy: Annotated[Any, Reserved, ReservedField("differential privacy")] = None
@@ -127,7 +153,7 @@ class Spec(ApiModel):
 
     cel_rules = (
         _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
-        _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH,
+        _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -150,7 +176,22 @@ class Spec(ApiModel):
             most = self.gate.load.concurrency
             raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
         self._cascade_fits(embedding)
+        self._pipeline_fits()
         return self
+
+    def _pipeline_fits(self) -> None:
+        if self.pipeline is None:
+            return
+        task = self.source.task
+        known = (*SAID[task], f"request.{GIVEN[task]}")
+        for step in self.pipeline.steps:
+            for source in step.inputs.values():
+                if ("." not in source or source.startswith("request.")) and source not in known:
+                    raise _PIPELINE_TAKES.broken(allowed=", ".join(known), fix=f"step {step.name} takes {source}")
+        if self.pipeline.placement == "apart" and self.edge is None:
+            raise _APART_NEEDS_EDGE.broken(fix="add edge: {} to the spec, or write placement: together")
+        if self.edge is not None and self.edge.cascade is not None:
+            raise _NO_CASCADE_OF_STEPS.broken(fix="remove one of both")
 
     def _cascade_fits(self, embedding: bool) -> None:
         cascade = self.edge.cascade if self.edge else None
@@ -201,4 +242,11 @@ class DistilledModel(ApiModel):
     status: Status | None = None
     """What is."""
 
-    cel_rules = (_NAME,)
+    cel_rules = (_NAME, _NOT_ITSELF)
+
+    @model_validator(mode="after")
+    def _not_itself(self) -> DistilledModel:
+        steps = self.spec.pipeline.steps if self.spec.pipeline else ()
+        if any(step.model == self.metadata.name for step in steps):
+            raise _NOT_ITSELF.broken(fix=f"{self.metadata.name} comes first by itself: leave that step out")
+        return self

@@ -26,6 +26,7 @@ _COPIED = (
     "maximum",
     "minItems",
     "maxItems",
+    "minProperties",
     "maxProperties",
     "x-kubernetes-int-or-string",
     "x-kubernetes-list-type",

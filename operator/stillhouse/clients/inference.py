@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -20,13 +20,14 @@ class Answer:
 
     `embeddings` float32 [n, dimension] of a sentence embedding; `labels` (n strings) and `probabilities` float32
     [n, labels] of a classifier; `provenance` one JSON object a row (digest, precision, variant, truncated) where it
-    was asked for.
+    was asked for; `steps` what the steps of a pipeline say, by its name in the answer: an array [n, …], or n strings.
     """
 
     embeddings: npt.NDArray[np.float32] | None = None
     labels: list[str] | None = None
     probabilities: npt.NDArray[np.float32] | None = None
     provenance: list[dict[str, Any]] | None = None
+    steps: Mapping[str, npt.NDArray[Any] | list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,17 +222,19 @@ class TritonClient:
 
 def _answer(reply: Any) -> Answer:
     import numpy as np
+    from tritonclient.utils import triton_to_np_dtype
 
     found: dict[str, Any] = {}
     for output, raw in zip(reply.outputs, reply.raw_output_contents, strict=True):
         if output.datatype == "BYTES":
             found[output.name] = [value.decode("utf-8") for value in unpack_strings(raw)]
         else:
-            found[output.name] = np.frombuffer(raw, dtype=np.float32).reshape(tuple(output.shape))
-    rows = found.get("PROVENANCE")
+            found[output.name] = np.frombuffer(raw, dtype=triton_to_np_dtype(output.datatype)).reshape(tuple(output.shape))
+    rows = found.pop("PROVENANCE", None)
     return Answer(
-        embeddings=found.get("EMBEDDING"),
-        labels=found.get("LABEL"),
-        probabilities=found.get("PROBABILITIES"),
+        embeddings=found.pop("EMBEDDING", None),
+        labels=found.pop("LABEL", None),
+        probabilities=found.pop("PROBABILITIES", None),
         provenance=[json.loads(row) for row in rows] if rows is not None else None,
+        steps=found,
     )

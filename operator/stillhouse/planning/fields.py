@@ -41,6 +41,8 @@ def as_written(step: Step, problem: Problem) -> Problem:
     """Return the problem with its fields named as they stand in the resource; what is no relative field stays as it is."""
     # An imported student has a URI of its own; its task, labels and longest text are the source's.
     uri = "spec.distill.student.uri" if step.id == "train/student" else "spec.source.uri"
+    if step.pass_name == "import-step":
+        uri = f"spec.pipeline.steps[{step.config['position']}].onnx.uri"
 
     def place(match: re.Match[str]) -> str:
         if match["uri"]:

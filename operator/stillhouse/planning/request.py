@@ -8,6 +8,7 @@ from typing import Any
 from stillhouse.api.distill import Student
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import Spec
+from stillhouse.api.pipeline import Head
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
 from stillhouse.api.serve import Gpu, Serve
 from stillhouse.api.source import DataSource, ModelSource
@@ -21,7 +22,7 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
 _RECORDED = {"cpus": "cpu"}
 
 
-def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource]]:
+def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource | Head]]:
     """Yield every place of the spec where a source may be named, with what stands there."""
     yield "spec.source", spec.source
     if spec.distill:
@@ -35,6 +36,9 @@ def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSour
         yield "spec.gate.data", spec.gate.data
     if spec.index:
         yield "spec.index.data", spec.index.data
+    for position, step in enumerate(spec.pipeline.steps if spec.pipeline else ()):
+        if step.onnx:
+            yield f"spec.pipeline.steps[{position}].onnx", step.onnx
     cascade = spec.edge.cascade if spec.edge else None
     if cascade:
         yield "spec.edge.cascade.data", cascade.data

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.inference.signature import Signature
+from stillhouse.inference.steps import read_steps
 from stillhouse.triton.placement import place
 from stillhouse.triton.repository import render
 from stillhouse.triton.runtimes import runtime
@@ -78,4 +79,5 @@ def view(folder: Path, name: str, digest: str, precision: str) -> ArtifactView:
         signature=Signature.read(folder),
         files={path.name: path for path in sorted(folder.iterdir()) if path.is_file()},
         model_bytes=(folder / "model.onnx").stat().st_size,
+        steps=read_steps(folder),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from stillhouse.triton.profile import Profile
@@ -11,13 +12,15 @@ from stillhouse.triton.runtimes import Runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 
 __all__ = [
-    "CONTRACT_VERSION", "LABELS_FILE", "TENSORS", "RenderedModel",
+    "CONTRACT_VERSION", "LABELS_FILE", "NEXT", "TENSORS", "RenderedModel",
     "add_batching", "add_parameters", "add_tensors", "config_text",
 ]  # fmt: skip
 
 # docs/wire-contract.md. Raised when a client of the former version would be answered differently.
 CONTRACT_VERSION = "1"
 LABELS_FILE = "labels.txt"
+NEXT = ".next"
+"""End of the name under which our backends give a tensor a second time, for the next step of a pipeline."""
 # Names of the tensors, in one place for the backend's configuration, the client and the tests.
 TENSORS = {
     "text": "TEXT",
@@ -31,11 +34,15 @@ TENSORS = {
 
 @dataclass(frozen=True, slots=True)
 class RenderedModel:
-    """One model of a repository: its config.pbtxt, and which of the artifact's files lie in its version folder."""
+    """One model of a repository: its config.pbtxt, and which of the artifact's files lie in its version folder.
+
+    `renamed`: name in the version folder → the artifact's name of it, where they differ.
+    """
 
     name: str
     config: str
     files: tuple[str, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, profile: Profile) -> str:
@@ -83,6 +90,8 @@ def add_tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
             label_filename=LABELS_FILE,
         )
     config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
+    for tensor in [each for each in config.output if each.name in artifact.twice]:
+        config.output.add(name=tensor.name + NEXT, data_type=tensor.data_type, dims=tensor.dims)
 
 
 def add_batching(config: Any, runtime: Runtime, serve: ServeSettings) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.inference.signature import SIGNATURE_FILE
+from stillhouse.inference.steps import step_file
 from stillhouse.triton.ensemble import ensemble
+from stillhouse.triton.joined import joined
 from stillhouse.triton.model_config import LABELS_FILE, RenderedModel, config_text
 from stillhouse.triton.profile import choose
 from stillhouse.triton.runtimes import Runtime
@@ -60,13 +62,14 @@ def render(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpus:
     needed = ["model.onnx", SIGNATURE_FILE]
     if artifact.signature.task != "image-classification":
         needed.append("tokenizer.json")
-    missing = [name for name in needed if name not in artifact.files]
+    asked = [*needed, *(step_file(step.name) for step in artifact.steps)]
+    missing = [name for name in asked if name not in artifact.files]
     if missing:
         raise SourceError(
             "the artifact lacks a file that serving needs",
             field=artifact.name,
             found=", ".join(sorted(artifact.files)) or "no files",
-            allowed=", ".join(needed),
+            allowed=", ".join(asked),
             fix=f"build it again: still rebuild {artifact.name}",
         )
     entries: dict[str, bytes | LinkTo] = {}
@@ -75,16 +78,19 @@ def render(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpus:
         entries[str(root / "config.pbtxt")] = model.config.encode("utf-8")
         for name in model.files:
             entries[str(root / runtime.model_folder / name)] = LinkTo(artifact.files[name])
-    if artifact.signature.labels:
-        labels = "".join(f"{label}\n" for label in artifact.signature.labels).encode()
-        entries[str(PurePosixPath(artifact.name) / LABELS_FILE)] = labels
+        for name, source in model.renamed.items():
+            entries[str(root / runtime.model_folder / name)] = LinkTo(artifact.files[source])
+        if LABELS_FILE in model.config:
+            entries[str(root / LABELS_FILE)] = "".join(f"{label}\n" for label in artifact.signature.labels).encode()
     return Repository(entries)
 
 
 def _models(
     artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpus: float, files: Sequence[str]
 ) -> Iterator[RenderedModel]:
-    if runtime.ensemble:
+    if artifact.steps:
+        yield from joined(artifact, runtime, serve, lambda alone: _models(alone, runtime, serve, cpus, files))
+    elif runtime.ensemble:
         yield from ensemble(artifact, runtime, serve, cpus)
     else:
         profile = choose(cpus, artifact.model_bytes, serve.instances, serve.threads)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.inference.signature import Signature
+from stillhouse.inference.steps import Step
 
 __all__ = ["ArtifactView", "ServeSettings"]
 
@@ -46,7 +47,8 @@ class ArtifactView:
     """An artifact as rendering sees it.
 
     `name` is the model's name on the wire, `files` maps the artifact's file names to where they lie; only the names
-    and paths are used, nothing is read.
+    and paths are used, nothing is read. `steps`: what comes after the model in its pipeline;
+    `twice`: what the model gives once more under another name (joined.py).
     """
 
     name: str
@@ -56,3 +58,5 @@ class ArtifactView:
     signature: Signature
     files: Mapping[str, Path]
     model_bytes: int = 0
+    steps: tuple[Step, ...] = ()
+    twice: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from stillhouse.planning.build import build_plan
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Plan, Step
 
-KINDS = {"cascade", "torch-model", "onnx-model", "dataset", "teacher-outputs", "measurement", "index", "revision"}
+KINDS = {"cascade", "torch-model", "onnx-model", "onnx-step", "dataset", "teacher-outputs", "measurement", "index", "revision"}
 
 
 def plans() -> Iterator[Plan]:

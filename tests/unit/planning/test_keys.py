@@ -169,8 +169,33 @@ def test_the_factorys_file_is_part_of_the_student() -> None:
     env = environment(model)
     pins = {**env.pins, "factory:nets.small:student": Pin(pin_of("edited"))}
     before, after = keys(build_plan(model, env)), keys(build_plan(model, dataclasses.replace(env, pins=pins)))
-    stale = {"train/student", "train/stage-1", *COMPRESS, "gate/gate"}
+    joined = {f"{candidate}-pipeline" for candidate in COMPRESS - {"compress/sensitivity"}}
+    stale = {"train/student", "train/stage-1", *COMPRESS, *joined, "gate/gate"}
     assert {step for step in before if before[step] != after[step]} == stale
+
+
+def test_a_steps_file_or_joint_is_part_of_what_is_joined_and_gated() -> None:
+    model = parse(complete("image"))
+    env = environment(model)
+    plan = build_plan(model, env)
+    joined = {step.id for step in plan.steps if step.pass_name == "join-steps"}
+    assert joined == {f"{candidate}-pipeline" for candidate in COMPRESS - {"compress/sensitivity"}}
+    gate = plan.step("gate/gate")
+    assert {parent for role, parent in gate.parents.items() if role.startswith("candidate-")} == joined
+    assert gate.config["candidates"] == ["int8", "int8-mixed", "fp32"]
+    other = dataclasses.replace(env, pins={**env.pins, "file://decide.onnx": Pin(pin_of("edited"))})
+    renamed = parse(edited(complete("image"), {"spec.pipeline.steps[1].outputs": {"yes:0": "SURE"}}))
+    for changed_plan in (build_plan(model, other), build_plan(renamed, env)):
+        stale = {step for step, key in keys(changed_plan).items() if keys(plan)[step] != key}
+        assert stale == {"resolve/step-1", *joined, "gate/gate"}
+    bound = {"models:odds": "file:///one.onnx"}
+    hashes = {
+        request_hash(model, bound),
+        request_hash(model, {"models:odds": "file:///two.onnx"}),
+        request_hash(renamed, bound),
+        request_hash(parse(edited(complete("image"), {"spec.pipeline": GONE})), bound),
+    }
+    assert len(hashes) == 4
 
 
 def test_the_version_of_a_pass_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,8 @@ def test_the_backends_of_an_installation_stand_beside_ours(tmp_path: Path) -> No
         "python",
         "stillhouse",
         "stillhouse_post",
+        "stillhouse_step",
+        "stillhouse_copy",
         "stillhouse_pre",
     }
     assert (folder / "onnxruntime" / "libtriton_onnxruntime.so").read_text() == "backends/onnxruntime/libtriton_onnxruntime.so"

@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from stillhouse.edge.status import Code, RpcError
 
-__all__ = ["DTYPES", "add_output", "datatype_of", "decoded", "inputs_of", "outputs_of", "packed_bytes", "unpacked_bytes"]
+__all__ = [
+    "DTYPES",
+    "add_output",
+    "datatype_of",
+    "decoded",
+    "inputs_of",
+    "outputs_of",
+    "packed_bytes",
+    "typed_of",
+    "unpacked_bytes",
+]
 
 DTYPES: dict[str, npt.DTypeLike] = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64, "INT8": np.int8,
@@ -47,6 +57,15 @@ def outputs_of(response: Any) -> dict[str, Tensor]:
         RpcError: as of inputs.
     """
     return _tensors(response.outputs, response.raw_output_contents)
+
+
+def typed_of(tensors: Any) -> dict[str, Tensor]:
+    """Return tensors that have typed contents, of a request or an answer, by name.
+
+    Raises:
+        RpcError: as of inputs.
+    """
+    return _tensors(tensors, ())
 
 
 def _tensors(tensors: Any, raw: Any) -> dict[str, Tensor]:

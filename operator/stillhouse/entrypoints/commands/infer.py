@@ -52,6 +52,12 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
     emit(answers, output, text)
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(_shown(each) for each in value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
         click.secho(click.format_filename(answer["text"]) or '""', bold=True)  # an image's name may be no UTF-8
@@ -65,6 +71,8 @@ def _print(answer: dict[str, Any], *, many: bool) -> None:
             click.echo(f"    {probability:.3f}  {label}")
     else:
         click.echo("  " + " ".join(f"{value:.4f}" for value in answer["embedding"]))
+    for name, value in answer.get("steps", {}).items():
+        click.echo(f"  {name}: {_shown(value)}")
     provenance = answer.get("provenance") or {}
     if provenance.get("truncated"):
         click.secho(f"  note: the text was cut by {provenance['truncated']} tokens", fg="yellow", err=True)

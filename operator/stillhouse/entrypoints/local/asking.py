@@ -86,7 +86,8 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
                 answer = client.infer_images(name, images[part], provenance=True)
             about = answer.provenance or [{} for _ in texts[part]]
             for row, text in enumerate(texts[part]):
-                answers.append({"text": text, "provenance": about[row], **_said(answer, row, signature, index, top)})
+                said = {"text": text, "provenance": about[row], **_said(answer, row, signature, index, top)}
+            answers.append(said | ({"steps": _of_steps(answer, row)} if answer.steps else {}))
     return answers
 
 
@@ -100,6 +101,18 @@ def _said(answer: Answer, row: int, signature: Signature, index: Index | None, t
     if index is not None:
         return {"results": index.search(answer.embeddings[row], top)}
     return {"embedding": [round(float(value), 6) for value in answer.embeddings[row]]}
+
+
+def _of_steps(answer: Answer, row: int) -> dict[str, Any]:
+    """Return what the steps of a pipeline say of one row, as plain data."""
+    return {
+        name: values[row] if isinstance(values, list) else _rounded(np.asarray(values[row]))
+        for name, values in sorted(answer.steps.items())
+    }
+
+
+def _rounded(values: npt.NDArray[Any]) -> Any:
+    return (values.astype(np.float64).round(6) if values.dtype.kind == "f" else values).tolist()
 
 
 def _check(store: LocalStore, index: str, name: str) -> str:

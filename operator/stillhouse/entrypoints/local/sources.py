@@ -81,13 +81,13 @@ def find_sources(
                 raise failed[uri]
             if uri in found.resolved:
                 continue
-            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, access, data=place not in _MODELS)
+            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, access, data=not _is_model(place))
         except StillhouseError as error:
             failed[uri] = error
             mistakes.add(error, _around(place))
             continue
         path = found.resolved[uri].path
-        info = model_info(path) if place in _MODELS else data_info(path)
+        info = model_info(path) if _is_model(place) else data_info(path)
         found.pins[uri] = Pin(found.resolved[uri].digest, size_of(path), info)
     _look_at_factories(model, base, found, mistakes)
     _look_into(model.spec, found, DigestCache(cache), mistakes)
@@ -132,6 +132,10 @@ def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mista
         refuse_same(spec, paths, seen, lambda file: digests.sha256(file)[1])
     except StillhouseError as error:
         mistakes.add(error)
+
+
+def _is_model(place: str) -> bool:
+    return place in _MODELS or place.startswith("spec.pipeline.")
 
 
 def _around(place: str) -> Callable[[str], str]:

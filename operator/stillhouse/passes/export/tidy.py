@@ -12,7 +12,7 @@ import onnx
 from stillhouse.errors import SourceError
 from stillhouse.sizes import size as shown_size
 
-__all__ = ["MAX_BYTES", "operator_counts", "tidy", "write_model"]
+__all__ = ["MAX_BYTES", "operator_counts", "tidy", "tidy_as_it_is", "write_model"]
 
 MAX_BYTES = (1 << 31) - (1 << 20)
 """A protobuf message ends at 2 GiB; an artifact's model is one file."""
@@ -31,12 +31,7 @@ def tidy(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     Raises:
         SourceError: the graph has not exactly one output.
     """
-    clean = onnx.ModelProto()
-    clean.CopyFrom(model)
-    if clean.functions:
-        from onnx import inliner
-
-        clean = inliner.inline_local_functions(clean)
+    clean = _inlined(model)
     graph = clean.graph
     if len(graph.output) != 1:
         raise SourceError(
@@ -47,6 +42,26 @@ def tidy(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
             fix="return only the embeddings or the logits",
         )
     _rename_output(graph, output)
+    return _plain(clean)
+
+
+def tidy_as_it_is(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a cleaned copy (see `tidy`) that keeps its outputs, however many, and their names."""
+    return _plain(_inlined(model))
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    clean = onnx.ModelProto()
+    clean.CopyFrom(model)
+    if clean.functions:
+        from onnx import inliner
+
+        clean = inliner.inline_local_functions(clean)
+    return clean
+
+
+def _plain(clean: onnx.ModelProto) -> onnx.ModelProto:
+    graph = clean.graph
     del graph.value_info[:]
     _strip(graph)
     clean.doc_string = ""

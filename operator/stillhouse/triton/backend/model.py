@@ -87,14 +87,15 @@ class TritonPythonModel:
 
     def _answer(self, request: Any, values: npt.NDArray[np.float32], cut: list[int]) -> Any:
         tensors = []
-        for name in request.requested_output_names():
+        for asked in request.requested_output_names():
+            name = asked.removesuffix(".next")  # a pipeline's next step gets what the answer has
             if name in ("EMBEDDING", "PROBABILITIES"):
-                tensors.append(pb_utils.Tensor(name, values))
+                tensors.append(pb_utils.Tensor(asked, values))
             elif name == "LABEL":
-                tensors.append(_string_tensor(name, top_labels(values, self.labels)))
+                tensors.append(_string_tensor(asked, top_labels(values, self.labels)))
             elif name == "PROVENANCE" and _asked_for_provenance(request):
                 rows = [json.dumps({**self.identity, "truncated": tokens}, sort_keys=True) for tokens in cut]
-                tensors.append(_string_tensor(name, rows))
+                tensors.append(_string_tensor(asked, rows))
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
 

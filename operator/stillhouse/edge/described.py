@@ -1,0 +1,95 @@
+"""What a pipeline says of itself as one model: readiness, metadata, statistics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.route.answering import Answering
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.steps import PipelineSettings, StepSettings
+
+__all__ = ["PLATFORM", "Described"]
+
+PLATFORM = "stillhouse_pipeline"
+
+
+class Described:
+    """Asks the steps where that is needed. `legs` as of `Pipeline`."""
+
+    def __init__(self, settings: PipelineSettings, legs: Mapping[str, Answering]) -> None:
+        self._settings, self._legs = settings, legs
+        self._rows = 0
+        self._ended = {True: [0, 0], False: [0, 0]}
+        """Whether a request went well → how many, and their nanoseconds."""
+
+    def count(self, rows: int, seconds: float, *, well: bool) -> None:
+        """Note an inference that ended."""
+        ended = self._ended[well]
+        ended[0] += 1
+        ended[1] += round(seconds * 1e9)
+        self._rows += rows if well else 0
+
+    async def unary(self, method: str, metadata: Metadata, told_s: float | None) -> Reply:
+        """Answer what is no inference.
+
+        Raises:
+            RpcError: UNIMPLEMENTED; a pipeline has none. Else as a step's.
+        """
+        match method.rpartition("/")[2]:
+            case "ModelReady":
+                return await self._ready(method, metadata, told_s)
+            case "ModelMetadata":
+                return await self._metadata(method, metadata, told_s)
+            case "ModelStatistics":
+                return self._statistics()
+        steps = ", ".join(step.model for step in self._settings.chain)
+        name = method.rpartition("/")[2]
+        raise RpcError(Code.UNIMPLEMENTED, f"{self._settings.model} is a pipeline of {steps}, which has no {name} as a whole")
+
+    async def _ready(self, method: str, metadata: Metadata, told_s: float | None) -> Reply:
+        async def one(step: StepSettings) -> bool:
+            try:
+                return bool((await self._asked("ModelReady", step, method, metadata, told_s)).ready)
+            except RpcError:
+                return False
+
+        ready = all(await asyncio.gather(*(one(step) for step in self._settings.chain)))
+        return Reply(message("ModelReadyResponse")(ready=ready).SerializeToString())
+
+    async def _metadata(self, method: str, metadata: Metadata, told_s: float | None) -> Reply:
+        chain = self._settings.chain
+        asked = [self._asked("ModelMetadata", step, method, metadata, told_s) for step in chain]
+        base, *others = await asyncio.gather(*asked)
+        found = message("ModelMetadataResponse")(
+            name=self._settings.model, versions=base.versions, platform=PLATFORM, inputs=base.inputs, outputs=base.outputs
+        )
+        for step, said in zip(chain[1:], others, strict=True):
+            there = {each.name: each for each in said.outputs}
+            for tensor, public in step.outputs.items():
+                if tensor not in there:
+                    text = f"step {step.name} ({step.model}) has no output {tensor}; there is {', '.join(sorted(there))}"
+                    raise RpcError(Code.INTERNAL, text[:400])
+                found.outputs.add(name=public, datatype=there[tensor].datatype, shape=there[tensor].shape)
+        return Reply(found.SerializeToString())
+
+    def _statistics(self) -> Reply:
+        found = message("ModelStatisticsResponse")()
+        stats = found.model_stats.add(name=self._settings.model, version="1")
+        stats.inference_count, stats.execution_count = self._rows, self._ended[True][0]
+        for well, told in ((True, stats.inference_stats.success), (False, stats.inference_stats.fail)):
+            told.count, told.ns = self._ended[well]
+        return Reply(found.SerializeToString())
+
+    async def _asked(self, name: str, step: StepSettings, method: str, metadata: Metadata, told_s: float | None) -> Any:
+        body = message(f"{name}Request")(name=step.model).SerializeToString()
+        leg = self._legs[step.name]
+        try:
+            reply = await leg.unary(method, body, metadata=metadata, told_s=told_s)
+        except RpcError as error:
+            code = Code.UNAVAILABLE if error.code is Code.NOT_FOUND else error.code
+            raise RpcError(code, f"step {step.name} ({step.model}): {error.message}") from error
+        return parsed(message(f"{name}Response"), reply.message)
