@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build the texts of `docstring-packages`: the installed package that a docstring is from.
 
-A class is a package with at least 900 texts. Of each at most 1,500 are dealt to the splits, and 1,500 more to the training; a
-package's name is masked in its texts, and a text that stands in several packages is dropped. Files (Parquet):
+A class is a package with at least 900 texts, of which at most 1,500 have a label here; a package's name is masked in its texts,
+and a text that stands in several packages is dropped. Files (Parquet):
 
 | file | columns | what |
 |---|---|---|
@@ -33,9 +33,9 @@ from _shared.progress import Progress
 from _shared.splits import in_hash_order
 from _shared.topics import Topic, few_per_class, fold_of, labelled, topics_of
 
-VERSION = 2
+VERSION = 1
 SEED = 20261126
-LEAST, MOST, MORE = 900, 1_500, 1_500
+LEAST, MOST = 900, 1_500
 FOLDS = 4
 SHARES = {"threshold": 0.2, "calibration": 0.1, "gate": 0.08, "validation": 0.05}
 """Of the three quarters that are not tested."""
@@ -61,13 +61,9 @@ def build(folder: Path, processes: int, progress: Progress) -> dict[str, Any] | 
     parts: dict[str, list[Topic]] = defaultdict(list)
     for topic, place in zip(topics, fold_of(topics, FOLDS, 0, SHARES, SEED, progress), strict=True):
         parts[place].append(topic)
-    held_out = [topic.text for name, part in parts.items() if name != "train" for topic in part]
-    used = set(topics)
-    further = few_per_class([topic for topic in labelled(every, LEAST) if topic not in used], MORE, SEED)
-    extra = {topic.text: topic for label in sorted(further) for topic in further[label]}
-    parts["train"] += [extra[text] for text in unlike_held_out(list(extra), held_out, progress)]
-    used.update(extra.values())
     tables: dict[str, Columns] = {name: columns(part) for name, part in sorted(parts.items())}
+    used = set(topics)
+    held_out = [topic.text for name, part in parts.items() if name != "train" for topic in part]
     rest = in_hash_order((topic.text for topic in every if topic not in used), str, SEED)[: UNLABELLED + UNLABELLED // 2]
     tables["unlabelled"] = {"text": unlike_held_out(rest, held_out, progress)[:UNLABELLED]}
     facts = {

@@ -27,7 +27,7 @@ from _shared.dataset import write
 from _shared.progress import Progress
 
 HERE = Path(__file__).resolve().parent
-MAX_LENGTH = 128
+MAX_LENGTH = 64
 BATCH = 32
 RATE, HEAD_RATE = 1e-4, 2e-3
 SCALE = 16.0
