@@ -38,6 +38,10 @@ from stillhouse.edge.cascade.solo import Solo
 from stillhouse.edge.certificates import towards
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
 from stillhouse.edge.guarding import forwarded, guard
+from stillhouse.edge.join.legs import Here, There
+from stillhouse.edge.join.legs import Leg as JoinLeg
+from stillhouse.edge.join.pipeline import Pipeline
+from stillhouse.edge.join.steps import BASE, PipelineSettings, StepSettings
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Answering
@@ -81,7 +85,9 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
     watch: Watch | None = None
     later: Later | None = None
     variant, digest, threshold = config.edge.variant, config.edge.digest, None
-    if config.cascade is None:
+    if config.pipeline is not None:
+        parts.answering[config.name] = _pipeline(config, config.pipeline, usage, largest, parts)
+    elif config.cascade is None:
         if isinstance(config.edge, conf.Engine):
             leg = _engine(config.edge, None)
             solo = Solo(config.name, leg, usage=usage)
@@ -190,6 +196,23 @@ async def _cascade(
         later.start()
     parts.closing[:0] = [*([later.close] if later is not None else []), cascade.close]  # the courier uses the cascade's legs
     return cascade, watch, later
+
+
+def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, largest: int, parts: Parts) -> Pipeline:
+    """Build a pipeline. Its steps' models are among no models that clients see."""
+    base: JoinLeg
+    if isinstance(config.edge, conf.Engine):
+        solo = Solo(config.name, _engine(config.edge, None), usage=usage)
+        parts.closing.append(solo.close)
+        base = Here(solo)
+    else:
+        base = There(_pool(config.edge, None, largest, parts))
+    legs = {BASE: base}
+    for step in given.steps:
+        tls = towards(step.at.authority, None) if step.at.tls else None
+        legs[step.name] = There(_pool(step.at, tls, largest, parts))
+    steps = tuple(StepSettings(step.name, step.at.model, step.inputs, step.outputs) for step in given.steps)
+    return Pipeline(PipelineSettings(config.name, given.takes, given.says, steps), legs)
 
 
 def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:

@@ -20,7 +20,9 @@ __all__ = [
     "Larger",
     "Listen",
     "Pattern",
+    "Pipeline",
     "Slices",
+    "Step",
     "Tls",
     "read",
 ]
@@ -192,6 +194,23 @@ class Prices(_Part):
     cloudCall: Annotated[float, Field(ge=0)] | None = None  # noqa: N815
 
 
+class Step(_Part):
+    """A step of a pipeline: where its inputs come from, its outputs' names in the answer, and who answers for its model."""
+
+    name: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    at: Larger
+
+
+class Pipeline(_Part):
+    """Models that go on from what `edge` says: what that is given, what it says, and the steps (`edge.join`)."""
+
+    takes: str
+    says: tuple[str, ...]
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+
+
 class Telemetry(_Part):
     """Where spans go, and the share of requests without a parent that have some."""
 
@@ -208,6 +227,7 @@ class Config(_Part):
     edge: Annotated[Engine | Backends | Slices, Field(discriminator="kind")]
     tls: Tls | None = None
     cascade: Cascade | None = None
+    pipeline: Pipeline | None = None
     away: Away = Away()
     clients: Clients = Clients()
     guard: Guard | None = None

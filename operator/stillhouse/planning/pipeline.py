@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from stillhouse.api.model import DistilledModel
+from stillhouse.api.model import Spec
 from stillhouse.api.pipeline import GIVEN, SAID
 
-__all__ = ["pipeline_config"]
+__all__ = ["pipeline_config", "step_models"]
 
 
-def pipeline_config(model: DistilledModel) -> dict[str, Any] | None:
-    """Return the pipeline as `edge.steps.PipelineSettings.from_json` reads it; None where the gateway joins nothing.
+def step_models(spec: Spec) -> tuple[str, ...]:
+    """Return the DistilledModels that the gateway joins, each once; none where it joins nothing."""
+    if spec.pipeline is None or spec.pipeline.placement != "apart":
+        return ()
+    return tuple(dict.fromkeys(step.model for step in spec.pipeline.steps if step.model))
 
-    Where each step's model is to be found is said elsewhere: they are DistilledModels of the same namespace.
+
+def pipeline_config(spec: Spec, at: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the part `pipeline` of the gateway's configuration; None where it joins nothing.
+
+    `at`: where each of `step_models` is, as the configuration says it of a larger model.
     """
-    pipeline, task = model.spec.pipeline, model.spec.source.task
+    pipeline, task = spec.pipeline, spec.source.task
     if pipeline is None or pipeline.placement != "apart":
         return None
     return {
-        "model": model.metadata.name,
         "takes": GIVEN[task],
         "says": [*SAID[task], "PROVENANCE"],
         "steps": [
-            {"name": step.name, "model": step.model, "inputs": dict(step.inputs), "outputs": dict(step.outputs)}
+            {"name": step.name, "inputs": dict(step.inputs), "outputs": dict(step.outputs), "at": dict(at[step.model or ""])}
             for step in pipeline.steps
         ],
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,19 +15,22 @@ import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
 from tests.support.api_objects import complete
+from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
 from tritonclient.utils import InferenceServerException
 
 from stillhouse.api.load import parse
+from stillhouse.edge.config import Config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tensors import add_output, inputs_of
 from stillhouse.edge.status import Code, Reply, RpcError
-from stillhouse.edge.steps import PipelineSettings
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Server
-from stillhouse.planning.pipeline import pipeline_config
+from stillhouse.inference.engine import Engine
+from stillhouse.planning.gateway import Place, gateway_config
+from stillhouse.planning.pipeline import pipeline_config, step_models
 
 Arrays = Mapping[str, Any]
 WEIGHT = np.array([[1.0, -1.0, 0.5], [0.0, 2.0, -0.5]], np.float32)
@@ -100,29 +105,53 @@ def both(given: Arrays) -> Arrays:
     return {"said": np.array(said, dtype=object)[:, np.newaxis]}
 
 
-SETTINGS = PipelineSettings.from_json(
+STEPS = [
+    {"name": "decide", "model": "head", "inputs": {"features": "EMBEDDING"}, "outputs": {"scores": "SCORES"}},
+    {"name": "topic", "model": "topics", "inputs": {"TEXT": "request.TEXT"}, "outputs": {"LABEL": "TOPIC"}},
     {
-        "model": "search",
-        "takes": "TEXT",
-        "says": ["EMBEDDING", "PROVENANCE"],
-        "steps": [
-            {"name": "decide", "model": "head", "inputs": {"features": "EMBEDDING"}, "outputs": {"scores": "SCORES"}},
-            {"name": "topic", "model": "topics", "inputs": {"TEXT": "request.TEXT"}, "outputs": {"LABEL": "TOPIC"}},
-            {
-                "name": "last",
-                "model": "both",
-                "inputs": {"best": "decide.best", "topic": "topic.LABEL"},
-                "outputs": {"said": "SAID"},
-            },
-        ],
+        "name": "last",
+        "model": "both",
+        "inputs": {"best": "decide.best", "topic": "topic.LABEL"},
+        "outputs": {"said": "SAID"},
+    },
+]
+SPEC = {
+    "apiVersion": "stillhouse.io/v1alpha1",
+    "kind": "DistilledModel",
+    "metadata": {"name": "search"},
+    "spec": {
+        "source": {"uri": "models:minilm", "task": "sentence-embedding"},
+        "pipeline": {"placement": "apart", "steps": STEPS},
+        "edge": {},
+    },
+}
+
+
+def configuration(addresses: Mapping[str, str]) -> Config:
+    """Return what is written for `SPEC` and read by the gateway, with each model at its address."""
+    model = parse(SPEC)
+    assert model.spec.edge is not None
+    at = {
+        each: {"kind": "backends", "model": each, "backends": {addresses[each]: 1.0}, "tls": False}
+        for each in step_models(model.spec)
     }
-)
+    place = Place(
+        listen={"grpc": "127.0.0.1:0"},
+        edge={"kind": "backends", "backends": {addresses["search"]: 1.0}, "digest": "sha256:0", "variant": "int8"},
+        larger=None,
+        cascade="",
+        data="/nowhere",
+        extra={"pipeline": pipeline_config(model.spec, at)},
+    )
+    return Config.model_validate_json(json.dumps(gateway_config("search", model.spec.edge, place)))
 
 
 class Stage:
     """Servers of all models, and the gateway before them."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Path | None = None) -> None:
+        self.engine = engine
+        """Folder of the first model, where it is in the gateway's process."""
         self.search = Model("search", embed, {"EMBEDDING": ("FP32", [-1, 2]), "PROVENANCE": ("BYTES", [-1, 1])})
         self.head = Model("head", decide, {"scores": ("FP32", [-1, 3]), "best": ("INT64", [-1, 1])})
         self.topics = Model("topics", topics, {"LABEL": ("BYTES", [-1, 1])})
@@ -139,11 +168,13 @@ class Stage:
                 model.address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
                 held.push_async_callback(server.drain, 2.0)
             stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-            options = Options(
-                models={each.name: {each.address: 1.0} for each in self.models}, version="1", port=0, pipelines=(SETTINGS,)
-            )
+            config = configuration({each.name: each.address for each in self.models})
+            if self.engine is not None:
+                here = {"kind": "engine", "folder": str(self.engine), "digest": "sha256:0", "variant": "int8", "threads": 1}
+                config = Config.model_validate({**config.model_dump(), "edge": here})
+            options = Options(models={}, version="1", port=0, config=config)
             task = asyncio.ensure_future(serve(options, stop, listening))
-            self.address = f"127.0.0.1:{await listening}"
+            self.address = (await listening)["grpc"]
             try:
                 async with triton.InferenceServerClient(self.address) as client:
                     yield client
@@ -202,6 +233,28 @@ def test_several_models_answer_as_one() -> None:
                 InferenceServerException, match="pipeline of search, head, topics, both, which has no ModelConfig"
             ):
                 await client.get_model_config("search")
+
+    run(work())
+
+
+def test_the_first_model_may_be_in_the_gateways_process(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", dimension=2)
+
+    async def work() -> None:
+        stage = Stage(tmp_path / "model")
+        async with stage.client() as client:
+            answer = await client.infer("search", [request()], parameters={"provenance": True})
+            expected = Engine(tmp_path / "model").embed([text.decode() for text in TEXTS])
+            np.testing.assert_allclose(answer.as_numpy("EMBEDDING"), expected, atol=1e-6)
+            np.testing.assert_allclose(answer.as_numpy("SCORES"), expected @ WEIGHT, atol=1e-5)
+            assert json.loads(answer.as_numpy("PROVENANCE")[0, 0])["digest"] == "sha256:0"
+            assert answer.get_response().parameters["variant"].string_param == "int8"
+            only = await client.infer("search", [request()], outputs=[triton.InferRequestedOutput("SAID")])
+            assert [each.name for each in only.get_response().outputs] == ["SAID"]
+            assert not stage.search.seen
+            metadata = await client.get_model_metadata("search")
+            assert [each.name for each in metadata.outputs][-3:] == ["SCORES", "TOPIC", "SAID"]
+            assert await client.is_model_ready("search")
 
     run(work())
 
@@ -328,11 +381,8 @@ def test_it_is_ready_when_every_step_is() -> None:
     run(work())
 
 
-def test_the_resource_says_what_the_gateway_is_told() -> None:
-    data = pipeline_config(parse(complete("apart")))
-    assert data is not None
-    settings = PipelineSettings.from_json(data)
-    assert (settings.model, settings.takes, settings.says) == ("m", "TEXT", ("PROBABILITIES", "LABEL", "PROVENANCE"))
-    assert settings.outputs == ("PROBABILITIES", "LABEL", "PROVENANCE", "TOPIC", "MOOD", "MOODS")
-    assert pipeline_config(parse(complete("image"))) is None, "its steps are together"
-    assert pipeline_config(parse(complete("text"))) is None
+def test_what_is_together_or_alone_is_not_joined_by_the_gateway() -> None:
+    for base in ("image", "text"):
+        spec = parse(complete(base)).spec
+        assert pipeline_config(spec, {}) is None
+        assert not step_models(spec)

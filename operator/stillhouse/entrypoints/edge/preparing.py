@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from stillhouse.clients.store.files import read_sealed, write_json
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.planning.gateway import Place, gateway_config
+from stillhouse.planning.pipeline import pipeline_config, step_models
 from stillhouse.triton.birth import runs
 
 __all__ = ["Given", "Prepared", "prepare"]
@@ -72,7 +74,13 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
             raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
     data = store.root / "edge" / name
     larger = _larger(store, edge, given) if edge.cascade else None
-    config = gateway_config(name, edge, _place(store, revision, data, larger, given))
+    place = _place(store, revision, data, larger, given)
+    at = {each: _step(store, each, given) for each in step_models(model.spec)}
+    if at:
+        place = dataclasses.replace(place, extra={**place.extra, "pipeline": pipeline_config(model.spec, at)})
+    elif model.spec.pipeline is not None:
+        place = dataclasses.replace(place, edge=_with_steps(store, name, file, revision))
+    config = gateway_config(name, edge, place)
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)  # a queue and an audit log hold what clients sent
     target = data / "gateway.json"
@@ -139,6 +147,33 @@ def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str,
     return revision
 
 
+def _with_steps(store: LocalStore, name: str, file: Path, revision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the server here as the leg: the model in the gateway's process has no steps."""
+    address = _served_here(store, name)
+    if address is None:
+        raise UsageError(
+            "the steps of this model's pipeline run in Triton, and nobody serves it here",
+            field="spec.pipeline",
+            found=name,
+            fix=f"still up --detach {file}, then the same command again",
+        )
+    backends = {address.removeprefix("grpc://"): 1.0}
+    return {"kind": "backends", "backends": backends, "digest": revision["digest"], "variant": revision["precision"]}
+
+
+def _step(store: LocalStore, model: str, given: Given) -> dict[str, Any]:
+    address = _served_here(store, model) or given.cloud
+    if address is None:
+        raise UsageError(
+            "nobody has said where a step's model is",
+            field="spec.pipeline.steps",
+            found=f"{model}, which no still up serves here",
+            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
+            fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {model}",
+        )
+    return _at(model, address, given if address == given.cloud else Given())
+
+
 def _larger(store: LocalStore, edge: Edge, given: Given) -> dict[str, Any]:
     assert edge.cascade is not None
     larger: Larger = edge.cascade.larger
@@ -151,6 +186,10 @@ def _larger(store: LocalStore, edge: Edge, given: Given) -> dict[str, Any]:
             allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
             fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {larger.model}",
         )
+    return _at(larger.model, address, given)
+
+
+def _at(model: str, address: str, given: Given) -> dict[str, Any]:
     scheme, _, rest = address.partition("://")
     if scheme not in ("grpc", "grpcs") or ":" not in rest:
         raise UsageError("this is no address", field="--cloud", found=address, allowed="grpcs://HOST:PORT or grpc://HOST:PORT")
@@ -159,7 +198,7 @@ def _larger(store: LocalStore, edge: Edge, given: Given) -> dict[str, Any]:
         raise UsageError("without TLS there is no authority", field="--cloud-authority", found=address, fix="write grpcs://")
     return {
         "kind": "backends",
-        "model": larger.model,
+        "model": model,
         "backends": {rest: 1.0},
         "tls": scheme == "grpcs",
         "authority": authority,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from stillhouse.edge.join.pipeline import Pipeline
+from stillhouse.edge.join.steps import PipelineSettings, StepSettings, order
 from stillhouse.edge.oip.messages import SERVICE, message
-from stillhouse.edge.pipeline import Pipeline
 from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
-from stillhouse.edge.steps import PipelineSettings, StepSettings, order
+from stillhouse.edge.wire.call import Call, Peer
 
 SETTINGS = PipelineSettings(
     "m", "TEXT", ("EMBEDDING",),
@@ -42,12 +45,12 @@ def test_only_what_is_needed_runs_and_as_early_as_it_can(wanted: set[str], waves
 class Leg:
     """A model that takes `seconds` of the fake clock and answers every tensor."""
 
-    backends = ()
+    ready = True
 
     def __init__(self, stage: Stage, seconds: float) -> None:
         self.stage, self.seconds, self.told = stage, seconds, list[float | None]()
 
-    async def unary(self, method: str, body: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
+    async def ask(self, call: Call, method: str, body: bytes, metadata: Metadata, told_s: float | None) -> Reply:
         self.told.append(told_s)
         self.stage.now += self.seconds
         response = message("ModelInferResponse")()
@@ -61,14 +64,17 @@ class Stage:
     def __init__(self) -> None:
         self.now = 100.0
         self.legs = {"base": Leg(self, 0.02), "a": Leg(self, 0.05), "b": Leg(self, 0.03), "c": Leg(self, 0.1)}
-        self.pipeline = Pipeline(SETTINGS, self.legs, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.pipeline = Pipeline(SETTINGS, self.legs, clock=lambda: self.now)
 
     def ask(self, seconds: float | None) -> None:
         asked = message("ModelInferRequest")(model_name="m", raw_input_contents=[b"\1"])
         asked.inputs.add(name="TEXT", datatype="BOOL", shape=[1])
         asked.outputs.add(name="C")
         body = asked.SerializeToString()
-        asyncio.run(self.pipeline.unary(f"/{SERVICE}/ModelInfer", body, told_s=seconds))  # type: ignore[arg-type]
+
+        call = Call(SimpleNamespace(path=f"/{SERVICE}/ModelInfer", headers={}), Peer("127.0.0.1"), None)
+        with patch("stillhouse.edge.join.pipeline.left_of", lambda _: seconds):
+            asyncio.run(self.pipeline.infer(call, body))
 
 
 def test_without_a_deadline_nobody_is_told_one() -> None:
@@ -104,13 +110,13 @@ def test_nobody_is_asked_in_vain() -> None:
 
 def test_a_step_that_does_not_answer_in_its_time_is_named() -> None:
     class Silent(Leg):
-        async def unary(self, method: str, body: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
+        async def ask(self, call: Call, method: str, body: bytes, metadata: Metadata, told_s: float | None) -> Reply:
             await asyncio.Event().wait()
             raise AssertionError
 
     stage = Stage()
     stage.legs["c"] = Silent(stage, 0.0)
-    stage.pipeline = Pipeline(SETTINGS, stage.legs, clock=lambda: stage.now)  # type: ignore[arg-type]
+    stage.pipeline = Pipeline(SETTINGS, stage.legs, clock=lambda: stage.now)
     with pytest.raises(RpcError, match=r"step c \(mc\) has not answered in its 40 ms") as told:
         stage.ask(0.15)
     assert told.value.code is Code.DEADLINE_EXCEEDED

@@ -1,28 +1,29 @@
 """A pipeline whose steps are apart: to clients one model, behind it several, each with backends and scaling of its own.
 
-It stands where a `Pool` does: give `Service` a `Pipeline` for the public name, and keep the pools of the steps to yourself
-(`joined`). Tensors go from one step's answer into the next one's request without being decoded. Steps that need nothing of each
-other run at the same time; those that no asked output needs do not run. A cancelled call cancels what is under way.
+It is one of `Service`'s `answering`, under the public name; no pool of a step is among the models that clients see. Tensors go
+from one step's answer into the next one's request without being decoded. Steps that need nothing of each other run at the same
+time; those that no asked output needs do not run. A cancelled call cancels what is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stillhouse.edge.away.quantiles import Quantiles
-from stillhouse.edge.described import Described
+from stillhouse.edge.join.about import About
+from stillhouse.edge.join.legs import Leg
+from stillhouse.edge.join.steps import BASE, Order, PipelineSettings, StepSettings, order, reference
 from stillhouse.edge.oip.carried import Carried, of_inputs, of_outputs, put_input, put_output
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
-from stillhouse.edge.route.answering import Answering
-from stillhouse.edge.route.pool import Backend
+from stillhouse.edge.service import left_of, onward
 from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
-from stillhouse.edge.steps import BASE, Order, PipelineSettings, StepSettings, order, reference
+from stillhouse.edge.wire.call import Call
 
-__all__ = ["Pipeline", "joined"]
+__all__ = ["Pipeline"]
 
 _INFER = f"/{SERVICE}/ModelInfer"
 _REQUEST, _RESPONSE = message("ModelInferRequest"), message("ModelInferResponse")
@@ -32,59 +33,47 @@ _OURS = {Code.NOT_FOUND: Code.UNAVAILABLE, Code.UNIMPLEMENTED: Code.INTERNAL}
 """What a step says → what that is to a client, who asked for a model that there is."""
 
 
-def joined(models: Mapping[str, Answering], pipelines: Iterable[PipelineSettings]) -> dict[str, Answering]:
-    """Return the models that clients see: pipelines for their public names, the others but for those that are steps.
-
-    Raises:
-        KeyError: a step has no model among these.
-    """
-    every = list(pipelines)
-    steps = {step.model for settings in every for step in settings.steps}
-    seen = {name: model for name, model in models.items() if name not in steps}
-    for settings in every:
-        seen[settings.model] = Pipeline(settings, {step.name: models[step.model] for step in settings.chain})
-    return seen
-
-
 class Pipeline:
     """`legs`: name of each step → what answers for its model; the first model's is `base`. `clock`: seconds."""
 
-    def __init__(
-        self, settings: PipelineSettings, legs: Mapping[str, Answering], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: PipelineSettings, legs: Mapping[str, Leg], clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self._legs, self._clock = dict(legs), clock
         self._took = {step.name: Quantiles(clock=clock) for step in settings.chain}
         self._names = frozenset(settings.outputs)
         self._orders: dict[frozenset[str], Order] = {}
-        self._described = Described(settings, self._legs)
+        self._about = About(settings, self._legs)
 
     @property
-    def backends(self) -> tuple[Backend, ...]:
-        """Return all backends of all steps; none where a step has none that may be asked: then there is no answer."""
-        parts = [leg.backends for leg in self._legs.values()]
-        if not all(any(each.weight > 0 for each in part) for part in parts):
-            return ()
-        return tuple(each for part in parts for each in part)
+    def ready(self) -> bool:
+        """Return whether every step has somebody to answer for it."""
+        return all(leg.ready for leg in self._legs.values())
 
-    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
-        """Answer a method of the protocol as one model.
+    async def infer(self, call: Call, body: bytes) -> Reply:
+        """Answer an inference.
 
         Raises:
             RpcError: as the first step that failed; the message names the step.
         """
-        if method != _INFER:
-            return await self._described.unary(method, metadata, told_s)
         begun, rows, well = self._clock(), 0, False
         try:
-            request = parsed(_REQUEST, message)
+            request = parsed(_REQUEST, body)
             given = self._given(request)
             rows = next((tensor.shape[0] for tensor in given.values() if tensor.shape), 1)
-            reply = await self._infer(request, given, metadata, None if told_s is None else begun + told_s)
+            left = left_of(call)
+            reply = await self._infer(call, request, given, None if left is None else begun + left)
             well = True
         finally:
-            self._described.count(rows, self._clock() - begun, well=well)
+            self._about.count(rows, self._clock() - begun, well=well)
         return reply
+
+    async def about(self, call: Call, body: bytes) -> Reply:
+        """Answer `ModelReady`, `ModelMetadata` and `ModelStatistics` as one model.
+
+        Raises:
+            RpcError: UNIMPLEMENTED; it is none of these. Else as a step's.
+        """
+        return await self._about.answer(call)
 
     def _given(self, request: Any) -> dict[str, Carried]:
         takes = self.settings.takes
@@ -109,14 +98,14 @@ class Pipeline:
                 self._orders[wanted] = known
         return known
 
-    async def _infer(self, request: Any, values: dict[str, Carried], metadata: Metadata, deadline: float | None) -> Reply:
-        plan = self._order(request)
+    async def _infer(self, call: Call, request: Any, values: dict[str, Carried], deadline: float | None) -> Reply:
+        plan, metadata = self._order(request), onward(call)
         response = _RESPONSE(model_name=self.settings.model, id=request.id)
 
         async def run(step: StepSettings, limit: float | None) -> None:
             began = self._clock()
             asked = plan.asked[step.name]
-            answer = await self._ask(step, self._request(step, asked, request, values), metadata, limit)
+            answer = await self._ask(call, step, self._request(step, asked, request, values), metadata, limit)
             took = self._clock() - began
             self._took[step.name].add(took)
             self._take(step, asked, answer, request, values)
@@ -152,11 +141,11 @@ class Pipeline:
         body: bytes = made.SerializeToString()
         return body
 
-    async def _ask(self, step: StepSettings, body: bytes, metadata: Metadata, limit: float | None) -> Any:
+    async def _ask(self, call: Call, step: StepSettings, body: bytes, metadata: Metadata, limit: float | None) -> Any:
         began = self._clock()
         try:
             async with asyncio.timeout(limit):
-                reply = await self._legs[step.name].unary(_INFER, body, metadata=metadata, told_s=limit)
+                reply = await self._legs[step.name].ask(call, _INFER, body, metadata, limit)
             return parsed(_RESPONSE, reply.message)
         except TimeoutError:
             self._took[step.name].add(self._clock() - began)

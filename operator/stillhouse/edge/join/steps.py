@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 __all__ = ["BASE", "Order", "PipelineSettings", "StepSettings", "order"]
 
@@ -39,12 +38,6 @@ class PipelineSettings:
     says: tuple[str, ...]
     steps: tuple[StepSettings, ...]
     margin_s: float = 0.005
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> PipelineSettings:
-        """Read what `planning.pipeline.pipeline_config` wrote."""
-        steps = tuple(StepSettings(each["name"], each["model"], each["inputs"], each["outputs"]) for each in data["steps"])
-        return cls(data["model"], data["takes"], tuple(data["says"]), steps)
 
     @property
     def chain(self) -> tuple[StepSettings, ...]:

@@ -6,21 +6,23 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from stillhouse.edge.join.legs import Leg
+from stillhouse.edge.join.steps import PipelineSettings, StepSettings
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tables import parsed
-from stillhouse.edge.route.answering import Answering
-from stillhouse.edge.status import Code, Metadata, Reply, RpcError
-from stillhouse.edge.steps import PipelineSettings, StepSettings
+from stillhouse.edge.service import left_of, onward
+from stillhouse.edge.status import Code, Reply, RpcError
+from stillhouse.edge.wire.call import Call
 
-__all__ = ["PLATFORM", "Described"]
+__all__ = ["PLATFORM", "About"]
 
 PLATFORM = "stillhouse_pipeline"
 
 
-class Described:
+class About:
     """Asks the steps where that is needed. `legs` as of `Pipeline`."""
 
-    def __init__(self, settings: PipelineSettings, legs: Mapping[str, Answering]) -> None:
+    def __init__(self, settings: PipelineSettings, legs: Mapping[str, Leg]) -> None:
         self._settings, self._legs = settings, legs
         self._rows = 0
         self._ended = {True: [0, 0], False: [0, 0]}
@@ -33,36 +35,36 @@ class Described:
         ended[1] += round(seconds * 1e9)
         self._rows += rows if well else 0
 
-    async def unary(self, method: str, metadata: Metadata, told_s: float | None) -> Reply:
+    async def answer(self, call: Call) -> Reply:
         """Answer what is no inference.
 
         Raises:
             RpcError: UNIMPLEMENTED; a pipeline has none. Else as a step's.
         """
-        match method.rpartition("/")[2]:
+        name = call.method.rpartition("/")[2]
+        match name:
             case "ModelReady":
-                return await self._ready(method, metadata, told_s)
+                return await self._ready(call)
             case "ModelMetadata":
-                return await self._metadata(method, metadata, told_s)
+                return await self._metadata(call)
             case "ModelStatistics":
                 return self._statistics()
         steps = ", ".join(step.model for step in self._settings.chain)
-        name = method.rpartition("/")[2]
         raise RpcError(Code.UNIMPLEMENTED, f"{self._settings.model} is a pipeline of {steps}, which has no {name} as a whole")
 
-    async def _ready(self, method: str, metadata: Metadata, told_s: float | None) -> Reply:
+    async def _ready(self, call: Call) -> Reply:
         async def one(step: StepSettings) -> bool:
             try:
-                return bool((await self._asked("ModelReady", step, method, metadata, told_s)).ready)
+                return bool((await self._asked("ModelReady", step, call)).ready)
             except RpcError:
                 return False
 
         ready = all(await asyncio.gather(*(one(step) for step in self._settings.chain)))
         return Reply(message("ModelReadyResponse")(ready=ready).SerializeToString())
 
-    async def _metadata(self, method: str, metadata: Metadata, told_s: float | None) -> Reply:
+    async def _metadata(self, call: Call) -> Reply:
         chain = self._settings.chain
-        asked = [self._asked("ModelMetadata", step, method, metadata, told_s) for step in chain]
+        asked = [self._asked("ModelMetadata", step, call) for step in chain]
         base, *others = await asyncio.gather(*asked)
         found = message("ModelMetadataResponse")(
             name=self._settings.model, versions=base.versions, platform=PLATFORM, inputs=base.inputs, outputs=base.outputs
@@ -84,11 +86,11 @@ class Described:
             told.count, told.ns = self._ended[well]
         return Reply(found.SerializeToString())
 
-    async def _asked(self, name: str, step: StepSettings, method: str, metadata: Metadata, told_s: float | None) -> Any:
+    async def _asked(self, name: str, step: StepSettings, call: Call) -> Any:
         body = message(f"{name}Request")(name=step.model).SerializeToString()
         leg = self._legs[step.name]
         try:
-            reply = await leg.unary(method, body, metadata=metadata, told_s=told_s)
+            reply = await leg.ask(call, call.method, body, onward(call), left_of(call))
         except RpcError as error:
             code = Code.UNAVAILABLE if error.code is Code.NOT_FOUND else error.code
             raise RpcError(code, f"step {step.name} ({step.model}): {error.message}") from error

@@ -1,0 +1,1 @@
+"""Pipelines whose steps are apart: several models that answer as one."""
