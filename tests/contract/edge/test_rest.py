@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -21,17 +22,26 @@ import tritonclient.grpc as triton
 import tritonclient.http as rest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.cascades import SIGNATURE, TableLeg, policy
 from tests.support.kube.process import free_port
 from tests.support.oip_backend import Site, site
 from tests.support.pki import certificates
+from tests.support.wire import run
 from tritonclient.utils import InferenceServerException
 
+from stillhouse.edge.away.overload import Admission, FixedLimit
+from stillhouse.edge.cascade.cascade import Cascade, Stage
 from stillhouse.edge.certificates import Files, Front
+from stillhouse.edge.door import Door
 from stillhouse.edge.guard.clients import Clients
+from stillhouse.edge.metrics import Counts
 from stillhouse.edge.oip.tensors import datatype_of
+from stillhouse.edge.rest.front import Rest
 from stillhouse.edge.rest.problems import STATUS
+from stillhouse.edge.service import Service
 from stillhouse.edge.status import Code
 from stillhouse.edge.wire.call import Limits
+from stillhouse.edge.wire.server import Server
 
 INFER = "/v2/models/echo/infer"
 ONE = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[0.1, 2]]}]}
@@ -219,6 +229,34 @@ def test_a_client_shows_its_token_and_no_backend_sees_it(tmp_path: Path) -> None
         assert ask(line, "POST", INFER, ONE, **shown)[0] == 200
         assert there.backend.metadata == {"x-request-id": "5"}
         line.close()
+
+
+def test_a_cascade_is_asked_over_rest_as_over_grpc() -> None:
+    legs = [
+        TableLeg(name, time.monotonic, lambda _, row=row: row) for name, row in (("edge", [0.5, 0.5, 0]), ("cloud", [0, 1, 0]))
+    ]
+    cascade = Cascade("m", SIGNATURE, [Stage(legs[0], policy(0.8)), Stage(legs[1], None)])
+    door, counts = Door(Clients(None), None, Admission(FixedLimit(8))), Counts()
+
+    async def work() -> None:
+        unary, _ = Service({}, "1", door, counts, {"m": cascade}).methods()
+        server = Server(unary, http=Rest(unary, Limits(), door.client).answer)
+        line = http.client.HTTPConnection("127.0.0.1", await server.listen("127.0.0.1", 0), timeout=30)
+        text = {"name": "TEXT", "datatype": "BYTES", "shape": [2, 1], "data": ["a", "b"]}
+        asked = {
+            "inputs": [text],
+            "outputs": [{"name": "LABEL"}, {"name": "PROBABILITIES", "parameters": {"binary_data": False}}],
+        }
+        status, told, _ = await asyncio.to_thread(ask, line, "POST", "/v2/models/m/infer", asked)
+        assert status == 200 and [each["data"] for each in told["outputs"]] == [["yes", "yes"], [0, 1, 0, 0, 1, 0]]
+        found = told["parameters"]
+        assert (found["leg"], found["threshold"], found["escalated"], found["variant"]) == ("cloud", 0.8, 2, "v-cloud")
+        assert (await asyncio.to_thread(ask, line, "GET", "/v2/models/m/ready"))[0] == 200
+        line.close()
+        await server.drain(1.0)
+
+    run(work())
+    assert counts.ended == {("m", Code.OK): 1}
 
 
 def test_a_call_that_nobody_waits_for_is_ended_at_the_backend(there: Site, line: http.client.HTTPConnection) -> None:

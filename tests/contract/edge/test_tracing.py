@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import queue
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 import tritonclient.grpc as triton
+from tests.support.cascades import SIGNATURE, TableLeg, ask_body, call, policy, read
 from tests.support.collector import Collector, collector, told
 from tests.support.kube.process import free_port
 from tests.support.oip_backend import Site, site
+from tests.support.wire import run
 from tritonclient.utils import InferenceServerException
 
-from stillhouse.edge.status import Code
-from stillhouse.edge.tracing.spans import Telemetry
+from stillhouse.edge.cascade.away import AwaySettings, Way
+from stillhouse.edge.cascade.cascade import Cascade, Stage
+from stillhouse.edge.cascade.legs import Rows
+from stillhouse.edge.cascade.question import Question
+from stillhouse.edge.status import Code, RpcError
+from stillhouse.edge.tracing.spans import Telemetry, Tracing
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "vendor=1"}
@@ -128,34 +135,43 @@ def test_no_call_waits_for_a_collector_that_does_not_answer_or_is_not_there() ->
             infer(there)
 
 
-def test_a_leg_is_a_span_of_its_own() -> None:
-    import asyncio
-
-    from stillhouse.edge.status import Reply
-    from stillhouse.edge.tracing.spans import Tracing
-    from stillhouse.edge.wire.call import Call, Peer
+def test_each_leg_of_a_cascade_is_a_span_of_its_own() -> None:
+    legs = [
+        Watched("edge", time.monotonic, lambda _: [0.5, 0.3, 0.2]),
+        Watched("cloud", time.monotonic, lambda _: [0.9, 0.1, 0.0]),
+    ]
+    way = Way(legs[1], AwaySettings(), sleep=at_once)
+    cascade = Cascade("m", SIGNATURE, [Stage(legs[0], policy(0.8)), Stage(way, None)])
 
     async def work(spans: Collector) -> None:
         tracing = Tracing(Telemetry(spans.url))
-
-        async def cascade(call: Call, body: bytes) -> Reply:
-            assert call.span is not None
-            leg = call.span.leg("cloud", **{"server.address": "cloud:443"})
-            assert leg.onward((("traceparent", "old"), ("a", "1"))) == (("a", "1"), *leg.context.metadata())
-            leg.end(Code.NOT_FOUND)
-            return Reply(b"\xff no answer of an inference")
-
-        class Asked:
-            path, headers = "/a.B/C", {"traceparent": PARENT["traceparent"].encode()}
-
-        call = Call(Asked(), Peer("10.0.0.1"), None)
-        await tracing.around(cascade)(call, b"")
-        assert call.span is None
+        traced = tracing.around(cascade.infer)
+        one = call(traceparent=PARENT["traceparent"].encode())
+        assert read((await traced(one, ask_body(["x"]))).message)[1]["leg"] == "cloud" and one.span is None
+        legs[1].script = [RpcError(Code.UNAVAILABLE)] * 9
+        assert read((await traced(one, ask_body(["x"]))).message)[1]["away"] == "answer"
         await tracing.close()
 
     with collector() as spans:
-        asyncio.run(work(spans))
-        leg, whole = spans.spans
-        assert (leg.parent_span_id, leg.trace_id, leg.kind, leg.status.code) == (whole.span_id, whole.trace_id, 3, 2)
-        about = told(leg)
-        assert (about["stillhouse.leg"], about["server.address"], about["rpc.grpc.status_code"]) == ("cloud", "cloud:443", 5)
+        run(work(spans))
+        edge, cloud, whole, _, failed, _ = spans.spans
+        assert whole.parent_span_id.hex() == SPAN and {each.trace_id.hex() for each in spans.spans} == {TRACE}
+        assert {edge.parent_span_id, cloud.parent_span_id} == {whole.span_id} and (edge.kind, cloud.kind) == (1, 3)
+        assert [each.span_id.hex() for each in (edge, cloud)] == [legs[0].told[0], legs[1].told[0]]
+        assert [told(each)["stillhouse.leg"] for each in (edge, cloud, whole)] == ["edge", "cloud", "cloud"]
+        assert (told(failed)["rpc.grpc.status_code"], failed.status.code) == (14, 2)
+        assert told(whole)["stillhouse.threshold"] == 0.8 and told(whole)["stillhouse.escalated"] == 1
+
+
+async def at_once(_: float) -> None:
+    pass
+
+
+class Watched(TableLeg):
+    """A leg that keeps the spans that it was called by."""
+
+    told: list[str]
+
+    async def ask(self, question: Question, until: float) -> Rows:
+        self.told = [*getattr(self, "told", []), str(dict(question.metadata)["traceparent"]).split("-")[2]]
+        return await super().ask(question, until)

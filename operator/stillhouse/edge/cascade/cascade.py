@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,7 @@ from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import EMBEDDING, Question, Reader
 from stillhouse.edge.service import left_of, onward
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.tracing.spans import Span
 from stillhouse.edge.wire.call import Call
 from stillhouse.errors import UsageError
 from stillhouse.inference.signature import Signature
@@ -32,6 +34,7 @@ __all__ = ["Cascade", "CascadeSettings", "Stage"]
 _DELIVERY_S = 60.0
 """How long the larger model may take for a request that was kept."""
 _MS = 1000
+_UNTRACED = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ class Cascade:
         deadline = self._pairs[0].start(left_of(call))
         course = Course(question.rows, together=EMBEDDING in question.outputs)
         told = Told()
-        away = await self._walk(question, course, told, deadline)
+        away = await self._walk(question, course, told, deadline, call.span)
         if away is not None:
             await self._answer_for(away, call, body, told)
         if question.trace:
@@ -172,7 +175,9 @@ class Cascade:
             self.observer.answered(question, course, body, called=called or away is not None, away=away is not None)
         return Reply(message)
 
-    async def _walk(self, question: Question, course: Course, told: Told, deadline: float) -> RpcError | None:
+    async def _walk(
+        self, question: Question, course: Course, told: Told, deadline: float, span: Span | None = None
+    ) -> RpcError | None:
         """Ask stage after stage; return why the last one did not answer, None where it did or was not needed.
 
         Raises:
@@ -184,7 +189,11 @@ class Cascade:
             error = None
             begun = self._clock()
             try:
-                rows = await leg.ask(question.part(course.pending), self._until(at, deadline))
+                part = question.part(course.pending)
+                with _UNTRACED if span is None else span.leg(leg.name, remote=isinstance(leg, Way)) as hop:
+                    if hop is not None:
+                        part.metadata = hop.onward(part.metadata)
+                    rows = await leg.ask(part, self._until(at, deadline))
             except RpcError as ended:
                 self.figures.failed[leg.name, ended.code.name] += 1
                 if not is_away(ended):

@@ -13,10 +13,11 @@ import random
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from stillhouse.edge.oip.messages import message
-from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError, code_of
 from stillhouse.edge.tracing.context import Context, carried, context_of
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Unary
@@ -98,9 +99,21 @@ class Span:
         """Return metadata that a call within it is sent with."""
         return carried(metadata, self.context)
 
-    def leg(self, leg: str, **attributes: str | bool | int | float) -> Span:
-        """Begin the span of a call to somebody else, such as a cascade's to the larger model; whoever calls ends it."""
-        return self._tracing.within(self, leg, attributes)
+    def leg(self, leg: str, *, remote: bool = True, **attributes: str | bool | int | float) -> Span:
+        """Begin the span of a part of the work, such as a cascade's call to the larger model: whoever begins it ends it.
+
+        `with span.leg(...)` does. `remote`: the work is somebody else's.
+        """
+        return self._tracing.within(self, leg, remote, attributes)
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.end(Code.OK)
+        else:
+            self.end(Code.CANCELLED if isinstance(error, asyncio.CancelledError) else code_of(error))
 
     def end(self, code: Code, *, server: bool = False) -> None:
         """Say how it ended. `server`: it is the span of the call that came, where a client's mistake is none of ours."""
@@ -165,13 +178,14 @@ class Tracing:
 
         return handler
 
-    def within(self, span: Span, name: str, attributes: Mapping[str, str | bool | int | float]) -> Span:
-        """Begin a span of a call that is made for another one."""
+    def within(self, span: Span, name: str, remote: bool, attributes: Mapping[str, str | bool | int | float]) -> Span:
+        """Begin a span of a part of a call."""
         if not span.recorded:
             return self._unrecorded(span.context.trace, span.context.state)
         parent = self._api.set_span_in_context(span._span)
-        told = {"rpc.system": "grpc", "stillhouse.leg": name, **attributes}
-        return self._recorded(name, parent, self._api.SpanKind.CLIENT, told, span.context.state)
+        told = {**({"rpc.system": "grpc"} if remote else {}), "stillhouse.leg": name, **attributes}
+        kind = self._api.SpanKind.CLIENT if remote else self._api.SpanKind.INTERNAL
+        return self._recorded(name, parent, kind, told, span.context.state)
 
     def error(self, words: str) -> Any:
         """Return the status of a span that failed."""
