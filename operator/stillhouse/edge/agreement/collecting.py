@@ -207,8 +207,9 @@ def _is_record(line: bytes) -> bool:
 
 
 class Collector:
-    """Takes samples from the loop and writes them in a thread. `outcomes`: what became of them: kept, full (no
-    room to wait), refused (by a pattern), long (more than a file may have), failed (the disk).
+    """Takes samples from the loop and writes them in a thread.
+
+    `outcomes`: how many were kept, full (no room to wait), refused (by a pattern), long (more than a file may have), failed.
     """
 
     def __init__(self, collecting: Collecting, redact: Callable[[str], str | None]) -> None:

@@ -65,7 +65,7 @@ class Expected:
 
     @classmethod
     def of_point(cls, point: Any) -> Expected | None:
-        """Read a measured point of the curve as `cascade.json` has it (`solved`, or better `verified`); None where it has no rate."""
+        """Read a point as `cascade.json` has it (`solved`, or better `verified`); None where it has no rate."""
         told = point.get("escalation") if isinstance(point, dict) else None
         if not isinstance(told, dict) or told.get("estimate") is None:
             return None

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`ask()` gives the larger model's answers; `done` takes them, or None and why there are none. `size`: bytes that it keeps alive."""
+    """`ask()` gives the larger model's answers; `done` takes them, or None and why. `size`: bytes that it keeps alive."""
 
     ask: Callable[[], Awaitable[Sequence[str]]]
     done: Callable[[Sequence[str] | None, Outcome], None]

@@ -33,10 +33,10 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A watch at one moment. `outcomes`: of comparisons since the process began; `samples`: of what was offered to keep, None:
-    nothing is.
+    """A watch at one moment.
 
-    `totals` are for whoever adds up several processes (`Totals.__add__`, then `figures`).
+    `outcomes`: of comparisons since the process began; `samples`: of what was offered to keep, None: nothing is. `totals` are for
+    whoever adds up several processes (`Totals.__add__`, then `figures`).
     """
 
     verdict: Verdict

@@ -33,7 +33,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A window's sums. `answered`: rows that the edge answered. `weight`, `agreeing`, `squares_of_weight`: Σ w, Σ w of agreeing rows, Σ w²."""
+    """A window's sums.
+
+    `answered`: rows that the edge answered. Of comparisons `weight` is Σ w, `agreeing` Σ w of agreeing rows, `squares_of_weight` Σ w².
+    """
 
     cells: tuple[int, ...]
     requests: int = 0
