@@ -35,7 +35,8 @@ class Bucket:
 class Totals:
     """A window's sums.
 
-    `answered`: rows that the edge answered. Of comparisons `weight` is Σ w, `agreeing` Σ w of agreeing rows, `squares_of_weight` Σ w².
+    `answered`: rows that the edge answered. Of comparisons `weight` is Σ w, `agreeing` that of agreeing rows, `squares_of_weight`
+    Σ w².
     """
 
     cells: tuple[int, ...]

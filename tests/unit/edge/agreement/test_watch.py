@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.virtual_time import now, run
 
 from stillhouse.edge.agreement.collecting import Collector, Samples, redacted_by
 from stillhouse.edge.agreement.settings import Collecting, Sampling, Settings
@@ -21,7 +22,6 @@ from stillhouse.edge.guard.patterns import Patterns, Rule
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.errors import StoreError
-from tests.support.virtual_time import now, run
 
 
 class Larger:
