@@ -185,7 +185,17 @@ def _looks(totals: Totals, bounds: Bounds, reference: Reference | None, expected
         chance = by_chance(len(reference.cells), reference.total, totals.seen, bounds.tail) if known else math.inf
         bound = max(bounds.psi, chance)
         message = f"the confidences have moved: PSI {value:.3f}, allowed {bound:.3f} ({totals.rows} rows)"
-        looks.append(_look("ConfidenceDrift", known, value > bound, value < max(bounds.psi_calm, chance), value, bound, message))
+        looks.append(
+            _look(
+                "ConfidenceDrift",
+                known,
+                value > bound,
+                value < max(min(bounds.psi_calm, bounds.psi), chance),
+                value,
+                bound,
+                message,
+            )
+        )
     if expected is not None:
         value, low, bound = strict.escalation.estimate, strict.escalation.low, min(1.0, expected.high + bounds.escalation)
         message = (

@@ -205,3 +205,10 @@ def test_little_traffic_raises_nothing_however_bad_and_no_new_request_is_no_new_
     for _ in range(20):
         found = world.judge.look(bad, (world.requests + 1, world.compared + 1))
     assert found.questions["AgreementLow"] is State.OK  # one look, however often
+
+
+def test_a_bound_of_drift_below_what_is_called_calm_does_not_flap() -> None:
+    world = World(Bounds(psi=0.04), 6)
+    world.go_on(36, often=2000, good=0.98)
+    world.go_on(110, often=2000, good=0.98, sure=4.0)  # an index of about 0.06
+    assert world.said[-1] == {"ConfidenceDrift"} and world.changes == 1
