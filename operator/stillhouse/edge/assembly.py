@@ -261,7 +261,6 @@ def _watch(given: conf.Agreement, folder: Path, way: Way, parts: Parts) -> Watch
     collecting = Collecting(given.collect.folder, given.collect.maxSize) if given.collect is not None else None
     collector = None
     if collecting is not None:
-        collecting.folder.mkdir(parents=True, exist_ok=True)
         collector = Samples(collecting, lambda text: text)  # the guard has masked before
     point = (artifact.get("verified") or artifact["solved"])["point"]
     watch = Watch(

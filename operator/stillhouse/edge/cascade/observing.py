@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stillhouse.edge.agreement.watch import Watch
+from stillhouse.edge.agreement.watch import Ticket, Watch
 from stillhouse.edge.cascade.decide import Course
 from stillhouse.edge.cascade.legs import Leg, Rows
 from stillhouse.edge.cascade.question import Question
@@ -17,6 +19,7 @@ from stillhouse.edge.economics import Usage
 
 __all__ = ["Observer", "answers_of"]
 
+_log = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
 
 
@@ -32,6 +35,7 @@ class Observer:
     ) -> None:
         self.usage, self.watch, self._beside = usage, watch, beside
         self._labels, self._names = tuple(labels), tuple(names)
+        self.errors = 0
 
     def answered(self, question: Question, course: Course, body: bytes, *, called: bool, away: bool) -> None:
         """Take an answer that the client is about to get. `called`: the larger model was asked; `away`: in vain."""
@@ -39,13 +43,20 @@ class Observer:
         watch = self.watch
         if watch is None or away:
             return
+        try:
+            self._watched(watch, question, course, body)
+        except Exception:  # the client's answer must not fail by who looks on
+            self.errors += 1
+            _log.exception("the agreement watch failed")
+
+    def _watched(self, watch: Watch, question: Question, course: Course, body: bytes) -> None:
         key = str(question.request.id)
         confidence = course.confidence.tolist()
         ticket = watch.answered(confidence, course.escalated, key, body)
         if ticket is not None:
             mine = np.flatnonzero((course.by == 0) & ~course.abstained)
-            if len(mine) == ticket.rows:
-                self._compare(watch, ticket, question, course, mine, len(body))
+            if len(mine):
+                self._compare(watch, replace(ticket, rows=len(mine)), question, course, mine, len(body))
         if watch.collector is not None and course.escalated:
             last = course.parts[-1]
             if last[0] > 0:
@@ -53,7 +64,7 @@ class Observer:
                 said = answers_of(last[2], self._labels, self._names)
                 watch.keep(_inputs(question, rows), said, [confidence[row] for row in rows.tolist()], key, body)
 
-    def _compare(self, watch: Watch, ticket: Any, question: Question, course: Course, mine: Ints, size: int) -> None:
+    def _compare(self, watch: Watch, ticket: Ticket, question: Question, course: Course, mine: Ints, size: int) -> None:
         first = course.parts[0]
         place = {row: at for at, row in enumerate(first[1].tolist())}
         edge = answers_of(first[2], self._labels, self._names)
