@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tests.support
 import tritonclient.grpc as triton
+import yaml
 from tests.support.cli import Project
 from tests.support.cli_servers import again, server, up
 from tests.support.step_graphs import Regression, write_rule
@@ -52,7 +53,9 @@ def project(tmp_path: Path, cache: Path) -> Project:
     made = Project(tmp_path / "project", tmp_path / "home", cache).create()
     sources = made.folder / "stillhouse.yaml"
     sources.write_text(sources.read_text() + "  models:decide: file://./decide.onnx\n")
-    made.edit(pipeline={"steps": STEPS}, edge={})
+    gate = yaml.safe_load(made.file.read_text())["spec"]["gate"]
+    gate["metrics"].append({"name": "agreement", "output": "CHOICE", "min": "80%"})
+    made.edit(pipeline={"steps": STEPS}, edge={}, gate=gate)
     return made
 
 
@@ -69,7 +72,7 @@ def test_one_file_gives_model_and_steps_as_one_model(project: Project) -> None:
         regression.write(wrong)
         said = up(project)
         assert "compress/int8-pipeline" in said
-        assert "cosine" in said
+        assert "agreement of CHOICE" in said
         first = server(project)
         with TritonClient(first["address"]) as client:
             answer = client.infer_texts("tiny", TEXTS, provenance=True)
