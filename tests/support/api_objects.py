@@ -371,6 +371,7 @@ def _bad(name: str, base: str, field: str, value: Any, says: str = "", **more: A
 
 
 _STEP = "spec.pipeline.steps[1]"
+_GATED: Object = {"data": {"uri": "file://gate.csv"}, "metrics": [{"name": "agreement", "output": "YES", "min": "90%"}]}
 _PIPELINES = [
     _bad("a pipeline of nothing", "image", "spec.pipeline.steps", []),
     _bad("a step of both kinds", "image", f"{_STEP}.model", "other", "either onnx or model"),
@@ -402,6 +403,21 @@ _PIPELINES = [
     Case("a last step that says nothing", "image", {f"{_STEP}.outputs": GONE}, "spec.pipeline.steps", "last step needs outputs"),
     Case("a tensor of another task", "image", {f"{_STEP}.inputs": {"x": "EMBEDDING"}}, "spec.pipeline.steps", "a step takes"),
     Case("an input of another task", "image", {f"{_STEP}.inputs": {"x": "request.TEXT"}}, "spec.pipeline.steps", "a step takes"),
+    Case(
+        "an output that no step gives",
+        "image",
+        {"spec.gate": _GATED, f"{_STEP}.outputs": {"yes": "NO"}},
+        "spec.gate",
+        "output is",
+    ),
+    Case("an output gated without a pipeline", "text", {"spec.gate.metrics[0]": _GATED["metrics"][0]}, "spec.gate", "output is"),
+    Case(
+        "an output of another metric",
+        "image",
+        {"spec.gate": _GATED, "spec.gate.metrics[0].name": "accuracy"},
+        "spec.gate",
+        "belongs",
+    ),
     Case("apart without a gateway", "apart", {"spec.edge": GONE}, "spec.pipeline.placement", "needs edge"),
     Case("a step of the model itself", "apart", {f"{_STEP}.model": "m"}, "", "another model"),
     Case(
@@ -428,6 +444,7 @@ LATER = "not available in this version"
 _VALID = [
     *(Case(f"complete {base}", base) for base in COMPLETE),
     *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
+    Case("an output gated in the ensemble", "image", {"spec.gate": _GATED}),
     Case("null is left out", "text", {"spec.gate": None, "spec.distill.seed": None, "spec.rollout": None}),
     Case("a whole number with a point", "text", {"spec.distill.seed": 8.0}),
     Case("no fraction of a second but a unit", "text", {"spec.gate.maxLatencyP99": "1.5s"}),

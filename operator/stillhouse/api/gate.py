@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.pipeline import OutputName
 from stillhouse.api.scalars import DecimalString, Duration, Quantity, ShareOrDecimal
 from stillhouse.api.source import DataSource
 
@@ -30,6 +31,12 @@ _AGAINST_TEACHER_ALREADY = CelRule(
     "of",
 )
 
+_OUTPUT_AGREES = CelRule(
+    "!has(self.output) || self.name == 'agreement'",
+    "output belongs to agreement: whether a pipeline decides as it would on what the teacher says",
+    "output",
+)
+
 _SHARE = r"^(0([.][0-9]+)?|1([.]0+)?|[1-9]?[0-9]([.][0-9]+)?%|100([.]0+)?%)$"
 _CAN_BE_MET = CelRule(
     f"self.of == 'teacher' || !has(self.min) || self.min.matches('{_SHARE}')",
@@ -48,10 +55,13 @@ class Metric(ApiModel):
     """Lowest value that passes: at most 100 % (1) where it is `absolute`."""
     max: ShareOrDecimal | None = None
     """Highest value that passes, for losses."""
+    output: OutputName | None = None
+    """Name in the answer of a pipeline's output, for `agreement`: the share of rows on which the steps decide as they do on what
+    the teacher says. Of several numbers a row the largest counts, else equality."""
     of: Literal["absolute", "teacher"] = "absolute"
     """`teacher`: the limit is a share of the teacher's own figure on the same rows."""
 
-    cel_rules = (_ONE_LIMIT, _LOSSES_TAKE_MAX, _AGAINST_TEACHER_ALREADY, _CAN_BE_MET)
+    cel_rules = (_ONE_LIMIT, _LOSSES_TAKE_MAX, _AGAINST_TEACHER_ALREADY, _CAN_BE_MET, _OUTPUT_AGREES)
 
     @model_validator(mode="after")
     def _one_limit(self) -> Metric:
@@ -63,6 +73,8 @@ class Metric(ApiModel):
             raise _AGAINST_TEACHER_ALREADY.broken()
         if self.of == "absolute" and self.min is not None and not re.fullmatch(_SHARE, self.min):
             raise _CAN_BE_MET.broken("write a lower limit; of the teacher's own figure: of: teacher", "0% to 100%, or 0 to 1")
+        if self.output is not None and self.name != "agreement":
+            raise _OUTPUT_AGREES.broken(fix="write name: agreement, or remove output")
         return self
 
 

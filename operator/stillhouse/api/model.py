@@ -38,7 +38,7 @@ _NO_RETRIEVAL_METRICS = CelRule(
 )
 _NO_CLASS_METRICS = CelRule(
     "!has(self.gate) || self.source.task != 'sentence-embedding' || self.gate.metrics.all(m,"
-    " !(m.name in ['agreement', 'accuracy', 'macro-f1', 'log-loss', 'per-class-loss']))",
+    " has(m.output) || !(m.name in ['agreement', 'accuracy', 'macro-f1', 'log-loss', 'per-class-loss']))",
     "agreement, accuracy, macro-f1, log-loss and per-class-loss belong to classification tasks",
     "gate.metrics",
 )
@@ -94,6 +94,12 @@ _NO_CASCADE_OF_STEPS = CelRule(
     "!has(self.pipeline) || !has(self.edge) || !has(self.edge.cascade)",
     "a cascade and a pipeline exclude each other: a larger model does not say what the steps say",
     "pipeline",
+)
+_OUTPUTS_GATED = CelRule(
+    "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
+    " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
+    "output is one that a step of a pipeline (placement: together) gives to the answer",
+    "gate.metrics",
 )
 _NOT_ITSELF = CelRule(
     "!has(self.spec.pipeline) || self.spec.pipeline.steps.all(s, !has(s.model) || s.model != self.metadata.name)",
@@ -154,6 +160,7 @@ class Spec(ApiModel):
     cel_rules = (
         _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
         _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
+        _OUTPUTS_GATED,
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -164,7 +171,8 @@ class Spec(ApiModel):
         names = [metric.name for metric in self.gate.metrics] if self.gate else []
         if not embedding and any(name.startswith(TEXT_METRICS) for name in names):
             raise _NO_RETRIEVAL_METRICS.broken()
-        if embedding and any(name in CLASS_METRICS for name in names):
+        plain = [metric.name for metric in self.gate.metrics if metric.output is None] if self.gate else []
+        if embedding and any(name in CLASS_METRICS for name in plain):
             raise _NO_CLASS_METRICS.broken()
         if self.distill is not None:
             wrong = {"logits", "hard"} if embedding else {"embedding", "similarity", "contrastive"}
@@ -180,6 +188,10 @@ class Spec(ApiModel):
         return self
 
     def _pipeline_fits(self) -> None:
+        together = self.pipeline.steps if self.pipeline and self.pipeline.placement == "together" else ()
+        outputs = [name for step in together for name in step.outputs.values()]
+        if any(metric.output not in (None, *outputs) for metric in (self.gate.metrics if self.gate else ())):
+            raise _OUTPUTS_GATED.broken(allowed=", ".join(outputs))
         if self.pipeline is None:
             return
         task = self.source.task

@@ -118,6 +118,8 @@ def gate_config(gate: Gate | None) -> dict[str, Any]:
             "min": parse_share_or_decimal(metric.min) if metric.min else None,
             "max": parse_share_or_decimal(metric.max) if metric.max else None,
             "of": metric.of,
+            # Only where there is one: a gate of a model alone has the key that it had before there were any.
+            **({"output": metric.output} if metric.output else {}),
         }
         for metric in gate.metrics
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from stillhouse.clients.inference import InferenceClient
 from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.passes.base import Artifact, Progress
+from stillhouse.passes.evaluate.decisions import agreement_of, decided
 from stillhouse.passes.evaluate.intervals import Interval, block_interval, quantile_interval
 from stillhouse.passes.evaluate.load import LoadResult, closed_loop
 from stillhouse.passes.evaluate.metrics import Outputs, evaluate
@@ -112,7 +113,15 @@ def _measure(
             workers=min(WORKERS, int(config["serve"]["queueSize"]) or WORKERS),
             progress=lambda done, total: progress.update(done, total, "rows", f"{candidate.precision}: quality"),
         )
+        steps: dict[str, Any] | None = None
         for metric in config["metrics"]:
+            if metric.get("output"):
+                assert reference is not None  # planning asks the teacher wherever there are metrics
+                steps = steps if steps is not None else decided(candidate.artifact.path, reference, rows)
+                name = f"agreement of {metric['output']}"
+                found.figures[name] = interval = agreement_of(metric["output"], outputs.steps, steps)
+                found.checks.append(compare(name, "min", float(metric["min"]), interval))
+                continue
             relative = metric["of"] == "teacher"
             name = metric["name"] + (" / teacher" if relative else "")
             interval = evaluate(metric["name"], outputs, reference, rows.truth, relative=relative)

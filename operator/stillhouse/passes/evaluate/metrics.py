@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,15 @@ class Outputs:
     """What a model answered on the gate's rows.
 
     `text`, `query`, `document`: embeddings float32 [rows, dimension], L2-normalised. `probabilities`: float32
-    [rows, labels] in the order of the labels.
+    [rows, labels] in the order of the labels. `steps`: what the steps of a pipeline say of every text or image that was sent, in
+    the order of these fields.
     """
 
     text: Floats | None = None
     query: Floats | None = None
     document: Floats | None = None
     probabilities: Floats | None = None
+    steps: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:

@@ -154,8 +154,9 @@ def answer_rows(
     """Ask the server for every row; `workers` connections, `batch` rows a request."""
     if rows.images is not None:
         parts = _asked(client, rows.images, batch, workers, lambda c, part: c.infer_images(model, part), progress)
-        return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]))
+        return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]), steps=_of_steps(parts))
     values: dict[str, Any] = {}
+    every: list[Answer] = []
     total = sum(len(texts) for texts in rows.columns.values())
     before = 0
     for role, texts in rows.columns.items():
@@ -166,10 +167,16 @@ def answer_rows(
 
         parts = _asked(client, texts, batch, workers, lambda c, part: c.infer_texts(model, part), report)
         if parts and parts[0].probabilities is not None:
-            return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]))
+            return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]), steps=_of_steps(parts))
+        every += parts
         values[role] = np.concatenate([_some(part.embeddings) for part in parts])
         before += len(texts)
-    return Outputs(**values)
+    return Outputs(**values, steps=_of_steps(every))
+
+
+def _of_steps(parts: Sequence[Answer]) -> dict[str, npt.NDArray[Any]]:
+    names = parts[0].steps if parts else ()
+    return {name: np.concatenate([np.asarray(part.steps[name]) for part in parts]) for name in names}
 
 
 def _some(values: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:

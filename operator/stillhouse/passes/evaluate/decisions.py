@@ -1,0 +1,110 @@
+"""Whether a pipeline decides as it would on what the teacher says: its steps run here on the teacher's answers, too.
+
+The steps are the same on both sides, so what differs is what the student makes of the rows. Several numbers a row are a choice:
+the position of the largest counts. One value a row is compared as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.errors import DataError, SpecError
+from stillhouse.inference.postprocess import top_labels
+from stillhouse.inference.signature import Signature
+from stillhouse.inference.steps import Step, read_steps, step_file
+from stillhouse.passes.evaluate.intervals import Interval, bootstrap
+from stillhouse.passes.evaluate.metrics import SHARE, Outputs
+from stillhouse.passes.evaluate.rows import GateRows
+from stillhouse.passes.export.timing import open_session
+
+__all__ = ["agreement_of", "decided"]
+
+Array = npt.NDArray[Any]
+_ROWS = 256
+_ROLES = ("text", "query", "document")
+
+
+def decided(artifact: Path, teacher: Outputs, rows: GateRows, threads: int = 1) -> dict[str, Array]:
+    """Return what the steps of a candidate say of the teacher's answers, by its name in the answer.
+
+    Raises:
+        SpecError: they cannot take what the teacher says, because the student's embeddings have another width.
+    """
+    signature = Signature.read(artifact)
+    values: dict[str, Array]
+    if rows.images is not None:
+        values = {"request.IMAGE": rows.images}
+    else:
+        texts = [text for role in _ROLES for text in rows.columns.get(role, [])]
+        values = {"request.TEXT": np.array(texts, dtype=object)[:, np.newaxis]}
+    if teacher.probabilities is not None:
+        values["PROBABILITIES"] = teacher.probabilities
+        values["LABEL"] = np.array(top_labels(teacher.probabilities, signature.labels), dtype=object)[:, np.newaxis]
+    else:
+        parts = [getattr(teacher, role) for role in _ROLES if role in rows.columns]
+        values["EMBEDDING"] = np.concatenate(parts)
+    found: dict[str, Array] = {}
+    for position, step in enumerate(read_steps(artifact)):
+        given = {name: values[source] for name, source in step.inputs.items()}
+        _check_width(position, step, given)
+        for name, array in _run(artifact / step_file(step.name), step, given, threads).items():
+            values[f"{step.name}.{name}"] = array
+            if name in step.outputs:
+                found[step.outputs[name]] = array
+    return found
+
+
+def agreement_of(output: str, student: Mapping[str, Array], teacher: Mapping[str, Array]) -> Interval:
+    """Return the share of rows on which two answers choose the same, with its 95 % interval.
+
+    Raises:
+        DataError: what is answered is a number with a fraction, which is no choice.
+    """
+    same = _choice(output, student[output]) == _choice(output, teacher[output])
+    per_row = same.reshape(len(same), -1).all(axis=1).astype(np.float64)
+    return bootstrap(lambda rows: float(per_row[rows].mean()), len(per_row), within=SHARE)
+
+
+def _choice(output: str, values: Array) -> Array:
+    table = values.reshape(len(values), -1)
+    if table.dtype.kind != "f":
+        return np.asarray(table.astype(str) if table.dtype == object or table.dtype.kind in "US" else table)
+    if table.shape[1] == 1:
+        raise DataError(
+            "agreement needs a choice: several numbers a row, a whole number, a text, or true and false",
+            field="spec.gate.metrics",
+            found=f"{output}: one number with a fraction",
+            fix="let the step give its decision too, and name that output",
+        )
+    return np.asarray(table.argmax(axis=1))
+
+
+def _run(path: Path, step: Step, given: Mapping[str, Array], threads: int) -> dict[str, Array]:
+    session = open_session(path, threads)
+    names = [each.name for each in step.gives]
+    flat = {each.name for each in step.takes if each.flat}
+    total = len(next(iter(given.values())))
+    parts: list[list[Array]] = []
+    for start in range(0, total, _ROWS):
+        feed = {name: array[start : start + _ROWS] for name, array in given.items()}
+        parts.append(session.run(names, {name: each.reshape(len(each)) if name in flat else each for name, each in feed.items()}))
+    joined = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+    return {name: array.reshape(len(array), 1) if array.ndim == 1 else array for name, array in joined.items()}
+
+
+def _check_width(position: int, step: Step, given: Mapping[str, Array]) -> None:
+    for tensor in step.takes:
+        found = given[tensor.name].shape[1:]
+        if found != tensor.shape:
+            raise SpecError(
+                "the steps cannot decide on what the teacher says, to compare with",
+                field=f"spec.pipeline.steps[{position}].inputs.{tensor.name}",
+                found=f"{step.inputs[tensor.name]} of the teacher: {list(found)} a row",
+                allowed=f"{list(tensor.shape)}, as the student says it",
+                fix="remove the metric with output, or make the student's embeddings as wide as the teacher's",
+            )
