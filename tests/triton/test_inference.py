@@ -73,7 +73,11 @@ def test_lengths_far_apart_share_a_batch(client: TritonClient, engine: Engine, s
 def test_metadata_says_what_the_contract_says(server: ServerHandle, client: TritonClient) -> None:
     with triton.InferenceServerClient(server.address) as other:
         model = other.get_model_metadata("tiny", as_json=True)
-    assert model["inputs"] == [{"name": "TEXT", "datatype": "BYTES", "shape": ["-1", "1"]}]
+    assert model["inputs"] == [
+        {"name": "TEXT", "datatype": "BYTES", "shape": ["-1", "1"]},
+        {"name": "input_ids", "datatype": "INT64", "shape": ["-1", "-1"]},
+        {"name": "attention_mask", "datatype": "INT64", "shape": ["-1", "-1"]},
+    ]
     assert {output["name"] for output in model["outputs"]} == {"EMBEDDING", "PROVENANCE"}
     assert client.parameters("tiny")["stillhouse.task"] == "sentence-embedding"
     assert client.server().id == server.server_id

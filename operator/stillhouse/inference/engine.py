@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.buckets import BucketPolicy, split
-from stillhouse.inference.feed import text_feed
+from stillhouse.inference.feed import text_feed, token_rows
 from stillhouse.inference.image import normalise
 from stillhouse.inference.postprocess import softmax
 from stillhouse.inference.session import ModelSession
@@ -113,8 +113,7 @@ class Engine:
         Raises:
             DataError: an element is not valid text, or the model takes images.
         """
-        result = self.raw_texts(texts)
-        return TextResult(softmax(result.values), result.cut) if self.signature.task == "text-classification" else result
+        return self.run_rows(texts)
 
     def raw_texts(self, texts: Sequence[str]) -> TextResult:
         """Answer a batch of texts as the model does: embeddings, or logits.
@@ -122,9 +121,40 @@ class Engine:
         Raises:
             DataError: an element is not valid text, or the model takes images.
         """
+        return self._raw_rows(texts)
+
+    def read_tokens(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64] | None) -> list[list[int]]:
+        """Check rows of token ids that the model's tokenizer made elsewhere; return them without padding.
+
+        Args:
+            ids: int64 [n, tokens], special tokens included, padded on the right.
+            mask: int64 of the same shape, ones and then zeros; None: every token counts.
+
+        Raises:
+            DataError: another shape, no token of the vocabulary, too long, or the model takes images.
+        """
+        if self._encoder is None:
+            raise DataError("this model takes images, not tokens", field="input_ids", allowed="IMAGE")
+        return token_rows(ids, mask, self._encoder.ids_end, self.signature.max_length)
+
+    def run_rows(self, rows: Sequence[str | list[int]]) -> TextResult:
+        """Answer texts and rows of `read_tokens`, in any order: a row's answer is the same, bit for bit, as its text's.
+
+        Raises:
+            DataError: an element is not valid text, or the model takes images.
+        """
+        result = self._raw_rows(rows)
+        return TextResult(softmax(result.values), result.cut) if self.signature.task == "text-classification" else result
+
+    def _raw_rows(self, rows: Sequence[str | list[int]]) -> TextResult:
         if self._encoder is None:
             raise DataError("this model takes images, not texts", field="TEXT", allowed="IMAGE")
+        texts = [row for row in rows if not isinstance(row, list)]
         encoded = self._encoder.encode(texts)
+        if len(texts) < len(rows):
+            made = zip(encoded.ids, encoded.cut, strict=True)
+            pairs = [(row, 0) if isinstance(row, list) else next(made) for row in rows]
+            encoded = EncodedTexts([row for row, _ in pairs], [len(row) for row, _ in pairs], [cut for _, cut in pairs])
         return TextResult(self._run_buckets(encoded), encoded.cut)
 
     def predict_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

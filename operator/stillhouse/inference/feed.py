@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stillhouse.errors import SourceError
+from stillhouse.errors import DataError, SourceError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["SHORTEST", "padded_length", "text_feed"]
+__all__ = ["SHORTEST", "padded_length", "text_feed", "token_rows"]
 
 SHORTEST = 8
 """Tokens of the shortest row that `padded_length` gives."""
@@ -43,6 +43,48 @@ def text_feed(
                 allowed="input_ids, attention_mask, token_type_ids",
             )
     return feed
+
+
+def token_rows(ids: npt.NDArray[Any], mask: npt.NDArray[Any] | None, vocabulary: int, max_length: int) -> list[list[int]]:
+    """Take rows of token ids apart that `text_feed` or a step `tokenise` has put together.
+
+    Args:
+        ids: integers [n, tokens], padded on the right.
+        mask: integers of the same shape, 1 for every token of a row and 0 behind it; None: all 1.
+        vocabulary: ids are below it.
+        max_length: tokens of a row at most; 0: no limit.
+
+    Raises:
+        DataError: with the tensor and the row.
+    """
+    import numpy as np
+
+    if ids.ndim != 2 or ids.shape[1] < 1:
+        raise DataError("token ids are rows", field="input_ids", found=str(list(ids.shape)), allowed="[n, tokens]")
+    if mask is None:
+        lengths = np.full(len(ids), ids.shape[1])
+    elif mask.shape != ids.shape:
+        found, allowed = str(list(mask.shape)), f"{list(ids.shape)}, the shape of input_ids"
+        raise DataError("the mask has another shape", field="attention_mask", found=found, allowed=allowed)
+    else:
+        lengths = mask.sum(axis=1)
+        wrong = ((np.arange(ids.shape[1]) < lengths[:, np.newaxis]) != mask).any(axis=1) | (lengths < 1)
+        if wrong.any():
+            field = f"attention_mask[{int(wrong.argmax())}]"
+            raise DataError("a mask is ones and then zeros", field=field, allowed="one 1 at least; padding on the right")
+    outside = ((ids < 0) | (ids >= vocabulary)).any(axis=1)
+    if outside.any():
+        row = int(outside.argmax())
+        found = f"{int(ids[row].min())} to {int(ids[row].max())}"
+        raise DataError(
+            "no token of the model's vocabulary", field=f"input_ids[{row}]", found=found, allowed=f"0 to {vocabulary - 1}"
+        )
+    longest = int(lengths.max(initial=0))
+    if max_length and longest > max_length:
+        field = f"input_ids[{int(lengths.argmax())}]"
+        raise DataError("the row is too long", field=field, found=f"{longest} tokens", allowed=f"{max_length} tokens")
+    kept: list[int] = lengths.tolist()
+    return [row[:length] for row, length in zip(ids.tolist(), kept, strict=True)]
 
 
 def padded_length(longest: int, most: int) -> int:

@@ -47,11 +47,12 @@ def normalise(images: npt.NDArray[np.float32], spec: ImageSpec) -> npt.NDArray[n
     return result
 
 
-def decode_image(data: bytes, spec: ImageSpec) -> npt.NDArray[np.float32]:
+def decode_image(data: bytes, spec: ImageSpec, *, field: str = "IMAGE", max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.float32]:
     """Decode a PNG or JPEG file, resized (bilinear) to the model's height and width.
 
     Returns:
-        float32 [channels, height, width] in [0, 1], not normalised: what the wire contract's IMAGE expects.
+        float32 [channels, height, width] in [0, 1], not normalised: what the wire contract's IMAGE expects. A picture of more
+        than `max_pixels` is refused before it is unpacked; `field` names it in messages.
 
     Raises:
         DataError: not a PNG or JPEG, damaged, or too large.
@@ -65,19 +66,19 @@ def decode_image(data: bytes, spec: ImageSpec) -> npt.NDArray[np.float32]:
         raise MissingPackages("decoding images needs Pillow", found=str(error), fix="pip install 'stillhouse[serve]'") from error
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise DataError(
                     "the image is too large",
-                    field="IMAGE",
+                    field=field,
                     found=f"{image.width}x{image.height} pixels",
-                    allowed=f"{MAX_PIXELS} pixels",
+                    allowed=f"{max_pixels} pixels",
                 )
             mode = "L" if spec.channels == 1 else "RGB"
             sized = image.convert(mode).resize((spec.width, spec.height), Image.Resampling.BILINEAR)
             pixels = np.asarray(sized, dtype=np.float32) / np.float32(255)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         found = "neither PNG nor JPEG" if type(error).__name__ == "UnidentifiedImageError" else str(error)
-        raise DataError("the image cannot be decoded", field="IMAGE", found=found, allowed="a PNG or JPEG file") from error
+        raise DataError("the image cannot be decoded", field=field, found=found, allowed="a PNG or JPEG file") from error
     if pixels.ndim == 2:
         return pixels[np.newaxis, :, :]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from stillhouse.errors import DataError, SourceError
@@ -57,6 +58,11 @@ class TextEncoder:
     def vocabulary_size(self) -> int:
         """Return the number of ids, added tokens included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def ids_end(self) -> int:
+        """What every id is below."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Tokenise a batch.

@@ -24,6 +24,8 @@ NEXT = ".next"
 # Names of the tensors, in one place for the backend's configuration, the client and the tests.
 TENSORS = {
     "text": "TEXT",
+    "ids": "input_ids",
+    "mask": "attention_mask",
     "image": "IMAGE",
     "embedding": "EMBEDDING",
     "label": "LABEL",
@@ -55,6 +57,8 @@ def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, 
 
     config = pb.ModelConfig(name=artifact.name, backend=runtime.backend, max_batch_size=serve.max_batch_size)
     add_tensors(config, artifact, pb)
+    if artifact.signature.image is None:
+        _add_tokens(config, pb)
     config.instance_group.add(
         name=artifact.name,
         kind=pb.ModelInstanceGroup.KIND_CPU if runtime.accelerator == "cpu" else pb.ModelInstanceGroup.KIND_GPU,
@@ -92,6 +96,13 @@ def add_tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
     config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
     for tensor in [each for each in config.output if each.name in artifact.twice]:
         config.output.add(name=tensor.name + NEXT, data_type=tensor.data_type, dims=tensor.dims)
+
+
+def _add_tokens(config: Any, pb: Any) -> None:
+    """Let a client send token ids instead of texts. Ragged: rows of any length share a batch, as texts do."""
+    config.input[0].optional = True
+    for name in (TENSORS["ids"], TENSORS["mask"]):
+        config.input.add(name=name, data_type=pb.TYPE_INT64, dims=[-1], allow_ragged_batch=True, optional=True)
 
 
 def add_batching(config: Any, runtime: Runtime, serve: ServeSettings) -> None:

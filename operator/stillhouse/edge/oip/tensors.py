@@ -11,34 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stillhouse.edge.status import Code, RpcError
+from stillhouse.inference.datatypes import DTYPES, Tensor, datatype_name
 
 __all__ = [
-    "DTYPES",
-    "add_output",
-    "datatype_of",
-    "decoded",
-    "inputs_of",
-    "outputs_of",
-    "packed_bytes",
-    "typed_of",
-    "unpacked_bytes",
-]
+    "DTYPES", "add_input", "add_output", "datatype_of", "decoded", "inputs_of", "outputs_of", "packed_bytes", "raw_of",
+    "typed_of", "unpacked_bytes",
+]  # fmt: skip
 
-DTYPES: dict[str, npt.DTypeLike] = {
-    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64, "INT8": np.int8,
-    "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
-}  # fmt: skip
 _CONTENTS = {
     "BOOL": "bool_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
     "UINT64": "uint64_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
     "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
-_NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
-
-Tensor = npt.NDArray[Any]
 
 
 def inputs_of(request: Any) -> dict[str, Tensor]:
@@ -167,23 +153,29 @@ def datatype_of(tensor: Tensor) -> str:
     Raises:
         ValueError: it has none.
     """
-    if tensor.dtype == object:
-        return "BYTES"
-    name = _NAMES.get(tensor.dtype.newbyteorder("="))
+    name = datatype_name(tensor)
     if name is None:
         raise ValueError(f"the protocol has no type for {tensor.dtype}")
     return name
 
 
+def add_input(request: Any, name: str, tensor: Tensor) -> Any:
+    """Put a tensor into a `ModelInferRequest`, as raw contents; return its part of the message."""
+    request.raw_input_contents.append(raw_of(tensor))
+    return request.inputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
+
+
 def add_output(response: Any, name: str, tensor: Tensor) -> None:
     """Put a tensor into a `ModelInferResponse`, as raw contents."""
-    datatype = datatype_of(tensor)
-    response.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
-    if datatype == "BYTES":
-        response.raw_output_contents.append(packed_bytes(list(tensor.reshape(-1))))
-    else:
-        little = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-        response.raw_output_contents.append(little.tobytes())
+    response.raw_output_contents.append(raw_of(tensor))
+    response.outputs.add(name=name, datatype=datatype_of(tensor), shape=tensor.shape)
+
+
+def raw_of(tensor: Tensor) -> bytes:
+    """Return the raw contents of a tensor, little endian."""
+    if tensor.dtype == object:
+        return packed_bytes(list(tensor.reshape(-1)))
+    return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).tobytes()
 
 
 def _wrong(name: str, what: str) -> RpcError:

@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 
-from stillhouse.errors import StillhouseError  # noqa: E402
+from stillhouse.errors import DataError, StillhouseError  # noqa: E402
 from stillhouse.inference.engine import Engine  # noqa: E402
 from stillhouse.inference.postprocess import top_labels  # noqa: E402
 from stillhouse.inference.text import decode_utf8  # noqa: E402
@@ -58,7 +58,7 @@ class TritonPythonModel:
         responses: list[Any] = [None] * len(requests)
         rows: list[Any] = []
         spans: list[tuple[int, int, int]] = []
-        read = _strings if self.engine.is_text else self._images
+        read = self._texts if self.engine.is_text else self._images
         for position, request in enumerate(requests):
             try:
                 values = read(request)
@@ -78,9 +78,20 @@ class TritonPythonModel:
 
     def _run(self, rows: list[Any]) -> tuple[npt.NDArray[np.float32], list[int]]:
         if self.engine.is_text:
-            result = self.engine.run_texts(rows)
+            result = self.engine.run_rows(rows)
             return result.values, result.cut
         return self.engine.run_images(np.stack(rows)), [0] * len(rows)
+
+    def _texts(self, request: Any) -> list[str] | list[list[int]]:
+        """Return a request's texts, or the rows of token ids that it brings instead."""
+        text, ids, mask = (pb_utils.get_input_tensor_by_name(request, name) for name in ("TEXT", "input_ids", "attention_mask"))
+        if (text is None) == (ids is None) or (text is not None and mask is not None):
+            found = ", ".join(each.name() for each in (text, ids, mask) if each is not None)
+            allowed = "TEXT, or input_ids with or without attention_mask"
+            raise DataError("texts or token ids belong here", field="inputs", found=found or "none", allowed=allowed)
+        if text is not None:
+            return decode_utf8(text.as_numpy().ravel().tolist(), "TEXT")
+        return self.engine.read_tokens(ids.as_numpy(), None if mask is None else mask.as_numpy())
 
     def _images(self, request: Any) -> npt.NDArray[np.float32]:
         return self.engine.prepare_images(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy())
@@ -97,11 +108,6 @@ class TritonPythonModel:
                 rows = [json.dumps({**self.identity, "truncated": tokens}, sort_keys=True) for tokens in cut]
                 tensors.append(_string_tensor(asked, rows))
         return pb_utils.InferenceResponse(output_tensors=tensors)
-
-
-def _strings(request: Any) -> list[str]:
-    array = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
-    return decode_utf8(array.ravel().tolist(), "TEXT")
 
 
 def _asked_for_provenance(request: Any) -> bool:

@@ -1,0 +1,215 @@
+"""`cut`: an ONNX model in two halves, equal to the whole one.
+
+The frontier are the named tensors: whatever else would have to cross is refused with its names. Inputs of the model (an attention
+mask) may be read by both halves.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from stillhouse.errors import SourceError, SpecError
+from stillhouse.inference.datatypes import TensorSpec, datatype_name
+from stillhouse.inference.halves import CUT_FILE, Cut, HalfSession, travelled
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.export.samples import parity_feeds
+from stillhouse.passes.export.tidy import subgraphs, write_model
+from stillhouse.passes.sources.tokenizer import vocabulary_rows
+
+__all__ = ["CutConfig", "CutFacts", "CutModel", "halves"]
+
+MODEL_FILE = "model.onnx"
+_SAMPLES = 24
+
+
+class CutConfig(PassConfig):
+    """Configuration of `cut`.
+
+    `at`: names of tensors, or of nodes whose first output is meant. `encoding`: how they travel ("": plain). `max_difference`: of
+    the answers' numbers from the whole model's, times the largest magnitude of those where that is above 1.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    at: tuple[str, ...] = Field(min_length=1, max_length=16)
+    encoding: str = Field(default="", max_length=20)
+    max_difference: float = Field(default=1e-5, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class CutFacts:
+    """What was cut.
+
+    `difference`: largest of the answers as they will be served (both halves optimised, tensors encoded). Without optimisation and
+    encoding it is 0, or the pass fails. `bytes_per_row`: what travels of one row of the sample with the longest rows, plain.
+    """
+
+    tensors: tuple[str, ...]
+    lower_size: int
+    upper_size: int
+    difference: float
+    rows: int
+    bytes_per_row: int
+
+
+class CutModel(Pass[CutConfig, CutFacts]):
+    """onnx-model → cut-model."""
+
+    name = "cut"
+    version = 1
+    kind = "cut-model"
+    config_type = CutConfig
+
+    def run(self, config: CutConfig, inputs: Mapping[str, Artifact], ctx: Context) -> CutFacts:
+        """Cut `inputs["model"]`.
+
+        Raises:
+            SpecError: the named tensors are not there, or are no frontier.
+            SourceError: the halves do not give what the whole gives.
+        """
+        source = inputs["model"].path
+        signature = Signature.read(source)
+        whole = onnx.load(source / MODEL_FILE, load_external_data=False)
+        lower, upper, names = halves(whole, config.at, signature.output)
+        lower_size, upper_size = write_model(lower, ctx.out / "lower.onnx"), write_model(upper, ctx.out / "upper.onnx")
+        feeds = list(parity_feeds(signature, _SAMPLES, vocabulary_rows(source) if signature.image is None else 0))
+        low, high = (tuple(each.name for each in half.graph.input) for half in (lower, upper))
+        # Types and ranks are asked of the runtime: onnx knows no shapes of the fused operators.
+        draft = Cut(tuple(TensorSpec(name, "FP32", (-1,)) for name in names), low, high, signature.output, config.encoding)
+        _write(ctx, draft)
+        made = [HalfSession(ctx.out, "lower", ctx.threads).run(feed) for feed in feeds]
+        cut = Cut(
+            tuple(_spec(name, [each[name] for each in made]) for name in names), low, high, signature.output, config.encoding
+        )
+        _write(ctx, cut)
+        signature.write(ctx.out)
+        if (source / "tokenizer.json").is_file():
+            shutil.copyfile(source / "tokenizer.json", ctx.out / "tokenizer.json")
+        _differences(whole, cut, feeds, ctx, "", optimised=False, most=0.0)
+        difference = _differences(whole, cut, feeds, ctx, config.encoding, optimised=True, most=config.max_difference)
+        largest = max(sum(tensor.nbytes // max(len(tensor), 1) for tensor in each.values()) for each in made)
+        rows = sum(len(next(iter(feed.values()))) for feed in feeds)
+        return CutFacts(names, lower_size, upper_size, difference, rows, largest)
+
+
+def halves(model: onnx.ModelProto, at: Sequence[str], output: str) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
+    """Cut a model at tensors (or nodes, of which the first output counts); return both halves and the tensors' names.
+
+    Raises:
+        SpecError: no such tensor, it does not lead to the output, or others would have to cross.
+    """
+    graph = model.graph
+    makers = {name: position for position, node in enumerate(graph.node) for name in node.output if name}
+    by_node = {node.name: node.output[0] for node in graph.node if node.name}
+    names = tuple(dict.fromkeys(each if each in makers else by_node.get(each, each) for each in at))
+    for name in names:
+        if name not in makers or name == output:
+            found = ", ".join(list(makers)[:20])
+            raise SpecError("no such tensor inside of the model", field="at", found=name[:100], allowed=f"for example {found}")
+    low, _ = _before(graph, makers, names, ())
+    high, reached = _before(graph, makers, (output,), names)
+    useless = [name for name in names if name not in reached]
+    if useless:
+        raise SpecError("this tensor does not lead to the output", field="at", found=", ".join(useless))
+    shared = low & high
+    if shared:
+        makes = {name for position in shared for name in graph.node[position].output}
+        crossing = sorted({name for position in high - shared for name in _reads(graph.node[position]) if name in makes})
+        raise SpecError(
+            "other tensors would have to cross the cut",
+            field="at",
+            found=", ".join(crossing[:10]),
+            allowed="tensors that all of the lower half's results go through",
+            fix="name them too, or cut elsewhere",
+        )
+    return _part(model, low, names, ()), _part(model, high, (output,), names), names
+
+
+def _before(
+    graph: onnx.GraphProto, makers: Mapping[str, int], wanted: Iterable[str], stop: Iterable[str]
+) -> tuple[set[int], set[str]]:
+    """Return the nodes that `wanted` needs, and which tensors of `stop` were met."""
+    found, met, ends, left = set[int](), set[str](), set(stop), list(wanted)
+    while left:
+        name = left.pop()
+        if name in ends:
+            met.add(name)
+        elif name in makers and makers[name] not in found:
+            found.add(makers[name])
+            left.extend(_reads(graph.node[makers[name]]))
+    return found, met
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads, the graphs inside it too (of names of their own no node of the whole is the maker)."""
+    inner = [name for graph in subgraphs(node) for each in graph.node for name in _reads(each)]
+    inner += [each.name for graph in subgraphs(node) for each in graph.output]
+    return [name for name in (*node.input, *inner) if name]
+
+
+def _part(model: onnx.ModelProto, nodes: set[int], outputs: Sequence[str], given: Sequence[str]) -> onnx.ModelProto:
+    graph = model.graph
+    kept = [graph.node[position] for position in sorted(nodes)]
+    reads = {name for node in kept for name in _reads(node)}
+    weights = [each for each in graph.initializer if each.name in reads]
+    known = {each.name: each for each in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    known |= {each.name: each for each in (*graph.input, *graph.output)}
+    fixed = {each.name for each in graph.initializer}
+    inputs = [known.get(name) or helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in given]
+    inputs += [each for each in graph.input if each.name in reads and each.name not in fixed]
+    results = [known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs]
+    made = helper.make_graph(kept, graph.name, inputs, results, weights)
+    part = helper.make_model(made, opset_imports=model.opset_import, ir_version=model.ir_version)
+    part.functions.extend(model.functions)
+    return part
+
+
+def _spec(name: str, tensors: Sequence[Any]) -> TensorSpec:
+    """Return type and shape of what a half gave: places that differ between the samples may have any length."""
+    shapes = [tensor.shape for tensor in tensors]
+    same = [sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*shapes, strict=True)]
+    return TensorSpec(name, datatype_name(tensors[0]) or "", tuple(same))
+
+
+def _write(ctx: Context, cut: Cut) -> None:
+    (ctx.out / CUT_FILE).write_text(json.dumps(cut.to_json(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _differences(
+    whole: onnx.ModelProto, cut: Cut, feeds: Sequence[Any], ctx: Context, encoding: str, *, optimised: bool, most: float
+) -> float:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = ctx.threads, 3
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    reference = ort.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    lower = HalfSession(ctx.out, "lower", ctx.threads, optimised=optimised)
+    upper = HalfSession(ctx.out, "upper", ctx.threads, optimised=optimised)
+    worst = 0.0
+    for feed in feeds:
+        wanted = reference.run([cut.output], feed)[0].astype(np.float64)
+        found = upper.run({**feed, **travelled(lower.run(feed), encoding)})[cut.output].astype(np.float64)
+        difference = float(np.abs(found - wanted).max(initial=0.0)) if np.isfinite(found).all() else float("inf")
+        worst = max(worst, difference)
+        if difference > most * max(1.0, float(np.abs(wanted).max(initial=0.0))):
+            raise SourceError(
+                "the halves do not give what the whole model gives",
+                field="encoding" if encoding else "at",
+                found=f"a difference of {difference:.3g}",
+                allowed=f"{most:g}",
+                fix="another encoding, or another place for the cut",
+            )
+    return worst
