@@ -181,6 +181,10 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
         serve_image="localhost/serve:1.0",
         worker_image=f"localhost/worker@sha256:{'0' * 64}",
         serve_gpu_image="localhost/serve-nvidia:1.0",
+        gateway_image="localhost/gateway:1.0",
+        gateway_role="ClusterRole/distillery-gateway",
+        api_server_ports=(6443,),
+        api_server_cidrs=("10.0.0.1/32",),
         image_registry="registry.internal:5000/mirror",
         monitor_interval="15s",
         monitor_labels={"release": "prometheus"},
@@ -212,14 +216,19 @@ def test_no_rule_is_wide(name: str, chart: Helm) -> None:
         assert set(rule) <= {"apiGroups", "resources", "verbs", "resourceNames"}, place
         words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert "*" not in "".join(words), place
-        assert not {"pods/exec", "roles", "clusterroles"} & set(words), place
+        assert not {"pods/exec", "pods/ephemeralcontainers"} & set(words), place
+        if {"roles", "clusterroles"} & set(words):
+            assert rule["verbs"] == ["bind"], place
+            (name,) = rule["resourceNames"]
+            assert name.endswith("-gateway"), place
         if "secrets" in words and place.endswith("-metrics-certificate"):
             assert rule["resourceNames"] == [place.removeprefix("Role/").removesuffix("-certificate")]
             assert rule["verbs"] == ["get", "patch"]
         elif "secrets" in words:
             assert rule == {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}, place
             assert name != "everything", "it is turned off there"
-        assert not {"impersonate", "bind", "escalate", "deletecollection"} & set(words), place
+        assert not {"impersonate", "escalate", "deletecollection"} & set(words), place
+        assert "bind" not in words or {"roles", "clusterroles"} & set(words), place
 
 
 def test_who_edits_in_the_cluster_may_not_make_models_unless_asked(chart: Helm) -> None:

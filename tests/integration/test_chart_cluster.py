@@ -72,11 +72,16 @@ RACES: set[Right] = {("batch", "jobs", "get"), ("stillhouse.io", "modelrevisions
 """Asked for after a 409 only: another operator was faster."""
 APART: set[Right] = {("", "persistentvolumeclaims", "get")}
 """Asked for where pods of one model are on several nodes and one waits (test_operator.py): there are no nodes here."""
-UNSEEN: set[Right] = {("stillhouse.io", "distilledmodels/finalizers", "update")}
-"""Checked by an admission plugin, never a request: without it the plugin refuses every child (see `cluster`)."""
+UNSEEN: set[Right] = {
+    ("stillhouse.io", "distilledmodels/finalizers", "update"),
+    ("rbac.authorization.k8s.io", "clusterroles", "bind"),
+    ("rbac.authorization.k8s.io", "roles", "bind"),
+}
+"""Checked while something else is asked for, never a request: without the first an admission plugin refuses every child (see
+`cluster`), without the other two the RoleBinding of a gateway is refused."""
 SERVING = {
     "serviceaccounts", "services", "deployments", "horizontalpodautoscalers", "networkpolicies", "poddisruptionbudgets",
-    "servicemonitors", "scaledobjects",
+    "servicemonitors", "scaledobjects", "daemonsets", "rolebindings",
 }  # fmt: skip
 """Written and removed by one code for all: a verb that one of them needs, each may need."""
 
@@ -266,8 +271,8 @@ def granted(api: client.ApiClient, account: str, place: str) -> set[Right]:
 def test_the_roles_are_enough_and_no_more(
     watched: str, api: client.ApiClient, cluster: ControlPlane, place: str, chart: Helm, tmp_path: Path
 ) -> None:
-    """A life of a model under the account of the chart: built, served, mended, handed to another autoscaler, built again until
-    a revision is forgotten; and `helm test`."""
+    """A life of a model under the account of the chart: built, served, mended, handed to another autoscaler, put behind gateways
+    and back, built again until a revision is forgotten; and `helm test`."""
     models = new_namespace(api, "models")
     words = ["--set", f"watchNamespace={models}"] if watched == "one namespace" else []
     chart.do("install", "stillhouse", str(CHART), "--namespace", place, "--take-ownership", *words)
@@ -300,6 +305,16 @@ def test_the_roles_are_enough_and_no_more(
         assert [each["metadata"]["name"] for each in hands.objects.list_namespaced_custom_object(*monitors)["items"]] == [
             "m-main"
         ]
+        hands.apply(model(edge={"clients": {"tokens": "keys"}}, **with_keys))
+        hands.roll("m-main-gateway")
+        eventually(lambda: hands.condition("GatewayAvailable") == ("True", "GatewayServes"))
+        accounts = client.RbacAuthorizationV1Api(api).read_namespaced_role_binding("m-main-gateway", models)
+        assert accounts.role_ref.name == "stillhouse-gateway"
+        hands.apply(model(edge={"run": {"kind": "DaemonSet"}}, **with_keys))
+        eventually(lambda: hands.apps.list_namespaced_daemon_set(models).items)
+        hands.apply(model(**with_keys))
+        eventually(lambda: not hands.apps.list_namespaced_daemon_set(models).items)
+        eventually(lambda: [each.metadata.name for each in hands.apps.list_namespaced_deployment(models).items] == ["m-main"])
         hands.build_again(batch=2, limit=1)
         hands.build_again(batch=3, limit=1)
         eventually(lambda: len(hands.revisions()) == 2)

@@ -20,6 +20,11 @@
 {{- include "stillhouse.fullname" . }}-operator
 {{- end -}}
 
+{{/* The role of gateways' accounts, which the operator binds to each. */}}
+{{- define "stillhouse.gateway" -}}
+{{- include "stillhouse.fullname" . }}-gateway
+{{- end -}}
+
 {{- define "stillhouse.account" -}}
 {{- if .Values.serviceAccount.name -}}
 {{- .Values.serviceAccount.name -}}
@@ -171,6 +176,10 @@ affinity:
       "serve_image" (include "stillhouse.image" (list . "serve"))
       "worker_image" (include "stillhouse.image" (list . "worker"))
       "serve_gpu_image" (include "stillhouse.image" (list . "serveNvidia"))
+      "gateway_image" (include "stillhouse.image" (list . "gateway"))
+      "gateway_role" (printf "%s/%s" (ternary "Role" "ClusterRole" (ne .Values.watchNamespace "")) (include "stillhouse.gateway" .))
+      "api_server_ports" .Values.networkPolicy.apiServerPorts
+      "api_server_cidrs" .Values.networkPolicy.apiServerCidrs
       "image_registry" .Values.images.registry
       "monitors" .Values.metrics.models.serviceMonitors
       "monitor_interval" .Values.metrics.models.interval

@@ -94,6 +94,8 @@ class RevisionSpec(ApiModel):
     """Digest of the artifact."""
     index: Digest | None = None
     """Digest of its retrieval index."""
+    cascade: Digest | None = None
+    """Digest of its cascade: calibration and threshold of this artifact, for a gateway (`spec.edge.cascade`)."""
     precision: Short | None = None
     """Its precision."""
     size: Annotated[int, Field(ge=0)] = 0

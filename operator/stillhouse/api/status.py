@@ -8,7 +8,18 @@ from pydantic import Field, StringConstraints
 
 from stillhouse.api.base import ApiModel
 
-__all__ = ["CONDITION_TYPES", "REASONS", "Candidate", "Condition", "Figure", "Input", "Lineage", "Revision", "Status"]
+__all__ = [
+    "CONDITION_TYPES",
+    "REASONS",
+    "Candidate",
+    "Condition",
+    "Figure",
+    "GatewayStatus",
+    "Input",
+    "Lineage",
+    "Revision",
+    "Status",
+]
 
 CONDITION_TYPES: dict[str, str] = {
     "Accepted": "the spec of this generation is valid and its sources can be used",
@@ -16,6 +27,7 @@ CONDITION_TYPES: dict[str, str] = {
     "GatePassed": "a candidate of this generation met every limit of the gate",
     "Available": "some accepted revision answers, of this generation or of an earlier one",
     "Ready": "this generation's revision answers, on at least minReplicas replicas, and its rollout has ended",
+    "GatewayAvailable": "clients are answered by the gateway (spec.edge), all of whose pods are new; absent without one",
     "Scaling": "an autoscaler of ours decides the number of replicas; the reason says by what",
     "Reconciling": "work goes on towards this generation (kstatus); absent when there is none",
     "Stalled": "no work goes on and none will until something is changed (kstatus); absent otherwise",
@@ -57,6 +69,10 @@ REASONS: dict[str, str] = {
     "ScalesByCpu": "an autoscaler goes by CPU use; the message says why where mode is hpa",
     "ScaledExternally": "mode external: whoever writes /scale decides",
     "FixedReplicas": "there is no room between minReplicas and maxReplicas",
+    "GatewayServes": "clients are answered by the gateway",
+    "GatewayStarting": "pods of the gateway are being started; the message says whom clients find meanwhile",
+    "GatewayLeaving": "spec.edge was removed; the gateway goes once no client can know its pods any more",
+    "SecretMissing": "a Secret that spec.edge names is not there; the message says which",
     "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights, load); the message says what",
 }
 
@@ -138,6 +154,19 @@ class Revision(Candidate):
     """What it was made of."""
 
 
+class GatewayStatus(ApiModel):
+    """The gateway before the model."""
+
+    kind: Short = ""
+    """Deployment or DaemonSet."""
+    replicas: Annotated[int, Field(ge=0)] = 0
+    """Its pods that exist."""
+    ready_replicas: Annotated[int, Field(ge=0)] = 0
+    """Its pods that answer."""
+    revision: Short = ""
+    """The revision whose cascade it has, or that runs in it; empty where it passes requests on to whichever there is."""
+
+
 class Status(ApiModel):
     """What is."""
 
@@ -147,7 +176,7 @@ class Status(ApiModel):
         tuple[Condition, ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = ()
-    """Accepted, Built, GatePassed, Available, Ready, and Reconciling or Stalled (kstatus)."""
+    """Accepted, Built, GatePassed, Available, Ready, GatewayAvailable (`spec.edge`), and Reconciling or Stalled (kstatus)."""
     revision: Revision | None = None
     """The revision that serves."""
     variants: Annotated[tuple[Candidate, ...], Field(max_length=32)] = ()
@@ -164,3 +193,5 @@ class Status(ApiModel):
     """Label selector of the replicas, for `/scale`."""
     endpoint: Annotated[str, StringConstraints(max_length=512)] = ""
     """Where clients find the model."""
+    gateway: GatewayStatus | None = None
+    """What stands before its pods (`spec.edge`)."""

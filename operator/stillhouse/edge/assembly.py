@@ -45,6 +45,7 @@ from stillhouse.edge.join.steps import BASE, PipelineSettings, StepSettings
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Answering
+from stillhouse.edge.watching import Api, Watcher
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import StoreError
@@ -95,7 +96,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             parts.closing.append(solo.close)
             built.append((solo.figures, ()))
         else:
-            parts.pools[config.name] = _pool(config.edge, None, largest, parts)
+            parts.pools[config.name] = await _pool(config.edge, None, largest, parts)
     else:
         policy = load(config.cascade.folder, config.edge.digest)
         threshold = policy.threshold
@@ -160,7 +161,7 @@ async def _cascade(
         first = engine
     else:
         signature = _signature(given.folder)
-        pool = _pool(config.edge, None, largest, parts)
+        pool = await _pool(config.edge, None, largest, parts)
         first = RemoteLeg(
             Remote(config.name, variant=policy.variant, digest=policy.digest),
             pool,
@@ -171,7 +172,7 @@ async def _cascade(
         )
     larger = given.larger
     tls = towards(larger.authority, None) if larger.tls else None
-    beyond = _pool(larger, tls, largest, parts)
+    beyond = await _pool(larger, tls, largest, parts)
     cloud = RemoteLeg(
         Remote(larger.model, variant=larger.model, provenance=False),  # it may be any server
         beyond,
@@ -227,7 +228,7 @@ def _signature(folder: Path) -> Signature:
     return Signature.read(folder)
 
 
-def _pool(
+async def _pool(
     given: conf.Backends | conf.Slices | conf.LargerBackends | conf.LargerSlices,
     tls: ssl.SSLContext | None,
     largest: int,
@@ -237,7 +238,9 @@ def _pool(
     if isinstance(given, conf.Backends | conf.LargerBackends):
         pool.update(given.backends)
     else:
-        raise NotImplementedError
+        watcher = Watcher(Api.of_pod(), given.namespace, given.service, given.port, pool.update)
+        await watcher.begin()
+        parts.tasks.append(watcher.run)
     parts.closing.append(pool.close)
     return pool
 

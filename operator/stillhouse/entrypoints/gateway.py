@@ -27,6 +27,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @click.command()
 @click.option("--config", type=_PATH, help="A file of still edge or the operator, in the place of most options here.")
+@click.option("--verify", is_flag=True, help="Hold every byte of the artifacts that the file names against their digests first.")
 @click.option("--record", type=_PATH, help="Where this process and its doors are written down while it listens.")
 @click.option("--model", "models", multiple=True, metavar="NAME=ADDRESS[@WEIGHT],…", help="A model's backends.")
 @click.option("--listen", default="127.0.0.1:8001", help="Address and port to listen on; port 0 takes any free one.")
@@ -50,6 +51,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
 def main(
     config: Path | None,
+    verify: bool,
     record: Path | None,
     models: tuple[str, ...],
     listen: str,
@@ -90,6 +92,10 @@ def main(
             if models:
                 raise UsageError("a file names the model", field="--model", fix="leave out --model, or --config")
             options = _of_file(config, grace, connection_age)
+            if verify and options.config is not None:
+                from stillhouse.entrypoints.edge.verified import verify as hold
+
+                hold(options.config)
         else:
             if not models:
                 raise UsageError("there is nothing to stand before", field="--model", fix="name a model, or give --config")

@@ -7,6 +7,7 @@ from typing import Any
 
 from stillhouse.api.status import REASONS
 from stillhouse.planning.runtimes import runtime_of
+from stillhouse.reconcile.ahead import Ahead, gateway_verdict
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
@@ -16,7 +17,7 @@ from stillhouse.resources.metrics_api import Figures
 from stillhouse.resources.services import GRPC_PORT
 from stillhouse.sizes import size
 
-__all__ = ["status"]
+__all__ = ["Ahead", "status"]
 
 _KEPT = 3
 
@@ -31,21 +32,24 @@ def status(
     failed: Verdict | None,
     stuck: Verdict | None = None,
     apart: Verdict | None = None,
+    ahead: Ahead | None = None,
     now: str,
 ) -> dict[str, Any]:
     """Return the whole status.
 
     `deployment` is the Deployment as it is now, `figures` what mode `hpa` goes by, `progress` what a build does, `failed` what
     kept this reconcile from doing its work (a stranger's object, a quota), `stuck` what a build waits for that does not come by
-    itself, `apart` why pods wait for a volume, `now` RFC 3339: the time of conditions that changed.
+    itself, `apart` why pods wait for a volume, `ahead` what stands before the pods, `now` RFC 3339: the time of conditions that
+    changed.
     """
     serving = _Serving(decision, deployment, observed, apart)
+    gateway = gateway_verdict(ahead, observed) if ahead is not None else None
     named = [
         ("Accepted", *_accepted(decision)),
         ("Built", *_built(decision, progress, stuck)),
         ("GatePassed", *_gate(decision)),
         ("Available", *_available(serving)),
-        ("Ready", *_ready(decision, serving, failed, stuck)),
+        ("Ready", *_ready(decision, serving, gateway, failed, stuck)),
     ]
     ready = named[-1][1] == "True"
     stalled = None if ready else _stalled(decision, failed, serving)
@@ -55,6 +59,8 @@ def status(
         named.append(("Reconciling", "True", named[-1][2]))
     if decision.serving is not None:
         named.append(("Scaling", *_scaling(decision, figures)))
+    if gateway is not None:
+        named.append(("GatewayAvailable", *gateway))
     before = {each["type"]: each for each in (observed.model.get("status") or {}).get("conditions") or []}
     conditions = [_condition(kind, value, verdict, observed.generation, before.get(kind), now) for kind, value, verdict in named]
     owner = observed.owner
@@ -69,7 +75,11 @@ def status(
     }
     if decision.serves is not None:
         found["revision"] = _revision(decision.serves)
-        found["endpoint"] = f"{names.client_service(owner.name)}.{owner.namespace}.svc:{GRPC_PORT}"
+        local = ahead is not None and ahead.local
+        service = names.local_service(owner.name) if local else names.client_service(owner.name)
+        found["endpoint"] = f"{service}.{owner.namespace}.svc:{GRPC_PORT}"
+    if ahead is not None and ahead.front.gateway is not None:
+        found["gateway"] = ahead.told
     tried = ((decision.wanted or decision.serves or {}).get("spec") or {}).get("candidates") or []
     if tried:
         found["variants"] = [_candidate(each) for each in tried][:32]
@@ -94,7 +104,8 @@ class _Serving:
         scaling = decision.scaling
         self.least = 1 if scaling.mode == "external" else scaling.least
         if self.exists and deployment is not None and decision.serving is not None and not self.full:
-            self.trouble = trouble(deployment, observed.pods, decision.serving.revision) or apart
+            chosen = {labels.COMPONENT: "serve", labels.REVISION: decision.serving.revision}
+            self.trouble = trouble(deployment, observed.pods, chosen) or apart
             if self.trouble is None and self.given_up:
                 self.trouble = Verdict("RollingOut", str(progressing.get("message", "")))
         self.rolled_out = self.current and progressing.get("reason") == "NewReplicaSetAvailable"
@@ -187,7 +198,13 @@ def _available(serving: _Serving) -> tuple[str, Verdict]:
     return "False", Verdict("ServerDown", serving.trouble.message if serving.trouble else "")
 
 
-def _ready(decision: Decision, serving: _Serving, failed: Verdict | None, stuck: Verdict | None) -> tuple[str, Verdict]:
+def _ready(
+    decision: Decision,
+    serving: _Serving,
+    gateway: tuple[str, Verdict] | None,
+    failed: Verdict | None,
+    stuck: Verdict | None,
+) -> tuple[str, Verdict]:
     """Say whether this generation's revision serves fully: the first reason that it does not is told."""
     if failed:
         return "False", failed
@@ -200,6 +217,8 @@ def _ready(decision: Decision, serving: _Serving, failed: Verdict | None, stuck:
     spec = ((decision.serves if decision.held else decision.wanted) or {})["spec"]
     if spec["outcome"] != "Accepted":
         return "False", Verdict(spec["reason"], spec.get("message", ""))
+    if serving.complete and gateway is not None and gateway[0] != "True" and gateway[1].reason != "GatewayLeaving":
+        return "False", gateway[1]
     if serving.complete:
         return "True", Verdict("Pinned", f"serve.pin holds {spec['digest']}") if decision.held else Verdict("Serving")
     if serving.trouble:

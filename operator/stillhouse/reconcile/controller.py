@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from stillhouse.clients.kube.interface import Body, Conflict, Kube, KubeError
 from stillhouse.clients.kube.kinds import (
     ACCOUNT,
+    BINDING,
     CONFIG_MAP,
+    DAEMON_SET,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
     HPA,
@@ -44,8 +46,10 @@ WATCHED: Mapping[Kind, str] = {
     MODEL: "",
     REVISION: _OURS,
     DEPLOYMENT: _OURS,
+    DAEMON_SET: _OURS,
     SERVICE: _OURS,
     ACCOUNT: _OURS,
+    BINDING: _OURS,
     NETWORK_POLICY: _OURS,
     DISRUPTION_BUDGET: _OURS,
     HPA: _OURS,

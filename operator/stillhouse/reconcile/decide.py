@@ -16,7 +16,7 @@ from stillhouse.planning.build import request_hash
 from stillhouse.planning.request import from_record, serve_config, uris
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, quantities
-from stillhouse.resources.wanted import Building, Scaling, Serving
+from stillhouse.resources.wanted import Building, Gateway, Scaling, Serving
 
 __all__ = ["Decision", "Verdict", "decide"]
 
@@ -40,7 +40,7 @@ class Decision:
     `refused`: the spec cannot be carried out; `wanted` is the record of the build that the spec asks for (None: there is
     none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `builds` what
     a build's Jobs have; `build` whether Jobs must run; `expired` are records that nobody needs any more; `frozen`: the spec
-    cannot be read, so that what serves stays as it is.
+    cannot be read, so that what serves stays as it is; `gateway` is `spec.edge` before the revision that serves.
     """
 
     request: str
@@ -58,6 +58,7 @@ class Decision:
     pin: str = ""
     expired: tuple[Body, ...] = ()
     frozen: bool = False
+    gateway: Gateway | None = None
 
     @property
     def held(self) -> bool:
@@ -95,6 +96,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         serving=_serving(serves, model) if serves else None,
         measured=_measured(model),
         builds=_builds(model),
+        gateway=_gateway(serves, model) if serves else None,
         build=wanted is None and unusable is None,
         pinned=held is not None,
         pin_missing=missing,
@@ -196,6 +198,14 @@ def _serving(revision: Body, model: DistilledModel | None) -> Serving:
         precision=spec["precision"],
         serve=from_record(spec.get("serve") or {}),
     )
+
+
+def _gateway(revision: Body, model: DistilledModel) -> Gateway | None:
+    """Return the gateway before a revision; one that was built without the cascade that is asked for answers for itself."""
+    if model.spec.edge is None:
+        return None
+    spec: dict[str, Any] = revision["spec"]
+    return Gateway(model.spec.edge, revision["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
 
 
 def _measured(model: DistilledModel) -> Serving:

@@ -5,31 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.front import NONE, Front
 from stillhouse.resources.autoscaler import autoscaler
 from stillhouse.resources.deployment import deployment
+from stillhouse.resources.gateway import gateway_budget, gateway_workload
+from stillhouse.resources.gateway_guards import gateway_account, gateway_binding, gateway_policy
+from stillhouse.resources.gateway_place import watches
 from stillhouse.resources.guards import account, build_policy, disruption_budget, network_policy
 from stillhouse.resources.metrics_api import Figures
-from stillhouse.resources.monitor import service_monitor
-from stillhouse.resources.services import backend_service, client_service
-from stillhouse.resources.wanted import ClusterSettings, Owner
+from stillhouse.resources.monitor import gateway_monitor, service_monitor
+from stillhouse.resources.services import backend_service, client_service, local_service, metrics_service, revision_service
+from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
 __all__ = ["KINDS", "children"]
 
 _CPU = Figures("cpu")
 
 KINDS = (
-    "ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget", "HorizontalPodAutoscaler",
-    "ScaledObject", "ServiceMonitor",
+    "ServiceAccount", "RoleBinding", "NetworkPolicy", "Service", "Deployment", "DaemonSet", "PodDisruptionBudget",
+    "HorizontalPodAutoscaler", "ScaledObject", "ServiceMonitor",
 )  # fmt: skip
 """Kinds of serving children, in the order in which they are written: what guards a pod is there before the pod."""
 
 
 def children(
-    owner: Owner, decision: Decision, settings: ClusterSettings, *, monitors: bool = False, figures: Figures = _CPU
+    owner: Owner,
+    decision: Decision,
+    settings: ClusterSettings,
+    *,
+    monitors: bool = False,
+    figures: Figures = _CPU,
+    front: Front = NONE,
 ) -> list[dict[str, Any]]:
     """Return every serving child, in the order of writing; none before a revision is accepted.
 
-    `monitors`: the cluster knows ServiceMonitors; `figures`: what mode `hpa` goes by.
+    `monitors`: the cluster knows ServiceMonitors; `figures`: what mode `hpa` goes by; `front`: whether a gateway stands before
+    the pods.
     """
     found: list[dict[str, Any]] = []
     if decision.build or decision.serving:
@@ -38,13 +49,37 @@ def children(
         found.append(build_policy(owner, settings))
     if decision.serving is None:
         return found
+    rest = front.gateway is not None and front.gateway.edge.rest
+    monitors = monitors and settings.monitors
     found += [
-        network_policy(owner, settings),
-        client_service(owner),
+        # Before the clients' Service: when it goes back to the model's pods, these have to answer everybody.
+        network_policy(owner, settings, gateway_only=front.gateway_only),
+        client_service(owner, gateway=front.serves, rest=rest, moved=front.moved),
         backend_service(owner),
         deployment(owner, decision.serving, decision.scaling, settings),
         disruption_budget(owner),
     ]
     scaler = autoscaler(owner, decision.scaling, settings, figures)
     found += [scaler] if scaler else []
-    return [*found, service_monitor(owner, settings)] if monitors and settings.monitors else found
+    found += [service_monitor(owner, settings)] if monitors else []
+    if front.gateway is None:
+        return found
+    return [*found, *_gateway(owner, front.gateway, front.revisions, settings, monitors=monitors)]
+
+
+def _gateway(
+    owner: Owner, gateway: Gateway, revisions: tuple[str, ...], settings: ClusterSettings, *, monitors: bool
+) -> list[dict[str, Any]]:
+    """Return the gateway's own children."""
+    budget = gateway_budget(owner, gateway)
+    return [
+        gateway_account(owner),
+        *([gateway_binding(owner, settings)] if watches(gateway) else []),
+        gateway_policy(owner, gateway, settings),
+        metrics_service(owner),
+        *(revision_service(owner, each) for each in revisions),
+        *([local_service(owner, rest=gateway.edge.rest)] if gateway.engine else []),
+        gateway_workload(owner, gateway, settings),
+        *([budget] if budget else []),
+        *([gateway_monitor(owner, settings)] if monitors else []),
+    ]

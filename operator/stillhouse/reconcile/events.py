@@ -12,7 +12,7 @@ from stillhouse.resources.wanted import Owner
 
 __all__ = ["transitions"]
 
-_NORMAL = ("Building", "RollingOut", "Pinned", "Serving", "AwaitingCollection")
+_NORMAL = ("Building", "RollingOut", "Pinned", "Serving", "AwaitingCollection", "GatewayStarting", "GatewayLeaving")
 _LOCKED = (
     "Its control APIs are locked, its repository cannot change, and only the gRPC port is open to the cluster: "
     "let nobody in whom you do not trust."
@@ -106,6 +106,8 @@ def _tells(condition: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
         return True
     if kind == "Available":
         return bool(known)
+    if kind == "GatewayAvailable":
+        return True
     if kind == "GatePassed":
         return bool(status != "Unknown")
     return bool(kind in ("Accepted", "Built") and status == "False")

@@ -12,7 +12,7 @@ from stillhouse.reconcile.observed import Body, ended
 __all__ = ["Kept"]
 
 _MODEL, _POD, _CONFIG_MAP, _JOB = "DistilledModel", "Pod", "ConfigMap", "Job"
-_STATUS_COUNTS = (_MODEL, "Deployment", "Job", _POD)
+_STATUS_COUNTS = (_MODEL, "Deployment", "DaemonSet", "Job", _POD)
 _META = ("labels", "annotations", "ownerReferences", "deletionTimestamp")
 
 

@@ -10,19 +10,20 @@ from typing import Any
 from stillhouse.api.model import API_VERSION
 from stillhouse.api.revision import REVISION_KIND
 from stillhouse.clients.kube.interface import Body, Conflict, Forbidden, Invalid, Kube, KubeError, Missing, Unavailable
-from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT
+from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT, SLICE
 from stillhouse.reconcile.admission import Admission, said_place, wait_s
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
 from stillhouse.reconcile.building import FIRST_STAGE, RECORD_UNREADABLE, STARTING, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
-from stillhouse.reconcile.conditions import status
+from stillhouse.reconcile.conditions import Ahead, status
 from stillhouse.reconcile.decide import Decision, Verdict, decide
 from stillhouse.reconcile.desired import KINDS, children
 from stillhouse.reconcile.events import transitions
+from stillhouse.reconcile.front import NONE, Front, front, settled
 from stillhouse.reconcile.needed import needed
 from stillhouse.reconcile.observed import Observed, owned
 from stillhouse.reconcile.same import marked, patch_of, same
-from stillhouse.reconcile.secrets import LOOK_AGAIN_S, unusable
+from stillhouse.reconcile.secrets import LOOK_AGAIN_S, absent, unusable
 from stillhouse.reconcile.storage import Storage
 from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
@@ -79,6 +80,7 @@ class Reconciler:
         stuck: Verdict | None = None
         apart: Verdict | None = None
         deployment: Body | None = None
+        before, gateway, lacks = NONE, None, None
         try:
             build = next_of(observed, decision)
             if build.silent is not None:
@@ -94,7 +96,11 @@ class Reconciler:
             progress, stuck = build.progress, build.trouble
             # First what must go: it has its record, or nobody wants it, whatever becomes of the rest.
             await self._remove(build)
-            deployment = await self._serve(observed, decision)
+            before = await self._front(observed, decision)
+            deployment, gateway = await self._serve(observed, decision, before)
+            wait = min(filter(None, (wait, before.wait)), default=0.0)
+            lacks = await absent(self._kube, observed.owner, before.gateway, gateway, self._settings)
+            wait = min(filter(None, (wait, LOOK_AGAIN_S if lacks else 0.0)), default=0.0)
             await self._build(observed, decision, build)
             await self._forget(decision)
             apart = await self._storage.unshared(observed.owner.namespace, observed.pods)
@@ -111,13 +117,17 @@ class Reconciler:
             lost = stuck is not None and stuck.reason == RECORD_UNREADABLE  # its Jobs have ended, and nothing follows
             refused_it = failed is not None or (error is not None and not isinstance(error, Conflict))
             self._admission.done(key, stuck=lost or refused_it)
-        if error is not None and failed is None and (not _told(observed) or self._behind(observed, decision, deployment)):
+        if error is not None and failed is None and (not _told(observed) or self._behind(observed, decision, deployment, before)):
             # What is there is of the spec, or of the revision, before: its readiness must not be told as that of this one.
             if isinstance(error, Conflict):
                 raise error  # what is newer comes at once
             failed = Verdict("ApplyFailed", error.problem.found)
-        name = names.workload(observed.owner.name)
-        await self._say(observed, decision, deployment or observed.child("Deployment", name), progress, failed, stuck, apart)
+        name_of = observed.owner.name
+        name = names.workload(name_of)
+        gateway = gateway or (observed.child(before.gateway.edge.run.kind, names.gateway(name_of)) if before.gateway else None)
+        ahead = Ahead(before, gateway, lacks)
+        live = deployment or observed.child("Deployment", name)
+        await self._say(observed, decision, live, ahead, progress, failed, stuck, apart)
         if error is not None:
             raise error
         return wait
@@ -143,14 +153,28 @@ class Reconciler:
         progress = f"queued: {said_place(position)} of those that wait for a build to end"
         return replace(build, stage="", progress=progress), wait_s(position)
 
-    async def _serve(self, observed: Observed, decision: Decision) -> Body | None:
-        """Write the serving children that differ, remove those that are not wanted, return the Deployment."""
-        wanted = children(observed.owner, decision, self._settings, monitors=self.monitors, figures=self.figures)
-        deployment: Body | None = None
+    async def _front(self, observed: Observed, decision: Decision) -> Front:
+        """Return who answers clients. Slices are asked for where a gateway waits to go, and only there."""
+        moment = self._clock()
+        found = front(observed, decision, moment)
+        if found.leaving != "settling":
+            return found
+        owner = observed.owner
+        chosen = {"kubernetes.io/service-name": names.client_service(owner.name)}
+        slices = await self._kube.find(SLICE, owner.namespace, labels.query(chosen))
+        return front(observed, decision, moment, settled=settled(observed, slices))
+
+    def _wanted(self, observed: Observed, decision: Decision, ahead: Front) -> list[Body]:
+        return children(observed.owner, decision, self._settings, monitors=self.monitors, figures=self.figures, front=ahead)
+
+    async def _serve(self, observed: Observed, decision: Decision, ahead: Front) -> tuple[Body | None, Body | None]:
+        """Write the serving children that differ, remove those that are not wanted; return Deployment and gateway's workload."""
+        wanted = self._wanted(observed, decision, ahead)
+        found: dict[str, Body] = {}
         places = {(each["kind"], each["metadata"]["name"]) for each in wanted}
         # First what goes: of two autoscalers of one Deployment neither works, and one that is left would undo `replicas`.
         for place, live in observed.children.items():
-            if place[0] in KINDS and place not in places and owned(live, observed.owner.uid):
+            if place[0] in KINDS and place not in places and place not in ahead.kept and owned(live, observed.owner.uid):
                 await remove(self._kube, live)
         for each in wanted:
             place = (each["kind"], each["metadata"]["name"])
@@ -166,17 +190,18 @@ class Reconciler:
                 continue
             if applied.written:
                 self._cache.wrote(applied.body)
-            if each["kind"] == "Deployment":
-                deployment = applied.body
-        return deployment
+            if each["kind"] in ("Deployment", "DaemonSet"):
+                found[each["metadata"]["name"]] = applied.body
+        return found.get(names.workload(observed.owner.name)), found.get(names.gateway(observed.owner.name))
 
-    def _behind(self, observed: Observed, decision: Decision, written: Body | None) -> bool:
+    def _behind(self, observed: Observed, decision: Decision, written: Body | None, ahead: Front) -> bool:
         """Return whether the Deployment that is there is not the one that is wanted: an error came before it was written."""
-        wanted = children(observed.owner, decision, self._settings, monitors=self.monitors, figures=self.figures)
-        live = observed.child("Deployment", names.workload(observed.owner.name))
+        name = names.workload(observed.owner.name)
+        live = observed.child("Deployment", name)
         if written is not None or live is None or decision.frozen:
             return False
-        return any(each["kind"] == "Deployment" and not same(marked(each), live) for each in wanted)
+        wanted = [each for each in self._wanted(observed, decision, ahead) if each["kind"] == "Deployment"]
+        return any(each["metadata"]["name"] == name and not same(marked(each), live) for each in wanted)
 
     async def _remove(self, build: Build) -> None:
         for live in build.remove:
@@ -226,6 +251,7 @@ class Reconciler:
         observed: Observed,
         decision: Decision,
         deployment: Body | None,
+        ahead: Ahead,
         progress: str,
         failed: Verdict | None,
         stuck: Verdict | None,
@@ -233,7 +259,8 @@ class Reconciler:
     ) -> None:
         """Write the status where it differs from what is there, and tell of its transitions."""
         before: dict[str, Any] = observed.model.get("status") or {}
-        why, moment = {"failed": failed, "stuck": stuck, "apart": apart}, self._clock()
+        why: dict[str, Any]
+        why, moment = {"failed": failed, "stuck": stuck, "apart": apart, "ahead": ahead}, self._clock()
         after = status(observed, decision, deployment, figures=self.figures, progress=progress, **why, now=moment)
         if after == before:
             return

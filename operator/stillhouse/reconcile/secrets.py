@@ -5,10 +5,11 @@ from __future__ import annotations
 from stillhouse.clients.kube.interface import Body, Kube
 from stillhouse.clients.kube.kinds import SECRET
 from stillhouse.reconcile.decide import Verdict
-from stillhouse.resources import fetching, labels
-from stillhouse.resources.wanted import ClusterSettings, Owner
+from stillhouse.reconcile.front import stands
+from stillhouse.resources import fetching, gateway_place, labels
+from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
-__all__ = ["LOOK_AGAIN_S", "unusable"]
+__all__ = ["LOOK_AGAIN_S", "absent", "unusable"]
 
 LOOK_AGAIN_S = 15.0
 """Secrets are not watched, which would need the right to list all of them: who mends one is seen after this long."""
@@ -41,4 +42,22 @@ async def unusable(kube: Kube, owner: Owner, spec: Body, settings: ClusterSettin
                 f"spec.credentials: Secret {name} is not marked for models; kubectl label secret {name} -n {owner.namespace}"
                 f" {labels.CREDENTIALS}=true",
             )
+    return None
+
+
+async def absent(
+    kube: Kube, owner: Owner, gateway: Gateway | None, workload: Body | None, settings: ClusterSettings
+) -> Verdict | None:
+    """Return which Secret of `spec.edge` is not there, None where none is missed: its pods would wait, and only an event say why.
+
+    Looked at while the gateway's pods are not all there, and where the operator may look.
+
+    Raises:
+        KubeError: the server does not say.
+    """
+    if gateway is None or not settings.credentials or stands(workload).rolled:
+        return None
+    for each in gateway_place.secrets(gateway.edge):
+        if await kube.look(SECRET, owner.namespace, each.name) is None:
+            return Verdict("SecretMissing", f"spec.{each.field}: there is no Secret {each.name} in {owner.namespace}")
     return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from stillhouse.reconcile.decide import Verdict
 from stillhouse.reconcile.observed import Body
-from stillhouse.resources import labels
-from stillhouse.resources.deployment import REVISION_LABEL
 
 __all__ = ["blocked", "homeless", "trouble"]
 
@@ -23,15 +22,23 @@ _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?|\bErrImagePull: ')
 """What the kubelet says between two attempts, around the same error: told apart, a status would be written at every one."""
 
 
-def trouble(deployment: Mapping[str, Any], pods: Iterable[Body], revision: str) -> Verdict | None:
-    """Return why pods of a revision do not answer; None where nothing is known that goes beyond "not yet"."""
-    found = sorted((pod for pod in pods if _counts(pod, revision)), key=_age)
-    for look in (_crash, _image, _container):
+_SERVING_MEMORY = "spec.serve.resources.limits.memory"
+
+
+def trouble(
+    workload: Mapping[str, Any], pods: Iterable[Body], chosen: Mapping[str, str], memory: str = _SERVING_MEMORY
+) -> Verdict | None:
+    """Return why pods with these labels do not answer; None where nothing is known that goes beyond "not yet".
+
+    `memory`: the field to raise where it is too little.
+    """
+    found = sorted((pod for pod in pods if _counts(pod, chosen)), key=_age)
+    for look in (partial(_crash, memory=memory), _image, _container):
         for pod in found:
             verdict = look(_containers(pod))
             if verdict:
                 return verdict
-    return _refused(deployment) or next(filter(None, map(homeless, found)), None)
+    return _refused(workload) or next(filter(None, map(homeless, found)), None)
 
 
 def blocked(containers: Iterable[Body]) -> Verdict | None:
@@ -40,10 +47,9 @@ def blocked(containers: Iterable[Body]) -> Verdict | None:
     return _image(found) or _container(found)
 
 
-def _counts(pod: Body, revision: str) -> bool:
-    """Return whether it is a serving pod of the revision that is to stay and does not answer."""
-    marks = pod["metadata"].get("labels") or {}
-    ours = marks.get(labels.COMPONENT) == "serve" and marks.get(REVISION_LABEL) == revision
+def _counts(pod: Body, chosen: Mapping[str, str]) -> bool:
+    """Return whether it is a pod with these labels that is to stay and does not answer."""
+    ours = chosen.items() <= (pod["metadata"].get("labels") or {}).items()
     return ours and not pod["metadata"].get("deletionTimestamp") and _condition(pod, "Ready").get("status") != "True"
 
 
@@ -60,15 +66,14 @@ def _containers(pod: Body) -> list[Body]:
     return list((pod.get("status") or {}).get("containerStatuses") or [])
 
 
-def _crash(containers: list[Body]) -> Verdict | None:
+def _crash(containers: list[Body], *, memory: str) -> Verdict | None:
     for each in containers:
         ended = (each.get("state") or {}).get("terminated") or (each.get("lastState") or {}).get("terminated")
         if not ended:
             continue
         name, code = each.get("name", ""), ended.get("exitCode")
         if ended.get("reason") == "OOMKilled":
-            advice = "raise spec.serve.resources.limits.memory"
-            return Verdict("ServerCrashes", f"{name} needed more memory than its limit (OOMKilled): {advice}")
+            return Verdict("ServerCrashes", f"{name} needed more memory than its limit (OOMKilled): raise {memory}")
         lines = str(ended.get("message") or "it left no message").strip().splitlines()[-_LINES:]
         # A crash of the process itself is told by the signal: 128 and its number.
         return Verdict("ServerCrashes", f"{name} ended with exit code {code}: " + "\n".join(lines)[-_CHARACTERS:])

@@ -11,7 +11,7 @@ from stillhouse.resources.wanted import ClusterSettings, Owner, Scaling, Serving
 
 __all__ = ["DIGEST_ANNOTATION", "REVISION_LABEL", "deployment"]
 
-REVISION_LABEL = "stillhouse.io/revision"
+REVISION_LABEL = labels.REVISION
 DIGEST_ANNOTATION = "stillhouse.io/digest"
 
 DRAIN_S = 40

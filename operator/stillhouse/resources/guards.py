@@ -35,15 +35,19 @@ def disruption_budget(owner: Owner) -> dict[str, Any]:
     return _object("policy/v1", "PodDisruptionBudget", metadata(owner, names.workload(owner.name), "serve"), spec)
 
 
-def network_policy(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
-    """Return the policy: gRPC from everywhere in the cluster, metrics from the operator's and monitoring's, nothing goes out."""
+def network_policy(owner: Owner, settings: ClusterSettings, *, gateway_only: bool = False) -> dict[str, Any]:
+    """Return the policy: gRPC from everywhere in the cluster, metrics from the operator's and monitoring's, nothing goes out.
+
+    `gateway_only`: gRPC from the model's gateway alone; who comes past it is neither known nor counted there.
+    """
+    gateways = {"podSelector": {"matchLabels": labels.gateway(owner.name, names.VARIANT)}}
     reading = {settings.operator_namespace: None, settings.monitoring_namespace: None}
     readers = [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}} for name in reading if name]
     spec = {
         "podSelector": {"matchLabels": labels.selector(owner.name, names.VARIANT)},
         "policyTypes": ["Egress", "Ingress"],
         "ingress": [
-            {"ports": [{"port": GRPC_PORT, "protocol": "TCP"}]},
+            {**({"from": [gateways]} if gateway_only else {}), "ports": [{"port": GRPC_PORT, "protocol": "TCP"}]},
             {"from": readers, "ports": [{"port": METRICS_PORT, "protocol": "TCP"}]},
         ],
         "egress": [],  # named, so that one which somebody adds is taken away again

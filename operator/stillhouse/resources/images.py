@@ -5,7 +5,7 @@ from __future__ import annotations
 from stillhouse.planning.runtimes import GPU
 from stillhouse.resources.wanted import ClusterSettings
 
-__all__ = ["relocated", "serve_image", "worker_image"]
+__all__ = ["gateway_image", "relocated", "serve_image", "worker_image"]
 
 
 def serve_image(settings: ClusterSettings, runtime: str) -> str:
@@ -16,6 +16,11 @@ def serve_image(settings: ClusterSettings, runtime: str) -> str:
 def worker_image(settings: ClusterSettings) -> str:
     """Return the image of a build's Jobs."""
     return relocated(settings.worker_image, settings.image_registry)
+
+
+def gateway_image(settings: ClusterSettings) -> str:
+    """Return the image of gateways."""
+    return relocated(settings.gateway_image, settings.image_registry)
 
 
 def relocated(image: str, registry: str) -> str:

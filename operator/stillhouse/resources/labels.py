@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "QUEUE", "REBUILD", "REQUEST", "SOURCES_LABEL",
-    "SOURCES_NAME", "STAGE", "TRACK", "VARIANT",
-    "building", "labels", "query", "selector",
+    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "MOVED", "QUEUE", "REBUILD", "REQUEST", "REVISION",
+    "SOURCES_LABEL", "SOURCES_NAME", "STAGE", "TRACK", "VARIANT",
+    "building", "gateway", "labels", "query", "selector",
 ]  # fmt: skip
 
 MODEL = "stillhouse.io/model"
@@ -14,6 +14,10 @@ TRACK = "stillhouse.io/track"
 REQUEST = "stillhouse.io/request"
 """First 32 hex digits of a build's request hash: a label's value has at most 63 characters."""
 STAGE = "stillhouse.io/stage"
+REVISION = "stillhouse.io/revision"
+"""Of pods: the ModelRevision that they serve, of a gateway's the one whose cascade it has."""
+MOVED = "stillhouse.io/moved"
+"""Annotation of the Service that clients use: when it went from the model's pods to the gateway's."""
 QUEUE = "kueue.x-k8s.io/queue-name"
 """Kueue's, on a Job: the LocalQueue that admits it."""
 COMPONENT = "app.kubernetes.io/component"
@@ -36,7 +40,7 @@ _TRACK = "stable"
 
 
 def labels(model: str, variant: str, component: str) -> dict[str, str]:
-    """Return the labels of a child. `component`: serve or build."""
+    """Return the labels of a child. `component`: serve, build or gateway."""
     return {
         "app.kubernetes.io/name": "stillhouse",
         MANAGED_BY: "stillhouse",
@@ -55,6 +59,11 @@ def selector(model: str, variant: str) -> dict[str, str]:
 def building(model: str, variant: str) -> dict[str, str]:
     """Return the labels that choose the pods of a variant's builds."""
     return {**selector(model, variant), COMPONENT: "build"}
+
+
+def gateway(model: str, variant: str) -> dict[str, str]:
+    """Return the labels that choose the pods of the gateway before a variant."""
+    return {**selector(model, variant), COMPONENT: "gateway"}
 
 
 def query(values: dict[str, str]) -> str:

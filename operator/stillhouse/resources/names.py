@@ -5,7 +5,10 @@ A model's name has at most 40 characters, so that every ending fits into the 63 
 
 from __future__ import annotations
 
-__all__ = ["VARIANT", "account", "backend", "build_job", "build_policy", "client_service", "revision", "workload"]
+__all__ = [
+    "VARIANT", "account", "backend", "build_job", "build_policy", "client_service", "gateway", "local_service", "of_revision",
+    "revision", "workload",
+]  # fmt: skip
 
 VARIANT = "main"
 """The only variant so far; it is in names and selectors from the first day, since those cannot change later."""
@@ -44,3 +47,18 @@ def build_policy(model: str, variant: str = VARIANT) -> str:
 def revision(model: str, request_hash: str) -> str:
     """Return the ModelRevision of a build."""
     return f"{model}-{request_hash[:10]}"
+
+
+def gateway(model: str, variant: str = VARIANT) -> str:
+    """Return the gateway's workload, and what belongs to it: account, binding, network policy, disruption budget."""
+    return f"{model}-{variant}-gateway"
+
+
+def local_service(model: str, variant: str = VARIANT) -> str:
+    """Return the Service by which clients reach the gateway of their own node."""
+    return f"{model}-{variant}-local"
+
+
+def of_revision(revision: str) -> str:
+    """Return the headless Service of the pods that serve a revision, and no other."""
+    return f"{revision}-pods"

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillhouse.api.edge import Edge
 from stillhouse.api.model import API_VERSION, KIND
 from stillhouse.resources import labels, names
 
-__all__ = ["Building", "ClusterSettings", "Owner", "Scaling", "Serving", "metadata"]
+__all__ = ["Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,27 @@ class Building:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """`spec.edge`, and the revision that its gateway stands before: digests of model and cascade (None: it has none)."""
+
+    edge: Edge
+    revision: str = ""
+    digest: str = ""
+    precision: str = ""
+    cascade: str | None = None
+
+    @property
+    def engine(self) -> bool:
+        """Whether the model runs in the gateway's own process: there is one on every node."""
+        return self.edge.run.kind == "DaemonSet"
+
+    @property
+    def bound(self) -> bool:
+        """Whether it belongs to this revision and no other: it has the model itself, or a confidence that was fitted on it."""
+        return self.engine or (self.edge.cascade is not None and self.cascade is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """How many replicas: `mode` hpa, cpu or external; `replicas` counts in mode external only."""
 
@@ -90,12 +112,15 @@ class ClusterSettings:
     before there are fewer. `monitors`: a ServiceMonitor for each model where the cluster knows that kind, found by
     `monitor_labels`. `source_hosts` and `source_networks` open what builds may not fetch from by default
     (clients/sources/remote/rules.py), `source_limit` is the size of the largest source;
-    `credentials` whether `spec.credentials` may name Secrets.
+    `credentials` whether `spec.credentials` may name Secrets. `gateway_role` is the ClusterRole (`ClusterRole/NAME`, or
+    `Role/NAME` in the model's namespace) by which gateways read EndpointSlices; `api_server_ports` and `api_server_cidrs` (none:
+    any) are where they find the API server.
     """
 
     serve_image: str = "ghcr.io/stillhouse/serve:0.1.0"
     worker_image: str = "ghcr.io/stillhouse/worker:0.1.0"
     serve_gpu_image: str = "ghcr.io/stillhouse/serve-nvidia:0.1.0"
+    gateway_image: str = "ghcr.io/stillhouse/gateway:0.1.0"
     image_registry: str = ""
     store_claim: str = "stillhouse-models"
     operator_namespace: str = "stillhouse"
@@ -117,6 +142,9 @@ class ClusterSettings:
     source_networks: tuple[str, ...] = ()
     source_limit: str = "64Gi"
     credentials: bool = True
+    gateway_role: str = "ClusterRole/stillhouse-gateway"
+    api_server_ports: tuple[int, ...] = (443, 6443)
+    api_server_cidrs: tuple[str, ...] = ()
 
 
 def metadata(owner: Owner, name: str, component: str, variant: str = names.VARIANT) -> dict[str, Any]:

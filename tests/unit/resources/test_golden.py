@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
+from stillhouse.api.edge import Edge
 from stillhouse.planning.request import from_record
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.desired import children
+from stillhouse.reconcile.front import Front
 from stillhouse.resources.guards import build_policy
 from stillhouse.resources.jobs import job
 from stillhouse.resources.metrics_api import Figures
-from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Scaling, Serving
+from stillhouse.resources.wanted import Building, ClusterSettings, Gateway, Owner, Scaling, Serving
 
 GOLDEN = Path(__file__).parent / "golden"
 OWNER = Owner("search", "models", "0b5e3f0a-0000-4000-8000-000000000000")
@@ -47,7 +49,40 @@ def built(stage: str) -> list[dict[str, Any]]:
     return [build_policy(OWNER, SETTINGS), made]
 
 
+EDGE = {
+    "cascade": {"larger": {"model": "big"}, "data": {"uri": "data:gate"}, "targetAgreement": "95%"},
+    "away": {"policy": "queue", "queue": {"maxSize": "128Mi"}},
+    "clients": {"tokens": "clients", "rate": 100},
+    "tls": {"secret": "front", "clientAuthority": "clients-ca"},
+    "guard": {"audit": {"key": "audit-key", "maxSize": "256Mi"}},
+    "telemetry": {"endpoint": "http://collector:4318"},
+}
+
+
+def fronted(edge: dict[str, Any], cascade: str | None) -> list[dict[str, Any]]:
+    """All that is there once clients have moved to the gateway."""
+    gateway = Gateway(Edge.model_validate(edge), "search-1", "sha256:" + "a" * 64, "int8", cascade)
+    decision = Decision(REQUEST, BOUND, Scaling("hpa", 1, 4, 2), serving=serving(), gateway=gateway)
+    revisions = ("search-1",) if gateway.bound and not gateway.engine else ()
+    front = Front(gateway, True, "2026-01-01T00:00:00Z", gateway_only=not gateway.engine, revisions=revisions)
+    return children(OWNER, decision, SETTINGS, monitors=True, front=front)
+
+
 CASES = {
+    "gateway": lambda: fronted(EDGE, "sha256:" + "d" * 64),
+    "gateway-alone": lambda: fronted({"rest": False, "run": {"replicas": 1}}, None),
+    "gateway-on-every-node": lambda: fronted(
+        {
+            "cascade": {**EDGE["cascade"], "larger": {"model": "big", "address": "grpcs://cloud.example:443"}},  # type: ignore[dict-item]
+            "backendAuthority": "cloud-ca",
+            "run": {
+                "kind": "DaemonSet",
+                "resources": {"limits": {"cpu": "2"}},
+                "podTemplate": {"spec": {"nodeSelector": {"edge": "true"}}},
+            },
+        },
+        "sha256:" + "d" * 64,
+    ),
     "serving": lambda: served("hpa", "queue", serving(memory=str(512 << 20))),
     "serving-by-keda": lambda: served("hpa", "keda", serving()),
     "serving-by-cpu": lambda: served("cpu", "queue", serving()),

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 __all__ = [
-    "ACCESS_REVIEW", "ACCOUNT", "API_SERVICE", "CLAIM", "CONFIG_MAP", "DEPLOYMENT", "DISRUPTION_BUDGET", "EVENT", "HPA", "JOB",
-    "LEASE", "MODEL", "MONITOR", "NETWORK_POLICY", "POD", "REVISION", "SCALED_OBJECT", "SECRET", "SELF_REVIEW", "SERVICE", "Kind",
-    "by_name",
+    "ACCESS_REVIEW", "ACCOUNT", "API_SERVICE", "BINDING", "CLAIM", "CONFIG_MAP", "DAEMON_SET", "DEPLOYMENT", "DISRUPTION_BUDGET",
+    "EVENT", "HPA", "JOB", "LEASE", "MODEL", "MONITOR", "NETWORK_POLICY", "POD", "REVISION", "SCALED_OBJECT", "SECRET",
+    "SELF_REVIEW", "SERVICE", "SLICE", "Kind", "by_name",
 ]  # fmt: skip
 
 
@@ -38,6 +38,9 @@ class Kind:
 MODEL = Kind("stillhouse.io/v1alpha1", "DistilledModel", "distilledmodels")
 REVISION = Kind("stillhouse.io/v1alpha1", "ModelRevision", "modelrevisions")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
+BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 SERVICE = Kind("v1", "Service", "services")
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
@@ -62,7 +65,7 @@ _BY_NAME = {
     kind.name: kind
     for kind in (
         MODEL, REVISION, DEPLOYMENT, SERVICE, ACCOUNT, CONFIG_MAP, POD, EVENT, DISRUPTION_BUDGET, NETWORK_POLICY, HPA, JOB, LEASE,
-        MONITOR, SECRET, API_SERVICE, SCALED_OBJECT, CLAIM,
+        MONITOR, SECRET, API_SERVICE, SCALED_OBJECT, CLAIM, DAEMON_SET, BINDING, SLICE,
     )
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
     return {
         "digest": revision["digest"],
         "index": revision.get("index"),
+        "cascade": revision.get("cascade"),
         "precision": revision["precision"],
         "size": revision["size"],
         "reason": "GatePassed" if gated else "NoGate",

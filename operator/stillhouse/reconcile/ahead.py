@@ -1,0 +1,59 @@
+"""What is said of the gateway before a model's pods: its condition, and its part of the status. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.reconcile.decide import Verdict
+from stillhouse.reconcile.front import Front, stands
+from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.reconcile.trouble import trouble
+from stillhouse.resources import labels
+
+__all__ = ["Ahead", "gateway_verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """`front` as it was decided, the gateway's `workload` as it is now, and which Secret it `lacks`."""
+
+    front: Front
+    workload: Body | None = None
+    lacks: Verdict | None = None
+
+    @property
+    def local(self) -> bool:
+        """Return whether clients are to ask the gateway of their own node."""
+        return self.front.gateway is not None and self.front.gateway.engine and self.front.serves
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Return what the status has of it."""
+        stand, gateway = stands(self.workload), self.front.gateway
+        assert gateway is not None
+        revision = {"revision": gateway.revision} if gateway.bound else {}
+        return {"kind": gateway.edge.run.kind, "replicas": stand.replicas, "readyReplicas": stand.available, **revision}
+
+
+def gateway_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | None:
+    """Return whether the gateway answers clients; None where there is none and none is wanted."""
+    front = ahead.front
+    if front.leaving:
+        here = (
+            "clients are led back to the model's pods" if front.leaving == "settling" else "its pods answer who still knows them"
+        )
+        return "False", Verdict("GatewayLeaving", here)
+    if front.gateway is None:
+        return None
+    stand = stands(ahead.workload)
+    told = f"{stand.available} of {stand.wanted} gateways answer, {stand.updated} are new"
+    why = ahead.lacks
+    if why is None and ahead.workload is not None and not stand.rolled:
+        chosen = {labels.COMPONENT: "gateway"}
+        why = trouble(ahead.workload, observed.pods, chosen, "spec.edge.run.resources.limits.memory")
+    if why is not None:
+        return "False", why
+    if not front.serves or not stand.rolled:
+        return "False", Verdict("GatewayStarting", told if front.serves else f"{told}; clients go to the model's pods meanwhile")
+    return "True", Verdict("GatewayServes", told)

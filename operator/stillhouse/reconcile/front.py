@@ -1,0 +1,225 @@
+"""Who answers clients: the model's own pods, or the gateway before them; and in which order that changes. Pure.
+
+To the gateway: its pods are ready → the clients' Service chooses them → once no client can know the model's pods any more, these
+answer the gateway alone. Back: the model's pods answer everybody → the Service chooses them → no slice of it names the gateway's
+pods → the gateway's workload goes, and its pods serve on until clients have looked anew → what belonged to it goes. The rest
+stands in docs/design/20261126-edge-cluster.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.resources import labels, names
+from stillhouse.resources.deployment import DRAIN_S
+from stillhouse.resources.wanted import Gateway
+
+__all__ = ["LOOK_AGAIN_S", "NONE", "Front", "front", "gateway_pods", "settled", "stands"]
+
+LOOK_AGAIN_S = 2.0
+"""Slices are not watched: who waits for them looks after this long."""
+_KNOWN_S = DRAIN_S + 20
+"""Seconds after which no client asks an address that it had before the Service moved."""
+_WORKLOADS = ("DaemonSet", "Deployment")
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """`gateway`: what is wanted of one (None: nothing). `serves`: the clients' Service chooses its pods.
+
+    `moved`: when it came to do so, empty where it did from the first. `gateway_only`: the model's pods answer the gateway alone.
+    `revisions` are those that need a Service of their own. `leaving`: there was one, and its pods stay (`settling`) or end
+    (`ending`); `kept` are live objects (kind, name) that are not wanted and stay for now; `wait`: seconds after which to look
+    again, 0: never.
+    """
+
+    gateway: Gateway | None = None
+    serves: bool = False
+    moved: str = ""
+    gateway_only: bool = False
+    revisions: tuple[str, ...] = ()
+    leaving: str = ""
+    kept: frozenset[tuple[str, str]] = frozenset()
+    wait: float = 0.0
+
+
+NONE = Front()
+
+
+def front(observed: Observed, decision: Decision, now: str, *, settled: bool = False) -> Front:
+    """Decide. `settled`: no slice of the clients' Service names a pod of the gateway; `now`: RFC 3339."""
+    live = _live(observed)
+    if decision.frozen:
+        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=live)
+    if decision.serving is None:
+        return NONE
+    if decision.gateway is None:
+        return _without(observed, live, settled)
+    gateway = _fitting(observed, decision, decision.gateway)
+    name = names.gateway(observed.owner.name)
+    workload = observed.child(gateway.edge.run.kind, name)
+    ready = stands(workload).available > 0
+    chosen = _chosen(observed)
+    serves = chosen != "serve" or ready
+    moved = _moved(observed) if chosen == "gateway" else now if chosen == "serve" and serves else ""
+    left = _left(moved, now) if serves else 0.0
+    # One of the other kind stays until its successor answers.
+    former = {(kind, name) for kind in _WORKLOADS if kind != gateway.edge.run.kind and (kind, name) in live}
+    used = {gateway.revision} if gateway.bound and not gateway.engine else set()
+    used |= {revision for revision in map(_revision, gateway_pods(observed)) if revision and not gateway.engine}
+    return Front(
+        gateway=gateway,
+        serves=serves,
+        moved=moved,
+        gateway_only=serves and left <= 0 and not gateway.engine,
+        revisions=tuple(sorted(used)),
+        kept=frozenset(former if not ready else ()),
+        wait=max(0.0, left),
+    )
+
+
+def _without(observed: Observed, live: frozenset[tuple[str, str]], settled: bool) -> Front:
+    if not live:
+        return NONE
+    workloads = {place for place in live if place[0] in _WORKLOADS}
+    if workloads and (_chosen(observed) == "gateway" or not settled):
+        return Front(leaving="settling", kept=live, wait=LOOK_AGAIN_S)
+    budget = {place for place in live if place[0] == "PodDisruptionBudget"}
+    if workloads or any(True for _ in gateway_pods(observed)):
+        return Front(leaving="ending", kept=live - workloads - budget)
+    return NONE
+
+
+def _live(observed: Observed) -> frozenset[tuple[str, str]]:
+    """Return our objects of the gateway that are there."""
+    return frozenset(
+        place
+        for place, body in observed.children.items()
+        if _component(body["metadata"].get("labels")) == "gateway" and observed.child(*place) is not None
+    )
+
+
+def _component(marks: Any) -> str:
+    return str((marks or {}).get(labels.COMPONENT) or "")
+
+
+def gateway_pods(observed: Observed) -> Iterator[Body]:
+    """Yield the gateway's pods that have not ended."""
+    for pod in observed.pods:
+        if _component(pod["metadata"].get("labels")) == "gateway" and (pod.get("status") or {}).get("phase") not in _ENDED:
+            yield pod
+
+
+_ENDED = ("Succeeded", "Failed")
+
+
+def _revision(pod: Body) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(labels.REVISION) or "")
+
+
+def _client_service(observed: Observed) -> Body | None:
+    return observed.child("Service", names.client_service(observed.owner.name))
+
+
+def _chosen(observed: Observed) -> str:
+    """Return whose pods the clients' Service chooses, by their component; empty where there is none."""
+    service = _client_service(observed)
+    return "" if service is None else _component((service.get("spec") or {}).get("selector")) or "serve"
+
+
+def _moved(observed: Observed) -> str:
+    service = _client_service(observed) or {"metadata": {}}
+    return str((service["metadata"].get("annotations") or {}).get(labels.MOVED) or "")
+
+
+def _left(moved: str, now: str) -> float:
+    """Return the seconds for which clients may still ask the addresses of before."""
+    if not moved:
+        return 0.0
+    try:
+        return _KNOWN_S - (datetime.fromisoformat(now) - datetime.fromisoformat(moved)).total_seconds()
+    except (TypeError, ValueError):
+        return 0.0  # somebody else wrote it there
+
+
+def _fitting(observed: Observed, decision: Decision, wanted: Gateway) -> Gateway:
+    """Return the gateway for a revision that answers: while a new one starts, that of before.
+
+    A confidence belongs to one revision. The gateway goes over to the new one's when the first pod of that is ready; until then
+    the pods of before answer, and as they end they do so while the gateway's pods are replaced.
+    """
+    live = observed.child(wanted.edge.run.kind, names.gateway(observed.owner.name))
+    if wanted.engine or live is None:
+        return wanted
+    marks = live["spec"]["template"]["metadata"].get("labels") or {}
+    of = str(marks.get(labels.REVISION) or "")
+    if of == (wanted.revision if wanted.bound else ""):
+        return wanted
+    if any(_answers(pod, wanted.revision) for pod in observed.pods):
+        return wanted
+    if not of:  # it has no cascade yet
+        return Gateway(wanted.edge)
+    record = next((each for each in observed.revisions if each["metadata"]["name"] == of), None)
+    return _of_record(wanted, record) if record is not None else wanted
+
+
+def _of_record(wanted: Gateway, record: Mapping[str, Any]) -> Gateway:
+    spec = record["spec"]
+    return Gateway(wanted.edge, record["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
+
+
+def _answers(pod: Body, revision: str) -> bool:
+    """Return whether it is a pod of the revision that is ready and stays."""
+    if _component(pod["metadata"].get("labels")) != "serve" or _revision(pod) != revision:
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def settled(observed: Observed, slices: Iterable[Body]) -> bool:
+    """Return whether the clients' Service chooses the model's pods, and no slice of it has one of the gateway's."""
+    if _chosen(observed) == "gateway":
+        return False
+    pods = {pod["metadata"]["name"] for pod in gateway_pods(observed)}
+    targets = ((each.get("targetRef") or {}).get("name") for body in slices for each in body.get("endpoints") or [])
+    return pods.isdisjoint(targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a gateway's workload stands: pods that are wanted, are there, are of the newest template, answer."""
+
+    wanted: int = 0
+    replicas: int = 0
+    updated: int = 0
+    available: int = 0
+    current: bool = False
+
+    @property
+    def rolled(self) -> bool:
+        """Whether the newest template alone runs, and answers."""
+        return self.current and self.updated >= self.wanted and self.replicas == self.updated and self.available > 0
+
+
+def stands(workload: Body | None) -> Stand:
+    """Return how a Deployment or a DaemonSet stands; nothing of one that is not there."""
+    if workload is None:
+        return Stand()
+    said = workload.get("status") or {}
+    generation = int((workload.get("metadata") or {}).get("generation") or 0)
+    current = int(said.get("observedGeneration") or 0) >= generation
+
+    def number(name: str) -> int:
+        return int(said.get(name) or 0)
+
+    if workload["kind"] == "DaemonSet":
+        there, updated = number("currentNumberScheduled"), number("updatedNumberScheduled")
+        return Stand(number("desiredNumberScheduled"), there, updated, number("numberAvailable"), current)
+    wanted = int((workload.get("spec") or {}).get("replicas", 1))
+    return Stand(wanted, number("replicas"), number("updatedReplicas"), number("availableReplicas"), current)

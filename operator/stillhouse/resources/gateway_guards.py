@@ -1,0 +1,99 @@
+"""What guards a gateway's pods: an account that may read EndpointSlices, and a policy of whom they speak with."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any
+
+from stillhouse.resources import labels, names
+from stillhouse.resources.gateway_place import watches
+from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner, metadata
+
+__all__ = ["gateway_account", "gateway_binding", "gateway_policy"]
+
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+_ANYWHERE: tuple[dict[str, Any], ...] = (
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+    {"namespaceSelector": {}},  # some networks match no pod by its address
+)
+"""But where clouds tell a machine its credentials."""
+_SCHEMES = {"http": 80, "https": 443}
+
+
+def gateway_account(owner: Owner) -> dict[str, Any]:
+    """Return the ServiceAccount. Pods say for themselves whether they take its token."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(owner, names.gateway(owner.name), "gateway"),
+        "automountServiceAccountToken": False,
+    }
+
+
+def gateway_binding(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
+    """Return the RoleBinding by which the gateway reads the EndpointSlices of its namespace: the role is the chart's."""
+    kind, _, name = settings.gateway_role.partition("/")
+    account = {"kind": "ServiceAccount", "name": names.gateway(owner.name), "namespace": owner.namespace}
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(owner, names.gateway(owner.name), "gateway"),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+        "subjects": [account],
+    }
+
+
+def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> dict[str, Any]:
+    """Return the policy: clients from everywhere in; out to names, the model, the larger model, the API server, the collector."""
+    reading = {settings.operator_namespace: None, settings.monitoring_namespace: None}
+    readers = [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}} for name in reading if name]
+    doors = [GRPC_PORT, *([HTTP_PORT] if gateway.edge.rest else [])]
+    spec = {
+        "podSelector": {"matchLabels": labels.gateway(owner.name, names.VARIANT)},
+        "policyTypes": ["Egress", "Ingress"],
+        "ingress": [{"ports": _ports(*doors)}, {"from": readers, "ports": _ports(METRICS_PORT)}],
+        "egress": _egress(owner, gateway, settings),
+    }
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(owner, names.gateway(owner.name), "gateway"),
+        "spec": spec,
+    }
+
+
+def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"ports": [{"port": 53, "protocol": each} for each in ("UDP", "TCP")]}]
+    if not gateway.engine:
+        found.append(_to_pods(labels.selector(owner.name, names.VARIANT)))
+    if watches(gateway):
+        to = [{"ipBlock": {"cidr": each}} for each in settings.api_server_cidrs]
+        found.append({**({"to": to} if to else {}), "ports": _ports(*settings.api_server_ports)})
+    cascade = gateway.edge.cascade if gateway.cascade else None
+    if cascade is not None:
+        if cascade.larger.address is None:
+            found.append(_to_pods({labels.MODEL: cascade.larger.model}))
+        else:
+            found.append({"to": [*_ANYWHERE], "ports": _ports(int(cascade.larger.address.rpartition(":")[2]))})
+    if gateway.edge.telemetry is not None:
+        url = urllib.parse.urlsplit(gateway.edge.telemetry.endpoint)
+        found.append({"to": [*_ANYWHERE], "ports": _ports(_port(url))})
+    return found
+
+
+def _port(url: urllib.parse.SplitResult) -> int:
+    try:
+        port = url.port
+    except ValueError:  # beyond 65535: nobody listens there
+        port = None
+    return port or _SCHEMES[url.scheme]
+
+
+def _to_pods(chosen: dict[str, str]) -> dict[str, Any]:
+    return {"to": [{"podSelector": {"matchLabels": chosen}}], "ports": _ports(GRPC_PORT)}
+
+
+def _ports(*numbers: int) -> list[dict[str, Any]]:
+    return [{"port": number, "protocol": "TCP"} for number in numbers]

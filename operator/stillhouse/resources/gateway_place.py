@@ -1,0 +1,155 @@
+"""Where a gateway's pod has what its configuration names: the store, Secrets, and a volume of its own for what it writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.api.cascade import Larger
+from stillhouse.api.edge import Edge, Queued
+from stillhouse.api.scalars import parse_cpu, parse_quantity
+from stillhouse.planning.gateway import Place, gateway_config
+from stillhouse.resources import names, pods, quantities
+from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
+
+__all__ = ["CONFIG_FILE", "CONFIG_FOLDER", "config_text", "mounts", "secrets", "stored", "watches"]
+
+CONFIG_FOLDER, CONFIG_FILE = "/etc/stillhouse/config", "gateway.json"
+_SECRETS = "/etc/stillhouse/secrets"
+_DATA = "/data"
+_SPARE = 64 << 20
+"""Bytes of the data's volume beyond the bounds of what is in it: those are kept by deleting, after the writing."""
+_ANY = "0.0.0.0"  # noqa: S104 - in a pod
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A Secret of the spec: the field that names it, its name, where it is mounted."""
+
+    field: str
+    name: str
+    folder: str
+
+
+def secrets(edge: Edge) -> tuple[Mounted, ...]:
+    """Return every Secret that `spec.edge` names."""
+    audit = edge.guard.audit if edge.guard else None
+    named = (
+        ("edge.tls.secret", "tls", edge.tls.secret if edge.tls else None),
+        ("edge.tls.clientAuthority", "client-authority", edge.tls.client_authority if edge.tls else None),
+        ("edge.clients.tokens", "tokens", edge.clients.tokens),
+        ("edge.backendAuthority", "authority", edge.backend_authority),
+        ("edge.guard.audit.key", "audit", audit.key if audit else None),
+    )
+    return tuple(Mounted(field, name, f"{_SECRETS}/{part}") for field, part, name in named if name)
+
+
+def watches(gateway: Gateway) -> bool:
+    """Return whether a gateway's backends are found by the API server: pods of the model, or of a larger model beside it."""
+    cascade = gateway.edge.cascade if gateway.cascade else None
+    return not gateway.engine or (cascade is not None and cascade.larger.address is None)
+
+
+def stored(gateway: Gateway) -> bool:
+    """Return whether it reads the store: its cascade lies there, and where it is the model's process, the model."""
+    return gateway.bound
+
+
+def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> str:
+    """Return the configuration file: JSON in one line, the same for the same spec and revision."""
+    edge = gateway.edge
+    found = {each.field: each.folder for each in secrets(edge)}
+    tls = None
+    if edge.tls:
+        folder = found["edge.tls.secret"]
+        authority = found.get("edge.tls.clientAuthority")
+        tls = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key"}
+        tls |= {"clientAuthority": f"{authority}/ca.crt"} if authority else {}
+    audit = found.get("edge.guard.audit.key")
+    place = Place(
+        listen={"grpc": f"{_ANY}:{GRPC_PORT}", "rest": f"{_ANY}:{HTTP_PORT}", "metrics": f"{_ANY}:{METRICS_PORT}"},
+        edge=_first(owner, gateway, settings),
+        larger=_beyond(owner, gateway),
+        cascade=_object(gateway.cascade, settings) if gateway.cascade else "",
+        data=_DATA,
+        tls=tls,
+        tokens=found.get("edge.clients.tokens"),
+        audit_key=f"{audit}/key" if audit else None,
+    )
+    return json.dumps(gateway_config(owner.name, edge, place), sort_keys=True, separators=(",", ":"))
+
+
+def _first(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> Part:
+    of = {"digest": gateway.digest, "variant": gateway.precision} if gateway.bound else {}
+    if gateway.engine:
+        cpu = gateway.edge.run.resources.limits.cpu
+        threads = max(1, int(parse_cpu(cpu))) if cpu else 1
+        return {"kind": "engine", "folder": _object(gateway.digest, settings), "threads": threads, **of}
+    # Who has no confidence asks whichever revision answers, so that a new one changes nothing here.
+    service = names.of_revision(gateway.revision) if gateway.bound else names.backend(owner.name)
+    return {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT, **of}
+
+
+def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
+    cascade = gateway.edge.cascade
+    if cascade is None or gateway.cascade is None:
+        return None
+    larger: Larger = cascade.larger
+    if larger.address is None:
+        service = names.client_service(larger.model)
+        where = {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT, "tls": False}
+        return {"model": larger.model, "authority": None, **where}
+    scheme, _, address = larger.address.partition("://")
+    authority = next((f"{each.folder}/ca.crt" for each in secrets(gateway.edge) if each.field == "edge.backendAuthority"), None)
+    tls = scheme == "grpcs"
+    backends = {"kind": "backends", "backends": {address: 1.0}, "tls": tls}
+    return {"model": larger.model, "authority": authority if tls else None, **backends}
+
+
+def _object(digest: str | None, settings: ClusterSettings) -> str:
+    """Return where an artifact lies in the mounted store, as `clients.store.objects` has it."""
+    return f"{pods.store(settings.store_claim)}/objects/{(digest or '').replace(':', '-')}"
+
+
+def mounts(gateway: Gateway, settings: ClusterSettings, annotation: str) -> tuple[list[Part], list[Part]]:
+    """Return volumes and mounts of a pod whose configuration is in an annotation.
+
+    As a file of an annotation it is the template's: an old pod keeps its own while new ones have the new one, and going back
+    to a former template brings its configuration back.
+    """
+    told = {"path": CONFIG_FILE, "fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{annotation}']"}}
+    volumes: list[Part] = [
+        {"name": "config", "downwardAPI": {"items": [told]}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+    places: list[Part] = [
+        {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in a container of our own
+    ]
+    size = _written(gateway.edge)
+    if size:
+        volumes.append({"name": "data", "emptyDir": {"sizeLimit": quantities.memory(size + _SPARE)}})
+        places.append({"name": "data", "mountPath": _DATA})
+    if stored(gateway):
+        volumes.append(pods.claim_volume(settings.store_claim, 0, read_only=True))
+        places.append(pods.claim(settings.store_claim, 0, read_only=True))
+    for each in secrets(gateway.edge):
+        name = each.folder.rpartition("/")[2]
+        volumes.append({"name": name, "secret": {"secretName": each.name, "defaultMode": 0o440}})
+        places.append({"name": name, "mountPath": each.folder, "readOnly": True})
+    return volumes, places
+
+
+def _written(edge: Edge) -> int:
+    """Return the bytes that queue, audit log and collected requests may take."""
+    size = 0
+    if edge.away.policy == "queue":
+        size += parse_quantity((edge.away.queue or Queued()).max_size)
+    if edge.guard and edge.guard.audit:
+        size += parse_quantity(edge.guard.audit.max_size)
+    if edge.agreement and edge.agreement.collect:
+        size += parse_quantity(edge.agreement.collect.max_size)
+    return size
