@@ -82,7 +82,7 @@ class CutModel(Pass[CutConfig, CutFacts]):
         signature = Signature.read(source)
         whole = onnx.load(source / MODEL_FILE, load_external_data=False)
         lower, upper, names = halves(whole, config.at, signature.output)
-        lower_size, upper_size = write_model(lower, ctx.out / "lower.onnx"), write_model(upper, ctx.out / "upper.onnx")
+        lower_size = write_model(lower, ctx.out / "lower.onnx")
         feeds = list(parity_feeds(signature, _SAMPLES, vocabulary_rows(source) if signature.image is None else 0))
         low, high = (tuple(each.name for each in half.graph.input) for half in (lower, upper))
         # Types and ranks are asked of the runtime: onnx knows no shapes of the fused operators.
@@ -92,6 +92,10 @@ class CutModel(Pass[CutConfig, CutFacts]):
         cut = Cut(
             tuple(_spec(name, [each[name] for each in made]) for name in names), low, high, signature.output, config.encoding
         )
+        for value in upper.graph.input:
+            if value.name in names:
+                value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(made[0][value.name].dtype)
+        upper_size = write_model(upper, ctx.out / "upper.onnx")
         _write(ctx, cut)
         signature.write(ctx.out)
         if (source / "tokenizer.json").is_file():
@@ -122,7 +126,7 @@ def halves(model: onnx.ModelProto, at: Sequence[str], output: str) -> tuple[onnx
     useless = [name for name in names if name not in reached]
     if useless:
         raise SpecError("this tensor does not lead to the output", field="at", found=", ".join(useless))
-    shared = low & high
+    shared = (low & high) - _constant(graph)  # those are weights, unpacked: each half has its own
     if shared:
         makes = {name for position in shared for name in graph.node[position].output}
         crossing = sorted({name for position in high - shared for name in _reads(graph.node[position]) if name in makes})
@@ -149,6 +153,16 @@ def _before(
             found.add(makers[name])
             left.extend(_reads(graph.node[makers[name]]))
     return found, met
+
+
+def _constant(graph: onnx.GraphProto) -> set[int]:
+    """Return the nodes that read nothing but weights."""
+    known, found = {each.name for each in graph.initializer}, set[int]()
+    for position, node in enumerate(graph.node):  # in order: what a node reads was made before
+        if set(_reads(node)) <= known and not node.op_type.startswith("Random"):
+            found.add(position)
+            known.update(node.output)
+    return found
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
