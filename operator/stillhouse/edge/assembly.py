@@ -87,7 +87,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
     later: Later | None = None
     variant, digest, threshold = config.edge.variant, config.edge.digest, None
     if config.pipeline is not None:
-        parts.answering[config.name] = _pipeline(config, config.pipeline, usage, largest, parts)
+        parts.answering[config.name] = await _pipeline(config, config.pipeline, usage, largest, parts)
     elif config.cascade is None:
         if isinstance(config.edge, conf.Engine):
             leg = _engine(config.edge, None)
@@ -199,7 +199,7 @@ async def _cascade(
     return cascade, watch, later
 
 
-def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, largest: int, parts: Parts) -> Pipeline:
+async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, largest: int, parts: Parts) -> Pipeline:
     """Build a pipeline. Its steps' models are among no models that clients see."""
     base: JoinLeg
     if isinstance(config.edge, conf.Engine):
@@ -207,11 +207,11 @@ def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, largest: 
         parts.closing.append(solo.close)
         base = Here(solo)
     else:
-        base = There(_pool(config.edge, None, largest, parts))
+        base = There(await _pool(config.edge, None, largest, parts))
     legs = {BASE: base}
     for step in given.steps:
         tls = towards(step.at.authority, None) if step.at.tls else None
-        legs[step.name] = There(_pool(step.at, tls, largest, parts))
+        legs[step.name] = There(await _pool(step.at, tls, largest, parts))
     steps = tuple(StepSettings(step.name, step.at.model, step.inputs, step.outputs) for step in given.steps)
     return Pipeline(PipelineSettings(config.name, given.takes, given.says, steps), legs)
 
