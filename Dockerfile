@@ -1,4 +1,5 @@
-# Three images of one project: `operator` watches the cluster, `serve` runs Triton behind a model, `worker` builds one.
+# Four images of one project: `operator` watches the cluster, `serve` runs Triton behind a model, `gateway` stands before one, `worker`
+# builds one.
 #   docker build --target operator -t stillhouse/operator .
 # BASE is any Debian 12 with Python 3.11, or one that apt-get can make so. Nothing is fetched when a container runs.
 ARG BASE=debian:bookworm-slim
@@ -20,12 +21,16 @@ FROM python AS serve-packages
 COPY requirements/serve.txt /tmp/requirements.txt
 RUN /opt/stillhouse/bin/pip install --require-hashes --requirement /tmp/requirements.txt
 
+FROM python AS gateway-packages
+COPY requirements/gateway.txt /tmp/requirements.txt
+RUN /opt/stillhouse/bin/pip install --require-hashes --requirement /tmp/requirements.txt
+
 FROM python AS worker-packages
 ARG WORKER_PACKAGES
 COPY ${WORKER_PACKAGES} /tmp/requirements.txt
 RUN /opt/stillhouse/bin/pip install --require-hashes --requirement /tmp/requirements.txt
 
-# One source for all three, so that what the operator writes is what the others read.
+# One source for all of them, so that what the operator writes is what the others read.
 FROM operator-packages AS operator
 COPY operator/stillhouse /opt/stillhouse/lib/python3.11/site-packages/stillhouse
 USER 65532:65532
@@ -35,6 +40,11 @@ FROM serve-packages AS serve
 COPY operator/stillhouse /opt/stillhouse/lib/python3.11/site-packages/stillhouse
 USER 65532:65532
 ENTRYPOINT ["/opt/stillhouse/bin/python", "-m", "stillhouse.entrypoints.serving"]
+
+FROM gateway-packages AS gateway
+COPY operator/stillhouse /opt/stillhouse/lib/python3.11/site-packages/stillhouse
+USER 65532:65532
+ENTRYPOINT ["/opt/stillhouse/bin/python", "-m", "stillhouse.entrypoints.gateway"]
 
 FROM worker-packages AS worker
 COPY operator/stillhouse /opt/stillhouse/lib/python3.11/site-packages/stillhouse

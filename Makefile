@@ -43,6 +43,7 @@ lock: ## Resolve the dependencies anew (pinned, with hashes); what an image hold
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file $(LOCK)
 	$(COMPILE) --constraint $(LOCK) --extra serve pyproject.toml --output-file requirements/serve.txt
 	$(COMPILE_FOR) 3.12 --constraint $(LOCK) --extra serve-nvidia pyproject.toml --output-file requirements/serve-nvidia.txt
+	$(COMPILE) --constraint $(LOCK) --extra gateway pyproject.toml --output-file requirements/gateway.txt
 	$(COMPILE) --constraint $(LOCK) --extra operator pyproject.toml --output-file requirements/operator.txt
 	$(COMPILE) --constraint $(LOCK) --extra build pyproject.toml --output-file requirements/worker.txt
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.metadata
 import logging
 import signal
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stillhouse import __version__
 from stillhouse.errors import EnvironmentProblem, StillhouseError, UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def main(
                 front = Front(Files(tls_certificate, tls_key), tls_client_authority)
             options = Options(
                 models=_models(models),
-                version=importlib.metadata.version("stillhouse"),
+                version=__version__,
                 host=host,
                 port=port,
                 front=front,
@@ -144,7 +144,7 @@ def _of_file(file: Path, grace: float, connection_age: float) -> Options:
     return Options(
         models={},
         config=config,
-        version=importlib.metadata.version("stillhouse"),
+        version=__version__,
         host=host,
         port=port,
         front=Front(Files(tls.certificate, tls.key), tls.clientAuthority) if tls else None,

@@ -25,7 +25,7 @@ class Ahead:
     @property
     def local(self) -> bool:
         """Return whether clients are to ask the gateway of their own node."""
-        return self.front.gateway is not None and self.front.gateway.engine and self.front.serves
+        return self.front.gateway is not None and self.front.gateway.per_node and self.front.serves
 
     @property
     def told(self) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def _gateway(revision: Body, model: DistilledModel) -> Gateway | None:
     if model.spec.edge is None:
         return None
     spec: dict[str, Any] = revision["spec"]
-    return Gateway(model.spec.edge, revision["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
+    return Gateway(model.spec, revision["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
 
 
 def _measured(model: DistilledModel) -> Serving:

@@ -78,7 +78,7 @@ def _gateway(
         gateway_policy(owner, gateway, settings),
         metrics_service(owner),
         *(revision_service(owner, each) for each in revisions),
-        *([local_service(owner, rest=gateway.edge.rest)] if gateway.engine else []),
+        *([local_service(owner, rest=gateway.edge.rest)] if gateway.per_node else []),
         gateway_workload(owner, gateway, settings),
         *([budget] if budget else []),
         *([gateway_monitor(owner, settings)] if monitors else []),

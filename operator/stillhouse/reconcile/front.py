@@ -163,14 +163,14 @@ def _fitting(observed: Observed, decision: Decision, wanted: Gateway) -> Gateway
     if any(_answers(pod, wanted.revision) for pod in observed.pods):
         return wanted
     if not of:  # it has no cascade yet
-        return Gateway(wanted.edge)
+        return Gateway(wanted.spec)
     record = next((each for each in observed.revisions if each["metadata"]["name"] == of), None)
     return _of_record(wanted, record) if record is not None else wanted
 
 
 def _of_record(wanted: Gateway, record: Mapping[str, Any]) -> Gateway:
     spec = record["spec"]
-    return Gateway(wanted.edge, record["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
+    return Gateway(wanted.spec, record["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
 
 
 def _answers(pod: Body, revision: str) -> bool:

@@ -40,9 +40,9 @@ def gateway_workload(owner: Owner, gateway: Gateway, settings: ClusterSettings) 
         "template": {"metadata": meta, "spec": _pod(owner, gateway, settings, given, chosen)},
     }
     # None goes before its successor answers.
-    rolling = {"maxUnavailable": 0, "maxSurge": 1 if gateway.engine else "25%"}
+    rolling = {"maxUnavailable": 0, "maxSurge": 1 if gateway.per_node else "25%"}
     strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
-    if gateway.engine:
+    if gateway.per_node:
         spec["updateStrategy"] = strategy
     else:
         spec |= {"replicas": run.replicas, "strategy": strategy, "progressDeadlineSeconds": 600}
@@ -68,7 +68,7 @@ def _pod(
         "volumes": volumes,
     }
     pod = pods.with_secrets(pod, settings.pull_secrets)
-    if gateway.engine:
+    if gateway.per_node:
         return template.with_placement(pod, template.without_spread(given), {}, gpu=False)
     spread = {
         "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": chosen, "matchLabelKeys": ["pod-template-hash"],
@@ -131,7 +131,7 @@ def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
 
 def gateway_budget(owner: Owner, gateway: Gateway) -> dict[str, Any] | None:
     """Return the disruption budget of a Deployment with more pods than one; a drain leaves a DaemonSet's where they are."""
-    if gateway.engine or gateway.edge.run.replicas < 2:
+    if gateway.per_node or gateway.edge.run.replicas < 2:
         return None
     spec = {
         "maxUnavailable": 1,

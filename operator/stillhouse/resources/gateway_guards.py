@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from typing import Any
 
+from stillhouse.planning.pipeline import step_models
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway_place import watches
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
@@ -71,6 +72,7 @@ def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> list[d
     if watches(gateway):
         to = [{"ipBlock": {"cidr": each}} for each in settings.api_server_cidrs]
         found.append({**({"to": to} if to else {}), "ports": _ports(*settings.api_server_ports)})
+    found += [_to_pods({labels.MODEL: each}) for each in step_models(gateway.spec)]
     cascade = gateway.edge.cascade if gateway.cascade else None
     if cascade is not None:
         if cascade.larger.address is None:

@@ -10,6 +10,7 @@ from stillhouse.api.cascade import Larger
 from stillhouse.api.edge import Edge, Queued
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.planning.gateway import Place, gateway_config
+from stillhouse.planning.pipeline import pipeline_config, step_models
 from stillhouse.resources import names, pods, quantities
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
@@ -48,9 +49,9 @@ def secrets(edge: Edge) -> tuple[Mounted, ...]:
 
 
 def watches(gateway: Gateway) -> bool:
-    """Return whether a gateway's backends are found by the API server: pods of the model, or of a larger model beside it."""
+    """Return whether a gateway's backends are found by the API server: pods of the model, or of another one beside it."""
     cascade = gateway.edge.cascade if gateway.cascade else None
-    return not gateway.engine or (cascade is not None and cascade.larger.address is None)
+    return not gateway.engine or bool(step_models(gateway.spec)) or (cascade is not None and cascade.larger.address is None)
 
 
 def stored(gateway: Gateway) -> bool:
@@ -69,6 +70,7 @@ def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> st
         tls = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key"}
         tls |= {"clientAuthority": f"{authority}/ca.crt"} if authority else {}
     audit = found.get("edge.guard.audit.key")
+    steps = pipeline_config(gateway.spec, {each: _beside(owner, each) for each in step_models(gateway.spec)})
     place = Place(
         listen={"grpc": f"{_ANY}:{GRPC_PORT}", "rest": f"{_ANY}:{HTTP_PORT}", "metrics": f"{_ANY}:{METRICS_PORT}"},
         edge=_first(owner, gateway, settings),
@@ -78,6 +80,7 @@ def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> st
         tls=tls,
         tokens=found.get("edge.clients.tokens"),
         audit_key=f"{audit}/key" if audit else None,
+        extra={"pipeline": steps} if steps else {},
     )
     return json.dumps(gateway_config(owner.name, edge, place), sort_keys=True, separators=(",", ":"))
 
@@ -99,14 +102,18 @@ def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
         return None
     larger: Larger = cascade.larger
     if larger.address is None:
-        service = names.client_service(larger.model)
-        where = {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT, "tls": False}
-        return {"model": larger.model, "authority": None, **where}
+        return _beside(owner, larger.model)
     scheme, _, address = larger.address.partition("://")
     authority = next((f"{each.folder}/ca.crt" for each in secrets(gateway.edge) if each.field == "edge.backendAuthority"), None)
     tls = scheme == "grpcs"
     backends = {"kind": "backends", "backends": {address: 1.0}, "tls": tls}
     return {"model": larger.model, "authority": authority if tls else None, **backends}
+
+
+def _beside(owner: Owner, model: str) -> Part:
+    """Return where another DistilledModel of the namespace is: whoever its clients' Service leads to."""
+    where = {"kind": "slices", "namespace": owner.namespace, "service": names.client_service(model), "port": GRPC_PORT}
+    return {"model": model, "tls": False, "authority": None, **where}
 
 
 def _object(digest: str | None, settings: ClusterSettings) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stillhouse.api.edge import Edge
-from stillhouse.api.model import API_VERSION, KIND
+from stillhouse.api.model import API_VERSION, KIND, Spec
 from stillhouse.resources import labels, names
 
 __all__ = ["Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "metadata"]
@@ -70,22 +70,37 @@ class Building:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`spec.edge`, and the revision that its gateway stands before: digests of model and cascade (None: it has none)."""
+    """What `spec.edge` asks for, and the revision that its gateway stands before.
 
-    edge: Edge
+    `spec` is the whole one, which has an `edge`; `digest` and `cascade` are those of the model and of its cascade (None: it has
+    none).
+    """
+
+    spec: Spec
     revision: str = ""
     digest: str = ""
     precision: str = ""
     cascade: str | None = None
 
     @property
-    def engine(self) -> bool:
-        """Whether the model runs in the gateway's own process: there is one on every node."""
+    def edge(self) -> Edge:
+        """Return the part that says what the gateway does."""
+        assert self.spec.edge is not None
+        return self.spec.edge
+
+    @property
+    def per_node(self) -> bool:
+        """Return whether there is one on every node."""
         return self.edge.run.kind == "DaemonSet"
 
     @property
+    def engine(self) -> bool:
+        """Return whether the model runs in the gateway's own process: steps in its artifact are Triton's to join."""
+        return self.per_node and (self.spec.pipeline is None or self.spec.pipeline.placement == "apart")
+
+    @property
     def bound(self) -> bool:
-        """Whether it belongs to this revision and no other: it has the model itself, or a confidence that was fitted on it."""
+        """Return whether it belongs to this revision and no other: it has the model, or a confidence that was fitted on it."""
         return self.engine or (self.edge.cascade is not None and self.cascade is not None)
 
 

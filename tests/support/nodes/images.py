@@ -28,7 +28,7 @@ __all__ = ["NAMES", "TRAINING", "give", "load", "ours", "pause", "training", "un
 
 ROOT = Path(__file__).parents[3]
 TRAINING = "/opt/training"
-NAMES = {target: f"localhost/stillhouse/{target}:test" for target in ("operator", "serve", "worker")}
+NAMES = {target: f"localhost/stillhouse/{target}:test" for target in ("operator", "serve", "gateway", "worker")}
 """Names of our images by the Dockerfile's targets. With `localhost/` nobody looks for them elsewhere."""
 _BASE = "localhost/stillhouse-base:bookworm"
 _PAUSE = "localhost/pause:1"
@@ -76,7 +76,7 @@ def pause() -> Path:
 
 
 def ours(report: Callable[[str], None] | None = None) -> Path:
-    """Return an archive of the operator's, the server's and the worker's images, built from this checkout where it changed.
+    """Return an archive of the images of operator, server, gateway and worker, built from this checkout where it changed.
 
     Raises:
         CommandFailed: one of them cannot be built.
@@ -88,7 +88,7 @@ def ours(report: Callable[[str], None] | None = None) -> Path:
             archive.touch()
             return archive
         started = time.monotonic()
-        tell("building the images operator, serve and worker from the Dockerfile: about three minutes at first")
+        tell("building the images operator, serve, gateway and worker from the Dockerfile: about three minutes at first")
         _base(tell)
         with tempfile.TemporaryDirectory(dir=_cache()) as aside:
             layout = Path(aside) / "layout"

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.cluster import model
 
-from stillhouse.api.edge import Edge
+from stillhouse.api.load import parse
 from stillhouse.planning.request import from_record
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.desired import children
@@ -59,17 +60,26 @@ EDGE = {
 }
 
 
-def fronted(edge: dict[str, Any], cascade: str | None) -> list[dict[str, Any]]:
+def fronted(edge: dict[str, Any], cascade: str | None, **more: Any) -> list[dict[str, Any]]:
     """All that is there once clients have moved to the gateway."""
-    gateway = Gateway(Edge.model_validate(edge), "search-1", "sha256:" + "a" * 64, "int8", cascade)
+    spec = parse(model("search", edge=edge, **more)).spec
+    gateway = Gateway(spec, "search-1", "sha256:" + "a" * 64, "int8", cascade)
     decision = Decision(REQUEST, BOUND, Scaling("hpa", 1, 4, 2), serving=serving(), gateway=gateway)
     revisions = ("search-1",) if gateway.bound and not gateway.engine else ()
     front = Front(gateway, True, "2026-01-01T00:00:00Z", gateway_only=not gateway.engine, revisions=revisions)
     return children(OWNER, decision, SETTINGS, monitors=True, front=front)
 
 
+INDEX = {"data": {"uri": "data:index"}}
+PIPELINE = {
+    "placement": "apart",
+    "steps": [{"name": "topic", "model": "topics", "inputs": {"TEXT": "request.TEXT"}, "outputs": {"LABEL": "TOPIC"}}],
+}
+
+
 CASES = {
-    "gateway": lambda: fronted(EDGE, "sha256:" + "d" * 64),
+    "gateway": lambda: fronted(EDGE, "sha256:" + "d" * 64, index=INDEX),
+    "gateway-of-a-pipeline": lambda: fronted({}, None, pipeline=PIPELINE),
     "gateway-alone": lambda: fronted({"rest": False, "run": {"replicas": 1}}, None),
     "gateway-on-every-node": lambda: fronted(
         {
@@ -82,6 +92,7 @@ CASES = {
             },
         },
         "sha256:" + "d" * 64,
+        index=INDEX,
     ),
     "serving": lambda: served("hpa", "queue", serving(memory=str(512 << 20))),
     "serving-by-keda": lambda: served("hpa", "keda", serving()),

@@ -1,0 +1,194 @@
+"""A gateway before a model on a real API server: clients are led there and back in an order in which nobody is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from kubernetes import client
+from tests.integration.test_operator import PLACE, Hands, eventually
+from tests.support.cluster import SOURCES, model
+from tests.support.hooks import account_token
+from tests.support.kube.control_plane import ControlPlane
+from tests.support.operator_process import Operator, install_crds, running_operator
+
+from stillhouse.edge.watching import Api, Watcher
+from stillhouse.resources import labels
+
+GATEWAY = "m-main-gateway"
+
+
+@pytest.fixture
+def serving(control_plane: ControlPlane, api_client: client.ApiClient, tmp_path: Path) -> Iterator[tuple[Hands, Operator]]:
+    """A model that serves, and the operator that sees to it."""
+    install_crds(control_plane)
+    space = f"front-{secrets.token_hex(4)}"
+    client.CoreV1Api(api_client).create_namespace({"metadata": {"name": space}})
+    hands = Hands(api_client, space)
+    with running_operator(control_plane, tmp_path, namespace=space, lease_namespace=space, sources=SOURCES) as operator:
+        hands.apply(model())
+        hands.build()
+        hands.roll()
+        eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+        yield hands, operator
+
+
+def component(service: Any) -> str:
+    return str(service.spec.selector[labels.COMPONENT])
+
+
+def told(find: Callable[..., Any], namespace: str, since: str) -> list[tuple[int, str, Any]]:
+    """Return the events of a kind since a version, as a watch has them: version, event, object. Versions are all kinds' clock."""
+    from kubernetes.watch import Watch
+
+    found = []
+    for event in Watch().stream(find, namespace, resource_version=since, timeout_seconds=1):
+        found.append((int(event["object"].metadata.resource_version), event["type"], event["object"]))
+    return found
+
+
+def test_clients_are_led_to_the_gateway_and_back(serving: tuple[Hands, Operator], api_client: client.ApiClient) -> None:
+    hands, operator = serving
+    space = hands.namespace
+    networks, slices = client.NetworkingV1Api(api_client), client.DiscoveryV1Api(api_client)
+    since = hands.objects.list_namespaced_custom_object(*PLACE, space, "distilledmodels")["metadata"]["resourceVersion"]
+
+    def service() -> Any:
+        return hands.core.read_namespaced_service("m", space)
+
+    def deployments() -> set[str]:
+        return {each.metadata.name for each in hands.apps.list_namespaced_deployment(space).items}
+
+    hands.apply(model(edge={"rest": False}))
+    eventually(lambda: GATEWAY in deployments())
+    eventually(lambda: hands.condition("GatewayAvailable") == ("False", "GatewayStarting"))
+    assert component(service()) == "serve"
+    hands.roll(GATEWAY)
+    eventually(lambda: component(service()) == "gateway")
+    eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+    eventually(lambda: hands.condition("GatewayAvailable") == ("True", "GatewayServes"))
+
+    # A minute later nobody knows the model's pods any more: they answer the gateway alone.
+    earlier = {"metadata": {"annotations": {labels.MOVED: "2026-01-01T00:00:00Z"}}}
+    hands.core.patch_namespaced_service("m", space, earlier)
+    eventually(lambda: networks.read_namespaced_network_policy("m-main", space).spec.ingress[0]._from)
+
+    # Back: a slice still leads to one of its pods.
+    marks = {**labels.labels("m", "main", "gateway")}
+    pod = {"metadata": {"name": f"{GATEWAY}-1", "labels": marks}, "spec": {"containers": [{"name": "gateway", "image": "none"}]}}
+    hands.core.create_namespaced_pod(space, pod)
+    target = {"kind": "Pod", "name": f"{GATEWAY}-1", "namespace": space}
+    body = {
+        "metadata": {"name": "m-1", "labels": {"kubernetes.io/service-name": "m"}}, "addressType": "IPv4",
+        "ports": [{"name": "grpc", "port": 8001}], "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": target}],
+    }  # fmt: skip
+    slices.create_namespaced_endpoint_slice(space, body)
+    hands.apply(model())
+    eventually(lambda: component(service()) == "serve")
+    eventually(lambda: hands.condition("GatewayAvailable") == ("False", "GatewayLeaving"))
+    eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
+    assert GATEWAY in deployments()
+    slices.patch_namespaced_endpoint_slice("m-1", space, {"endpoints": [{"addresses": ["10.0.0.2"]}]})
+    eventually(lambda: GATEWAY not in deployments())
+    assert GATEWAY in {each.metadata.name for each in hands.core.list_namespaced_service_account(space).items}
+    hands.core.delete_namespaced_pod(f"{GATEWAY}-1", space, grace_period_seconds=0)
+    eventually(lambda: GATEWAY not in {each.metadata.name for each in hands.core.list_namespaced_service_account(space).items})
+    eventually(lambda: hands.condition("GatewayAvailable") == ("", ""))
+
+    story: list[tuple[int, str]] = []
+    former = "serve"
+    for version, event, each in told(hands.core.list_namespaced_service, space, since):
+        if each.metadata.name == "m":
+            assert event == "MODIFIED", "clients' Service is never made anew: its name would be nobody's for a moment"
+            if component(each) != former:
+                story.append((version, f"clients go to {component(each)}"))
+            former = component(each)
+    for version, event, each in told(hands.apps.list_namespaced_deployment, space, since):
+        if each.metadata.name == GATEWAY and event == "MODIFIED" and (each.status.available_replicas or 0) > 0:
+            story.append((version, "gateway answers"))
+        if each.metadata.name == GATEWAY and event == "DELETED":
+            story.append((version, "gateway goes"))
+    former = "everybody"
+    for version, _, each in told(networks.list_namespaced_network_policy, space, since):
+        if each.metadata.name == "m-main":
+            answered = "its gateway" if each.spec.ingress[0]._from else "everybody"
+            if answered != former:
+                story.append((version, f"model answers {answered}"))
+            former = answered
+    for version, event, each in told(hands.core.list_namespaced_service_account, space, since):
+        if each.metadata.name == GATEWAY and event == "DELETED":
+            story.append((version, "account goes"))
+    for version, event, _ in told(slices.list_namespaced_endpoint_slice, space, since):
+        if event == "MODIFIED":
+            story.append((version, "slice is changed"))
+    assert list(dict.fromkeys(each for _, each in sorted(story))) == [
+        "gateway answers", "clients go to gateway", "model answers its gateway", "model answers everybody", "clients go to serve",
+        "slice is changed", "gateway goes", "account goes",
+    ]  # fmt: skip
+    assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]
+
+
+def test_a_watcher_follows_slices_with_the_right_to_nothing_else(
+    control_plane: ControlPlane, api_client: client.ApiClient, namespace: str, tmp_path: Path
+) -> None:
+    core, rbac = client.CoreV1Api(api_client), client.RbacAuthorizationV1Api(api_client)
+    slices = client.DiscoveryV1Api(api_client)
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": "gateway"}})
+    rule = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": "gateway"}, "rules": [rule]})
+    subject = {"kind": "ServiceAccount", "name": "gateway", "namespace": namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "gateway"}
+    rbac.create_namespaced_role_binding(namespace, {"metadata": {"name": "gateway"}, "roleRef": role, "subjects": [subject]})
+    token = tmp_path / "token"
+    token.write_text(account_token(api_client, namespace, "gateway"))
+    url = urlsplit(control_plane.url)
+    api = Api(str(url.hostname), int(url.port or 443), token, control_plane.ca_file)
+
+    def write(*hosts: str, name: str = "m-1") -> None:
+        endpoints = [{"addresses": [each], "conditions": {"ready": True, "serving": True}} for each in hosts]
+        ports = [{"name": "grpc", "port": 8001, "protocol": "TCP"}]
+        meta = {"name": name, "labels": {"kubernetes.io/service-name": "m"}}
+        body = {"metadata": meta, "addressType": "IPv4", "ports": ports, "endpoints": endpoints}
+        try:
+            slices.create_namespaced_endpoint_slice(namespace, body)
+        except client.ApiException as error:
+            assert error.status == 409
+            slices.patch_namespaced_endpoint_slice(name, namespace, {"endpoints": endpoints})
+
+    async def work() -> None:
+        told: list[dict[str, float]] = []
+        watcher = Watcher(api, namespace, "m", 8001, lambda found: told.append(dict(found)))
+        write("10.0.0.1")
+        await watcher.begin()
+        assert told == [{"10.0.0.1:8001": 1.0}]
+        task = asyncio.ensure_future(watcher.run())
+
+        async def comes(*addresses: str) -> None:
+            async with asyncio.timeout(30):
+                while not told or set(told[-1]) != set(addresses):
+                    await asyncio.sleep(0.02)
+
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, write, "10.0.0.1", "10.0.0.2")
+        await comes("10.0.0.1:8001", "10.0.0.2:8001")
+        await loop.run_in_executor(None, lambda: write("10.0.0.3", name="m-2"))
+        await comes("10.0.0.1:8001", "10.0.0.2:8001", "10.0.0.3:8001")
+        await loop.run_in_executor(None, lambda: slices.delete_namespaced_endpoint_slice("m-1", namespace))
+        await comes("10.0.0.3:8001")
+        assert watcher.failures == 0
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        # A token that is not known any more: it goes on with whom it knows.
+        token.write_text("nobody's")
+        last = list(told)
+        await watcher.begin()
+        assert (watcher.failures, told) == (1, last)
+
+    asyncio.run(asyncio.wait_for(work(), 60))

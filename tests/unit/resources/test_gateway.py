@@ -1,0 +1,159 @@
+"""What a gateway's objects must be: restricted, apart from the model's, and with a configuration that the gateway reads."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.api_objects import complete
+from tests.unit.resources.test_golden import EDGE, INDEX, PIPELINE, SETTINGS, fronted
+
+from stillhouse.api.load import parse
+from stillhouse.clients.store.local import LocalStore
+from stillhouse.edge.config import Engine, Slices, read
+from stillhouse.resources import labels, names
+from stillhouse.resources.gateway import CONFIG, gateway_workload
+from stillhouse.resources.wanted import Gateway, Owner
+
+CASCADE = "sha256:" + "d" * 64
+OWNER = Owner("m" * 40, "models", "uid")
+DAEMON = {"run": {"kind": "DaemonSet"}}
+
+
+def one(objects: list[dict[str, Any]], kind: str, component: str = "gateway") -> dict[str, Any]:
+    (found,) = [each for each in objects if each["kind"] == kind and each["metadata"]["labels"][labels.COMPONENT] == component]
+    return found
+
+
+def workload(edge: dict[str, Any], cascade: str | None = None, **more: Any) -> dict[str, Any]:
+    objects = fronted(edge, cascade, **more)
+    return one(objects, "DaemonSet" if edge.get("run") else "Deployment")
+
+
+def text(body: dict[str, Any]) -> str:
+    return str(body["spec"]["template"]["metadata"]["annotations"][CONFIG])
+
+
+@pytest.mark.parametrize("base", ["text", "class"])
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_every_field_reaches_a_configuration_that_the_gateway_reads(tmp_path: Path, base: str, kind: str) -> None:
+    spec = parse(complete(base)).spec
+    assert spec.edge is not None
+    run = spec.edge.run.model_copy(update={"kind": kind})
+    spec = spec.model_copy(update={"edge": spec.edge.model_copy(update={"run": run})})
+    body = gateway_workload(OWNER, Gateway(spec, "m-1", "sha256:" + "a" * 64, "int8", CASCADE), SETTINGS)
+    (tmp_path / "gateway.json").write_text(text(body))
+    config = read(tmp_path / "gateway.json")
+    pod = body["spec"]["template"]["spec"]
+    mounted = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    files = [config.clients.tokens, config.cascade and config.cascade.folder, config.away.queue and config.away.queue.folder]
+    files += [config.tls.certificate, config.tls.clientAuthority] if config.tls else []
+    files += [config.guard.audit.folder, config.guard.audit.key] if config.guard and config.guard.audit else []
+    files += [config.edge.folder] if isinstance(config.edge, Engine) else []
+    named = [str(each) for each in files if each]
+    assert len(named) > (3 if base == "text" else 0)
+    for file in named:
+        assert any(file == place or file.startswith(f"{place}/") for place in mounted), file
+    assert len({volume["name"] for volume in pod["volumes"]}) == len(pod["volumes"])
+    assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+
+
+def test_artifacts_are_where_the_store_has_them(tmp_path: Path) -> None:
+    (tmp_path / "gateway.json").write_text(text(workload({**DAEMON, "cascade": EDGE["cascade"]}, CASCADE, index=INDEX)))
+    config = read(tmp_path / "gateway.json")
+    store = LocalStore(Path(f"/claims/{SETTINGS.store_claim}/store"))
+    assert isinstance(config.edge, Engine) and config.cascade is not None
+    assert config.edge.folder == store.objects.path("sha256:" + "a" * 64)
+    assert config.cascade.folder == store.objects.path(CASCADE)
+
+
+def test_a_changed_configuration_is_a_changed_template_and_the_same_one_is_not() -> None:
+    plain, again = workload({}), workload({})
+    assert plain == again
+    limited = workload({"clients": {"rate": 5}})
+    assert limited["spec"]["template"] != plain["spec"]["template"]
+    assert limited["spec"]["selector"] == plain["spec"]["selector"]
+
+
+@pytest.mark.parametrize("edge", [EDGE, {**EDGE, **DAEMON}])
+def test_pods_keep_pod_security_restricted(edge: dict[str, Any]) -> None:
+    pod = workload(edge, CASCADE, index=INDEX)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    kinds = {next(iter(volume.keys() - {"name"})) for volume in pod["volumes"]}
+    assert kinds <= {"persistentVolumeClaim", "emptyDir", "secret", "downwardAPI"}
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"].keys() == {"cpu", "memory"}
+    assert all(mount.get("readOnly") for mount in container["volumeMounts"] if mount["name"] not in ("tmp", "data"))
+    assert pod["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + 30
+
+
+def test_a_token_is_given_where_slices_are_read_and_nowhere_else() -> None:
+    far = {"cascade": {**EDGE["cascade"], "larger": {"model": "big", "address": "grpcs://cloud:443"}}}
+    for edge, cascade, token in (
+        ({}, None, True), (DAEMON, None, False), ({**DAEMON, **far}, CASCADE, False),
+        ({**DAEMON, "cascade": EDGE["cascade"]}, CASCADE, True), (far, CASCADE, True),
+    ):  # fmt: skip
+        more = {"index": INDEX} if cascade else {}
+        objects = fronted(edge, cascade, **more)
+        body = one(objects, "DaemonSet" if edge.get("run") else "Deployment")
+        assert body["spec"]["template"]["spec"]["automountServiceAccountToken"] is token
+        assert bool([each for each in objects if each["kind"] == "RoleBinding"]) is token
+        ports = {port["port"] for rule in one(objects, "NetworkPolicy")["spec"]["egress"] for port in rule["ports"]}
+        assert (6443 in ports) is token
+
+
+def test_nobodys_selector_chooses_the_others_pods() -> None:
+    objects = fronted(EDGE, CASCADE, index=INDEX)
+    deployments = {each["metadata"]["name"]: each for each in objects if each["kind"] == "Deployment"}
+    marks = {name: each["spec"]["template"]["metadata"]["labels"] for name, each in deployments.items()}
+    assert marks.keys() == {"search-main", "search-main-gateway"}
+    for each in objects:
+        spec = each.get("spec", {})
+        chosen = spec.get("podSelector") or (spec.get("selector") if each["kind"] != "ServiceMonitor" else None)
+        if not chosen:
+            continue
+        chosen = chosen.get("matchLabels", chosen)
+        assert sum(chosen.items() <= labels_of.items() for labels_of in marks.values()) == 1, each["metadata"]["name"]
+
+
+def test_no_policy_lets_a_gateway_ask_a_machines_credentials() -> None:
+    for edge in (EDGE, {"telemetry": {"endpoint": "http://collector/v1"}}):
+        for rule in one(fronted(edge, CASCADE, index=INDEX), "NetworkPolicy")["spec"]["egress"]:
+            for peer in rule.get("to", []):
+                if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
+                    assert peer["ipBlock"]["except"] == ["169.254.0.0/16"]
+            if "to" not in rule:
+                assert {port["port"] for port in rule["ports"]} <= {53, *SETTINGS.api_server_ports}
+
+
+def test_steps_that_are_apart_are_asked_by_their_services(tmp_path: Path) -> None:
+    objects = fronted({}, None, pipeline=PIPELINE)
+    (tmp_path / "gateway.json").write_text(text(one(objects, "Deployment")))
+    config = read(tmp_path / "gateway.json")
+    assert config.pipeline is not None
+    assert (config.pipeline.steps[0].at.kind, config.pipeline.steps[0].at.model) == ("slices", "topics")
+    peers = [peer for rule in one(objects, "NetworkPolicy")["spec"]["egress"] for peer in rule.get("to", [])]
+    assert {"podSelector": {"matchLabels": {labels.MODEL: "topics"}}} in peers
+
+
+def test_a_model_with_steps_in_its_artifact_stays_in_its_server(tmp_path: Path) -> None:
+    """Triton joins them: a gateway of every node asks it."""
+    together = copy.deepcopy(PIPELINE)
+    step = together["steps"][0]  # type: ignore[index]
+    del step["model"]  # type: ignore[attr-defined]
+    step |= {"onnx": {"uri": "models:head"}, "inputs": {"features": "EMBEDDING"}}  # type: ignore[operator]
+    together["placement"] = "together"
+    (tmp_path / "gateway.json").write_text(text(workload(DAEMON, pipeline=together)))
+    assert isinstance(read(tmp_path / "gateway.json").edge, Slices)
+
+
+def test_every_name_fits() -> None:
+    model = "m" * 40
+    for name in (names.gateway(model), names.local_service(model), names.of_revision(names.revision(model, "f" * 64))):
+        assert len(name) <= 63
