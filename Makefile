@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway
+.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -114,6 +114,11 @@ bench-reconcile: setup ## The operator with 1,000 models on a real API server; a
 
 bench-gateway: setup ## What the gateway costs, beside grpc.aio and nginx (Debian's package, unpacked); about ten minutes
 	$(BIN)/python -m bench.gateway
+
+bench-cascade: setup ## What a cascade saves and loses, on docstring-packages; its data and models included about half an hour
+	$(BIN)/python examples/docstring-packages/build_data.py
+	test -f examples/docstring-packages/teacher/model.safetensors || $(BIN)/python examples/docstring-packages/make_teacher.py
+	$(BIN)/python -m bench.cascade
 
 bench-rollout: setup cluster-packages ## A model changed, scaled, its node drained under load, on real nodes (root); about ten minutes
 	$(BIN)/python -m bench.rollout

@@ -80,28 +80,31 @@ def sides(name: str, file: Path) -> list[Side]:
     batches = Batches()
 
     def begin() -> Embedded:
-        folder = tempfile.TemporaryDirectory(prefix="still-bench-")
-        place_ = place(None)
-        repository = Path(folder.name) / "repository"
-        write(
-            render(view(artifact, name, digest, precision), runtime("triton-ort-cpu"), ServeSettings(), place_.cpus), repository
-        )
-        options = ServerOptions(
-            model=name,
-            repository=repository,
-            run_folder=Path(folder.name) / "run",
-            cache_folder=load_settings().cache,
-            digest=digest,
-            cpus=place_.server,
-            die_with_parent=True,
-        )
-        return Embedded(start(options), name, folder, batches)
+        return embedded(name, artifact, digest, precision, batches)
 
     return [
         ServerSide(name, begin, (*REQUEST, "--model", name), DIMENSION),
         InProcessSide(f"{name}-inprocess", artifact, DIMENSION, batches=batches),
         InProcessSide(f"{name}-inprocess{EVEN}", artifact, DIMENSION),
     ]
+
+
+def embedded(name: str, artifact: Path, digest: str, precision: str, batches: Batches | None = None) -> Embedded:
+    """Serve an artifact as `still up` does; `batches` is told those that were formed."""
+    folder = tempfile.TemporaryDirectory(prefix="still-bench-")
+    place_ = place(None)
+    repository = Path(folder.name) / "repository"
+    write(render(view(artifact, name, digest, precision), runtime("triton-ort-cpu"), ServeSettings(), place_.cpus), repository)
+    options = ServerOptions(
+        model=name,
+        repository=repository,
+        run_folder=Path(folder.name) / "run",
+        cache_folder=load_settings().cache,
+        digest=digest,
+        cpus=place_.server,
+        die_with_parent=True,
+    )
+    return Embedded(start(options), name, folder, batches if batches is not None else Batches())
 
 
 def everything() -> list[Side]:
