@@ -17,10 +17,7 @@ from tests.support.cli_servers import again, server, up
 from tests.support.step_graphs import Regression, write_rule
 from tests.support.triton import build, running
 
-from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
-from stillhouse.entrypoints.edge.preparing import Given, prepare
-from stillhouse.errors import UsageError
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.steps import Step, Tensor, step_file, write_steps
 from stillhouse.triton.layout import view
@@ -55,7 +52,7 @@ def project(tmp_path: Path, cache: Path) -> Project:
     sources.write_text(sources.read_text() + "  models:decide: file://./decide.onnx\n")
     gate = yaml.safe_load(made.file.read_text())["spec"]["gate"]
     gate["metrics"].append({"name": "agreement", "output": "CHOICE", "min": "80%"})
-    made.edit(pipeline={"steps": STEPS}, edge={}, gate=gate)
+    made.edit(pipeline={"steps": STEPS}, gate=gate)
     return made
 
 
@@ -99,9 +96,6 @@ def test_one_file_gives_model_and_steps_as_one_model(project: Project) -> None:
                 assert [each.name for each in alone.get_response().outputs] == [name]
             named = [each.name for each in other.get_model_metadata("tiny").outputs]
             assert named == ["EMBEDDING", "PROVENANCE", "ODDS", "CHOICE", "SURE"]
-        # The gateway's own process has the model alone: it asks the server that has the steps too.
-        config = json.loads(prepare(LocalStore(project.home), project.file, Given()).config.read_text())
-        assert config["edge"]["backends"] == {first["address"]: 1.0}
         shown = project.data("infer", "tiny", "read the file")[0]
         assert shown["results"]
         np.testing.assert_allclose([shown["steps"]["ODDS"]], single.steps["ODDS"], atol=1e-5)
@@ -116,8 +110,6 @@ def test_one_file_gives_model_and_steps_as_one_model(project: Project) -> None:
         assert second["revision"] != first["revision"]
         assert second["address"] == first["address"]
         project.still("down", "tiny")
-        with pytest.raises(UsageError, match="run in Triton, and nobody serves it here"):
-            prepare(LocalStore(project.home), project.file, Given())
 
 
 def test_parts_are_joined_in_the_ensemble_of_a_gpu_too(tmp_path: Path) -> None:

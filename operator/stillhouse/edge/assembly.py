@@ -38,6 +38,7 @@ from stillhouse.edge.cascade.solo import Solo
 from stillhouse.edge.certificates import towards
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
 from stillhouse.edge.guarding import forwarded, guard
+from stillhouse.edge.join.here import StepHere
 from stillhouse.edge.join.legs import Here, There
 from stillhouse.edge.join.legs import Leg as JoinLeg
 from stillhouse.edge.join.pipeline import Pipeline
@@ -51,6 +52,7 @@ from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import StoreError
 from stillhouse.inference.drift import Reference
 from stillhouse.inference.signature import Signature
+from stillhouse.inference.steps import ends_of, read_steps
 
 __all__ = ["Parts", "assemble"]
 
@@ -92,7 +94,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         if isinstance(config.edge, conf.Engine):
             leg = _engine(config.edge, None)
             solo = Solo(config.name, leg, usage=usage)
-            parts.answering[config.name] = solo
+            parts.answering[config.name] = _with_steps(config.name, solo, leg.signature, config.edge.folder, parts)
             parts.closing.append(solo.close)
             built.append((solo.figures, ()))
         else:
@@ -214,6 +216,22 @@ async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, lar
         legs[step.name] = There(await _pool(step.at, tls, largest, parts))
     steps = tuple(StepSettings(step.name, step.at.model, step.inputs, step.outputs) for step in given.steps)
     return Pipeline(PipelineSettings(config.name, given.takes, given.says, steps), legs)
+
+
+def _with_steps(name: str, model: Solo, signature: Signature, folder: Path, parts: Parts) -> Answering:
+    """Put the steps that its artifact has after a model: here they are in this process, as in Triton in its ensemble."""
+    steps = read_steps(folder)
+    if not steps:
+        return model
+    legs: dict[str, JoinLeg] = {BASE: Here(model)}
+    for step in steps:
+        legs[step.name] = here = StepHere(folder, step)
+        parts.closing.append(here.close)
+    ends = ends_of(signature)
+    takes = next(each.name for source, each in ends.items() if source.startswith("request."))
+    says = (*(source for source in ends if not source.startswith("request.")), "PROVENANCE")
+    chain = tuple(StepSettings(step.name, step.name, step.inputs, step.outputs) for step in steps)
+    return Pipeline(PipelineSettings(name, takes, says, chain), legs)
 
 
 def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:

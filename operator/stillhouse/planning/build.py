@@ -28,6 +28,8 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         notes.append("no gate: the first candidate that starts will serve, unmeasured")
     if spec.serve.queue.max_size or spec.serve.queue.timeout:
         notes.append("serve.queue: on Triton 2.51 a queue policy holds requests back for half a second now and then")
+    if spec.pipeline and spec.pipeline.placement == "apart":
+        notes.append("the pipeline's steps are apart: the gateway joins them, this model's own server answers without them")
     return Plan(
         name=model.metadata.name,
         # Imports need nothing and come first: what is wrong with any data is told before the training, not after it.

@@ -8,10 +8,10 @@ from typing import Any
 from stillhouse.api.cascade import Cascade
 from stillhouse.api.distill import Distill, Loss, Stage
 from stillhouse.api.model import Spec
-from stillhouse.api.pipeline import Pipeline
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import DataSource, Factory, ModelSource, columns_of
 from stillhouse.errors import SpecError
+from stillhouse.planning.joining import join
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.request import gate_config, serve_config
@@ -79,13 +79,11 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
             candidates.append(draft.id)
     order = {"auto": ("int8", "int8-mixed", "fp32"), "int8": ("int8",), "fp32": ("fp32",)}[spec.compress.precision]
     ladder = [cid for rung in order for cid in candidates if cid == f"compress/{rung}"]
+    served = ladder
     if spec.pipeline and spec.pipeline.placement == "together":
-        yield from _steps(spec.pipeline, env)
-        for candidate in ladder:
-            yield _with_steps(candidate, spec, len(spec.pipeline.steps))
-        served = [_joined(candidate) for candidate in ladder]
-    else:
-        served = ladder
+        with_steps = list(join(spec.pipeline, ladder, TEACHER, env, distilled=spec.distill is not None))
+        served = [each.id for each in with_steps if each.pass_name == "join-steps"]
+        yield from with_steps
     yield from _gate(spec, ladder, served, calibration, env)
     if spec.index:
         yield _import_data("resolve/index-data", spec.index.data, source, env)
@@ -281,35 +279,6 @@ def _compress(spec: Spec, model_id: str, calibration: str | None, env: Environme
     parents = {"model": fp32, "sensitivity": "compress/sensitivity"}
     mixed = {**quantize, "exclude": spec.compress.keep_fp32}
     yield StepDraft("compress/int8-mixed", "compress", "quantize-dynamic", mixed, parents), True
-
-
-def _steps(pipeline: Pipeline, env: Environment) -> Iterator[StepDraft]:
-    """Draft the imports of a pipeline's steps. How a step is joined is in its key too: so it can be held against others early."""
-    for position, step in enumerate(pipeline.steps):
-        assert step.onnx is not None  # the API's rule of placement together
-        config = {
-            "digest": env.pins[step.onnx.uri].digest,
-            "name": step.name,
-            "position": position,
-            "inputs": dict(step.inputs),
-            "outputs": dict(step.outputs),
-        }
-        yield StepDraft(_step_id(position), "resolve", "import-step", config, uri=step.onnx.uri)
-
-
-def _step_id(position: int) -> str:
-    return f"resolve/step-{position}"
-
-
-def _joined(candidate: str) -> str:
-    return f"{candidate}-pipeline"
-
-
-def _with_steps(candidate: str, spec: Spec, count: int) -> StepDraft:
-    """Draft a candidate with its steps. The source is a parent only for what can be told before anything is trained."""
-    parents = {"model": candidate, ("teacher" if spec.distill else "source"): TEACHER}
-    parents |= {f"step-{position}": _step_id(position) for position in range(count)}
-    return StepDraft(_joined(candidate), "compress", "join-steps", {"steps": count}, parents)
 
 
 def _gate(spec: Spec, ladder: list[str], served: list[str], calibration: str | None, env: Environment) -> Iterator[StepDraft]:

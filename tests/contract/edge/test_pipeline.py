@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
 from tests.support.api_objects import complete
+from tests.support.step_graphs import Regression, write_rule
 from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
 from tritonclient.utils import InferenceServerException
@@ -29,6 +30,7 @@ from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Server
 from stillhouse.inference.engine import Engine
+from stillhouse.inference.steps import Step, Tensor, step_file, write_steps
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
 
@@ -255,6 +257,50 @@ def test_the_first_model_may_be_in_the_gateways_process(tmp_path: Path) -> None:
             metadata = await client.get_model_metadata("search")
             assert [each.name for each in metadata.outputs][-3:] == ["SCORES", "TOPIC", "SAID"]
             assert await client.is_model_ready("search")
+
+    run(work())
+
+
+def test_steps_of_an_artifact_run_in_the_gateways_process_too(tmp_path: Path) -> None:
+    """What Triton answers by its ensemble, `still edge` answers without Triton."""
+    write_tiny_model(tmp_path)
+    regression = Regression.random(16, 3)
+    regression.write(tmp_path / step_file("decide"))
+    write_rule(tmp_path / step_file("rule"), 3, 0.4)
+    odds, choice = Tensor("odds", "FP32", (3,)), Tensor("choice", "INT64", (1,), flat=True)
+    features = Tensor("features", "FP32", (16,))
+    steps = [
+        Step("decide", {"features": "EMBEDDING"}, {"odds": "ODDS", "choice": "CHOICE"}, (features,), (odds, choice)),
+        Step(
+            "rule",
+            {"odds": "decide.odds", "choice": "decide.choice"},
+            {"sure": "SURE"},
+            (odds, choice),
+            (Tensor("sure", "BOOL", (1,)),),
+        ),
+    ]
+    write_steps(steps, tmp_path)
+
+    async def work() -> None:
+        engine = {"kind": "engine", "folder": str(tmp_path), "digest": "sha256:0", "variant": "int8", "threads": 1}
+        config = Config.model_validate({"version": 1, "name": "m", "listen": {"grpc": "127.0.0.1:0"}, "edge": engine})
+        stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(serve(Options(models={}, version="1", port=0, config=config), stop, listening))
+        async with triton.InferenceServerClient((await listening)["grpc"]) as client:
+            answer = await client.infer("m", [request()])
+            expected = Engine(tmp_path).embed([text.decode() for text in TEXTS])
+            np.testing.assert_allclose(answer.as_numpy("EMBEDDING"), expected, atol=1e-6)
+            said = regression.odds(expected)
+            np.testing.assert_allclose(answer.as_numpy("ODDS"), said, atol=1e-5)
+            np.testing.assert_array_equal(answer.as_numpy("CHOICE"), said.argmax(axis=1)[:, np.newaxis])
+            np.testing.assert_array_equal(answer.as_numpy("SURE")[:, 0], (said[:, 0] > 0.4) & (said.argmax(axis=1) == 0))
+            metadata = await client.get_model_metadata("m")
+            shapes = {each.name: (each.datatype, list(each.shape)) for each in metadata.outputs}
+            assert shapes["CHOICE"] == ("INT64", [-1, 1])
+            assert shapes["SURE"] == ("BOOL", [-1, 1])
+            assert await client.is_model_ready("m")
+        stop.set()
+        await task
 
     run(work())
 

@@ -62,6 +62,8 @@ def test_agreement_is_of_choices() -> None:
     student = {"ODDS": np.array([[0.4, 0.6], [0.9, 0.1], [0.7, 0.3], [0.5, 0.4]]), "SAID": np.array([["a"], ["b"], ["x"], ["y"]])}
     assert agreement_of("ODDS", student, teacher).estimate == pytest.approx(0.75)
     assert agreement_of("SAID", student, teacher).estimate == pytest.approx(0.5)
+    here = {"SAID": np.array([[b"a"], [b"b"], [b"x"], [b"z"]], dtype=object)}  # texts of a step that was run here are bytes
+    assert agreement_of("SAID", student, here).estimate == pytest.approx(0.75)
     table = agreement_of("ODDS", teacher, teacher)
     assert (table.estimate, table.high) == (1.0, 1.0)
     with pytest.raises(DataError, match="needs a choice"):

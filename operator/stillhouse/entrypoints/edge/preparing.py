@@ -78,8 +78,6 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
     at = {each: _step(store, each, given) for each in step_models(model.spec)}
     if at:
         place = dataclasses.replace(place, extra={**place.extra, "pipeline": pipeline_config(model.spec, at)})
-    elif model.spec.pipeline is not None:
-        place = dataclasses.replace(place, edge=_with_steps(store, name, file, revision))
     config = gateway_config(name, edge, place)
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o700)  # a queue and an audit log hold what clients sent
@@ -145,20 +143,6 @@ def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str,
             fix=f"still build {file} (only the cascade is missing, what is there stays)",
         )
     return revision
-
-
-def _with_steps(store: LocalStore, name: str, file: Path, revision: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the server here as the leg: the model in the gateway's process has no steps."""
-    address = _served_here(store, name)
-    if address is None:
-        raise UsageError(
-            "the steps of this model's pipeline run in Triton, and nobody serves it here",
-            field="spec.pipeline",
-            found=name,
-            fix=f"still up --detach {file}, then the same command again",
-        )
-    backends = {address.removeprefix("grpc://"): 1.0}
-    return {"kind": "backends", "backends": backends, "digest": revision["digest"], "variant": revision["precision"]}
 
 
 def _step(store: LocalStore, model: str, given: Given) -> dict[str, Any]:

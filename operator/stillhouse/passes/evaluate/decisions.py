@@ -16,11 +16,11 @@ import numpy.typing as npt
 from stillhouse.errors import DataError, SpecError
 from stillhouse.inference.postprocess import top_labels
 from stillhouse.inference.signature import Signature
+from stillhouse.inference.step_session import StepSession
 from stillhouse.inference.steps import Step, read_steps, step_file
 from stillhouse.passes.evaluate.intervals import Interval, bootstrap
 from stillhouse.passes.evaluate.metrics import SHARE, Outputs
 from stillhouse.passes.evaluate.rows import GateRows
-from stillhouse.passes.export.timing import open_session
 
 __all__ = ["agreement_of", "decided"]
 
@@ -72,8 +72,12 @@ def agreement_of(output: str, student: Mapping[str, Array], teacher: Mapping[str
 
 def _choice(output: str, values: Array) -> Array:
     table = values.reshape(len(values), -1)
+    if table.dtype == object:  # texts: of the steps here bytes, of the client str
+        return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in table.ravel()]).reshape(
+            table.shape
+        )
     if table.dtype.kind != "f":
-        return np.asarray(table.astype(str) if table.dtype == object or table.dtype.kind in "US" else table)
+        return table
     if table.shape[1] == 1:
         raise DataError(
             "agreement needs a choice: several numbers a row, a whole number, a text, or true and false",
@@ -85,16 +89,14 @@ def _choice(output: str, values: Array) -> Array:
 
 
 def _run(path: Path, step: Step, given: Mapping[str, Array], threads: int) -> dict[str, Array]:
-    session = open_session(path, threads)
+    session = StepSession(path, threads)
     names = [each.name for each in step.gives]
-    flat = {each.name for each in step.takes if each.flat}
     total = len(next(iter(given.values())))
-    parts: list[list[Array]] = []
-    for start in range(0, total, _ROWS):
-        feed = {name: array[start : start + _ROWS] for name, array in given.items()}
-        parts.append(session.run(names, {name: each.reshape(len(each)) if name in flat else each for name, each in feed.items()}))
-    joined = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
-    return {name: array.reshape(len(array), 1) if array.ndim == 1 else array for name, array in joined.items()}
+    parts = [
+        session.run({name: array[start : start + _ROWS] for name, array in given.items()}, names)
+        for start in range(0, total, _ROWS)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _check_width(position: int, step: Step, given: Mapping[str, Array]) -> None:
