@@ -26,7 +26,7 @@ PLACES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`name` is what messages and masks say. Without an expression it is the ready-made pattern `named`, or else that of its name."""
+    """`name` is what messages and masks say. Without an expression it is the ready-made pattern `named`, or that of its name."""
 
     name: str
     action: Literal["refuse", "mask"]

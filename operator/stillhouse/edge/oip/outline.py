@@ -44,7 +44,7 @@ def _count(body: bytes, at: int, end: int, parts: int, *, nested: bool) -> int:
             at += size
         elif kind == 0:
             _, at = _varint(body, at, end)
-        elif kind == 1 or kind == 5:
+        elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         else:
             raise _broken()  # groups: no message of the protocol has one

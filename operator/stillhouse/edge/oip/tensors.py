@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from stillhouse.edge.oip.fields import FIELDS
 from stillhouse.edge.oip.elements import Malformed, joined, split
+from stillhouse.edge.oip.fields import FIELDS
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.inference.datatypes import DTYPES, Tensor, datatype_name
 

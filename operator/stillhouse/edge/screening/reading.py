@@ -7,14 +7,20 @@ from typing import Any
 
 from stillhouse.edge.guard.refusals import Refusal, invalid, shown
 from stillhouse.edge.guard.shapes import Input, Model, Request, Tensor
-from stillhouse.edge.oip.datatypes import FIELDS, SIZES
 from stillhouse.edge.oip.elements import joined
+from stillhouse.edge.oip.fields import FIELDS
+from stillhouse.inference.typenames import SIZES
 
-__all__ = ["itself", "rewritten", "seen"]
+__all__ = ["is_encoded", "itself", "rewritten", "seen"]
 
 _ALL_FIELDS = tuple(dict.fromkeys(FIELDS.values()))
 _ELSEWHERE = "shared_memory"
 """Triton's extensions: contents that lie in the server's memory, not in the request."""
+
+
+def is_encoded(request: Any) -> bool:
+    """Say whether a tensor travels in a way of ours (`oip.encodings`, which brings numpy)."""
+    return any(each.parameters and "stillhouse_encoding" in each.parameters for each in request.inputs)
 
 
 def seen(request: Any, size: int, most: int) -> Request | Refusal:
@@ -50,7 +56,12 @@ def itself(request: Any, texts: Sequence[str] | None) -> Model:
     """Return a model that takes just what a request says it is: what is left to check where nobody tells what the model takes."""
     return Model(
         [
-            Input(each.name, each.datatype, (-1,) * len(each.shape), text=texts is None or each.name in texts)
+            Input(
+                each.name,
+                each.datatype,
+                (-1,) * len(each.shape),
+                text=each.datatype == "BYTES" and (texts is None or each.name in texts),
+            )
             for each in request.inputs
             if each.datatype in SIZES
         ]

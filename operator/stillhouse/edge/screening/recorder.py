@@ -1,9 +1,8 @@
-"""What the audit log says of a call: who, what of which model, what came of it, and how it can be told again. Never how it reads,
-unless that was asked for.
-"""
+"""What the audit log says of a call: who, which model, what came of it, digests of what it held; its texts where asked for."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -135,4 +134,4 @@ def _contents(request: Any) -> Mapping[str, bytes]:
 
 def _finite(value: Any) -> Any:
     """Return a number as JSON has it; infinity and none have no number there."""
-    return str(value) if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

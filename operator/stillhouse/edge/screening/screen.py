@@ -12,7 +12,7 @@ from stillhouse.edge.guard.patterns import Patterns
 from stillhouse.edge.guard.refusals import Refusal, invalid
 from stillhouse.edge.guard.shapes import Model, check
 from stillhouse.edge.screening.known import Known
-from stillhouse.edge.screening.reading import itself, rewritten, seen
+from stillhouse.edge.screening.reading import is_encoded, itself, rewritten, seen
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import RpcError
 from stillhouse.errors import Problem
@@ -57,6 +57,8 @@ class Screen:
         model = await self.known.model()
         if model is None and self._settings.unknown == "refuse":
             raise self._no(_UNKNOWN, "unknown")
+        if is_encoded(request):
+            body = self._plain(request)
         taken = model or itself(request, self._settings.texts)
         found = self._check(body, request, taken)
         if model is not None and isinstance(found, Refusal) and _newer_may_take(found):
@@ -65,9 +67,24 @@ class Screen:
                 taken, found = newer, self._check(body, request, newer)
         if isinstance(found, Refusal):
             raise self._no(found, _reason(found.problem.field))
-        if self._patterns is None or not found:
+        if self._patterns is None:
             return Screened(body, request)
+        if any(each.text for each in taken.inputs.values()) and not any(taken.inputs[name].text for name in found):
+            raise self._no(
+                invalid("inputs", "texts are looked at here, and there is none", allowed="a text, no token ids"), "pattern"
+            )
         return self._masked(body, request, taken, found, self._patterns)
+
+    def _plain(self, request: Any) -> bytes:
+        """Decode what travels smaller: it is held to the model's words, and to the bound of a message, as what it is."""
+        from stillhouse.edge.oip.encodings import made_plain  # numpy
+
+        try:
+            made_plain(request, self._settings.bounds.message)
+        except RpcError:
+            self.refused["encoding"] += 1
+            raise
+        return bytes(request.SerializeToString())
 
     def _check(self, body: bytes, request: Any, model: Model) -> Refusal | dict[str, Sequence[bytes]]:
         told = seen(request, len(body), len(model.inputs))
@@ -76,10 +93,10 @@ class Screen:
     def _masked(self, body: bytes, request: Any, model: Model, texts: dict[str, Sequence[bytes]], patterns: Patterns) -> Screened:
         changed: dict[str, list[bytes]] = {}
         masked: dict[str, int] = {}
-        for name in texts:
+        for name, given in texts.items():
             if not model.inputs[name].text:
                 continue
-            elements = list(texts[name])
+            elements = list(given)
             for number, element in enumerate(elements):
                 screened = patterns.screen(element.decode(), f"{name}[{number}]")
                 if isinstance(screened, Refusal):
@@ -106,7 +123,7 @@ def _newer_may_take(refusal: Refusal) -> bool:
 
 
 def _reason(field: str) -> str:
-    """Return a refusal's reason: one of seven, whatever a client sends."""
+    """Return a refusal's reason: one of eight, whatever a client sends."""
     if field == "request":
         return "size"
     if field == "raw_input_contents" or field.endswith(".contents"):

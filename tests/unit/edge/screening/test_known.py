@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.wire import run
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from stillhouse.edge.guard.patterns import Rule
+from stillhouse.edge.oip.encodings import add_encoded
+from stillhouse.edge.oip.messages import message as oip
+from stillhouse.edge.oip.tensors import inputs_of
 from stillhouse.edge.screening.known import CONFIG, Known
 from stillhouse.edge.screening.screen import Screen
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.service import inference_of
 from stillhouse.edge.status import Code, RpcError
+from stillhouse.inference.encodings import Encoding
 
 
 class Far:
@@ -46,7 +53,7 @@ class Far:
         config = service_pb2.ModelConfigResponse()
         config.config.max_batch_size = 8
         for name, _, _ in self.inputs:
-            config.config.input.add(name=name, optional=name == self.optional, data_type=model_config_pb2.TYPE_FP32)
+            config.config.input.add(name=name, optional=name in self.optional.split(), data_type=model_config_pb2.TYPE_FP32)
         return bytes(config.SerializeToString())
 
     def known(self, settings: ScreenSettings | None = None) -> Known:
@@ -110,8 +117,8 @@ def test_while_nobody_tells_requests_go_on_where_that_was_chosen_and_patterns_ho
     async def work() -> None:
         far = Far()
         far.failing = Code.UNAVAILABLE
-        settings = ScreenSettings(patterns=(Rule("email", "mask"),), unknown="forward")
-        screen = Screen(far.known(settings), settings)
+        chosen = ScreenSettings(patterns=(Rule("email", "mask"),), unknown="forward")
+        screen = Screen(far.known(chosen), chosen)
         body = request()
         assert (await screened(screen, body)).body == body
         assert (await refused(screen, request(raw=b"\0"))).code is Code.INVALID_ARGUMENT
@@ -204,3 +211,50 @@ def test_optional_inputs_and_the_numbers_of_the_table() -> None:
         theirs = getattr(model_config_pb2, name).DESCRIPTOR.fields_by_name
         for field in CONFIG.message(name).DESCRIPTOR.fields:
             assert (theirs[field.name].number, theirs[field.name].type) == (field.number, field.type)
+
+
+def packed(*texts: bytes) -> bytes:
+    return b"".join(len(each).to_bytes(4, "little") + each for each in texts)
+
+
+def test_who_sends_token_ids_does_not_get_by_the_patterns() -> None:
+    async def work() -> None:
+        far = Far()
+        far.inputs = [("text", "BYTES", [-1, 1]), ("ids", "INT64", [-1, 2])]
+        far.optional = "text ids"
+        ids = request((1, 2), raw=b"\0" * 16, datatype="INT64", name="ids")
+        await screened(Screen(far.known(), ScreenSettings()), ids)
+        chosen = ScreenSettings(patterns=(Rule("email", "refuse"),))
+        screen = Screen(far.known(chosen), chosen)
+        assert "texts are looked at" in (await refused(screen, ids)).message and screen.refused == {"pattern": 1}
+        await screened(screen, request((1, 1), raw=packed(b"fine"), datatype="BYTES", name="text"))
+
+    run(work())
+
+
+def test_what_travels_smaller_is_held_to_the_models_words_as_what_it_is() -> None:
+    async def work() -> None:
+        far = Far()
+        screen = Screen(far.known(), ScreenSettings())
+        message = oip("ModelInferRequest")(model_name="m")
+        add_encoded(message, "x", np.array([[0.5, 1, 2]], np.float32), Encoding.parse("fp16", "x"))
+        found = await screened(screen, message.SerializeToString())
+        assert inputs_of(inference_of(found.body))["x"].tolist() == [[0.5, 1, 2]]
+        message.inputs[0].parameters["stillhouse_datatype"].string_param = "FP8"
+        assert (await refused(screen, message.SerializeToString())).code is Code.INVALID_ARGUMENT
+        assert screen.refused == {"encoding": 1}
+
+    run(work())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="@", exclude_categories=["Cs"]), max_size=12), min_size=1, max_size=4))
+def test_what_needs_no_change_goes_on_byte_for_byte(texts: list[str]) -> None:
+    async def work() -> None:
+        far = Far()
+        far.inputs = [("t", "BYTES", [-1, 1])]
+        chosen = ScreenSettings(patterns=(Rule("email", "mask"),))
+        body = request((len(texts), 1), raw=packed(*(each.encode() for each in texts)), datatype="BYTES", name="t")
+        assert (await screened(Screen(far.known(chosen), chosen), body)).body == body
+
+    run(work())
