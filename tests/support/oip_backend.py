@@ -29,10 +29,15 @@ _SERVICE = "/inference.GRPCInferenceService"
 
 
 class Backend:
-    """`requests`: what has been asked; `metadata`: of the last call; `begun`, `cancelled`: slow calls."""
+    """`requests`: what has been asked; `metadata`: of the last call; `begun`, `cancelled`: slow calls.
+
+    `inputs`: what it says that it takes (name, data type and its number, dimensions); `told`: how often it has been asked that.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
+        self.inputs: list[tuple[str, str, int, list[int]]] = [("x", "FP32", 11, [3])]
+        self.told = 0
         self.metadata: dict[str, Any] = {}
         self.address = ""
         self.begun = self.cancelled = 0
@@ -72,8 +77,10 @@ class Backend:
 
     async def describe(self, call: Call, body: bytes) -> Reply:
         self._named(body)
+        self.told += 1
         response = triton.ModelMetadataResponse(name="echo", versions=["1"], platform="test")
-        response.inputs.add(name="x", datatype="FP32", shape=[-1, 3])
+        for name, datatype, _, dims in self.inputs:
+            response.inputs.add(name=name, datatype=datatype, shape=[-1, *dims])
         return Reply(response.SerializeToString())
 
     async def statistics(self, call: Call, body: bytes) -> Reply:
@@ -85,7 +92,8 @@ class Backend:
     async def config(self, call: Call, body: bytes) -> Reply:
         response = triton.ModelConfigResponse()
         response.config.name, response.config.max_batch_size = "echo", 8
-        response.config.input.add(name="x", data_type=11, dims=[3])
+        for name, _, number, dims in self.inputs:
+            response.config.input.add(name=name, data_type=number, dims=dims)
         response.config.parameters["k"].string_value = "v"
         response.config.instance_group.add(kind=2, count=1)
         response.config.dynamic_batching.max_queue_delay_microseconds = 100

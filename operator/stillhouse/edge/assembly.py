@@ -37,7 +37,6 @@ from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.solo import Solo
 from stillhouse.edge.certificates import towards
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
-from stillhouse.edge.guarding import forwarded, guard
 from stillhouse.edge.join.here import StepHere
 from stillhouse.edge.join.legs import Here, There
 from stillhouse.edge.join.legs import Leg as JoinLeg
@@ -105,13 +104,6 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         cascade, watch, later = await _cascade(config, config.cascade, policy, usage, who, largest, parts)
         parts.answering[config.name] = cascade
         built.append((cascade.figures, cascade.ways))
-    if config.guard is not None:
-        model = parts.answering.get(config.name) or forwarded(parts.pools.pop(config.name))
-        guarded, figures, audit = guard(config, config.guard, model, who)
-        parts.answering[config.name] = guarded
-        parts.metrics.append(figures)
-        if audit is not None:
-            parts.closing.append(audit.close)
     prices = config.prices
     costs = Prices(prices.currency, prices.cpuHour, prices.cloudCall) if prices else None
 

@@ -13,7 +13,7 @@ from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.edge.status import Code, Refused, Reply
 from stillhouse.edge.wire.call import Call
 
-__all__ = ["Door"]
+__all__ = ["Door", "refused"]
 
 
 class Door:
@@ -28,10 +28,13 @@ class Door:
         Raises:
             Refused: UNAUTHENTICATED; nobody that is known. RESOURCE_EXHAUSTED: too many tokens were tried from there.
         """
+        if call.client is not None:
+            return call.client
         token = bearer(call.header("authorization")) or call.header("x-api-key")
         found = self._clients.who(token, call.peer.names, call.peer.address)
         if isinstance(found, Refusal):
-            raise _refused(found)
+            raise refused(found)
+        call.client = found
         return found
 
     async def through(self, call: Call, work: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -44,7 +47,7 @@ class Door:
         client = self.client(call)
         limiter = self._limiter
         if limiter is not None and (refusal := limiter.enter(client)) is not None:
-            raise _refused(refusal)
+            raise refused(refusal)
         try:
             admission = self.admission
             if not admission.try_enter():
@@ -63,7 +66,8 @@ class Door:
                 limiter.leave(client)
 
 
-def _refused(refusal: Refusal) -> Refused:
+def refused(refusal: Refusal) -> Refused:
+    """Return a refusal as the error that the client gets."""
     error = Refused(Code[refusal.status], str(refusal))
     if refusal.retry_after is not None:
         error.pushback = str(math.ceil(refusal.retry_after * 1000))

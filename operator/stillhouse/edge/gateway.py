@@ -19,6 +19,8 @@ from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.guard.limits import Limiter
 from stillhouse.edge.metrics import Counts, Exposition
 from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.screening.building import Guarding, audit_of, guarding, screen_of
+from stillhouse.edge.screening.settings import AuditSettings, ScreenSettings
 from stillhouse.edge.service import Service
 from stillhouse.edge.tracing.spans import Telemetry, Tracing
 from stillhouse.edge.wire.call import Limits
@@ -41,6 +43,7 @@ class Options:
     `clients`: who may ask; `each`: how much each of them. `metrics`: where /metrics, /healthz and /readyz are answered.
     `config`: one model with all that belongs to it, in the place of `models`.
     `rest`: where the protocol's REST twin is spoken; the address of gRPC itself: on the same port. `telemetry`: where spans go.
+    `screen`: what requests may hold; `audit`: where they are recorded. A file has its own of both.
     """
 
     models: Mapping[str, Mapping[str, float]]
@@ -58,6 +61,8 @@ class Options:
     config: Config | None = None
     rest: tuple[str, int] | None = None
     telemetry: Telemetry | None = None
+    screen: ScreenSettings | None = None
+    audit: AuditSettings | None = None
 
 
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[dict[str, str]] | None = None) -> None:
@@ -70,15 +75,17 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
     admission = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
     door = Door(options.clients, Limiter(options.each) if options.each is not None else None, admission)
     parts = await _parts(options, door)
+    screening = _guarding(options, parts)
     counts = Counts()
     tracing = Tracing(options.telemetry) if options.telemetry is not None else None
-    unary, streams = Service(parts.pools, options.version, door, counts, parts.answering, tracing).methods()
+    service = Service(parts.pools, options.version, door, counts, parts.answering, tracing, screening)
+    unary, streams = service.methods()
     tls = options.front.context if options.front else None
     rest: Http | None = None
     if options.rest is not None:
         from stillhouse.edge.rest.front import Rest  # it brings numpy
 
-        rest = Rest(unary, options.limits, door.client).answer
+        rest = Rest(unary, options.limits, service.known).answer
     together = options.rest == (options.host, options.port) and options.port != 0
     server = Server(unary, streams, http=rest if together else None, limits=options.limits)
     port = await server.listen(options.host, options.port, tls)
@@ -98,7 +105,14 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
             return [name for name, model in parts.answering.items() if not model.ready]
 
         exposition = Exposition(
-            counts, parts.pools, admission, time.monotonic, more=parts.metrics, status=parts.status, missing=missing
+            counts,
+            parts.pools,
+            admission,
+            time.monotonic,
+            more=parts.metrics,
+            status=parts.status,
+            missing=missing,
+            guarding=screening,
         )
         told = Server({}, http=exposition.answer)
         doors["metrics"] = _named(options.metrics[0], await told.listen(*options.metrics))
@@ -123,6 +137,20 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
         if tracing is not None:
             await tracing.close()
         _log.info("ended")
+
+
+def _guarding(options: Options, parts: Parts) -> Guarding | None:
+    screen, audit, config = options.screen, options.audit, options.config
+    if config is not None and config.guard is not None:
+        screen = screen_of(config.guard)
+        if config.guard.audit is not None:
+            audit = audit_of(config.guard.audit, config.name, config.edge.variant, config.edge.digest)
+    found = guarding(screen, audit, parts.pools, parts.answering)
+    if found is not None:
+        parts.metrics.append(found.metrics)
+        parts.tasks.append(found.run)
+        parts.closing.append(found.close)  # last: the others may still end requests
+    return found
 
 
 async def _parts(options: Options, door: Door) -> Parts:

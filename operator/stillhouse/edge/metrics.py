@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from stillhouse.edge.away.overload import Admission
 from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.screening.building import Guarding
 from stillhouse.edge.status import Code
 from stillhouse.edge.wire.call import Peer
 
@@ -42,7 +43,7 @@ class Exposition(Collector):
     """Tells counts, pools and the door when it is asked. `now`: the pools' clock.
 
     `status()`: the document of `/status` (`report.report`), None: there is none. `more`: other parts' metrics.
-    `missing()`: the models that answer for themselves, and cannot.
+    `missing()`: the models that answer for themselves, and cannot. `guarding`: says why it lets nothing through.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class Exposition(Collector):
         status: Callable[[], Mapping[str, Any]] | None = None,
         more: Sequence[Collector] = (),
         missing: Callable[[], list[str]] = list,
+        guarding: Guarding | None = None,
     ) -> None:
         self._counts, self._pools, self._admission, self._now = counts, pools, admission, now
-        self._status, self._missing = status, missing
+        self._status, self._missing, self._guarding = status, missing, guarding
         self._registry = CollectorRegistry()
         for each in (self, *more):
             self._registry.register(each)
@@ -73,7 +75,10 @@ class Exposition(Collector):
         elif request.method == "GET" and request.path == "/readyz":
             missing = [name for name, pool in self._pools.items() if not any(each.weight > 0 for each in pool.backends)]
             missing += self._missing()
-            status, body = (503, f"no backend of {', '.join(missing)}\n".encode()) if missing else (200, b"ok\n")
+            blocked = [f"no backend of {', '.join(missing)}"] if missing else []
+            blocked += self._guarding.blocked() if self._guarding is not None else []
+            troubles = self._guarding.troubles() if self._guarding is not None else []
+            status, body = 503 if blocked else 200, "".join(f"{each}\n" for each in (*(blocked or ["ok"]), *troubles)).encode()
         await request.respond(status, headers=[("content-type", kind)], body=body)
 
     def collect(self) -> Iterable[Metric]:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from stillhouse.edge.door import Door
+from stillhouse.edge.door import Door, refused
+from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.edge.metrics import Counts
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
+from stillhouse.edge.oip.outline import bounded
 from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.screening.building import Guarding
+from stillhouse.edge.screening.screen import Screened
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 from stillhouse.edge.tracing.context import passed_on
 from stillhouse.edge.tracing.spans import Tracing
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
 
-__all__ = ["Answering", "Service", "left_of", "model_of", "onward"]
+__all__ = ["Answering", "Service", "inference_of", "left_of", "model_of", "onward"]
 
 _STREAM, _INFER_METHOD = f"/{SERVICE}/ModelStreamInfer", f"/{SERVICE}/ModelInfer"
 _OURS = frozenset({"authorization", "x-api-key"})
 """What a client shows us is not for the backends."""
 _OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+_PROBED = ("ModelReady",)
+"""What is asked every other second, by nobody in particular, is not recorded."""
 
 
 class Answering(Protocol):
@@ -43,10 +50,20 @@ class Answering(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Asking:
+    """An inference under way: its message, the model that it names, and as it went on."""
+
+    request: Any = None
+    name: str = ""
+    screened: Screened | None = None
+
+
 class Service:
     """The protocol for some models, each with the pool of its backends. `version` is that of this program.
 
     `answering`: models that answer for themselves; no pool has their names. `tracing`: makes a span of each inference.
+    `guarding`: looks at each before it goes on, and records what became of it.
     """
 
     def __init__(
@@ -57,10 +74,13 @@ class Service:
         counts: Counts,
         answering: Mapping[str, Answering] | None = None,
         tracing: Tracing | None = None,
+        guarding: Guarding | None = None,
     ) -> None:
         self._models, self._version, self._answering = dict(models), version, dict(answering or {})
         self._inference: Unary = self._infer if tracing is None else tracing.around(self._infer)
         self.door, self.counts = door, counts
+        self._screens = guarding.screens if guarding is not None else {}
+        self._recorder = guarding.recorder if guarding is not None else None
         self._kinds = {name: (message(f"{name}Request"), message(f"{name}Response")) for name in METHODS}
         self._stream_response = message("ModelStreamInferResponse")
 
@@ -71,9 +91,10 @@ class Service:
             f"/{SERVICE}/ServerLive": self._always("ServerLive", lambda: {"live": True}),
             f"/{SERVICE}/ServerReady": self._always("ServerReady", lambda: {"ready": self._serves("") is True}),
             f"/{SERVICE}/ServerMetadata": self._always("ServerMetadata", self._metadata),
-            f"/{SERVICE}/RepositoryIndex": self._index,
+            f"/{SERVICE}/RepositoryIndex": self._recorded(self._index),
             f"/{SERVICE}/ModelInfer": self._inference,
-            **{f"/{SERVICE}/{name}": self._forward for name in _OF_A_MODEL},
+            **{f"/{SERVICE}/{name}": self._recorded(self._forward) for name in _OF_A_MODEL if name not in _PROBED},
+            **{f"/{SERVICE}/{name}": self._forward for name in _PROBED},
             **health_unary,
         }
         return unary, {_STREAM: self._stream, **health_streams, **reflection()}
@@ -113,6 +134,7 @@ class Service:
         return handler
 
     async def _index(self, call: Call, body: bytes) -> Reply:
+        self.door.client(call)
         request = parsed(self._kinds["RepositoryIndex"][0], body)
         response = self._kinds["RepositoryIndex"][1]()
         for name in self._names():
@@ -123,28 +145,91 @@ class Service:
 
     async def _infer(self, call: Call, body: bytes) -> Reply:
         loop = asyncio.get_running_loop()
-        begun, model, code = loop.time(), "", Code.CANCELLED
+        begun, model, code, asking = loop.time(), "", Code.CANCELLED, _Asking()
+        reply: Reply | None = None
+        unrecorded: Refusal | None = None
+        recorder = self._recorder
         try:
-            named = model_of(body)
-            work = self._work(named, call, body)
-            model = named
-            if call.span is not None:
+            if recorder is not None and (why := recorder.journal.blocked()) is not None:
+                raise refused(why)
+            self.door.client(call)
+            asking.request = request = inference_of(body)
+            asking.name = named = str(request.model_name)
+            if named in self._models or named in self._answering:
+                model = named  # a name that there is, and no client's, for whoever counts
+            if call.span is not None and model:
                 call.span.set("stillhouse.model", model)
-            reply = await self.door.through(call, work)
+            reply = await self.door.through(call, lambda: self._work(named, call, body, asking))
             code = Code.OK
         except RpcError as error:
             code = error.code
             raise
         finally:
-            self.counts.count(model, code, loop.time() - begun)
+            took = loop.time() - begun
+            if recorder is not None:
+                raw = asking.screened is not None or model not in self._screens
+                masked = asking.screened.masked if asking.screened is not None else None
+                unrecorded = recorder.inference(
+                    call, asking.name, len(body), asking.request, code, reply, took, masked=masked, raw=raw
+                )
+                if unrecorded is not None and code is Code.OK:
+                    code = Code.UNAVAILABLE
+            self.counts.count(model, code, took)
+        if unrecorded is not None:
+            raise refused(unrecorded)
         return reply
 
-    def _work(self, model: str, call: Call, body: bytes) -> Callable[[], Awaitable[Reply]]:
+    async def _work(self, model: str, call: Call, body: bytes, asking: _Asking) -> Reply:
         answering = self._answering.get(model)
+        pool = None if answering is not None else self.pool(model)
+        screen = self._screens.get(model)
+        if screen is not None:
+            asking.screened = await screen.screen(body, asking.request)
+            body = asking.screened.body
         if answering is not None:
-            return lambda: answering.infer(call, body)
-        pool = self.pool(model)
-        return lambda: pool.unary(_INFER_METHOD, body, metadata=onward(call), told_s=left_of(call))
+            return await answering.infer(call, body)
+        assert pool is not None
+        return await pool.unary(_INFER_METHOD, body, metadata=onward(call), told_s=left_of(call))
+
+    def known(self, call: Call) -> str:
+        """Return who makes a call, before its body is there; who is not known is recorded.
+
+        Raises:
+            Refused: as of `Door.client`.
+        """
+        try:
+            return self.door.client(call)
+        except RpcError as error:
+            if self._recorder is not None:
+                self._recorder.inference(call, "", 0, None, error.code, None, 0.0)
+            raise
+
+    def _recorded(self, handler: Unary) -> Unary:
+        """Return a handler of calls that are no inferences, with a record of each."""
+        recorder = self._recorder
+        if recorder is None:
+            return handler
+
+        async def recorded(call: Call, body: bytes) -> Reply:
+            model = ""
+            code = Code.CANCELLED
+            try:
+                if (why := recorder.journal.blocked()) is not None:
+                    raise refused(why)
+                if handler != self._index:
+                    model = model_of(body)
+                reply = await handler(call, body)
+                code = Code.OK
+            except RpcError as error:
+                code = error.code
+                raise
+            finally:
+                unrecorded = recorder.other(call, model, code)
+            if unrecorded is not None:
+                raise refused(unrecorded)
+            return reply
+
+        return recorded
 
     async def _forward(self, call: Call, body: bytes) -> Reply:
         self.door.client(call)
@@ -157,6 +242,7 @@ class Service:
     async def _stream(self, call: Call, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Answer each request of a stream as if it had come alone; one that fails is told in its answer, and ends nothing."""
         async for body in messages:
+            call.client = None  # a stream may outlive its token
             response = self._stream_response()
             try:
                 reply = await self._inference(call, body)
@@ -191,18 +277,28 @@ def onward(call: Call) -> Metadata:
     return metadata if call.span is None else call.span.onward(metadata)
 
 
+def inference_of(body: bytes) -> Any:
+    """Return the `ModelInferRequest` of a message.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT; it is none, or has so many parts that it is not worth reading.
+    """
+    bounded(body)
+    return parsed(_INFER, body)
+
+
 def model_of(body: bytes) -> str:
     """Return the model that a request names; `model_name` and the `name` of other requests have one number.
 
     Raises:
         RpcError: INVALID_ARGUMENT; it is no such request.
     """
-    return str(parsed(_INFER, body).model_name)
+    return str(inference_of(body).model_name)
 
 
 def _id_of(body: bytes) -> str:
     try:
-        return str(parsed(_INFER, body).id)
+        return str(inference_of(body).id)
     except RpcError:
         return ""
 

@@ -46,6 +46,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--client-rate", type=click.FloatRange(min=0, min_open=True), help="Inferences a second of one client.")
 @click.option("--client-burst", type=click.IntRange(1), default=100, help="Of these, how many at once.")
 @click.option("--client-concurrency", type=click.IntRange(1), help="Inferences of one client that are under way.")
+@click.option("--audit", type=_PATH, help="Folder of an audit log of this process alone; `still audit verify` reads it.")
+@click.option("--audit-key", type=_PATH, help="File with its key; left out, records have hashes alone.")
+@click.option("--audit-required/--audit-best-effort", default=False, help="Whether nothing is answered without a record.")
 @click.option("--in-flight", default=512, help="Inferences at once; more are refused. 0: as many as their latency says.")
 @click.option("--grace", default=30.0, help="Seconds that calls under way have at the end.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
@@ -70,6 +73,9 @@ def main(
     client_rate: float | None,
     client_burst: int,
     client_concurrency: int | None,
+    audit: Path | None,
+    audit_key: Path | None,
+    audit_required: bool,
     in_flight: int,
     grace: float,
     log_level: str,
@@ -86,6 +92,7 @@ def main(
         from stillhouse.edge.gateway import Options
         from stillhouse.edge.guard.clients import Clients
         from stillhouse.edge.guard.limits import Limits as Each
+        from stillhouse.edge.screening.settings import AuditSettings
         from stillhouse.edge.wire.call import Limits
 
         if config is not None:
@@ -119,6 +126,7 @@ def main(
                 metrics=_address(metrics, "--metrics") if metrics else None,
                 rest=_address(rest, "--rest") if rest else None,
                 telemetry=_telemetry(telemetry, telemetry_sample),
+                audit=AuditSettings(audit, audit_required, audit_key) if audit else None,
                 each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
             )
         _run(options, record, config)

@@ -9,16 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from stillhouse.errors import DataError, SpecError
+from stillhouse.inference.typenames import SIZES
 
 __all__ = ["DTYPES", "ITEM_BYTES", "Tensor", "TensorSpec", "datatype_name"]
 
-DTYPES: dict[str, npt.DTypeLike] = {
-    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64, "INT8": np.int8,
-    "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "FP16": np.float16, "FP32": np.float32, "FP64": np.float64,
-}  # fmt: skip
-"""Types of a fixed size. BYTES is beside them: arrays of `object` that hold `bytes`."""
-ITEM_BYTES = {name: np.dtype(kind).itemsize for name, kind in DTYPES.items()}
-_NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
+_KINDS = {"BOOL": "?", "UINT": "u", "INT": "i", "FP": "f"}
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(kind if kind == "?" else f"{kind}{size}")
+    for name, size in SIZES.items()
+    if (kind := _KINDS.get(name.rstrip("0123456789"))) is not None
+}
+"""Types of a fixed size that numpy has (not BF16). BYTES is beside them: arrays of `object` that hold `bytes`."""
+ITEM_BYTES = {name: kind.itemsize for name, kind in DTYPES.items()}
+_NAMES = {kind: name for name, kind in DTYPES.items()}
 _MOST_DIMENSIONS = 16
 
 Tensor = npt.NDArray[Any]

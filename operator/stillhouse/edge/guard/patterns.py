@@ -26,11 +26,12 @@ PLACES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`name` is what messages and masks say. Without an expression it is one of the ready-made patterns of that name."""
+    """`name` is what messages and masks say. Without an expression it is the ready-made pattern `named`, or that of its name."""
 
     name: str
     action: Literal["refuse", "mask"]
     expression: str = ""
+    named: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +111,14 @@ def _compile(rule: Rule, place: str) -> _Compiled:
     check: Check | None = None
     expression = rule.expression
     if not expression:
-        if rule.name not in NAMED:
-            allowed = f"an expression, or a name of {', '.join(NAMED)}"
-            raise SpecError(
-                "there is no ready-made pattern of that name", field=f"{place}.name", found=rule.name, allowed=allowed
+        named = rule.named or rule.name
+        if named not in NAMED:
+            field, allowed = (
+                f"{place}.named" if rule.named else f"{place}.name",
+                f"an expression, or a name of {', '.join(NAMED)}",
             )
-        expression, check = NAMED[rule.name]
+            raise SpecError("there is no ready-made pattern of that name", field=field, found=named, allowed=allowed)
+        expression, check = NAMED[named]
     elif len(expression) > LONGEST:
         found, allowed = f"{len(expression)} characters", f"{LONGEST} characters"
         raise SpecError("the expression is too long", field=f"{place}.expression", found=found, allowed=allowed)

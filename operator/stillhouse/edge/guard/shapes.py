@@ -6,21 +6,15 @@ it: shapes are held to the model's before they are multiplied, products to the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stillhouse.edge.guard.elements import Malformed, split
 from stillhouse.edge.guard.refusals import Refusal, invalid, shown
+from stillhouse.edge.oip.elements import Malformed, split
+from stillhouse.edge.oip.fields import FIELDS
+from stillhouse.inference.typenames import SIZES
 
-__all__ = ["SIZES", "Bounds", "Input", "Model", "Request", "Tensor", "check"]
-
-SIZES: Mapping[str, int | None] = {
-    "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
-    "FP16": 2, "BF16": 2, "FP32": 4, "FP64": 8, "BYTES": None,
-}  # fmt: skip
-"""Data types of the Open Inference Protocol and the bytes of one element; None where each element has its own."""
-
-RAW_ONLY = ("FP16", "BF16")
+__all__ = ["Bounds", "Input", "Model", "Request", "Tensor", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +185,7 @@ def _shape(given: Input, max_batch: int) -> list[object]:
 def _length(field: str, tensor: Tensor, volume: int) -> Refusal | None:
     """Compare the contents of a tensor of numbers with its shape."""
     if tensor.raw_length is None:
-        if tensor.datatype in RAW_ONLY:
+        if tensor.datatype not in FIELDS:
             return invalid(
                 f"{field}.contents", _of(tensor, f"is {tensor.datatype}, which has no field"), "typed", "raw_input_contents"
             )

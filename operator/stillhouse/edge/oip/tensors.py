@@ -6,12 +6,13 @@ Datatypes are the protocol's (BOOL … FP64, BYTES). BYTES are arrays of `object
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from stillhouse.edge.oip.elements import Malformed, joined, split
+from stillhouse.edge.oip.fields import FIELDS
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.inference.datatypes import DTYPES, Tensor, datatype_name
 
@@ -20,11 +21,8 @@ __all__ = [
     "typed_of", "unpacked_bytes",
 ]  # fmt: skip
 
-_CONTENTS = {
-    "BOOL": "bool_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
-    "UINT64": "uint64_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
-    "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
-}  # fmt: skip
+_MOST_DIMENSIONS = 32
+"""numpy's own."""
 
 
 def inputs_of(request: Any) -> dict[str, Tensor]:
@@ -80,14 +78,14 @@ def decoded(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Tenso
     kind = DTYPES.get(datatype)
     if kind is None:
         raise _wrong(name, f"datatype {datatype[:20]!r}: {', '.join(DTYPES)} and BYTES are known")
-    size = np.dtype(kind).itemsize
+    size = kind.itemsize
     if len(raw) != count * size:
         raise _wrong(name, f"{len(raw)} bytes, shape {list(shape)} of {datatype} needs {count * size}")
-    return np.frombuffer(raw, dtype=np.dtype(kind).newbyteorder("<")).reshape(shape)
+    return np.frombuffer(raw, dtype=kind.newbyteorder("<")).reshape(shape)
 
 
 def _typed(tensor: Any) -> Tensor:
-    field = _CONTENTS.get(tensor.datatype)
+    field = FIELDS.get(tensor.datatype)
     if field is None:
         raise _wrong(tensor.name, f"datatype {tensor.datatype[:20]!r} has no typed contents")
     values = getattr(tensor.contents, field)
@@ -96,7 +94,7 @@ def _typed(tensor: Any) -> Tensor:
         raise _wrong(tensor.name, f"{len(values)} values in {field}, shape {list(tensor.shape)} needs {count}")
     if tensor.datatype == "BYTES":
         return _objects(list(values), tensor.shape)
-    kind = np.dtype(DTYPES[tensor.datatype])
+    kind = DTYPES[tensor.datatype]
     array = np.array(values, dtype=np.int64 if kind.kind in "iu" and kind.itemsize < 8 else kind)
     if kind.kind in "iu" and kind.itemsize < 8:
         limits = np.iinfo(kind)
@@ -108,10 +106,12 @@ def _typed(tensor: Any) -> Tensor:
 def _count(name: str, shape: Sequence[int]) -> int:
     if any(each < 0 for each in shape):
         raise _wrong(name, f"shape {list(shape)[:16]} has a negative dimension")
-    count = math.prod(shape)  # Python's integers: no overflow can make a giant small
-    if count > 1 << 31:
+    if len(shape) > _MOST_DIMENSIONS:  # before anything is multiplied
+        raise _wrong(name, f"{len(shape)} dimensions, at most {_MOST_DIMENSIONS} are allowed")
+    # Python's integers: no overflow can make a giant small. A zero hides no giant beside it, of which numpy makes no array.
+    if math.prod(each or 1 for each in shape) > 1 << 31:
         raise _wrong(name, f"shape {list(shape)[:16]} has more than 2^31 elements")
-    return count
+    return math.prod(shape)
 
 
 def unpacked_bytes(name: str, raw: bytes, count: int) -> list[bytes]:
@@ -120,25 +120,15 @@ def unpacked_bytes(name: str, raw: bytes, count: int) -> list[bytes]:
     Raises:
         RpcError: INVALID_ARGUMENT; the lengths and the bytes do not fit together.
     """
-    found: list[bytes] = []
-    position = 0
-    for _ in range(count):
-        if position + 4 > len(raw):
-            raise _wrong(name, f"element {len(found)} of {count} is missing")
-        (length,) = struct.unpack_from("<I", raw, position)
-        position += 4
-        if position + length > len(raw):
-            raise _wrong(name, f"element {len(found)} says {length} bytes, {len(raw) - position} are left")
-        found.append(raw[position : position + length])
-        position += length
-    if position != len(raw):
-        raise _wrong(name, f"{len(raw) - position} bytes are left behind the last of {count} elements")
-    return found
+    try:
+        return split(raw, count)
+    except Malformed as error:
+        raise _wrong(name, f"{error}: {error.found}, {error.allowed}") from error
 
 
 def packed_bytes(values: Sequence[bytes]) -> bytes:
     """Return the raw contents of a BYTES tensor."""
-    return b"".join(part for value in values for part in (struct.pack("<I", len(value)), value))
+    return joined(values)
 
 
 def _objects(values: list[bytes], shape: Sequence[int]) -> Tensor:

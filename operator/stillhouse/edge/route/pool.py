@@ -99,6 +99,8 @@ class Pool:
         """What may be sent beyond first attempts: while all fail, retries must not be the load that keeps them failing."""
         self._backends: list[Backend] = []
         self._turn = 0
+        self.changes = 0
+        """How often backends have come or gone: who remembers what one of them told knows when to ask anew."""
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -114,6 +116,7 @@ class Pool:
         new = [Backend(address, self._dial(address), weight) for address, weight in wanted.items() if address not in kept]
         gone = [each for each in self._backends if each.address not in wanted]
         self._backends = [each for each in self._backends if each.address in wanted] + new
+        self.changes += bool(new or gone)
         for each in gone:
             each.sender.leave()
 

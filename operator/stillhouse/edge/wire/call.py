@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.edge.status import Metadata
@@ -11,7 +12,7 @@ from stillhouse.edge.wire.headers import metadata_of
 if TYPE_CHECKING:
     from stillhouse.edge.tracing.spans import Span
 
-__all__ = ["Call", "Limits", "Peer"]
+__all__ = ["Call", "Limits", "Load", "Peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Limits:
     """`message`: bytes of a request, inflated. `streams`: calls at once of one connection. `connections`: at once in all.
 
     `headers`: bytes of a request's headers. `age_s`: a connection is asked to leave after so long (± 10 %; 0: never), so that
-    clients come to know new servers. `body_s`: how long a unary request's body may take to come.
+    clients come to know new servers. `body_s`: how long a unary request's body may take to come. `unread`: bytes of answers that
+    one connection may leave unread and still be answered; `unread_all`: of all, before the one that leaves the most is ended.
     """
 
     message: int = 64 << 20
@@ -28,29 +30,44 @@ class Limits:
     headers: int = 16 << 10
     age_s: float = 0.0
     body_s: float = 60.0
+    unread: int = 64 << 20
+    unread_all: int = 256 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Load:
+    """Bytes of answers that wait for a connection's client to read them. `end`: breaks the connection off."""
+
+    end: Callable[[], None]
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of a connection. `names`: of its verified certificate (subject's common name, DNS, URI), if any."""
+    """Who is at the other end of a connection. `names`: of its verified certificate (subject's common name, DNS, URI), if any.
+
+    `load`: of the connection, where there is one.
+    """
 
     address: str
     names: tuple[str, ...] = ()
+    load: Load | None = field(default=None, compare=False, repr=False)
 
 
 class Call:
     """What a handler knows of a call. `deadline` is of the loop's clock, None where the client set none.
 
-    `span` is there while the call is traced.
+    `span` is there while the call is traced; `client` once the door has told who makes it.
     """
 
-    __slots__ = ("_metadata", "_request", "deadline", "method", "peer", "span")
+    __slots__ = ("_metadata", "_request", "client", "deadline", "method", "peer", "span")
 
     def __init__(self, request: Any, peer: Peer, deadline: float | None) -> None:
         self.method: str = request.path
         self.peer = peer
         self.deadline = deadline
         self.span: Span | None = None
+        self.client: str | None = None
         self._request = request
         self._metadata: Metadata | None = None
 

@@ -15,7 +15,7 @@ from httpunk.exceptions import HTTPunkError
 from httpunk.util.auto import Builder
 
 from stillhouse.edge.status import Code, Reply, RpcError, packed
-from stillhouse.edge.wire.call import Call, Limits, Peer
+from stillhouse.edge.wire.call import Call, Limits, Load, Peer
 from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single, whole
 from stillhouse.edge.wire.headers import pairs, timeout_of
 from stillhouse.edge.wire.watch import Watch
@@ -55,6 +55,8 @@ class Server:
         self.limits = limits or Limits()
         self._connections = ServerConnections()
         self._listener: asyncio.Server | None = None
+        self._loads: set[Load] = set()
+        self._unread = 0
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False) -> int:
         """Listen; return the port (0 takes any free one). `reuse_port`: other processes listen at the same one.
@@ -93,6 +95,8 @@ class Server:
                 await request.respond(415, headers=[("content-type", "text/plain")], body=b"gRPC is spoken here\n")
             return
         try:
+            if peer.load is not None and peer.load.unread > self.limits.unread:
+                raise RpcError(Code.RESOURCE_EXHAUSTED, "this connection does not read its answers")
             await self._grpc(request, peer)
         except RpcError as error:
             await _ended(request, error)
@@ -108,7 +112,7 @@ class Server:
         call = Call(request, peer, None if left is None else loop.time() + left)
         stream = self._streams.get(call.method)
         if stream is not None:
-            await self._stream(request, call, stream)
+            await self._stream(request, call, stream, peer)
             return
         handler = self._unary.get(call.method, self._otherwise)
         if handler is None:
@@ -126,9 +130,30 @@ class Server:
             watch.end()
         headers = HeaderMap(_HEADERS + pairs(reply.initial)) if reply.initial else _PLAIN
         trailers = HeaderMap(_OK + pairs(reply.trailing)) if reply.trailing else _FINE
-        await request.respond(200, headers=headers, body=framed(reply.message), trailers=trailers)
+        body = framed(reply.message)
+        self._waits(peer, len(body))
+        try:
+            await request.respond(200, headers=headers, body=body, trailers=trailers)
+        finally:
+            self._waits(peer, -len(body))
 
-    async def _stream(self, request: Any, call: Call, handler: Stream) -> None:
+    def _waits(self, peer: Peer, size: int) -> None:
+        """Count what waits for a client to read it. A client that never reads must not take the memory of the others."""
+        load = peer.load
+        if load is None:
+            return
+        load.unread += size
+        self._unread += size
+        if load.unread:
+            self._loads.add(load)
+        else:
+            self._loads.discard(load)
+        if self._unread > self.limits.unread_all and size > 0:
+            most = max(self._loads, key=lambda each: each.unread)
+            _log.warning("a client leaves %d bytes of answers unread; its connection is ended", most.unread)
+            most.end()
+
+    async def _stream(self, request: Any, call: Call, handler: Stream, peer: Peer) -> None:
         deframer = Deframer(_encoding(request), self.limits.message)
 
         async def messages() -> AsyncIterator[bytes]:
@@ -142,7 +167,11 @@ class Server:
         watch = Watch(asyncio.get_running_loop(), request, call.deadline, None)
         try:
             async for message in handler(call, messages()):
-                await out.send_data(framed(message))
+                self._waits(peer, len(message))
+                try:
+                    await out.send_data(framed(message))
+                finally:
+                    self._waits(peer, -len(message))
         except asyncio.CancelledError:
             if not watch.late():
                 raise
@@ -164,7 +193,7 @@ class _Protocol(AutoServerProtocol):
         if self.owner.connections > self.owner.limits.connections:
             transport.abort()
             return
-        self.peer = _peer(transport)
+        self.peer = _peer(transport, transport.abort)
         if age := self.owner.limits.age_s:
             self._aging = self._loop.call_later(age * random.uniform(0.9, 1.1), self._age)
 
@@ -181,13 +210,13 @@ class _Protocol(AutoServerProtocol):
         await self.owner.answer(request, self.peer)
 
 
-def _peer(transport: Any) -> Peer:
+def _peer(transport: Any, end: Callable[[], None]) -> Peer:
     name = transport.get_extra_info("peername")
     address = name[0] if isinstance(name, tuple) else "unix"
     certificate = transport.get_extra_info("peercert") or {}
     names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI")]
-    return Peer(address, tuple(names))
+    return Peer(address, tuple(names), Load(end))
 
 
 def _encoding(request: Any) -> str:

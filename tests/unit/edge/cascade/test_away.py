@@ -358,7 +358,10 @@ def test_stages_that_do_not_belong_together() -> None:
         (lambda request: [request.outputs.add(name="LABEL") for _ in "12"], "output 'LABEL': twice"),
         (lambda request: setattr(request, "model_version", "2"), "no version '2'"),
         (lambda request: request.raw_input_contents.__setitem__(0, b"\x01\x00\x00\x00\xff"), "TEXT[0]: the text is not UTF-8"),
-        (lambda request: request.raw_input_contents.__setitem__(0, b"\x09\x00\x00\x00a"), "TEXT: element 0 says 9 bytes"),
+        (
+            lambda request: request.raw_input_contents.__setitem__(0, b"\x09\x00\x00\x00a"),
+            "TEXT: element 0 is longer than what is left",
+        ),
     ],
 )
 def test_a_request_that_is_wrong_is_told_what(change: Callable[[Any], None], named: str) -> None:

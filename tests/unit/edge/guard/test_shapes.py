@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.edge.guard.elements import Malformed, split
 from stillhouse.edge.guard.refusals import Refusal
-from stillhouse.edge.guard.shapes import SIZES, Bounds, Input, Model, Request, Tensor, check
+from stillhouse.edge.guard.shapes import Bounds, Input, Model, Request, Tensor, check
+from stillhouse.edge.oip.elements import Malformed, split
+from stillhouse.inference.typenames import SIZES
 
 MODEL = Model([Input("text", "BYTES", (-1, 1), text=True), Input("scale", "FP32", (-1, 2, -1), optional=True)], max_batch=8)
 BOUNDS = Bounds(message=10_000, dimension=100, elements=1000, characters=20)

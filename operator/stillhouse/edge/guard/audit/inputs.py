@@ -32,13 +32,13 @@ class Inputs:
         """Return the keyed digest of an input (BLAKE2b; it is on the way of every request, and quick)."""
         return "blake2b:" + hashlib.blake2b(data, digest_size=16, key=self._secret).hexdigest()
 
-    def describe(self, inputs: Mapping[str, bytes | memoryview]) -> dict[str, Any]:
-        """Return the data of a record about inputs by name."""
-        return {name: self._one(data) for name, data in inputs.items()}
+    def describe(self, inputs: Mapping[str, bytes | memoryview], *, raw: bool = True) -> dict[str, Any]:
+        """Return the data of a record about inputs by name. `raw` False: without them, whatever was asked for."""
+        return {name: self._one(data, raw and self._raw) for name, data in inputs.items()}
 
-    def _one(self, data: bytes | memoryview) -> dict[str, Any]:
+    def _one(self, data: bytes | memoryview, raw: bool) -> dict[str, Any]:
         told: dict[str, Any] = {"bytes": len(data), "digest": self.digest(data)}
-        if self._raw:
+        if raw:
             part = bytes(data[: self._most])
             if len(part) < len(data):
                 told["cut"] = True

@@ -1,10 +1,14 @@
-"""BYTES tensors as the Open Inference Protocol packs them: each element behind its length, four bytes, little-endian."""
+"""BYTES tensors as the Open Inference Protocol packs them: each element behind its length, four bytes, little-endian.
+
+Plain data: the guard looks at requests with it where no tensors are known.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
-__all__ = ["Malformed", "split"]
+__all__ = ["Malformed", "joined", "split"]
 
 PREFIX = struct.Struct("<I")
 
@@ -40,3 +44,8 @@ def split(raw: bytes | memoryview, count: int) -> list[bytes]:
     if at != size:
         raise Malformed("has bytes after its last element", f"{size - at} bytes", f"none after {count} elements")
     return elements
+
+
+def joined(elements: Iterable[bytes]) -> bytes:
+    """Return elements packed: what `split` takes apart."""
+    return b"".join(part for each in elements for part in (PREFIX.pack(len(each)), each))
