@@ -95,8 +95,8 @@ class Gateway:
 
     @property
     def engine(self) -> bool:
-        """Return whether the model runs in the gateway's own process: steps in its artifact are Triton's to join."""
-        return self.per_node and (self.spec.pipeline is None or self.spec.pipeline.placement == "apart")
+        """Return whether the model runs in the gateway's own process, with the steps that its artifact has."""
+        return self.per_node
 
     @property
     def bound(self) -> bool:

@@ -142,15 +142,18 @@ def test_steps_that_are_apart_are_asked_by_their_services(tmp_path: Path) -> Non
     assert {"podSelector": {"matchLabels": {labels.MODEL: "topics"}}} in peers
 
 
-def test_a_model_with_steps_in_its_artifact_stays_in_its_server(tmp_path: Path) -> None:
-    """Triton joins them: a gateway of every node asks it."""
+@pytest.mark.parametrize(("edge", "kind"), [(DAEMON, Engine), ({}, Slices)])
+def test_steps_in_an_artifact_are_where_its_model_is(edge: dict[str, Any], kind: type, tmp_path: Path) -> None:
+    """A gateway of every node has both in its process; before servers, Triton joins them."""
     together = copy.deepcopy(PIPELINE)
     step = together["steps"][0]  # type: ignore[index]
     del step["model"]  # type: ignore[attr-defined]
     step |= {"onnx": {"uri": "models:head"}, "inputs": {"features": "EMBEDDING"}}  # type: ignore[operator]
     together["placement"] = "together"
-    (tmp_path / "gateway.json").write_text(text(workload(DAEMON, pipeline=together)))
-    assert isinstance(read(tmp_path / "gateway.json").edge, Slices)
+    (tmp_path / "gateway.json").write_text(text(workload(edge, pipeline=together)))
+    config = read(tmp_path / "gateway.json")
+    assert isinstance(config.edge, kind)
+    assert config.pipeline is None
 
 
 def test_every_name_fits() -> None:
