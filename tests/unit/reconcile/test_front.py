@@ -241,6 +241,20 @@ def test_a_gateways_crash_is_told(cluster: Fronted) -> None:
     assert "spec.edge.run.resources.limits.memory" in message
 
 
+def test_a_pod_that_goes_and_comes_is_no_news_and_one_that_crashes_is(fronted: Fronted) -> None:
+    live = fronted.get("Deployment", GATEWAY) or {}
+    ended = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
+    fronted.kube.set(live, **{**live["status"], "availableReplicas": 1, "conditions": ended})
+    fronted.settle()
+    assert fronted.condition("GatewayAvailable") == ("True", "GatewayServes")
+    assert fronted.condition("Ready") == ("True", "Serving")
+    pod = fronted.pod(f"{GATEWAY}-2", "gateway", ready=False)
+    crash = {"name": "gateway", "lastState": {"terminated": {"exitCode": 2, "reason": "Error", "message": "a part is wrong"}}}
+    fronted.kube.set(pod, phase="Running", containerStatuses=[crash])
+    fronted.settle()
+    assert fronted.condition("GatewayAvailable") == ("False", "ServerCrashes")
+
+
 def test_one_of_the_other_kind_stays_until_its_successor_answers(fronted: Fronted) -> None:
     fronted.apply(model(edge={"run": {"kind": "DaemonSet"}}))
     fronted.settle()
