@@ -52,7 +52,7 @@ NONE = Front()
 
 
 def front(observed: Observed, decision: Decision, now: str, *, settled: bool = False) -> Front:
-    """Decide. `settled`: no slice of the clients' Service names a pod of the gateway; `now`: RFC 3339."""
+    """Decide. `settled`: clients are led to the model's pods again (`settled`); `now`: RFC 3339."""
     live = _live(observed)
     if decision.frozen:
         return Front(serves=_chosen(observed) != "serve" and bool(live), kept=live)
@@ -87,7 +87,7 @@ def _without(observed: Observed, live: frozenset[tuple[str, str]], settled: bool
     if not live:
         return NONE
     workloads = {place for place in live if place[0] in _WORKLOADS}
-    if workloads and (_chosen(observed) == "gateway" or not settled):
+    if workloads and not settled:
         return Front(leaving="settling", kept=live, wait=LOOK_AGAIN_S)
     budget = {place for place in live if place[0] == "PodDisruptionBudget"}
     if workloads or any(True for _ in gateway_pods(observed)):

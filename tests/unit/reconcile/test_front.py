@@ -340,6 +340,21 @@ def test_a_cascade_belongs_to_the_revision_that_answers() -> None:
     assert f"{first}-pods" not in cluster.kube.names(SERVICE)
 
 
+def test_a_cascade_that_is_new_comes_with_the_first_pod_of_its_revision() -> None:
+    """Else every request would go to the larger model until then."""
+    cluster = Fronted()
+    index = {"data": {"uri": "data:gate"}}
+    first = built(cluster, model(edge={}, index=index), DIGEST, None)
+    cluster.pod("m-main-1", "serve", **{labels.REVISION: first})
+    cluster.start()
+    second = built(cluster, model(edge=WITH_CASCADE, index=index, serve={"batching": {"maxBatchSize": 2}}), OTHER, CASCADE)
+    assert (revision_of(cluster), cluster.config()["cascade"]) == ("", None)
+    cluster.pod("m-main-2", "serve", **{labels.REVISION: second})
+    cluster.settle()
+    assert revision_of(cluster) == second
+    assert cluster.config()["cascade"] is not None
+
+
 def test_without_a_cascade_a_new_revision_rolls_no_gateway(fronted: Fronted) -> None:
     before = copy.deepcopy((fronted.get("Deployment", GATEWAY) or {})["spec"])
     assert fronted.config()["edge"] == {"kind": "slices", "namespace": "default", "service": "m-main-backend", "port": 8001}
