@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from stillhouse.api.status import Status
 from stillhouse.clients.kube.interface import KubeError, Unavailable
 from stillhouse.clients.kube.kinds import DEPLOYMENT, POD, SECRET, SERVICE, SLICE, Kind, by_name
 from stillhouse.reconcile.front import LOOK_AGAIN_S
+from stillhouse.reconcile.reconciler import Reconciler
 from stillhouse.resources import labels
 from stillhouse.resources.gateway import CONFIG
 
@@ -217,6 +219,17 @@ def test_a_strangers_object_of_its_name_is_left_alone(cluster: Fronted) -> None:
     assert (cluster.get("Deployment", GATEWAY) or {})["spec"] == {}
     assert cluster.condition("Ready") == ("False", "NotOwned")
     assert cluster.chosen() == "serve"
+
+
+def test_a_release_of_another_name_gives_gateways_another_role(fronted: Fronted) -> None:
+    """A binding's role cannot be changed: it is made anew."""
+    before = fronted.get("RoleBinding", GATEWAY) or {}
+    fronted.settings = dataclasses.replace(fronted.settings, gateway_role="Role/another")
+    fronted.reconciler = Reconciler(fronted.kube, fronted.cache, fronted.settings, clock=fronted._clock)
+    fronted.settle()
+    after = fronted.get("RoleBinding", GATEWAY) or {}
+    assert (after["roleRef"]["kind"], after["roleRef"]["name"]) == ("Role", "another")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 def test_a_secret_that_is_not_there_is_named(cluster: Fronted) -> None:
