@@ -19,6 +19,8 @@ from tests.support.nodes.commands import CommandFailed
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import named, on_claim
 
+_READ = "import sys, urllib.request as u; print(u.urlopen(f'http://{sys.argv[1]}:8002/metrics', timeout=10).read().decode())"
+
 
 def project(folder: Path) -> Project:
     return Project(folder / "project", folder / "none", folder / "cache")
@@ -76,6 +78,35 @@ def test_a_student_that_fails_its_gate_is_told_and_the_one_before_serves(shared:
     answers = json.loads(asking.communicate(timeout=60)[0])
     assert set(answers["digests"]) == {first} and not answers["failures"], answers
     assert shared.build_pods() - before == {"resolve": 1, "gate": 1}, "what was accepted before is not built again"
+
+
+def answered(models: Models, pod: Any) -> float:
+    """Return how many inferences a gateway's pod has answered; its own node may read that."""
+    node = int(pod.spec.node_name.removeprefix("node"))
+    text = models.cluster.run(sys.executable, "-c", _READ, pod.status.pod_ip, number=node)
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if 'inferences_total{code="OK"' in line)
+
+
+def test_clients_go_to_a_gateway_and_back_without_a_failed_request(shared: Models, student: dict[str, Any]) -> None:
+    name = student["metadata"]["name"]
+    digest = shared.wait_ready(name, 60)["revision"]["digest"]
+    asking = shared.asking(name, "--threads", "2", "--requests", "0", "--pause", "0.05")
+    fronted = copy.deepcopy(student)
+    fronted["spec"]["edge"] = {"rest": False, "run": {"resources": {"limits": {"cpu": "250m", "memory": "256Mi"}}}}
+    shared.apply(fronted)
+    shared.eventually(lambda: shared.condition(name, "GatewayAvailable")[0] == "True", 60, about=name)
+    pods = shared.pods(name, "gateway")
+    assert len(pods) == 2
+    shared.eventually(lambda: min(answered(shared, pod) for pod in pods) > 20, 60, about=name)  # clients look by and by
+
+    shared.apply(student)
+    shared.eventually(lambda: shared.condition(name, "GatewayAvailable") == ("False", "GatewayLeaving"), 30, about=name)
+    shared.eventually(lambda: shared.condition(name, "GatewayAvailable") == ("", ""), 120, about=name)
+    assert not shared.pods(name, "gateway", ending=True), "its account goes after them"
+    assert shared.condition(name, "Ready") == ("True", "Serving")
+    asking.terminate()
+    answers = json.loads(asking.communicate(timeout=60)[0])
+    assert set(answers["digests"]) == {digest} and not answers["failures"], answers
 
 
 def revisions(models: Models) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from kubernetes import client
+from kubernetes.dynamic import DynamicClient
 from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import SOURCES, model
 from tests.support.hooks import account_token
@@ -19,6 +20,7 @@ from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, running_operator
 
 from stillhouse.edge.watching import Api, Watcher
+from stillhouse.reconcile.controller import WATCHED
 from stillhouse.resources import labels
 
 GATEWAY = "m-main-gateway"
@@ -132,6 +134,40 @@ def test_clients_are_led_to_the_gateway_and_back(serving: tuple[Hands, Operator]
         "slice is changed", "gateway goes", "account goes",
     ]  # fmt: skip
     assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]
+
+
+FULL: dict[str, Any] = {
+    "clients": {"tokens": "clients", "rate": 100},
+    "tls": {"secret": "front", "clientAuthority": "authority"},
+    "guard": {"patterns": [{"name": "mail", "named": "email"}], "audit": {"key": "key"}},
+    "telemetry": {"endpoint": "http://collector:4318"},
+}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_what_is_there_is_left_alone(kind: str, serving: tuple[Hands, Operator], api_client: client.ApiClient) -> None:
+    """The server's defaults are no difference: of all objects one that was edited is written, and no other."""
+    hands, _ = serving
+    space, dynamic = hands.namespace, DynamicClient(api_client)
+    kinds = [each for each in WATCHED if each.name not in ("DistilledModel", "ModelRevision", "Pod")]
+
+    def versions() -> dict[str, str]:
+        found = {}
+        for place in kinds:
+            resource = dynamic.resources.get(api_version=place.api_version, kind=place.name)
+            for each in resource.get(namespace=space, label_selector=labels.MODEL).to_dict()["items"]:
+                found[f"{place.name}/{each['metadata']['name']}"] = each["metadata"]["resourceVersion"]
+        return found
+
+    hands.apply(model(edge={**FULL, "run": {"kind": kind, "podTemplate": {"metadata": {"labels": {"team": "search"}}}}}))
+    eventually(lambda: f"{kind}/{GATEWAY}" in versions())
+    eventually(lambda: hands.condition("GatewayAvailable")[1] == "SecretMissing")
+    before = versions()
+    assert {f"RoleBinding/{GATEWAY}", f"NetworkPolicy/{GATEWAY}", f"Service/{GATEWAY}"} <= before.keys() or kind == "DaemonSet"
+    hands.core.patch_namespaced_service(GATEWAY, space, {"spec": {"selector": {"stillhouse.io/model": "another"}}})
+    eventually(lambda: hands.core.read_namespaced_service(GATEWAY, space).spec.selector["stillhouse.io/model"] == "m")
+    after = versions()
+    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == {f"Service/{GATEWAY}"}
 
 
 def test_a_watcher_follows_slices_with_the_right_to_nothing_else(

@@ -49,11 +49,11 @@ def gateway_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | N
     stand = stands(ahead.workload)
     told = f"{stand.available} of {stand.wanted} gateways answer, {stand.updated} are new"
     why = ahead.lacks
-    if why is None and ahead.workload is not None and not stand.rolled:
+    if why is None and ahead.workload is not None and not stand.full:
         chosen = {labels.COMPONENT: "gateway"}
         why = trouble(ahead.workload, observed.pods, chosen, "spec.edge.run.resources.limits.memory")
-    if why is not None:
+    if why is not None and (why.reason != "Unschedulable" or not stand.complete):  # more nodes may be on their way
         return "False", why
-    if not front.serves or not stand.rolled:
+    if not front.serves or not stand.complete:
         return "False", Verdict("GatewayStarting", told if front.serves else f"{told}; clients go to the model's pods meanwhile")
     return "True", Verdict("GatewayServes", told)

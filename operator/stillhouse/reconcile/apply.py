@@ -62,6 +62,9 @@ async def ensure(kube: Kube, wanted: dict[str, Any], live: Body | None, uid: str
         raise Conflict("the object is being deleted", field=f"{kind.name}/{meta['name']}")
     if same(wanted, fresh):
         return Applied(fresh, written=False)
+    if kind.name == "RoleBinding" and fresh.get("roleRef") != wanted["roleRef"]:
+        await remove(kube, fresh)  # whose role it gives can never be changed
+        return Applied(await kube.create(kind, meta["namespace"], wanted), written=True)
     return Applied(await _apply(kube, wanted, fresh), written=True)
 
 

@@ -52,7 +52,7 @@ NONE = Front()
 
 
 def front(observed: Observed, decision: Decision, now: str, *, settled: bool = False) -> Front:
-    """Decide. `settled`: no slice of the clients' Service names a pod of the gateway; `now`: RFC 3339."""
+    """Decide. `settled`: clients are led to the model's pods again (`settled`); `now`: RFC 3339."""
     live = _live(observed)
     if decision.frozen:
         return Front(serves=_chosen(observed) != "serve" and bool(live), kept=live)
@@ -87,7 +87,7 @@ def _without(observed: Observed, live: frozenset[tuple[str, str]], settled: bool
     if not live:
         return NONE
     workloads = {place for place in live if place[0] in _WORKLOADS}
-    if workloads and (_chosen(observed) == "gateway" or not settled):
+    if workloads and not settled:
         return Front(leaving="settling", kept=live, wait=LOOK_AGAIN_S)
     budget = {place for place in live if place[0] == "PodDisruptionBudget"}
     if workloads or any(True for _ in gateway_pods(observed)):
@@ -193,18 +193,28 @@ def settled(observed: Observed, slices: Iterable[Body]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How a gateway's workload stands: pods that are wanted, are there, are of the newest template, answer."""
+    """How a gateway's workload stands: pods that are wanted, are there, are of the newest template, answer.
+
+    `ended`: the rollout of the newest template has, whatever became of its pods later.
+    """
 
     wanted: int = 0
     replicas: int = 0
     updated: int = 0
     available: int = 0
     current: bool = False
+    ended: bool = False
 
     @property
-    def rolled(self) -> bool:
-        """Whether the newest template alone runs, and answers."""
-        return self.current and self.updated >= self.wanted and self.replicas == self.updated and self.available > 0
+    def full(self) -> bool:
+        """Return whether the newest template alone runs, and all that is wanted of it answers."""
+        return self.current and self.replicas == self.updated == self.available >= self.wanted > 0
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the newest template alone runs, and answers: a pod that goes and comes makes it no less so."""
+        only_new = self.current and self.updated >= self.wanted and self.replicas == self.updated
+        return self.full or (self.ended and only_new and self.available > 0)
 
 
 def stands(workload: Body | None) -> Stand:
@@ -219,7 +229,9 @@ def stands(workload: Body | None) -> Stand:
         return int(said.get(name) or 0)
 
     if workload["kind"] == "DaemonSet":
+        # It does not say when a rollout has ended; of many nodes there is always one that is away.
         there, updated = number("currentNumberScheduled"), number("updatedNumberScheduled")
-        return Stand(number("desiredNumberScheduled"), there, updated, number("numberAvailable"), current)
+        return Stand(number("desiredNumberScheduled"), there, updated, number("numberAvailable"), current, ended=True)
     wanted = int((workload.get("spec") or {}).get("replicas", 1))
-    return Stand(wanted, number("replicas"), number("updatedReplicas"), number("availableReplicas"), current)
+    ended = any(each.get("reason") == "NewReplicaSetAvailable" for each in said.get("conditions") or [])
+    return Stand(wanted, number("replicas"), number("updatedReplicas"), number("availableReplicas"), current, ended)

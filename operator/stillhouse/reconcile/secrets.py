@@ -55,7 +55,7 @@ async def absent(
     Raises:
         KubeError: the server does not say.
     """
-    if gateway is None or not settings.credentials or stands(workload).rolled:
+    if gateway is None or not settings.credentials or stands(workload).full:
         return None
     for each in gateway_place.secrets(gateway.edge):
         if await kube.look(SECRET, owner.namespace, each.name) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from stillhouse.api.status import Status
 from stillhouse.clients.kube.interface import KubeError, Unavailable
 from stillhouse.clients.kube.kinds import DEPLOYMENT, POD, SECRET, SERVICE, SLICE, Kind, by_name
 from stillhouse.reconcile.front import LOOK_AGAIN_S
+from stillhouse.reconcile.reconciler import Reconciler
 from stillhouse.resources import labels
 from stillhouse.resources.gateway import CONFIG
 
@@ -219,6 +221,17 @@ def test_a_strangers_object_of_its_name_is_left_alone(cluster: Fronted) -> None:
     assert cluster.chosen() == "serve"
 
 
+def test_a_release_of_another_name_gives_gateways_another_role(fronted: Fronted) -> None:
+    """A binding's role cannot be changed: it is made anew."""
+    before = fronted.get("RoleBinding", GATEWAY) or {}
+    fronted.settings = dataclasses.replace(fronted.settings, gateway_role="Role/another")
+    fronted.reconciler = Reconciler(fronted.kube, fronted.cache, fronted.settings, clock=fronted._clock)
+    fronted.settle()
+    after = fronted.get("RoleBinding", GATEWAY) or {}
+    assert (after["roleRef"]["kind"], after["roleRef"]["name"]) == ("Role", "another")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
 def test_a_secret_that_is_not_there_is_named(cluster: Fronted) -> None:
     cluster.apply(model(edge={"clients": {"tokens": "keys"}}))
     cluster.settle()
@@ -239,6 +252,20 @@ def test_a_gateways_crash_is_told(cluster: Fronted) -> None:
     assert cluster.condition("GatewayAvailable") == ("False", "ServerCrashes")
     message = next(each for each in cluster.status()["conditions"] if each["type"] == "Ready")["message"]
     assert "spec.edge.run.resources.limits.memory" in message
+
+
+def test_a_pod_that_goes_and_comes_is_no_news_and_one_that_crashes_is(fronted: Fronted) -> None:
+    live = fronted.get("Deployment", GATEWAY) or {}
+    ended = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
+    fronted.kube.set(live, **{**live["status"], "availableReplicas": 1, "conditions": ended})
+    fronted.settle()
+    assert fronted.condition("GatewayAvailable") == ("True", "GatewayServes")
+    assert fronted.condition("Ready") == ("True", "Serving")
+    pod = fronted.pod(f"{GATEWAY}-2", "gateway", ready=False)
+    crash = {"name": "gateway", "lastState": {"terminated": {"exitCode": 2, "reason": "Error", "message": "a part is wrong"}}}
+    fronted.kube.set(pod, phase="Running", containerStatuses=[crash])
+    fronted.settle()
+    assert fronted.condition("GatewayAvailable") == ("False", "ServerCrashes")
 
 
 def test_one_of_the_other_kind_stays_until_its_successor_answers(fronted: Fronted) -> None:
@@ -324,6 +351,21 @@ def test_a_cascade_belongs_to_the_revision_that_answers() -> None:
     cluster.run(cluster.kube.delete(POD, NAMESPACE, f"{GATEWAY}-1", gone["metadata"]["uid"]))
     cluster.settle()
     assert f"{first}-pods" not in cluster.kube.names(SERVICE)
+
+
+def test_a_cascade_that_is_new_comes_with_the_first_pod_of_its_revision() -> None:
+    """Else every request would go to the larger model until then."""
+    cluster = Fronted()
+    index = {"data": {"uri": "data:gate"}}
+    first = built(cluster, model(edge={}, index=index), DIGEST, None)
+    cluster.pod("m-main-1", "serve", **{labels.REVISION: first})
+    cluster.start()
+    second = built(cluster, model(edge=WITH_CASCADE, index=index, serve={"batching": {"maxBatchSize": 2}}), OTHER, CASCADE)
+    assert (revision_of(cluster), cluster.config()["cascade"]) == ("", None)
+    cluster.pod("m-main-2", "serve", **{labels.REVISION: second})
+    cluster.settle()
+    assert revision_of(cluster) == second
+    assert cluster.config()["cascade"] is not None
 
 
 def test_without_a_cascade_a_new_revision_rolls_no_gateway(fronted: Fronted) -> None:

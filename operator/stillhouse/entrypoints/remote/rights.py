@@ -40,7 +40,10 @@ EVERYWHERE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("stillhouse.io", "modelrevisions", ("create", "delete", "get", "list", "watch")),
     ("", "serviceaccounts", _OF_CHILDREN),
     ("", "services", _OF_CHILDREN),
+    ("apps", "daemonsets", _OF_CHILDREN),
     ("apps", "deployments", _OF_CHILDREN),
+    ("rbac.authorization.k8s.io", "rolebindings", _OF_CHILDREN),
+    ("discovery.k8s.io", "endpointslices", ("list",)),
     ("autoscaling", "horizontalpodautoscalers", _OF_CHILDREN),
     ("networking.k8s.io", "networkpolicies", _OF_CHILDREN),
     ("policy", "poddisruptionbudgets", _OF_CHILDREN),
@@ -100,6 +103,9 @@ async def rights_of_operator(kube: Any, release: Installed, upgrade: str) -> lis
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{release.namespace}", "system:authenticated"]
     lease = [Right("coordination.k8s.io", "leases", verb, release.lease) for verb in ("get", "patch")]
     asked = [(right, release.watches) for right in await of_operator(kube, release)]
+    kind, _, role = str((release.settings or {}).get("gateway_role") or "").partition("/")
+    if role:
+        asked.append((Right("rbac.authorization.k8s.io", f"{kind.lower()}s", "bind", role), release.watches))
     asked += [(right, release.lease_namespace) for right in [*lease, Right("coordination.k8s.io", "leases", "create")]]
     if not release.watches or release.metrics is not None:
         asked.append((Right("apiregistration.k8s.io", "apiservices", "get", APISERVICE), ""))
