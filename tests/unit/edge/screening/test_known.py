@@ -232,6 +232,22 @@ def test_who_sends_token_ids_does_not_get_by_the_patterns() -> None:
     run(work())
 
 
+def test_large_requests_are_masked_as_small_ones_are() -> None:
+    async def work() -> None:
+        far = Far()
+        far.inputs = [("text", "BYTES", [-1, 1])]
+        chosen = ScreenSettings(patterns=(Rule("email", "mask"), Rule("no", "refuse", "forbidden")))
+        screen = Screen(far.known(chosen), chosen)
+        texts = [b"x" * 90_000, b"jane@example.org", *[b"y" * 90_000] * 3]
+        found = await screened(screen, request((5, 1), raw=packed(*texts), datatype="BYTES", name="text"))
+        assert found.masked == screen.masked == {"email": 1}
+        assert found.request.raw_input_contents[0] == packed(texts[0], b"[email]", *texts[2:])
+        texts[1] = b"forbidden"
+        assert "'no'" in (await refused(screen, request((5, 1), raw=packed(*texts), datatype="BYTES", name="text"))).message
+
+    run(work())
+
+
 def test_what_travels_smaller_is_held_to_the_models_words_as_what_it_is() -> None:
     async def work() -> None:
         far = Far()
