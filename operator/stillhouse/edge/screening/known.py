@@ -46,6 +46,7 @@ class Known:
         self._stamp: object = None
         self._asking: asyncio.Task[None] | None = None
         self._next = -1.0
+        self._tried: object = None
         self.asked = 0
         self.trouble = ""
         """Why it is not known, or could not be asked anew; empty where nothing is wrong."""
@@ -67,7 +68,7 @@ class Known:
         return self._model or before
 
     def _due(self) -> bool:
-        return self._clock() >= self._next
+        return self._clock() >= self._next or self._stamp_of() != self._tried
 
     async def _told(self) -> None:
         """Wait for the answer; all who wait have one question."""
@@ -79,7 +80,7 @@ class Known:
 
     async def _learn(self) -> None:
         self.asked += 1
-        stamp = self._stamp_of()
+        self._tried = stamp = self._stamp_of()
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 self._model = await self._read()

@@ -106,9 +106,11 @@ def test_while_nobody_tells_requests_are_refused_and_the_backend_is_not_asked_fo
             assert error.code is Code.UNAVAILABLE and error.pushback == "1000"
         assert far.asked == 1 and screen.refused == {"unknown": 5} and "not now" in screen.known.trouble
         far.now += 1.5
+        assert (await refused(screen, request())).code is Code.UNAVAILABLE
         far.failing = None
+        far.stamp = 1  # somebody has come: no need to wait
         await screened(screen, request())
-        assert far.asked == 2 and not screen.known.trouble
+        assert far.asked == 3 and not screen.known.trouble
 
     run(work())
 
