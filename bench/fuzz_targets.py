@@ -34,6 +34,7 @@ from stillhouse.edge.rest.bodies import document, parted
 from stillhouse.edge.rest.inference import Wanted, request_of, response_of
 from stillhouse.edge.rest.problems import HttpProblem
 from stillhouse.edge.screening.reading import is_encoded, itself, rewritten, seen
+from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import RpcError, packed, unpacked
 from stillhouse.edge.tracing.context import context_of, passed_on
 from stillhouse.edge.wire.framing import Deframer, framed, single
@@ -54,6 +55,7 @@ _BOUNDS = Bounds(message=_LARGEST, dimension=1000, elements=10_000, characters=5
 _PATTERNS = Patterns(
     [Rule(name, "mask") for name in ("email", "card", "iban", "phone")] + [Rule("own", "mask", r"(?i)tck-\d{2,8}|\bx+y*\b")]
 )
+_SETTINGS = ScreenSettings()
 _KEY = Key(b"k" * 32)
 _TYPES = (*SIZES, "", "FP8")
 
@@ -130,7 +132,7 @@ def shapes(data: bytes) -> None:
             made_plain(found, _LARGEST)
     except RpcError:
         return
-    for model in (_MODEL, itself(found, None)):
+    for model in (_MODEL, itself(found, _SETTINGS)):
         told = seen(found, len(data), len(model.inputs))
         fits = told if isinstance(told, Refusal) else check(told, model, _BOUNDS)
         if isinstance(fits, Refusal):
@@ -139,7 +141,7 @@ def shapes(data: bytes) -> None:
         masked = {}
         for name, texts in fits.items():
             if model.inputs[name].text:
-                screened = [_PATTERNS.screen(text.decode()) for text in texts]
+                screened = [_PATTERNS.screen(text.decode("utf-8", "replace")) for text in texts]
                 masked[name] = [each.text.encode() for each in screened if not isinstance(each, Refusal)]
                 if len(masked[name]) != len(texts):
                     return

@@ -62,7 +62,7 @@ class Screen:
             raise self._no(_UNKNOWN, "unknown")
         if is_encoded(request):
             body = self._plain(request)
-        taken = model or itself(request, self._settings.texts)
+        taken = model or itself(request, self._settings)
         found = self._check(body, request, taken)
         if model is not None and isinstance(found, Refusal) and _newer_may_take(found):
             newer = await self.known.anew(model)
