@@ -123,6 +123,11 @@ bench-cascade: setup ## What a cascade saves and loses, on docstring-packages; i
 bench-rollout: setup cluster-packages ## A model changed, scaled, its node drained under load, on real nodes (root); about ten minutes
 	$(BIN)/python -m bench.rollout
 
+.PHONY: fuzz
+FUZZ_INPUTS ?= 10000000
+fuzz: setup ## The gateway's decoders under a fuzzer guided by coverage (x86_64); FUZZ_INPUTS of them, about an hour
+	$(BIN)/python -m bench.fuzz --inputs $(FUZZ_INPUTS) --corpus .cache/fuzz --json bench/results/fuzz.json
+
 .PHONY: clean
 clean: ## Remove what make has made here (not the store)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -167,7 +167,7 @@ class Service:
         finally:
             took = loop.time() - begun
             if recorder is not None:
-                raw = asking.screened is not None or model not in self._screens
+                raw = asking.screened is not None or not self._screens
                 masked = asking.screened.masked if asking.screened is not None else None
                 unrecorded = recorder.inference(
                     call, asking.name, len(body), asking.request, code, reply, took, masked=masked, raw=raw

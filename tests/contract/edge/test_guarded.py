@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.support.gateway_process import gateway, refused
 from tests.support.kube.process import free_port
 from tests.support.oip_backend import Site, site
 from tritonclient.grpc import service_pb2 as triton
@@ -306,6 +307,19 @@ def test_a_log_that_cannot_be_opened(tmp_path: Path) -> None:
     assert verify(blocked / "audit").whole
     kinds = [(each["kind"], each["data"].get("dropped")) for each in data(blocked / "audit")]
     assert kinds[-2:] == [("gap", 2), ("request", None)]
+
+
+def test_the_command_has_a_log_or_says_why_it_has_none(tmp_path: Path) -> None:
+    words = ("--model", "echo=127.0.0.1:9", "--audit-required", "--audit")
+    with gateway(*words, str(tmp_path / "audit")) as running:
+        line = Line(running.address)
+        assert line.refused(tensor())[0] == "UNAVAILABLE"
+        line.close()
+    assert verify(tmp_path / "audit").whole
+    assert [each["data"]["code"] for each in data(tmp_path / "audit") if each["kind"] == "request"] == ["UNAVAILABLE"]
+    (tmp_path / "file").write_text("in the way")
+    code, said = refused("--listen=127.0.0.1:0", *words, str(tmp_path / "file" / "audit"))
+    assert code != 0 and "the audit log cannot be opened" in said and "Traceback" not in said
 
 
 def told(port: int) -> str:

@@ -21,7 +21,7 @@ __all__ = ["Bounds", "Input", "Model", "Request", "Tensor", "check"]
 class Input:
     """An input of the model's metadata. `shape` as Triton tells it: with the batch first where the model has one; -1 is any.
 
-    `text`: its BYTES are UTF-8 text.
+    `text`: its BYTES are UTF-8 text; with `files` too, those that are not UTF-8 are no texts (an image, as a file), and go on.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Input:
     shape: tuple[int, ...]
     optional: bool = False
     text: bool = False
+    files: bool = False
 
 
 class Model:
@@ -225,10 +226,12 @@ def _texts(field: str, tensor: Tensor, given: Input, elements: Sequence[bytes], 
     if not given.text:
         return None
     for number, element in enumerate(elements):
-        if len(element) <= bounds.characters * 4:
+        if len(element) <= bounds.characters * 4 or given.files:
             try:
                 count: int | None = len(element.decode())
             except UnicodeDecodeError as error:
+                if given.files:
+                    continue
                 return invalid(
                     f"{field}[{number}]", _of(tensor, "is no UTF-8"), f"byte {error.start}: {error.reason}", "UTF-8 text"
                 )

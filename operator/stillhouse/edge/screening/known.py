@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from stillhouse.edge.guard.shapes import Input, Model
+from stillhouse.edge.guard.shapes import Model
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import Protocol, parsed
 from stillhouse.edge.screening.settings import ScreenSettings
@@ -23,14 +23,17 @@ CONFIG = Protocol(
     "inference",
     """
 ModelConfigResponse config=1:ModelConfig
-ModelConfig max_batch_size=4:int32 input=5:*ModelInput
+ModelConfig max_batch_size=4:int32 input=5:*ModelInput parameters=14:map:ModelParameter
 ModelInput name=1:string optional=8:bool
+ModelParameter string_value=1:string
 """,
     {},
 )
 """What the guard needs of Triton's model_config.proto; a test holds the numbers against tritonclient's messages."""
 _WITHOUT_CONFIG = frozenset({Code.UNIMPLEMENTED, Code.NOT_FOUND})
 """A server of the protocol that is not Triton: it tells metadata alone."""
+
+_IMAGES = "image"
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Known:
         self._stamp: object = None
         self._asking: asyncio.Task[None] | None = None
         self._next = -1.0
+        self._tried: object = None
         self.asked = 0
         self.trouble = ""
         """Why it is not known, or could not be asked anew; empty where nothing is wrong."""
@@ -67,7 +71,7 @@ class Known:
         return self._model or before
 
     def _due(self) -> bool:
-        return self._clock() >= self._next
+        return self._clock() >= self._next or self._stamp_of() != self._tried
 
     async def _told(self) -> None:
         """Wait for the answer; all who wait have one question."""
@@ -79,7 +83,7 @@ class Known:
 
     async def _learn(self) -> None:
         self.asked += 1
-        stamp = self._stamp_of()
+        self._tried = stamp = self._stamp_of()
         try:
             async with asyncio.timeout(self._settings.patience_s):
                 self._model = await self._read()
@@ -106,20 +110,18 @@ class Known:
         return self._model_of(metadata, config)
 
     def _model_of(self, metadata: Any, config: Any) -> Model:
-        texts = self._settings.texts
-        optional = {each.name for each in config.input if each.optional} if config is not None else set()
+        settings = self._settings
+        alone = len(metadata.inputs) == 1
+        optional, images = {each.name for each in metadata.inputs if not alone}, False  # without a configuration nobody says
+        if config is not None:
+            optional = {each.name for each in config.input if each.optional}
+            images = "stillhouse.task" in config.parameters and _IMAGES in config.parameters["stillhouse.task"].string_value
         inputs = [
-            Input(
-                each.name,
-                each.datatype,
-                tuple(each.shape),
-                each.name in optional,
-                each.datatype == "BYTES" and (texts is None or each.name in texts),
-            )
+            settings.taken(each.name, each.datatype, tuple(each.shape), optional=each.name in optional, images=images)
             for each in metadata.inputs
         ]
         if config is not None:
-            batch = min(config.max_batch_size, self._settings.rows)
+            batch = min(config.max_batch_size, settings.rows)
         else:  # rows come first in every input, or they are nobody's affair
-            batch = self._settings.rows if all(each.shape[:1] == (-1,) for each in inputs) else 0
+            batch = settings.rows if all(each.shape[:1] == (-1,) for each in inputs) else 0
         return Model(inputs, batch)

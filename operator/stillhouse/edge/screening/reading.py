@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillhouse.edge.guard.refusals import Refusal, invalid, shown
-from stillhouse.edge.guard.shapes import Input, Model, Request, Tensor
+from stillhouse.edge.guard.shapes import Model, Request, Tensor
 from stillhouse.edge.oip.elements import joined
 from stillhouse.edge.oip.fields import FIELDS
+from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.inference.typenames import SIZES
 
 __all__ = ["is_encoded", "itself", "rewritten", "seen"]
@@ -52,20 +53,10 @@ def seen(request: Any, size: int, most: int) -> Request | Refusal:
     return Request(size, tensors, len(raws))
 
 
-def itself(request: Any, texts: Sequence[str] | None) -> Model:
+def itself(request: Any, settings: ScreenSettings) -> Model:
     """Return a model that takes just what a request says it is: what is left to check where nobody tells what the model takes."""
-    return Model(
-        [
-            Input(
-                each.name,
-                each.datatype,
-                (-1,) * len(each.shape),
-                text=each.datatype == "BYTES" and (texts is None or each.name in texts),
-            )
-            for each in request.inputs
-            if each.datatype in SIZES
-        ]
-    )
+    known = [each for each in request.inputs if each.datatype in SIZES]
+    return Model([settings.taken(each.name, each.datatype, (-1,) * len(each.shape)) for each in known])
 
 
 def rewritten(request: Any, changed: Mapping[str, Sequence[bytes]]) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from stillhouse.errors import Problem
 
 __all__ = ["Screen", "Screened"]
 
+_LARGE = 256 << 10
+"""Bytes of a request; the texts of larger ones are searched in a thread: RE2 lets the loop run meanwhile."""
 _UNKNOWN = Refusal("UNAVAILABLE", Problem("no backend tells what the model takes; requests are not passed on unchecked"), 1.0)
 
 
@@ -59,7 +62,7 @@ class Screen:
             raise self._no(_UNKNOWN, "unknown")
         if is_encoded(request):
             body = self._plain(request)
-        taken = model or itself(request, self._settings.texts)
+        taken = model or itself(request, self._settings)
         found = self._check(body, request, taken)
         if model is not None and isinstance(found, Refusal) and _newer_may_take(found):
             newer = await self.known.anew(model)
@@ -73,7 +76,19 @@ class Screen:
             raise self._no(
                 invalid("inputs", "texts are looked at here, and there is none", allowed="a text, no token ids"), "pattern"
             )
-        return self._masked(body, request, taken, found, self._patterns)
+        texts = {name: given for name, given in found.items() if taken.inputs[name].text}
+        if len(body) > _LARGE:
+            looked = await asyncio.to_thread(_looked, texts, self._patterns)
+        else:
+            looked = _looked(texts, self._patterns)
+        if isinstance(looked, Refusal):
+            raise self._no(looked, "pattern")
+        changed, masked = looked
+        if not changed:
+            return Screened(body, request)
+        for rule, count in masked.items():
+            self.masked[rule] += count
+        return Screened(rewritten(request, changed), request, masked)
 
     def _plain(self, request: Any) -> bytes:
         """Decode what travels smaller: it is held to the model's words, and to the bound of a message, as what it is."""
@@ -90,31 +105,27 @@ class Screen:
         told = seen(request, len(body), len(model.inputs))
         return told if isinstance(told, Refusal) else check(told, model, self._settings.bounds)
 
-    def _masked(self, body: bytes, request: Any, model: Model, texts: dict[str, Sequence[bytes]], patterns: Patterns) -> Screened:
-        changed: dict[str, list[bytes]] = {}
-        masked: dict[str, int] = {}
-        for name, given in texts.items():
-            if not model.inputs[name].text:
-                continue
-            elements = list(given)
-            for number, element in enumerate(elements):
-                screened = patterns.screen(element.decode(), f"{name}[{number}]")
-                if isinstance(screened, Refusal):
-                    raise self._no(screened, "pattern")
-                if screened.masked:
-                    elements[number] = screened.text.encode()
-                    changed[name] = elements
-                    for rule, count in screened.masked.items():
-                        masked[rule] = masked.get(rule, 0) + count
-        if not changed:
-            return Screened(body, request)
-        for rule, count in masked.items():
-            self.masked[rule] += count
-        return Screened(rewritten(request, changed), request, masked)
-
     def _no(self, refusal: Refusal, reason: str) -> RpcError:
         self.refused[reason] += 1
         return refused(refusal)
+
+
+def _looked(texts: Mapping[str, Sequence[bytes]], patterns: Patterns) -> Refusal | tuple[dict[str, list[bytes]], dict[str, int]]:
+    """Return the inputs that something is masked in, and how many places of each pattern; or why a text is refused."""
+    changed: dict[str, list[bytes]] = {}
+    masked: dict[str, int] = {}
+    for name, given in texts.items():
+        elements = list(given)
+        for number, element in enumerate(elements):
+            screened = patterns.screen(element.decode(), f"{name}[{number}]")
+            if isinstance(screened, Refusal):
+                return screened
+            if screened.masked:
+                elements[number] = screened.text.encode()
+                changed[name] = elements
+                for rule, count in screened.masked.items():
+                    masked[rule] = masked.get(rule, 0) + count
+    return changed, masked
 
 
 def _newer_may_take(refusal: Refusal) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from stillhouse.edge.guard.patterns import Rule
-from stillhouse.edge.guard.shapes import Bounds
+from stillhouse.edge.guard.shapes import Bounds, Input
 
 __all__ = ["AuditSettings", "ScreenSettings"]
 
@@ -17,7 +17,8 @@ __all__ = ["AuditSettings", "ScreenSettings"]
 class ScreenSettings:
     """What requests may hold.
 
-    `rows`: of a request, where the model allows more. `texts`: names of the BYTES inputs that are text; None: all BYTES are.
+    `rows`: of a request, where the model allows more. `texts`: names of the BYTES inputs that are text. None: all BYTES
+    are, but those of a model of images, and, where there are no patterns, what is not UTF-8.
     `unknown`: what becomes of requests while no backend tells what the model takes. `refuse`: UNAVAILABLE; `forward`: they go on
     when they fit themselves, and patterns hold for all of their BYTES. `patience_s`: how long a backend may take to tell;
     `again_s`: the shortest time between two questions.
@@ -30,6 +31,11 @@ class ScreenSettings:
     unknown: Literal["refuse", "forward"] = "refuse"
     patience_s: float = 2.0
     again_s: float = 1.0
+
+    def taken(self, name: str, datatype: str, shape: tuple[int, ...], *, optional: bool = False, images: bool = False) -> Input:
+        """Return an input of a model as the guard knows it. `images`: it is a model of images."""
+        text = datatype == "BYTES" and (not images if self.texts is None else name in self.texts)
+        return Input(name, datatype, shape, optional, text, files=text and self.texts is None and not self.patterns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tests.support.wire import run
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from stillhouse.edge.guard.patterns import Rule
+from stillhouse.edge.guard.shapes import Bounds
 from stillhouse.edge.oip.encodings import add_encoded
 from stillhouse.edge.oip.messages import message as oip
 from stillhouse.edge.oip.tensors import inputs_of
@@ -30,7 +31,7 @@ class Far:
     def __init__(self) -> None:
         self.asked = 0
         self.inputs: list[tuple[str, str, list[int]]] = [("x", "FP32", [-1, 3])]
-        self.optional = ""
+        self.optional = self.task = ""
         self.gate = asyncio.Event()
         self.gate.set()
         self.failing: Code | None = None
@@ -52,6 +53,8 @@ class Far:
             raise RpcError(self.config, "no such thing")
         config = service_pb2.ModelConfigResponse()
         config.config.max_batch_size = 8
+        if self.task:
+            config.config.parameters["stillhouse.task"].string_value = self.task
         for name, _, _ in self.inputs:
             config.config.input.add(name=name, optional=name in self.optional.split(), data_type=model_config_pb2.TYPE_FP32)
         return bytes(config.SerializeToString())
@@ -106,9 +109,11 @@ def test_while_nobody_tells_requests_are_refused_and_the_backend_is_not_asked_fo
             assert error.code is Code.UNAVAILABLE and error.pushback == "1000"
         assert far.asked == 1 and screen.refused == {"unknown": 5} and "not now" in screen.known.trouble
         far.now += 1.5
+        assert (await refused(screen, request())).code is Code.UNAVAILABLE
         far.failing = None
+        far.stamp = 1  # somebody has come: no need to wait
         await screened(screen, request())
-        assert far.asked == 2 and not screen.known.trouble
+        assert far.asked == 3 and not screen.known.trouble
 
     run(work())
 
@@ -207,10 +212,38 @@ def test_optional_inputs_and_the_numbers_of_the_table() -> None:
         assert model is not None and model.required == {"x"}
 
     run(work())
-    for name in ("ModelConfig", "ModelInput"):
+    for name in ("ModelConfig", "ModelInput", "ModelParameter"):
         theirs = getattr(model_config_pb2, name).DESCRIPTOR.fields_by_name
         for field in CONFIG.message(name).DESCRIPTOR.fields:
             assert (theirs[field.name].number, theirs[field.name].type) == (field.number, field.type)
+
+
+@pytest.mark.parametrize("task", ["image-classification", "", "sentence-embedding"])
+def test_an_image_as_a_file_is_no_text(task: str) -> None:
+    async def work() -> None:
+        far = Far()
+        far.inputs, far.task = [("file", "BYTES", [-1, 1])], task
+        image = request((1, 1), raw=packed(b"\x89PNG\r\n" + b"x" * 500), datatype="BYTES", name="file")
+        long = request((1, 1), raw=packed(b"x" * 500), datatype="BYTES", name="file")
+        small = ScreenSettings(Bounds(characters=100))
+        screen = Screen(far.known(small), small)
+        await screened(screen, image)
+        if not task.startswith("image"):
+            assert "500 characters" in (await refused(screen, long)).message, "what can be read is a text"
+            strict = ScreenSettings(patterns=(Rule("email", "mask"),))
+            assert "no UTF-8" in (await refused(Screen(far.known(strict), strict), image)).message
+
+    run(work())
+
+
+def test_without_a_configuration_nobody_says_which_inputs_may_be_missing() -> None:
+    async def work() -> None:
+        far = Far()
+        far.config = Code.UNIMPLEMENTED
+        far.inputs = [("x", "FP32", [-1, 3]), ("y", "FP32", [-1, 1])]
+        await screened(Screen(far.known(), ScreenSettings()), request())
+
+    run(work())
 
 
 def packed(*texts: bytes) -> bytes:
@@ -228,6 +261,22 @@ def test_who_sends_token_ids_does_not_get_by_the_patterns() -> None:
         screen = Screen(far.known(chosen), chosen)
         assert "texts are looked at" in (await refused(screen, ids)).message and screen.refused == {"pattern": 1}
         await screened(screen, request((1, 1), raw=packed(b"fine"), datatype="BYTES", name="text"))
+
+    run(work())
+
+
+def test_large_requests_are_masked_as_small_ones_are() -> None:
+    async def work() -> None:
+        far = Far()
+        far.inputs = [("text", "BYTES", [-1, 1])]
+        chosen = ScreenSettings(patterns=(Rule("email", "mask"), Rule("no", "refuse", "forbidden")))
+        screen = Screen(far.known(chosen), chosen)
+        texts = [b"x" * 90_000, b"jane@example.org", *[b"y" * 90_000] * 3]
+        found = await screened(screen, request((5, 1), raw=packed(*texts), datatype="BYTES", name="text"))
+        assert found.masked == screen.masked == {"email": 1}
+        assert found.request.raw_input_contents[0] == packed(texts[0], b"[email]", *texts[2:])
+        texts[1] = b"forbidden"
+        assert "'no'" in (await refused(screen, request((5, 1), raw=packed(*texts), datatype="BYTES", name="text"))).message
 
     run(work())
 
