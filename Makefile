@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway
+.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-edge-node soak-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -114,6 +114,12 @@ bench-reconcile: setup ## The operator with 1,000 models on a real API server; a
 
 bench-gateway: setup ## What the gateway costs, beside grpc.aio and nginx (Debian's package, unpacked); about ten minutes
 	$(BIN)/python -m bench.gateway
+
+bench-edge-node: setup ## A gateway with a model in its process: start, memory, latency on one core; ARGS: a model or its file
+	$(BIN)/python -m bench.edge_node $(ARGS)
+
+soak-gateway: setup ## A million requests through gateways while backends, cloud and gateways roll; ARGS='--requests N'
+	$(BIN)/python -m bench.soak_gateway $(ARGS)
 
 bench-rollout: setup cluster-packages ## A model changed, scaled, its node drained under load, on real nodes (root); about ten minutes
 	$(BIN)/python -m bench.rollout

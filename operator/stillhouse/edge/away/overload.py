@@ -4,8 +4,8 @@
 
 Who waits is bounded in number and in time. The time is CoDel's idea as Facebook's servers use it (Maurer, "Fail at Scale", 2015):
 a burst may wait `interval` (100 ms); where the queue has not been empty for that long it is a standing queue, which
-adds latency and no throughput, and nobody waits longer than `target` (5 ms). An overload also lasts while somebody is refused now
-and then: a server that answers in batches empties the queue with each of them, and half of the refusals came after 100 ms. First come, first served: with waits that
+adds latency and no throughput, and nobody waits longer than `target` (5 ms). An overload also lasts while somebody is refused
+now and then: a server that answers in batches empties the queue with each of them. First come, first served: with waits that
 short, newest-first would win nothing and starve somebody.
 """
 
