@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade
+.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -119,6 +119,12 @@ bench-cascade: setup ## What a cascade saves and loses, on docstring-packages; i
 	$(BIN)/python examples/docstring-packages/build_data.py
 	test -f examples/docstring-packages/teacher/model.safetensors || $(BIN)/python examples/docstring-packages/make_teacher.py
 	$(BIN)/python -m bench.cascade
+
+bench-edge-node: setup ## A gateway with a model in its process: start, memory, latency on one core; ARGS: a model or its file
+	$(BIN)/python -m bench.edge_node $(ARGS)
+
+soak-gateway: setup ## A million requests through gateways while backends, cloud and gateways roll; ARGS='--requests N'
+	$(BIN)/python -m bench.soak_gateway $(ARGS)
 
 bench-rollout: setup cluster-packages ## A model changed, scaled, its node drained under load, on real nodes (root); about ten minutes
 	$(BIN)/python -m bench.rollout

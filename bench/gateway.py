@@ -4,17 +4,22 @@ One small request (a text in, 64 floats out) to a Go server that answers at once
 it. Peak: a closed loop of 32 clients over 4 connections; requests a second of the proxy's CPU, whose ratio is what counts on a
 machine where load generator, proxy and backend share two cores. Added latency: an open loop at half of the gateway's peak, minus
 the same without a proxy.
+
+Overload: the same before a backend that answers so many requests at once and no more. Its peak is a closed loop of as many
+clients as the gateway lets in; then an open loop sends five times that. `goodput_at_5x_overload`: right answers a second, of the
+peak's. `refused_within_ms`: the 99th percentile of the time after which the others were refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +32,7 @@ from bench.harness.rounds import REPEATS, ROUNDS, Run, Spread, rounds, series
 from bench.peers import nginx
 
 MODEL, FLOATS = "m", 64
+OURS = ("ours", "bounded")
 CLIENTS, CONNECTIONS = 32, 4
 GOALS = {
     "vs_grpc_aio_proxy": ">= 2.5",
@@ -34,7 +40,11 @@ GOALS = {
     "added_p50_ms": "<= 0.5",
     "added_p99_ms": "<= 2",
     "errors": "= 0",
+    "goodput_at_5x_overload": ">= 0.9",
+    "refused_within_ms": "<= 10",
 }
+SLOW_MS, AT_ONCE, IN_FLIGHT = 20, 8, 16
+"""Of the backend that is the bottleneck: 400 answers a second, far from what the gateway and the load generator can do."""
 REQUEST = ("--protocol", "grpc", "--model", MODEL, "--connections", str(CONNECTIONS), "--procs", "1")
 
 
@@ -53,6 +63,11 @@ def ours(port: int, backend: str) -> list[str]:
         *(sys.executable, "-m", "stillhouse.entrypoints.gateway"),
         *(f"--model={MODEL}={backend}", f"--listen=127.0.0.1:{port}", "--log-level=error"),
     ]
+
+
+def ours_bounded(port: int, backend: str) -> list[str]:
+    """Return the gateway's command line with a limit that fits the slow backend."""
+    return [*ours(port, backend), f"--in-flight={IN_FLIGHT}"]
 
 
 def grpc_aio(port: int, backend: str) -> list[str]:
@@ -84,6 +99,7 @@ def say(run: Run) -> None:
     print(
         f"{run.phase} {run.side} round {run.round + 1}: {sample.throughput:.0f}/s, p50 {sample.latency_ms['p50']:.2f} ms, "
         f"p99 {sample.latency_ms['p99']:.2f} ms, {1000 * sample.cpu_ms:.0f} µs CPU, {sample.errors} errors"
+        + (f", {sample.refused} refused (p99 {sample.report['refused_latency_ms']['p99']:.2f} ms)" if sample.refused else "")
         + ("" if run.quiet else ", other work on the machine"),
         flush=True,
     )
@@ -103,11 +119,13 @@ def main() -> int:
         def answering(port: int) -> list[str]:
             return [program, "serve", "--listen", f"127.0.0.1:{port}"]
 
+        def slow(port: int) -> list[str]:
+            return [*answering(port), f"--delay={SLOW_MS}ms", f"--at-once={AT_ONCE}"]
+
         with (
             tempfile.TemporaryDirectory() as name,
-            ServerProcess(
-                "gateway-backend", lambda port: [str(program), "serve", "--listen", f"127.0.0.1:{port}"], open_port
-            ) as backend,
+            ServerProcess("gateway-backend", answering, open_port) as backend,
+            ServerProcess("gateway-slow-backend", slow, open_port) as bottleneck,
         ):
             texts = Path(name) / "texts.jsonl"
             texts.write_text("".join(json.dumps(f"return the square root of number {n}") + "\n" for n in range(2000)), "utf-8")
@@ -120,10 +138,18 @@ def main() -> int:
             half = Mode(options.duration, 2.0, rate=rate)
             # A proxy in grpc.aio does not come up to that rate.
             runs += rounds([direct, gateway, proxies[-1]], half, texts, "half", say=say, **bounds)
+            runs += overload(Proxy("bounded", bottleneck, ours_bounded), texts, options.duration, bounds)
     except (BenchError, subprocess.SubprocessError) as error:
         print(f"bench.gateway: {error}", file=sys.stderr)
         return 1
     return report(runs, options, rate)
+
+
+def overload(gateway: Proxy, texts: Path, duration: float, bounds: Mapping[str, int]) -> list[Run]:
+    """Measure the peak of a gateway before a backend that is the bottleneck, and what five times of it does."""
+    runs = rounds([gateway], Mode(duration, 2.0, IN_FLIGHT), texts, "bounded peak", say=say, **bounds)
+    peak = Spread.of(series(runs, gateway.name, "bounded peak", lambda sample: sample.throughput)).median
+    return [*runs, *rounds([gateway], Mode(duration, 2.0, rate=5 * peak), texts, "overload", say=say, **bounds)]
 
 
 def report(runs: Sequence[Run], options: argparse.Namespace, rate: float) -> int:
@@ -140,7 +166,15 @@ def report(runs: Sequence[Run], options: argparse.Namespace, rate: float) -> int
     for figure in ("p50", "p99"):
         with_it, without = (of(side, "half", _latency(figure)) for side in ("ours", "direct"))
         ratios[f"added_{figure}_ms"] = Spread.of([a - b for a, b in zip(with_it, without, strict=True)])
-    ratios["errors"] = Spread.of([float(sum(run.sample.errors for run in runs if run.side == "ours"))])
+    failed = sum(run.sample.errors + (0 if run.phase == "overload" else run.sample.refused) for run in runs if run.side in OURS)
+    ratios["errors"] = Spread.of([float(failed)])
+    peaks = of("bounded", "bounded peak", lambda sample: sample.throughput)
+    goodput = of("bounded", "overload", lambda sample: sample.throughput)
+    ratios["goodput_at_5x_overload"] = Spread.of([a / b for a, b in zip(goodput, peaks, strict=True)])
+    # NaN where nobody was refused: that was no overload, and meets nothing.
+    ratios["refused_within_ms"] = Spread.of(
+        of("bounded", "overload", lambda sample: sample.report.get("refused_latency_ms", {}).get("p99", math.nan))
+    )
     rows = []
     for side in ("direct", "ours", "grpc_aio", "nginx"):
         shown = [
@@ -156,6 +190,7 @@ def report(runs: Sequence[Run], options: argparse.Namespace, rate: float) -> int
         "clients": CLIENTS,
         "connections": CONNECTIONS,
         "rate": rate,
+        "overload": {"backend_ms": SLOW_MS, "backend_at_once": AT_ONCE, "in_flight": IN_FLIGHT},
     }
     write_results("gateway", settings=settings, runs=runs, ratios=ratios)
     return judge(GOALS, ratios)

@@ -50,6 +50,7 @@ class Sample:
     right_in_window: int
     foreign_share: float
     report: dict[str, Any] = field(repr=False)
+    refused: int = 0  # answers that there is too much to do, neither right nor an error
 
     @property
     def cpu_ms(self) -> float:
@@ -173,4 +174,5 @@ def _sample(output: str, messages: Sequence[str], moments: dict[str, float], for
         right_in_window=report["right_in_window"],
         foreign_share=max(0.0, foreign - report["client_cpu_seconds"] / window),
         report=report,
+        refused=report["refused"],
     )

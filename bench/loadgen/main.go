@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -27,6 +28,7 @@ type options struct {
 	clients, connections, maxRequests, expectDim, offset         int
 	samples, procs                                               int
 	rate                                                         float64
+	documented                                                   bool
 	seed                                                         uint64
 	duration, warmup, timeout                                    time.Duration
 }
@@ -44,11 +46,15 @@ type Report struct {
 	Throughput    float64           `json:"throughput"` // right answers a second
 	Right         int               `json:"right"`
 	Errors        int               `json:"errors"`
+	Refused       int               `json:"refused"` // RESOURCE_EXHAUSTED or HTTP 429; not among the errors
+	Retries       uint64            `json:"retries"` // of the documented client, the warm-up's too
 	FirstError    string            `json:"first_error,omitempty"`
 	RightInWindow int               `json:"right_in_window"` // between the two events: the divisor of server CPU time
 	Latency       *Latency          `json:"latency_ms"`
+	RefusedAfter  *Latency          `json:"refused_latency_ms,omitempty"`
 	Lag           *Latency          `json:"dispatch_lag_ms,omitempty"` // open loop: how late the client itself was
 	Histogram     []Bucket          `json:"histogram"`
+	RefusedHist   []Bucket          `json:"refused_histogram,omitempty"`
 	ClientCPU     float64           `json:"client_cpu_seconds"`
 	Texts         int               `json:"texts"`
 	Repeated      bool              `json:"texts_repeated"` // the measured requests went through the list more than once
@@ -60,7 +66,8 @@ func parse(arguments []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("loadgen", flag.ContinueOnError)
 	flags.StringVar(&o.protocol, "protocol", "http", "http or grpc")
-	flags.StringVar(&o.address, "target", "", "loopback host:port of the server")
+	flags.StringVar(&o.address, "target", "", "loopback host:port of the server; grpc: several with commas")
+	flags.BoolVar(&o.documented, "documented", false, "grpc: the client of docs/wire-contract.md: round robin over the targets, at most 3 retries of UNAVAILABLE")
 	flags.StringVar(&o.path, "path", "/embed", "http: path of the POST")
 	flags.StringVar(&o.api, "api", apiPlain, `http: plain {"text": T} or openai {"model": M, "input": [T]}`)
 	flags.StringVar(&o.model, "model", "", "grpc: model name; openai: value of model")
@@ -89,12 +96,18 @@ func parse(arguments []string) (options, error) {
 }
 
 func (o *options) check() error {
-	address, err := loopbackAddress(o.address)
-	if err != nil {
-		return err
+	addresses := strings.Split(o.address, ",")
+	for i, each := range addresses {
+		address, err := loopbackAddress(each)
+		if err != nil {
+			return err
+		}
+		addresses[i] = address
 	}
-	o.address = address
+	o.address = strings.Join(addresses, ",")
 	switch {
+	case o.protocol != "grpc" && (o.documented || len(addresses) > 1):
+		return fmt.Errorf("--documented and several targets belong to --protocol grpc")
 	case o.protocol != "http" && o.protocol != "grpc":
 		return fmt.Errorf("--protocol: found %q, expected http or grpc", o.protocol)
 	case o.api != apiPlain && o.api != apiOpenAI:
@@ -148,7 +161,7 @@ func (o options) prepare(texts []string) ([][]byte, error) {
 
 func (o options) connect() (target, error) {
 	if o.protocol == "grpc" {
-		return newGRPCTarget(o.address, o.output, o.connections)
+		return newGRPCTarget(strings.Split(o.address, ","), o.output, o.connections, o.documented)
 	}
 	return newHTTPTarget(o.address, o.path, o.connections), nil
 }
@@ -211,6 +224,13 @@ func run(o options) (Report, error) {
 	report.Throughput = float64(out.right) / report.Seconds
 	report.Right, report.Errors, report.FirstError = out.right, out.wrong, out.firstError
 	report.RightInWindow = out.rightInWindow
+	report.Refused, report.RefusedAfter = out.refused, summarise(out.refusals)
+	if out.refused > 0 {
+		report.RefusedHist = histogram(out.refusals) // sorted by summarise
+	}
+	if counting, ok := server.(interface{ retries() uint64 }); ok {
+		report.Retries = counting.retries()
+	}
 	report.Latency = summarise(out.latencies)
 	report.Lag = summarise(out.lags)
 	report.Histogram = histogram(out.latencies) // sorted by summarise

@@ -24,8 +24,10 @@ type plan struct {
 // outcome is what one run gave. Only requests of the measured window are counted.
 type outcome struct {
 	right, wrong  int
+	refused       int // answers that there is too much to do: neither right nor an error
 	firstError    string
 	latencies     []time.Duration
+	refusals      []time.Duration // their latencies
 	lags          []time.Duration // open loop: intended arrival → sent
 	answers       map[int][]float32
 	sent          int // measured requests taken from the list
@@ -111,6 +113,11 @@ func (r *runner) record(err error, latency time.Duration, due bool) {
 		r.outcome.rightInWindow++
 	}
 	if r.plan.clients > 0 && !inWindow || r.plan.clients == 0 && !due {
+		return
+	}
+	if isRefusal(err) {
+		r.outcome.refused++
+		r.outcome.refusals = append(r.outcome.refusals, latency)
 		return
 	}
 	if err != nil {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"flag"
+	"math"
 	"net"
 	"os"
 	"os/signal"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,17 +21,19 @@ func serveCommand(arguments []string) error {
 	output := flags.String("output", "EMBEDDING", "name of the FP32 output")
 	floats := flags.Int("floats", 64, "its length")
 	delay := flags.Duration("delay", 0, "how long an answer takes")
+	atOnce := flags.Int("at-once", 0, "answers that are worked on at once, the others wait (0: all)")
+	sure := flags.Float64("sure", 0, "share of the answers that are 1, 0, 0, … instead of all ones: a classifier that is sure")
 	procs := flags.Int("procs", 1, "GOMAXPROCS")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(*procs)
-	return serve(*address, *output, *floats, *delay)
+	return serve(*address, *output, *floats, *delay, *atOnce, *sure)
 }
 
 // serve answers every unary call with one FP32 tensor of `floats` ones: a backend that costs next to nothing, so that what is
 // measured is what stands before it.
-func serve(address, output string, floats int, delay time.Duration) error {
+func serve(address, output string, floats int, delay time.Duration, atOnce int, sure float64) error {
 	address, err := loopbackAddress(address)
 	if err != nil {
 		return err
@@ -38,7 +42,12 @@ func serve(address, output string, floats int, delay time.Duration) error {
 	if err != nil {
 		return err
 	}
-	answer := encodeAnswer(output, floats)
+	unsureAnswer, sureAnswer := encodeAnswer(output, floats, false), encodeAnswer(output, floats, true)
+	var places chan struct{}
+	if atOnce > 0 {
+		places = make(chan struct{}, atOnce)
+	}
+	var calls atomic.Uint64
 	server := grpc.NewServer(
 		grpc.ForceServerCodecV2(rawCodec{}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
@@ -46,10 +55,18 @@ func serve(address, output string, floats int, delay time.Duration) error {
 			if err := stream.RecvMsg(&request); err != nil {
 				return err
 			}
+			if places != nil {
+				places <- struct{}{}
+				defer func() { <-places }()
+			}
 			if delay > 0 {
 				time.Sleep(delay)
 			}
-			return stream.SendMsg(&answer)
+			answer := &unsureAnswer
+			if n := float64(calls.Add(1)); math.Floor(n*sure) > math.Floor((n-1)*sure) { // evenly, and the same in every run
+				answer = &sureAnswer
+			}
+			return stream.SendMsg(answer)
 		}),
 	)
 	stop := make(chan os.Signal, 1)
@@ -61,16 +78,20 @@ func serve(address, output string, floats int, delay time.Duration) error {
 	return server.Serve(listener)
 }
 
-// encodeAnswer builds a ModelInferResponse with one raw FP32 tensor of shape [1, floats], each of its values 1.
-func encodeAnswer(output string, floats int) []byte {
+// encodeAnswer builds a ModelInferResponse with one raw FP32 tensor of shape [1, floats]: each of its values 1, or, sure, the first.
+func encodeAnswer(output string, floats int, sure bool) []byte {
 	shape := protowire.AppendVarint(protowire.AppendVarint(nil, 1), uint64(floats))
 	var tensor []byte
 	tensor = appendString(tensor, tensorName, output)
 	tensor = appendString(tensor, tensorDatatype, datatypeFP32)
 	tensor = appendBytes(tensor, tensorShape, shape)
 	raw := make([]byte, 0, fp32Bytes*floats)
-	for range floats {
-		raw = append(raw, 0, 0, 0x80, 0x3f)
+	for i := range floats {
+		if sure && i > 0 {
+			raw = append(raw, 0, 0, 0, 0)
+		} else {
+			raw = append(raw, 0, 0, 0x80, 0x3f)
+		}
 	}
 	return appendBytes(appendBytes(nil, responseOutputs, tensor), responseRaw, raw)
 }

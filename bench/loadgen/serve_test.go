@@ -14,8 +14,8 @@ func TestTheBackendAnswersWithWhatTheClientReads(t *testing.T) {
 	}
 	address := probe.Addr().String()
 	probe.Close()
-	go serve(address, "EMBEDDING", 64, 0)
-	client, err := newGRPCTarget(address, "EMBEDDING", 1)
+	go serve(address, "EMBEDDING", 64, 0, 1, 0)
+	client, err := newGRPCTarget([]string{address}, "EMBEDDING", 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestTheBackendAnswersWithWhatTheClientReads(t *testing.T) {
 }
 
 func TestTheBackendListensOnThisMachineAlone(t *testing.T) {
-	if err := serve("0.0.0.0:0", "EMBEDDING", 1, 0); err == nil {
+	if err := serve("0.0.0.0:0", "EMBEDDING", 1, 0, 0, 0); err == nil {
 		t.Error("it listened to the world")
 	}
 }

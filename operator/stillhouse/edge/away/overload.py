@@ -4,7 +4,8 @@
 
 Who waits is bounded in number and in time. The time is CoDel's idea as Facebook's servers use it (Maurer, "Fail at Scale", 2015):
 a burst may wait `interval` (100 ms); where the queue has not been empty for that long it is a standing queue, which
-adds latency and no throughput, and nobody waits longer than `target` (5 ms). First come, first served: with waits that
+adds latency and no throughput, and nobody waits longer than `target` (5 ms). An overload also lasts while somebody is refused
+now and then: a server that answers in batches empties the queue with each of them. First come, first served: with waits that
 short, newest-first would win nothing and starve somebody.
 """
 
@@ -106,7 +107,7 @@ class Admission:
         self.in_flight = 0
         self.refused = 0
         self._waiting: dict[asyncio.Future[bool], None] = {}  # in order; who gives up leaves from the middle
-        self._empty_at = -math.inf
+        self._empty_at = self._refused_at = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -134,7 +135,8 @@ class Admission:
             self._empty_at = now
         if len(self._waiting) >= policy.waiting:
             raise self._refuse(f"{self.in_flight} requests are in flight and {len(self._waiting)} wait")
-        patience = policy.target if now - self._empty_at > policy.interval else policy.interval
+        lasting = now - self._empty_at > policy.interval or now - self._refused_at < policy.interval
+        patience = policy.target if lasting else policy.interval
         until = min(now + patience, deadline)
         if until <= now:
             raise self._refuse("there is no time to wait")
@@ -175,4 +177,5 @@ class Admission:
 
     def _refuse(self, why: str) -> Refused:
         self.refused += 1
+        self._refused_at = asyncio.get_running_loop().time()
         return Refused(Code.RESOURCE_EXHAUSTED, f"the gateway has enough to do: {why}")

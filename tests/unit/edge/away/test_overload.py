@@ -112,6 +112,39 @@ def test_a_burst_may_wait_a_standing_queue_may_not() -> None:
     run(main())
 
 
+def test_an_overload_lasts_though_batches_empty_the_queue() -> None:
+    """Eight end together every 20 ms, as those of a batch do; 2.5 arrive meanwhile for each that ends."""
+
+    async def main() -> list[float]:
+        one, waits = door(16, waiting=64, target=0.005, interval=0.1), list[float]()
+
+        async def request() -> None:
+            start = now()
+            try:
+                await one.enter()
+            except RpcError:
+                waits.append(now() - start)
+
+        async def batches() -> None:
+            while True:
+                await asyncio.sleep(0.02)
+                for _ in range(min(8, one.in_flight)):
+                    one.leave()
+
+        server, tasks = asyncio.create_task(batches()), []
+        for _ in range(2000):
+            tasks.append(asyncio.create_task(request()))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*tasks)
+        server.cancel()
+        return waits
+
+    waits = run(main())
+    assert len(waits) > 1000
+    late = [each for each in waits if each > 0.006]
+    assert len(late) <= 64  # those of the first moment, when it may have been a burst
+
+
 def test_waiting_ends_at_the_deadline() -> None:
     async def main() -> None:
         one = door(1, interval=0.1)
