@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stillhouse import __version__
+from stillhouse.entrypoints.backends import address_of, models_of
 from stillhouse.errors import EnvironmentProblem, StillhouseError, UsageError
 
 if TYPE_CHECKING:
@@ -106,14 +107,14 @@ def main(
         else:
             if not models:
                 raise UsageError("there is nothing to stand before", field="--model", fix="name a model, or give --config")
-            host, port = _address(listen, "--listen")
+            host, port = address_of(listen, "--listen")
             front = None
             if tls_certificate or tls_key:
                 if not (tls_certificate and tls_key):
                     raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
                 front = Front(Files(tls_certificate, tls_key), tls_client_authority)
             options = Options(
-                models=_models(models),
+                models=models_of(models),
                 version=__version__,
                 host=host,
                 port=port,
@@ -123,8 +124,8 @@ def main(
                 grace_s=grace,
                 in_flight=in_flight,
                 clients=Clients(tokens),
-                metrics=_address(metrics, "--metrics") if metrics else None,
-                rest=_address(rest, "--rest") if rest else None,
+                metrics=address_of(metrics, "--metrics") if metrics else None,
+                rest=address_of(rest, "--rest") if rest else None,
                 telemetry=_telemetry(telemetry, telemetry_sample),
                 audit=AuditSettings(audit, audit_required, audit_key) if audit else None,
                 each=Each(client_rate, client_burst, client_concurrency) if client_rate or client_concurrency else None,
@@ -146,7 +147,7 @@ def _of_file(file: Path, grace: float, connection_age: float) -> Options:
     from stillhouse.edge.wire.call import Limits
 
     config = read(file)
-    host, port = _address(config.listen.grpc, "listen.grpc")
+    host, port = address_of(config.listen.grpc, "listen.grpc")
     each = config.clients
     tls = config.tls
     return Options(
@@ -160,8 +161,8 @@ def _of_file(file: Path, grace: float, connection_age: float) -> Options:
         grace_s=grace,
         in_flight=config.maxInFlight,
         clients=Clients(each.tokens),
-        metrics=_address(config.listen.metrics, "listen.metrics") if config.listen.metrics else None,
-        rest=_address(config.listen.rest, "listen.rest") if config.listen.rest else None,
+        metrics=address_of(config.listen.metrics, "listen.metrics") if config.listen.metrics else None,
+        rest=address_of(config.listen.rest, "listen.rest") if config.listen.rest else None,
         telemetry=_telemetry(*((config.telemetry.endpoint, config.telemetry.sample) if config.telemetry else (None, 0.1))),
         each=Each(each.rate, each.burst or 100, each.concurrency) if each.rate or each.concurrency else None,
     )
@@ -213,34 +214,6 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     uvloop.run(work())
-
-
-def _address(text: str, field: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError("this is no address", field=field, found=text, allowed="HOST:PORT, such as 127.0.0.1:8001 or [::1]:8001")
-    return host.strip("[]"), int(port)
-
-
-def _models(given: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for each in given:
-        name, equals, rest = each.partition("=")
-        if not equals or not name or not rest:
-            raise UsageError(
-                "this names no backends", field="--model", found=each, allowed="NAME=HOST:PORT[@WEIGHT][,HOST:PORT[@WEIGHT]…]"
-            )
-        for backend in rest.split(","):
-            address, at, weight = backend.partition("@")
-            _address(address, "--model")
-            try:
-                share = float(weight) if at else 1.0
-            except ValueError:
-                share = -1.0
-            if not 0 <= share <= 1000:
-                raise UsageError("this is no weight", field="--model", found=backend, allowed="a number from 0 to 1000")
-            found.setdefault(name, {})[address] = share
-    return found
 
 
 if __name__ == "__main__":

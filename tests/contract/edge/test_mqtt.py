@@ -1,0 +1,369 @@
+"""Requests over MQTT: devices, bridges and a real Mosquitto. Backends are servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.mosquitto import Mosquitto
+from tests.support.oip_backend import Backend
+from tests.support.pki import certificates
+from tests.support.wire import run, until
+
+from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
+from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
+from stillhouse.edge.mqtt.link import Arrived, Link, LinkSettings, notes
+from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
+from stillhouse.edge.mqtt.topics import Topics
+from stillhouse.edge.mqtt.words import CODE, INFER, TEXT, TIMEOUT
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.tensors import add_input, outputs_of
+from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.status import Code, Reply, RpcError
+from stillhouse.edge.wire.call import Call
+from stillhouse.edge.wire.client import Channel
+from stillhouse.edge.wire.server import Server
+from stillhouse.errors import UsageError
+
+COMMAND = (sys.executable, "-m", "stillhouse.entrypoints.bridge")
+VECTOR = np.array([[0.5, -1.0, 2.0]], np.float32)
+
+
+class Gated(Backend):
+    """The echo, whose calls wait for `gate` while there is one. `most`: calls at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: asyncio.Event | None = None
+        self.waiting = self.most = 0
+        self.deadline: float | None = None
+
+    async def infer(self, call: Call, body: bytes) -> Reply:
+        self.deadline = call.deadline
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            return await super().infer(call, body)
+        finally:
+            self.waiting -= 1
+
+
+@contextlib.asynccontextmanager
+async def gated() -> AsyncIterator[Gated]:
+    found = Gated()
+    server = Server(found.methods())
+    found.address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
+    try:
+        yield found
+    finally:
+        await server.drain(0.1)
+
+
+def request(number: float = 0.0, model: str = "echo", **parameters: Any) -> bytes:
+    made = message("ModelInferRequest")(model_name=model)
+    add_input(made, "x", VECTOR + np.float32(number))
+    for name, value in parameters.items():
+        kind = "int64_param" if isinstance(value, int) else "double_param"
+        setattr(made.parameters[name], kind, value)
+    return bytes(made.SerializeToString())
+
+
+def vector(reply: Reply) -> Any:
+    return outputs_of(message("ModelInferResponse").FromString(reply.message))["x"]
+
+
+def device(where: Broker, name: str = "press-7", **settings: Any) -> MqttSender:
+    return MqttSender(where, DeviceSettings(name, **settings), uniform=lambda low, high: 0.05)
+
+
+@contextlib.asynccontextmanager
+async def bridge(where: Broker, backend: Backend, **settings: Any) -> AsyncIterator[Bridge]:
+    pool = Pool(Channel)
+    pool.update({backend.address: 1.0})
+    made = Bridge(where, BridgeSettings("bridge-1", grace_s=5.0, **settings), {"echo": pool})
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(made.run(stop))
+    try:
+        await until(lambda: made.ready or running.done())
+        yield made
+    finally:
+        stop.set()
+        await running
+
+
+@contextlib.asynccontextmanager
+async def process(port: int, backend: Backend, *words: str, scheme: str = "mqtt") -> AsyncIterator[subprocess.Popen[str]]:
+    """Run a bridge as a process, once it bridges."""
+    command = [*COMMAND, f"--broker={scheme}://127.0.0.1:{port}", f"--model=echo={backend.address}", "--name=bridge-1", *words]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    try:
+        assert started.stdout is not None
+        assert await asyncio.to_thread(started.stdout.readline) == "bridging echo\n"
+        yield started
+    finally:
+        started.kill()
+        await asyncio.to_thread(started.wait, 10)
+
+
+class Listener:
+    """A client that sees everything and publishes anything."""
+
+    def __init__(self, where: Broker) -> None:
+        self.seen: list[Arrived] = []
+        self.link = Link(where, LinkSettings("listener"), ["#"], self.seen.append)
+
+    async def ask(self, topic: str, response: str, body: bytes, pairs: Any = (), key: bytes = b"k") -> None:
+        await self.link.publish(topic, body, notes(pairs, correlation=key, response=response))
+
+    async def answer(self, topic: str) -> Arrived:
+        await until(lambda: any(each.topic == topic for each in self.seen))
+        return next(each for each in self.seen if each.topic == topic)
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Any:
+    made = Mosquitto(tmp_path / "broker", "allow_anonymous true")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Any:
+    """The broker of docs/mqtt.md: TLS, passwords, and a device that keeps to its own name."""
+    certificates(tmp_path)
+    access = tmp_path / "access"
+    access.write_text(
+        "user bridge\ntopic read stillhouse/infer/#\ntopic write stillhouse/answers/#\n"
+        "pattern write stillhouse/infer/+/%u\npattern read stillhouse/answers/%u/#\n"
+    )
+    passwords = tmp_path / "passwords"
+    made = Mosquitto(
+        tmp_path / "broker",
+        f"cafile {tmp_path}/authority.crt", f"certfile {tmp_path}/server.crt", f"keyfile {tmp_path}/server.key",
+        "allow_anonymous false", f"password_file {passwords}", f"acl_file {access}",
+    )  # fmt: skip
+    made.passwords(passwords, {"bridge": "of the bridge", "press-7": "of the press"})
+    for user, password in (("bridge", "of the bridge"), ("press-7", "of the press")):
+        (tmp_path / f"{user}.user").write_text(user)
+        (tmp_path / f"{user}.password").write_text(password + "\n")
+    made.start()
+    yield made
+    made.stop()
+
+
+def as_user(folder: Path, port: int, user: str) -> Broker:
+    given = Credentials(folder / f"{user}.user", folder / f"{user}.password")
+    return broker(f"mqtts://127.0.0.1:{port}", authority=folder / "authority.crt", credentials=given)
+
+
+def plain(mosquitto: Mosquitto) -> Broker:
+    return broker(f"mqtt://127.0.0.1:{mosquitto.port}")
+
+
+def test_a_request_goes_there_and_back(secured: Mosquitto, tmp_path: Path) -> None:
+    async def work() -> None:
+        words = [f"--username-file={tmp_path}/bridge.user", f"--password-file={tmp_path}/bridge.password",
+                 f"--authority={tmp_path}/authority.crt"]  # fmt: skip
+        async with gated() as backend, process(secured.port, backend, *words, scheme="mqtts") as started:
+            sender = device(as_user(tmp_path, secured.port, "press-7"))
+            pool = Pool(lambda address: sender)
+            pool.update({"cloud": 1.0})
+            loop = asyncio.get_running_loop()
+            trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            given = (("idempotency-key", "order-1"), ("traceparent", trace), ("authorization", "Bearer secret"))
+            reply = await pool.unary(INFER, request(), metadata=given, told_s=20.0)
+            assert np.array_equal(vector(reply), VECTOR)
+            assert backend.metadata["idempotency-key"] == "order-1" and backend.metadata["traceparent"] == trace
+            assert "authorization" not in backend.metadata
+            assert backend.deadline is not None and backend.deadline - loop.time() < 20.0
+
+            many = await asyncio.gather(*(sender.unary(INFER, request(each)) for each in range(50)))
+            assert all(np.array_equal(vector(reply), VECTOR + np.float32(each)) for each, reply in enumerate(many))
+
+            with pytest.raises(RpcError, match="as you wish") as caught:
+                await sender.unary(INFER, request(fail=int(Code.FAILED_PRECONDITION)))
+            assert caught.value.code == Code.FAILED_PRECONDITION
+            with pytest.raises(RpcError) as caught:  # the broker holds a device to its own name, and tells it
+                await device_as(tmp_path, secured.port, "press-7", "press-8")
+            assert caught.value.code in (Code.PERMISSION_DENIED, Code.UNAVAILABLE)
+            with pytest.raises(RpcError, match="nobody takes requests") as caught:
+                await sender.unary(INFER, request(model="other"))
+            assert caught.value.code == Code.UNAVAILABLE and caught.value.unprocessed
+            await pool.close()
+            started.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(started.wait, 10) == 0
+
+    run(work())
+
+
+async def device_as(folder: Path, port: int, user: str, name: str) -> None:
+    sender = device(as_user(folder, port, user), name)
+    try:
+        await sender.unary(INFER, request())
+    finally:
+        await sender.close()
+
+
+def test_a_bridge_that_is_killed_loses_nothing(mosquitto: Mosquitto) -> None:
+    async def work() -> None:
+        async with gated() as backend:
+            sender = device(plain(mosquitto))
+            backend.gate = asyncio.Event()
+            async with process(mosquitto.port, backend) as first:
+                asking = asyncio.ensure_future(sender.unary(INFER, request(), told_s=40.0))
+                await until(lambda: backend.waiting == 1)
+                first.send_signal(signal.SIGKILL)
+                await until(lambda: backend.waiting == 0)  # its call died with it
+            assert not backend.requests and not asking.done()
+            backend.gate = None
+            async with process(mosquitto.port, backend) as second:
+                assert np.array_equal(vector(await asking), VECTOR)
+                assert len(backend.requests) == 1
+                second.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(second.wait, 10) == 0
+            # It was acknowledged: a third bridge gets nothing but what comes then.
+            async with process(mosquitto.port, backend):
+                await sender.unary(INFER, request(1.0))
+                assert len(backend.requests) == 2
+            await sender.close()
+
+    run(work())
+
+
+def test_what_is_wrong_is_answered_and_what_cannot_be_is_dropped(mosquitto: Mosquitto) -> None:
+    async def work() -> None:
+        listener = Listener(plain(mosquitto))
+        listener.link.start()
+        topic, place = "stillhouse/infer/echo/press-7", "stillhouse/answers/press-7"
+        async with gated() as backend, bridge(plain(mosquitto), backend, largest=4096) as made:
+            await until(lambda: listener.link.usable)
+            for response in ("elsewhere/press-7", "stillhouse/answers/press-8/x", f"{place}/+", f"{place}/a/b", "$SYS/x", ""):
+                await listener.ask(topic, response, request())
+            await listener.ask(topic, f"{place}/malformed", b"\xff\xff\xff")
+            await listener.ask(topic, f"{place}/other", request(model="other"))
+            await listener.ask(topic, f"{place}/large", b"x" * 5000)
+            await listener.ask(topic, f"{place}/late", request(slow=30.0), [(TIMEOUT, "50")])
+            await listener.ask(topic, f"{place}/good", request(), key=b"\x00\x01")
+            codes = {"malformed": 3, "other": 3, "large": 8, "late": 4}
+            for name, code in codes.items():
+                answer = await listener.answer(f"{place}/{name}")
+                told = dict(answer.notes)
+                assert told[CODE] == str(code) and told[TEXT] and answer.payload == b"" and answer.correlation == b"k", name
+            good = await listener.answer(f"{place}/good")
+            assert good.correlation == b"\x00\x01" and CODE not in dict(good.notes) and good.expiry_s
+            assert np.array_equal(vector(Reply(good.payload)), VECTOR)
+            assert backend.metadata["idempotency-key"] == "0001"
+            assert made.counts == {"refused": 6, "INVALID_ARGUMENT": 2, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1, "OK": 1}
+            assert {each.topic for each in listener.seen} == {topic, *(f"{place}/{name}" for name in (*codes, "good"))}
+        await listener.link.close()
+
+    run(work())
+
+
+def test_what_has_expired_is_not_computed_any_more(mosquitto: Mosquitto) -> None:
+    async def work() -> None:
+        async with gated() as backend:
+            sender = device(plain(mosquitto))
+            async with bridge(plain(mosquitto), backend):
+                pass  # its session is at the broker now
+            with pytest.raises(RpcError) as caught:
+                await sender.unary(INFER, request(), told_s=0.5)
+            assert caught.value.code == Code.DEADLINE_EXCEEDED
+            with pytest.raises(RpcError):  # the broker counts in seconds: by the end of this one the first has expired
+                await sender.unary(INFER, request(1.0), told_s=2.0)
+            living = asyncio.ensure_future(sender.unary(INFER, request(2.0), told_s=30.0))
+            async with bridge(plain(mosquitto), backend):
+                assert np.array_equal(vector(await living), VECTOR + 2)
+            seen = [each.raw_input_contents[0] for each in backend.requests]
+            assert VECTOR.tobytes() not in seen and (VECTOR + 2).tobytes() in seen
+            await sender.close()
+
+    run(work())
+
+
+def test_wrong_credentials(secured: Mosquitto, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with gated() as backend:
+            (tmp_path / "bridge.password").write_text("wrong")
+            with pytest.raises(UsageError, match="refuses the bridge"):
+                async with bridge(as_user(tmp_path, secured.port, "bridge"), backend):
+                    pass
+            (tmp_path / "press-7.password").write_text("wrong")
+            sender = device(as_user(tmp_path, secured.port, "press-7"))
+            with pytest.raises(RpcError, match="refuses us") as caught:
+                await sender.unary(INFER, request())
+            assert caught.value.code == Code.UNAVAILABLE and caught.value.unprocessed
+            # The files are mended while it runs.
+            (tmp_path / "press-7.password").write_text("of the press")
+            await until(lambda: sender.ready)
+            await sender.close()
+        with pytest.raises(RpcError, match="certificate verify failed"):
+            await MqttSender(broker(f"mqtts://127.0.0.1:{secured.port}"), DeviceSettings("press-7")).unary(INFER, request())
+
+    run(work())
+
+
+def test_a_broker_that_is_restarted(mosquitto: Mosquitto) -> None:
+    async def work() -> None:
+        async with gated() as backend, bridge(plain(mosquitto), backend, at_once=2) as made:
+            sender = device(plain(mosquitto), patience_s=0.05)
+            backend.gate = asyncio.Event()
+            given = (("idempotency-key", "order-1"),)
+            asking = asyncio.ensure_future(sender.unary(INFER, request(), metadata=given))
+            await until(lambda: backend.waiting == 1)
+            await asyncio.to_thread(mosquitto.stop)
+            with pytest.raises(RpcError) as caught:
+                await asking
+            assert caught.value.code == Code.UNAVAILABLE and not caught.value.unprocessed
+            with pytest.raises(RpcError) as caught:
+                await sender.unary(INFER, request(1.0))
+            assert caught.value.code == Code.UNAVAILABLE and caught.value.unprocessed
+            await sender.close()
+            await asyncio.to_thread(mosquitto.start)
+            await until(lambda: made.ready)
+            assert backend.waiting == 1  # it came again, and was under way
+            backend.gate.set()
+            await until(lambda: made.counts["OK"] == 1)
+
+            # The answer waits for the device that was away, and its next attempt under the same key finds it.
+            again = device(plain(mosquitto))
+            again.start()
+            await until(lambda: again.late == 1)
+            assert np.array_equal(vector(await again.unary(INFER, request(), metadata=given)), VECTOR)
+            assert len(backend.requests) == 1 and again.late == 0
+
+            # The broker holds back what is beyond the bridge's receive maximum.
+            backend.gate, backend.most = asyncio.Event(), 0
+            asked = [asyncio.ensure_future(again.unary(INFER, request(each))) for each in range(6)]
+            await until(lambda: backend.waiting == 2)
+            backend.gate.set()
+            await asyncio.gather(*asked)
+            assert backend.most == 2
+            await again.close()
+
+    run(work())
+
+
+def test_names_and_addresses_are_checked() -> None:
+    for url in ("http://host", "mqtt://", "mqtts://host:99999", "mqtt://user:secret@host", "host:1883"):
+        with pytest.raises(UsageError) as caught:
+            broker(url)
+        assert "secret" not in str(caught.value)
+    assert (broker("mqtts://[::1]").host, broker("mqtts://broker.example").port) == ("::1", 8883)
+    for topics in (Topics("a/#"), Topics("/a"), Topics("a", "a/b"), Topics("$share/x"), Topics("a/")):
+        with pytest.raises(UsageError):
+            topics.check()
+    with pytest.raises(UsageError):
+        device(broker("mqtt://host"), "a/b")
