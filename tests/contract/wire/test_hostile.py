@@ -206,6 +206,26 @@ def ended(line: socket.socket) -> bool:
     return True
 
 
+def test_a_connection_that_asks_nothing_is_ended_and_one_that_has_asked_is_kept() -> None:
+    async def work() -> None:
+        async with served(Limits(first_s=0.2)) as (server, address, channel):
+            await channel.unary(SAY, b"first", timeout_s=10)
+            host, _, port = address.rpartition(":")
+            with socket.create_connection((host, int(port))), connect(address):
+                for _ in range(500):
+                    if server.connections == 3:
+                        break
+                    await asyncio.sleep(0.001)
+                for _ in range(500):
+                    if server.connections == 1:
+                        break
+                    await asyncio.sleep(0.01)
+                assert server.connections == 1
+            assert (await channel.unary(SAY, b"still here", timeout_s=10)).message == b"still here"
+
+    run(work())
+
+
 def test_many_connections_that_say_nothing() -> None:
     """Five hundred here; `python -m bench.idle` measures ten thousand."""
 

@@ -20,8 +20,10 @@ class Limits:
     """`message`: bytes of a request, inflated. `streams`: calls at once of one connection. `connections`: at once in all.
 
     `headers`: bytes of a request's headers. `age_s`: a connection is asked to leave after so long (± 10 %; 0: never), so that
-    clients come to know new servers. `body_s`: how long a unary request's body may take to come. `unread`: bytes of answers that
-    one connection may leave unread and still be answered; `unread_all`: of all, before the one that leaves the most is ended.
+    clients come to know new servers. `body_s`: how long a unary request's body may take to come. `first_s`: a connection that has
+    asked nothing for so long after it was made is ended, so that silence does not take everybody's places (0: never).
+    `unread`: bytes of answers that one connection may leave unread and still be answered; `unread_all`: of all, before the one
+    that leaves the most is ended.
     """
 
     message: int = 64 << 20
@@ -30,6 +32,7 @@ class Limits:
     headers: int = 16 << 10
     age_s: float = 0.0
     body_s: float = 60.0
+    first_s: float = 60.0
     unread: int = 64 << 20
     unread_all: int = 256 << 20
 

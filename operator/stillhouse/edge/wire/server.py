@@ -187,6 +187,7 @@ class _Protocol(AutoServerProtocol):
     """One connection. HTTP/2 with our limits; HTTP/1 for whoever asks in plain HTTP."""
 
     owner: Server
+    _silent: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[no-untyped-call]
@@ -194,8 +195,15 @@ class _Protocol(AutoServerProtocol):
             transport.abort()
             return
         self.peer = _peer(transport, transport.abort)
+        if first := self.owner.limits.first_s:
+            self._silent = self._loop.call_later(first, transport.abort)
         if age := self.owner.limits.age_s:
             self._aging = self._loop.call_later(age * random.uniform(0.9, 1.1), self._age)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._silent is not None:
+            self._silent.cancel()
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     def _age(self) -> None:
         self._leaving = self._loop.create_task(self.graceful_shutdown())
@@ -207,6 +215,9 @@ class _Protocol(AutoServerProtocol):
         return await builder.serve_connection(self, cancel=self._sniff_cancel)
 
     async def handle(self, request: Any) -> None:
+        if self._silent is not None:
+            self._silent.cancel()
+            self._silent = None
         await self.owner.answer(request, self.peer)
 
 
