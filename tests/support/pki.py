@@ -15,16 +15,16 @@ from cryptography.x509.oid import NameOID
 __all__ = ["certificates"]
 
 
-def certificates(folder: Path) -> None:
-    """Write an authority, a server's certificate for 127.0.0.1, and a client's named `edge-1`."""
+def certificates(folder: Path, *, hours: float = 1.0) -> None:
+    """Write an authority, a server's certificate for 127.0.0.1, and a client's named `edge-1`; the two end after `hours`."""
     now = datetime.datetime.now(datetime.UTC)
 
     def make(name: str, issuer: Any, signer: Any, extension: Any, ca: bool) -> tuple[Any, Any]:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(hours=1))
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=2))
+        builder = builder.not_valid_after(now + datetime.timedelta(hours=1.0 if ca else hours))
         builder = builder.add_extension(x509.BasicConstraints(ca, None), True)
         if extension is not None:
             builder = builder.add_extension(extension, False)
