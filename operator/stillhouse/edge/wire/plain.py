@@ -20,6 +20,14 @@ _CONNECT_S = 5.0
 _ANSWER_S = 30.0
 
 
+class _Protocol(H1ClientProtocol):
+    """Does not ask for a connection that is half open: over TLS there is none, and asyncio would warn at every end."""
+
+    def eof_received(self) -> bool | None:
+        super().eof_received()  # type: ignore[no-untyped-call]
+        return None
+
+
 class Broken(Exception):
     """The server cannot be reached, or the connection broke."""
 
@@ -62,13 +70,13 @@ async def asked(
     Raises:
         Broken: there is no answer.
     """
-    protocol: H1ClientProtocol | None = None
+    protocol: _Protocol | None = None
     loop = asyncio.get_running_loop()
     try:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 _, protocol = await loop.create_connection(
-                    lambda: H1ClientProtocol(authority=f"{host}:{port}"),
+                    lambda: _Protocol(authority=f"{host}:{port}"),
                     host,
                     port,
                     ssl=tls,
