@@ -21,7 +21,8 @@ from tests.support.wire import run, until
 
 from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
-from stillhouse.edge.mqtt.link import Arrived, Link, LinkSettings, notes
+from stillhouse.edge.mqtt.link import Link, LinkSettings
+from stillhouse.edge.mqtt.notes import Arrived, notes
 from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
 from stillhouse.edge.mqtt.topics import Topics
 from stillhouse.edge.mqtt.words import CODE, INFER, TEXT, TIMEOUT
@@ -134,7 +135,7 @@ class Listener:
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Any:
-    made = Mosquitto(tmp_path / "broker", "allow_anonymous true")
+    made = Mosquitto(tmp_path / "broker", "allow_anonymous true", "set_tcp_nodelay true")
     made.start()
     yield made
     made.stop()

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from stillhouse.edge.cascade.remote import Backends
 from stillhouse.edge.mqtt.broker import Broker
-from stillhouse.edge.mqtt.link import Arrived, Link, LinkSettings, notes
+from stillhouse.edge.mqtt.link import Link, LinkSettings
+from stillhouse.edge.mqtt.notes import Arrived, notes
 from stillhouse.edge.mqtt.topics import Topics, digest_of
 from stillhouse.edge.mqtt.words import CODE, CONTENT, INFER, KEY, PASSED, TEXT, TIMEOUT
 from stillhouse.edge.oip.messages import message

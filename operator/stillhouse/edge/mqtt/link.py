@@ -23,10 +23,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stillhouse.edge.mqtt.broker import Broker
+from stillhouse.edge.mqtt.notes import Arrived
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.errors import UsageError
 
-__all__ = ["NOBODY", "Arrived", "Link", "LinkSettings", "notes"]
+__all__ = ["NOBODY", "Link", "LinkSettings"]
 
 NOBODY = 0x10
 """The broker's word on a message that nobody subscribes to."""
@@ -61,45 +62,6 @@ class LinkSettings:
     base_s: float = 0.5
     cap_s: float = 60.0
     manual: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message. `expiry_s`: seconds that were left of it when it came; `at`: the loop's time then. `age`: of the connection."""
-
-    topic: str
-    payload: bytes
-    mid: int
-    qos: int
-    age: int
-    at: float
-    response: str = ""
-    correlation: bytes = b""
-    expiry_s: int | None = None
-    notes: tuple[tuple[str, str], ...] = ()
-
-
-def notes(
-    pairs: Sequence[tuple[str, str]],
-    *,
-    content: str = "",
-    correlation: bytes = b"",
-    response: str = "",
-    expiry_s: int | None = None,
-) -> Properties:
-    """Return the properties of a message; `pairs` are its user properties."""
-    found: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if content:
-        found.ContentType = content
-    if correlation:
-        found.CorrelationData = correlation
-    if response:
-        found.ResponseTopic = response
-    if expiry_s is not None:
-        found.MessageExpiryInterval = min(max(expiry_s, 1), 0xFFFFFFFF)
-    for pair in pairs:
-        found.UserProperty = pair  # paho appends
-    return found  # type: ignore[no-any-return]
 
 
 class Link:
