@@ -165,8 +165,7 @@ async def _cascade(
             ready=lambda: any(each.weight > 0 for each in pool.backends),
         )
     larger = given.larger
-    tls = towards(larger.authority, None) if larger.tls else None
-    beyond = await _pool(larger, tls, largest, parts)
+    beyond = await _beyond(larger, largest, parts)
     cloud = RemoteLeg(
         Remote(larger.model, variant=larger.model, provenance=False),  # it may be any server
         beyond,
@@ -204,8 +203,7 @@ async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, lar
         base = There(await _pool(config.edge, None, largest, parts))
     legs = {BASE: base}
     for step in given.steps:
-        tls = towards(step.at.authority, None) if step.at.tls else None
-        legs[step.name] = There(await _pool(step.at, tls, largest, parts))
+        legs[step.name] = There(await _beyond(step.at, largest, parts))
     steps = tuple(StepSettings(step.name, step.at.model, step.inputs, step.outputs) for step in given.steps)
     return Pipeline(PipelineSettings(config.name, given.takes, given.says, steps), legs)
 
@@ -253,6 +251,17 @@ async def _pool(
         parts.tasks.append(watcher.run)
     parts.closing.append(pool.close)
     return pool
+
+
+async def _beyond(given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt, largest: int, parts: Parts) -> Pool:
+    """Return the servers of a model that is elsewhere."""
+    if isinstance(given, conf.LargerMqtt):
+        from stillhouse.edge.mqtt.joined import pool_over  # most edges have gRPC, and not its packages
+
+        pool = pool_over(given, largest)
+        parts.closing.append(pool.close)
+        return pool
+    return await _pool(given, towards(given.authority, None) if given.tls else None, largest, parts)
 
 
 async def _later(given: conf.Queue) -> Later:

@@ -104,7 +104,23 @@ class LargerSlices(_Beyond):
     port: Annotated[int, Field(ge=1, le=65535)] = 8001
 
 
-Larger = Annotated[LargerBackends | LargerSlices, Field(discriminator="kind")]
+class LargerMqtt(_Part):
+    """A larger model behind a broker (docs/mqtt.md). `device`: this gateway's name there; the files: `edge.mqtt.broker`."""
+
+    kind: Literal["mqtt"]
+    model: str
+    broker: str
+    device: str
+    requests: str = "stillhouse/infer"
+    answers: str = "stillhouse/answers"
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    username: Path | None = None
+    password: Path | None = None
+
+
+Larger = Annotated[LargerBackends | LargerSlices | LargerMqtt, Field(discriminator="kind")]
 
 
 class Cascade(_Part):

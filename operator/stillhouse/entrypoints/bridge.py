@@ -39,9 +39,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--at-once", type=click.IntRange(1, 65535), default=64, help="Requests under way; the broker keeps the others.")
 @click.option("--largest-message", type=click.IntRange(1, 128 << 20), default=8 << 20, help="Bytes of a request or an answer.")
 @click.option("--longest", type=click.FloatRange(min=0, min_open=True), default=600.0, help="Seconds that any request may take.")
-@click.option(
-    "--session", type=click.IntRange(0, 0xFFFFFFFE), default=3600, help="Seconds that the broker waits for this bridge."
-)
+@click.option("--session", type=click.IntRange(0, 0xFFFFFFFE), default=300, help="Seconds that the broker waits for this bridge.")
+@click.option("--stay", is_flag=True, help="At the end, have the broker keep new requests for this bridge: one alone, back soon.")
 @click.option("--grace", default=30.0, help="Seconds that requests under way have at the end.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
 def main(
@@ -62,6 +61,7 @@ def main(
     largest_message: int,
     longest: float,
     session: int,
+    stay: bool,
     grace: float,
     log_level: str,
 ) -> None:
@@ -101,7 +101,15 @@ def main(
         )
         tls = towards(backend_authority, None) if backend_tls else None
         settings = BridgeSettings(
-            name, Topics(asked, answers), group, at_once, largest_message, longest_s=longest, session_s=session, grace_s=grace
+            name,
+            Topics(asked, answers),
+            group,
+            at_once,
+            largest_message,
+            longest_s=longest,
+            session_s=session,
+            grace_s=grace,
+            stay=stay,
         )
 
         async def work() -> None:

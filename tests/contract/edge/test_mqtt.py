@@ -21,7 +21,8 @@ from tests.support.wire import run, until
 
 from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
-from stillhouse.edge.mqtt.link import Arrived, Link, LinkSettings, notes
+from stillhouse.edge.mqtt.link import Link, LinkSettings
+from stillhouse.edge.mqtt.notes import Arrived, notes
 from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
 from stillhouse.edge.mqtt.topics import Topics
 from stillhouse.edge.mqtt.words import CODE, INFER, TEXT, TIMEOUT
@@ -91,7 +92,8 @@ def device(where: Broker, name: str = "press-7", **settings: Any) -> MqttSender:
 async def bridge(where: Broker, backend: Backend, **settings: Any) -> AsyncIterator[Bridge]:
     pool = Pool(Channel)
     pool.update({backend.address: 1.0})
-    made = Bridge(where, BridgeSettings("bridge-1", grace_s=5.0, **settings), {"echo": pool})
+    given = {"name": "bridge-1", "grace_s": 5.0, **settings}
+    made = Bridge(where, BridgeSettings(**given), {"echo": pool})
     stop = asyncio.Event()
     running = asyncio.ensure_future(made.run(stop))
     try:
@@ -133,7 +135,7 @@ class Listener:
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Any:
-    made = Mosquitto(tmp_path / "broker", "allow_anonymous true")
+    made = Mosquitto(tmp_path / "broker", "allow_anonymous true", "set_tcp_nodelay true")
     made.start()
     yield made
     made.stop()
@@ -276,7 +278,7 @@ def test_what_has_expired_is_not_computed_any_more(mosquitto: Mosquitto) -> None
     async def work() -> None:
         async with gated() as backend:
             sender = device(plain(mosquitto))
-            async with bridge(plain(mosquitto), backend):
+            async with bridge(plain(mosquitto), backend, stay=True):
                 pass  # its session is at the broker now
             with pytest.raises(RpcError) as caught:
                 await sender.unary(INFER, request(), told_s=0.5)
@@ -352,6 +354,27 @@ def test_a_broker_that_is_restarted(mosquitto: Mosquitto) -> None:
             await asyncio.gather(*asked)
             assert backend.most == 2
             await again.close()
+
+    run(work())
+
+
+def test_bridges_share_the_work_and_leave_nothing_behind(mosquitto: Mosquitto) -> None:
+    async def work() -> None:
+        async with gated() as backend:
+            sender = device(plain(mosquitto))
+            backend.gate = asyncio.Event()
+            async with bridge(plain(mosquitto), backend, name="bridge-2") as stays:
+                async with bridge(plain(mosquitto), backend, at_once=1) as leaves:
+                    asked = [asyncio.ensure_future(sender.unary(INFER, request(each))) for each in range(8)]
+                    await until(lambda: backend.waiting == 5)  # four there, one here: three wait at the broker
+                    backend.gate.set()
+                await asyncio.gather(*asked)
+                assert leaves.counts == stays.counts == {"OK": 4}  # it left when all was answered that the broker had for it
+                await asyncio.gather(*(sender.unary(INFER, request(each)) for each in range(8)))
+                assert stays.counts == {"OK": 12}
+            with pytest.raises(RpcError, match="nobody takes requests"):
+                await sender.unary(INFER, request())
+            await sender.close()
 
     run(work())
 

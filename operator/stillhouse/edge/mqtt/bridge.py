@@ -7,6 +7,7 @@ answer: the broker sends that again when the bridge is back (its session is kept
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
@@ -16,7 +17,8 @@ from dataclasses import dataclass, field
 
 from stillhouse.edge.cascade.remote import Backends
 from stillhouse.edge.mqtt.broker import Broker
-from stillhouse.edge.mqtt.link import Arrived, Link, LinkSettings, notes
+from stillhouse.edge.mqtt.link import Link, LinkSettings
+from stillhouse.edge.mqtt.notes import Arrived, notes
 from stillhouse.edge.mqtt.topics import Topics, digest_of
 from stillhouse.edge.mqtt.words import CODE, CONTENT, INFER, KEY, PASSED, TEXT, TIMEOUT
 from stillhouse.edge.oip.messages import message
@@ -41,7 +43,8 @@ class BridgeSettings:
     `at_once`: requests that are under way; the broker keeps the others. `largest`: bytes of a request, or of an answer.
     `default_s`, `longest_s`: how long a request may take that names no time, and any. `session_s`: how long the broker keeps what
     is meant for a bridge that is away. `answer_s`: how long answers wait for their device.
-    `grace_s`: what is under way at the end has so long.
+    `grace_s`: what is under way at the end has so long. `stay`: at the end, the broker keeps new requests for this bridge
+    (one that is alone and comes back soon); else it leaves the group, and others get them.
     """
 
     name: str
@@ -51,9 +54,10 @@ class BridgeSettings:
     largest: int = 8 << 20
     default_s: float = 30.0
     longest_s: float = 600.0
-    session_s: int = 3600
+    session_s: int = 300
     answer_s: int = 86_400
     grace_s: float = 30.0
+    stay: bool = False
 
 
 class Bridge:
@@ -120,9 +124,9 @@ class Bridge:
             if listening is not None:
                 listening.set()
             await stopping
-            self._ending = True
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=self._settings.grace_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.grace_s):
+                    await self._end()
         finally:
             for each in (stopping, settled, *self._tasks):
                 each.cancel()
@@ -130,6 +134,18 @@ class Bridge:
             await link.close()
             for pool in self._backends.values():
                 await pool.close()
+
+    async def _end(self) -> None:
+        """Take what the broker has for us already, unless it is to stay there; then nothing, and wait for what is under way."""
+        if not self._settings.stay:
+            while True:
+                await self._link.unsubscribe()
+                if not self._tasks:
+                    break
+                await asyncio.wait(self._tasks)
+        self._ending = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _take(self, arrived: Arrived) -> None:
         if self._ending:

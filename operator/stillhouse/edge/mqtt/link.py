@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stillhouse.edge.mqtt.broker import Broker
+from stillhouse.edge.mqtt.notes import Arrived
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.errors import UsageError
 
-__all__ = ["NOBODY", "Arrived", "Link", "LinkSettings", "notes"]
+__all__ = ["NOBODY", "Link", "LinkSettings"]
 
 NOBODY = 0x10
 """The broker's word on a message that nobody subscribes to."""
@@ -62,45 +64,6 @@ class LinkSettings:
     manual: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message. `expiry_s`: seconds that were left of it when it came; `at`: the loop's time then. `age`: of the connection."""
-
-    topic: str
-    payload: bytes
-    mid: int
-    qos: int
-    age: int
-    at: float
-    response: str = ""
-    correlation: bytes = b""
-    expiry_s: int | None = None
-    notes: tuple[tuple[str, str], ...] = ()
-
-
-def notes(
-    pairs: Sequence[tuple[str, str]],
-    *,
-    content: str = "",
-    correlation: bytes = b"",
-    response: str = "",
-    expiry_s: int | None = None,
-) -> Properties:
-    """Return the properties of a message; `pairs` are its user properties."""
-    found: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if content:
-        found.ContentType = content
-    if correlation:
-        found.CorrelationData = correlation
-    if response:
-        found.ResponseTopic = response
-    if expiry_s is not None:
-        found.MessageExpiryInterval = min(max(expiry_s, 1), 0xFFFFFFFF)
-    for pair in pairs:
-        found.UserProperty = pair  # paho appends
-    return found  # type: ignore[no-any-return]
-
-
 class Link:
     """`start` begins it, within a running loop. `on_message`, `on_change` (whether it is usable now) are called in the loop."""
 
@@ -125,6 +88,7 @@ class Link:
         self._acknowledged: dict[int, asyncio.Future[int]] = {}
         self._age = 0
         self._tries = 0
+        self._closing = False
         self._most = sys.maxsize
         self._client = self._made()
 
@@ -139,6 +103,7 @@ class Link:
         client.max_queued_messages_set(settings.queued)
         if self._broker.tls is not None:
             client.tls_set_context(self._broker.tls)
+        client.on_socket_open = _at_once
         client.on_pre_connect = self._before
         client.on_connect_fail = self._failed
         client.on_connect = self._connected
@@ -146,6 +111,7 @@ class Link:
         client.on_disconnect = self._disconnected
         client.on_message = self._message
         client.on_publish = self._published
+        client.on_unsubscribe = self._unsubscribed
         return client
 
     def start(self) -> None:
@@ -189,9 +155,23 @@ class Link:
         if arrived.qos and arrived.age == self._age:
             self._client.ack(arrived.mid, arrived.qos)
 
+    async def unsubscribe(self) -> None:
+        """End the subscriptions; what the session still has comes all the same.
+
+        Once this returns, all has come that the broker could send when it had our acknowledgements until now. Nothing is done
+        without a connection.
+        """
+        if self.usable:
+            _, mid = self._client.unsubscribe(list(self._subscriptions))
+            if mid is not None:
+                future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                self._acknowledged[mid] = future
+                await future
+
     async def close(self) -> None:
         """End the connection, not the session."""
         if self._loop is not None:
+            self._closing = True
             self._client.disconnect()
             await asyncio.to_thread(self._client.loop_stop)
             self._loop = None
@@ -238,6 +218,8 @@ class Link:
         self._tell(self._now, True, "", False)
 
     def _disconnected(self, client: paho.Client, _: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if self._closing:
+            return
         self._tell(self._lost, f"the connection to the broker broke: {reason}")
 
     def _message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
@@ -250,6 +232,9 @@ class Link:
 
     def _published(self, client: paho.Client, _: Any, mid: int, reason: Any, properties: Any) -> None:
         self._tell(self._was_published, mid, int(reason.value))
+
+    def _unsubscribed(self, client: paho.Client, _: Any, mid: int, reasons: Any, properties: Any) -> None:
+        self._tell(self._was_published, mid, 0)
 
     # And this by the loop.
 
@@ -287,3 +272,9 @@ class Link:
             if usable:
                 _log.info("connected to the broker %s:%d", self._broker.host, self._broker.port)
             self._on_change(usable)
+
+
+def _at_once(client: paho.Client, _: Any, sock: Any) -> None:
+    """Have small packets sent without waiting for the acknowledgement of those before; paho does not ask for it."""
+    with contextlib.suppress(OSError, AttributeError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -17,7 +17,8 @@ from typing import Any
 
 from stillhouse.edge.away.keys import check_key, new_key
 from stillhouse.edge.mqtt.broker import Broker
-from stillhouse.edge.mqtt.link import NOBODY, Arrived, Link, LinkSettings, notes
+from stillhouse.edge.mqtt.link import NOBODY, Link, LinkSettings
+from stillhouse.edge.mqtt.notes import Arrived, notes
 from stillhouse.edge.mqtt.topics import Topics, check_device, digest_of
 from stillhouse.edge.mqtt.words import CODE, CONTENT, INFER, KEY, PASSED, TEXT, TIMEOUT
 from stillhouse.edge.oip.messages import message

@@ -1,0 +1,38 @@
+"""From a gateway's configuration to the sender of a model behind a broker."""
+
+from __future__ import annotations
+
+from stillhouse.edge import config as conf
+from stillhouse.edge.mqtt.broker import Credentials, broker
+from stillhouse.edge.mqtt.topics import Topics
+from stillhouse.edge.route.pool import Pool
+from stillhouse.errors import MissingPackages
+
+__all__ = ["pool_over"]
+
+_LARGEST = 8 << 20
+
+
+def pool_over(given: conf.LargerMqtt, largest: int) -> Pool:
+    """Return a pool of one sender, which begins to connect; within a running loop. `largest`: bytes of a message (8 MiB at most).
+
+    Raises:
+        MissingPackages: the extra `mqtt` is not installed.
+        UsageError: the broker's address, a file or a name is wrong.
+    """
+    try:
+        from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
+    except ModuleNotFoundError as error:
+        raise MissingPackages(f"the package {error.name} is missing", fix="pip install 'stillhouse[mqtt]'") from error
+    where = broker(
+        given.broker,
+        authority=given.authority,
+        own=(given.certificate, given.key) if given.certificate and given.key else None,
+        credentials=Credentials(given.username, given.password) if given.username and given.password else None,
+    )
+    settings = DeviceSettings(given.device, Topics(given.requests, given.answers), min(largest, _LARGEST))
+    sender = MqttSender(where, settings)
+    sender.start()
+    pool = Pool(lambda address: sender)
+    pool.update({given.broker: 1.0})
+    return pool
