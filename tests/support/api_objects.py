@@ -274,6 +274,45 @@ COMPLETE = {
             },
         }
     ),
+    "steps": _resource(
+        {
+            "source": {"uri": "models:minilm", "task": "text-classification"},
+            "edge": {
+                "preprocess": {
+                    "steps": [
+                        {"kind": "tokenise", "input": "TEXT", "maxLength": 8, "padding": "full", "datatype": "INT32"},
+                        {
+                            "kind": "image",
+                            "height": 4,
+                            "width": 5,
+                            "channels": 1,
+                            "mean": ["-0.5"],
+                            "std": ["0.2"],
+                            "maxPixels": 100,
+                        },
+                        {"kind": "window", "length": 8, "hop": 4, "merge": True},
+                        {
+                            "kind": "statistics",
+                            "names": ["mean", "median"],
+                            "quantiles": ["0.9"],
+                            "rate": "50",
+                            "bands": [{"low": "0", "high": "25"}],
+                        },
+                        {"kind": "normalise", "mean": ["0"], "std": ["1.5"], "clip": "3", "output": "X"},
+                        {
+                            "kind": "python",
+                            "function": "features.sums:total",
+                            "inputs": [{"name": "IN", "datatype": "FP32", "shape": [-1, 2]}],
+                            "outputs": [{"name": "OUT", "datatype": "FP32", "shape": [-1]}],
+                        },
+                    ],
+                    "model": "large",
+                    "address": "grpcs://cloud.example:443",
+                    "encoding": "int8-rows+zstd",
+                },
+            },
+        }
+    ),
     "apart": _resource(
         {
             "source": {"uri": "models:minilm", "task": "text-classification"},
@@ -438,6 +477,9 @@ _METRIC = "spec.gate.metrics[0]"
 _POD = "spec.serve.podTemplate"
 _EDGE = "spec.edge"
 _CASCADE = f"{_EDGE}.cascade"
+_STEPS = f"{_EDGE}.preprocess"
+_STEP = f"{_STEPS}.steps[0]"
+_NORMALISE = f"{_STEPS}.steps[4]"
 _NODES = f"{_POD}.spec.affinity.nodeAffinity"
 LATER = "not available in this version"
 
@@ -589,6 +631,31 @@ _INVALID = [
     ),
     Case("agreement with nobody", "image", {"spec.edge": {"agreement": {}}}, f"{_EDGE}.agreement", "belongs to a cascade"),
     Case("a burst of no rate", "text", {f"{_EDGE}.clients.rate": GONE}, f"{_EDGE}.clients.burst", "belongs to rate"),
+    Case(
+        "steps and a cascade",
+        "class",
+        {_STEPS: {"steps": [{"kind": "tokenise"}], "model": "large"}},
+        _STEPS,
+        "exclude each other",
+    ),
+    Case(
+        "steps before a pipeline",
+        "steps",
+        {"spec.pipeline": COMPLETE["apart"]["spec"]["pipeline"]},
+        "spec.pipeline",
+        "joins no pipeline",
+    ),
+    _bad("no steps", "steps", f"{_STEPS}.steps", []),
+    Case("steps for nobody", "steps", {f"{_STEPS}.model": GONE}, f"{_STEPS}.model"),
+    _bad("an unknown encoding", "steps", f"{_STEPS}.encoding", "gzip"),
+    _bad("an unknown step", "steps", f"{_STEP}.kind", "magic"),
+    _bad("a field of another step", "steps", f"{_STEP}.rate", "50", "belongs to statistics only"),
+    Case("a full row of no length", "steps", {f"{_STEP}.maxLength": GONE}, f"{_STEP}.maxLength", "needs maxLength"),
+    Case("a window without its hop", "steps", {f"{_STEPS}.steps[2].hop": GONE}, f"{_STEPS}.steps[2]", "needs length, hop"),
+    Case("bands of no rate", "steps", {f"{_STEPS}.steps[3].rate": GONE}, f"{_STEPS}.steps[3].rate", "need the rate"),
+    _bad("more deviations than means", "steps", f"{_NORMALISE}.std", ["1", "2"], "as many numbers"),
+    _bad("a deviation of nothing", "steps", f"{_NORMALISE}.std", ["0.00"], "more than 0"),
+    _bad("a function of no module", "steps", f"{_STEPS}.steps[5].function", "total"),
     _bad("three pods a node", "class", f"{_EDGE}.run.replicas", 3, "one pod a node"),
     Case("two patterns in one", "text", {f"{_EDGE}.guard.patterns[1].regex": "x"}, f"{_EDGE}.guard.patterns[1].regex", "one of"),
     Case("limit missing", "text", {f"{_METRIC}.min": GONE}, _METRIC, "give min or max, one of them"),

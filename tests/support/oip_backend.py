@@ -81,6 +81,7 @@ class Backend:
         response = triton.ModelMetadataResponse(name="echo", versions=["1"], platform="test")
         for name, datatype, _, dims in self.inputs:
             response.inputs.add(name=name, datatype=datatype, shape=[-1, *dims])
+        response.outputs.add(name="y", datatype="FP32", shape=[-1, 3])
         return Reply(response.SerializeToString())
 
     async def statistics(self, call: Call, body: bytes) -> Reply:

@@ -100,7 +100,10 @@ class ApiModel(BaseModel):
     def _no_quoted_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse text and booleans where a whole number belongs, which pydantic would convert, and the other way round."""
         kinds = set(_parts_of(cls.model_fields[info.field_name or ""].annotation))
-        if int in kinds and isinstance(value, str | bool):
+        whole = int in kinds or any(
+            isinstance(each, int) for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)
+        )
+        if whole and isinstance(value, str | bool):
             digits = value.isascii() and value.isdecimal() if isinstance(value, str) else False
             raise Mistake("a whole number belongs here, without quotes", fix=f"write {value}" if digits else "")
         if bool in kinds and not isinstance(value, bool):

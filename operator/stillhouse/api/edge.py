@@ -10,6 +10,7 @@ from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.cascade import Cascade
 from stillhouse.api.guarding import Clients, Guard, SecretName, Tls
 from stillhouse.api.pods import PodTemplate
+from stillhouse.api.preprocess import Preprocess
 from stillhouse.api.scalars import DecimalString, Duration, Percent, Quantity
 from stillhouse.api.serve import Resources
 
@@ -19,6 +20,11 @@ _QUEUE_BELONGS = CelRule("!has(self.queue) || self.policy == 'queue'", "queue be
 _ONE_PER_NODE = CelRule("self.kind != 'DaemonSet' || self.replicas <= 2", "a DaemonSet has one pod a node", "replicas")
 _AGREEMENT_OF_CASCADE = CelRule(
     "!has(self.agreement) || has(self.cascade)", "agreement belongs to a cascade: without one, one model answers", "agreement"
+)
+_STEPS_OR_CASCADE = CelRule(
+    "!has(self.preprocess) || !has(self.cascade)",
+    "preprocess and cascade exclude each other: one edge has no model, the other one has",
+    "preprocess",
 )
 _AWAY_OF_CASCADE = CelRule(
     "self.away.policy == 'answer' || has(self.cascade)",
@@ -126,6 +132,8 @@ class Edge(ApiModel):
 
     cascade: Cascade | None = None
     """When the larger model answers; left out, this one answers everything."""
+    preprocess: Preprocess | None = None
+    """Only steps run here, and a model elsewhere takes what they give; left out, requests go on as they come."""
     away: Away = Away()
     """What happens while the larger model is not there."""
     clients: Clients = Clients()
@@ -149,7 +157,7 @@ class Edge(ApiModel):
     run: Run = Run()
     """The pods in a cluster."""
 
-    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE)
+    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Edge:
@@ -157,4 +165,6 @@ class Edge(ApiModel):
             raise _AGREEMENT_OF_CASCADE.broken()
         if self.cascade is None and self.away.policy != "answer":
             raise _AWAY_OF_CASCADE.broken()
+        if self.preprocess is not None and self.cascade is not None:
+            raise _STEPS_OR_CASCADE.broken(fix="remove one of both")
         return self

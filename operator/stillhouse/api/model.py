@@ -95,6 +95,11 @@ _NO_CASCADE_OF_STEPS = CelRule(
     "a cascade and a pipeline exclude each other: a larger model does not say what the steps say",
     "pipeline",
 )
+_NO_STEPS_BEFORE_STEPS = CelRule(
+    "!has(self.pipeline) || !has(self.edge) || !has(self.edge.preprocess)",
+    "a gateway that only preprocesses joins no pipeline",
+    "pipeline",
+)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
@@ -160,7 +165,7 @@ class Spec(ApiModel):
     cel_rules = (
         _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
         _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
-        _OUTPUTS_GATED,
+        _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS,
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -204,6 +209,8 @@ class Spec(ApiModel):
             raise _APART_NEEDS_EDGE.broken(fix="add edge: {} to the spec, or write placement: together")
         if self.edge is not None and self.edge.cascade is not None:
             raise _NO_CASCADE_OF_STEPS.broken(fix="remove one of both")
+        if self.edge is not None and self.edge.preprocess is not None:
+            raise _NO_STEPS_BEFORE_STEPS.broken(fix="remove one of both")
 
     def _cascade_fits(self, embedding: bool) -> None:
         cascade = self.edge.cascade if self.edge else None

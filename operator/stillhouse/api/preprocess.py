@@ -8,12 +8,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.scalars import DecimalString
+from stillhouse.api.base import ApiModel, CelRule, Mistake
+from stillhouse.api.cascade import Address
+from stillhouse.api.scalars import DecimalString, ModelName
 
-__all__ = ["MOST_STEPS", "PreprocessingStep", "StepTensor", "chain_file"]
+__all__ = ["MOST_STEPS", "Preprocess", "PreprocessingStep", "StepTensor", "TravelEncoding", "chain_file"]
 
 MOST_STEPS = 16
 _DATATYPE = Literal[
@@ -25,6 +26,7 @@ Function = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*:[A-Za-z][A-Za-z0-9_]*$", max_length=200),
 ]
+TravelEncoding = Literal["none", "fp16", "int8", "int8-rows", "zstd", "fp16+zstd", "int8+zstd", "int8-rows+zstd"]
 Kind = Literal["tokenise", "image", "window", "statistics", "normalise", "python"]
 
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -85,6 +87,15 @@ _FULL = CelRule(
 )
 
 
+def _whole(value: Any) -> Any:
+    if isinstance(value, str | bool):  # fields are looked at by the base, items of lists are not
+        raise Mistake("a whole number belongs here, without quotes")
+    return value
+
+
+_Length = Annotated[int, Field(ge=-1, le=1 << 30), BeforeValidator(_whole)]
+
+
 class StepTensor(ApiModel):
     """A tensor that a function takes or gives."""
 
@@ -92,7 +103,7 @@ class StepTensor(ApiModel):
     """Its name."""
     datatype: _DATATYPE
     """Its type, as the Open Inference Protocol names it."""
-    shape: Annotated[tuple[Annotated[int, Field(ge=-1, le=1 << 30)], ...], Field(max_length=8)]
+    shape: Annotated[tuple[_Length, ...], Field(max_length=8)]
     """Its shape, rows first; -1 for any length."""
 
 
@@ -188,6 +199,22 @@ class PreprocessingStep(ApiModel):
         if "bands" in data:
             data["bands"] = [[float(each["low"]), float(each["high"])] for each in data["bands"]]
         return data
+
+
+class Preprocess(ApiModel):
+    """Steps in the gateway, whose features go to a model elsewhere: what clients send stays at the edge.
+
+    For `still edge FILE`, which needs nothing that was built of this file; a cluster refuses it.
+    """
+
+    steps: Annotated[tuple[PreprocessingStep, ...], Field(min_length=1, max_length=MOST_STEPS)]
+    """One behind the other; what no later step takes is sent on."""
+    model: ModelName
+    """Name of the model that takes the features, on any server of the protocol."""
+    address: Address | None = None
+    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS). `still edge --cloud` is stronger than this."""
+    encoding: TravelEncoding = "none"
+    """How features travel; any but `none` needs a gateway of ours before the model. Numbers are made smaller of FP32 alone."""
 
 
 def chain_file(steps: tuple[PreprocessingStep, ...]) -> dict[str, Any]:

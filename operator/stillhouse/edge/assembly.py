@@ -42,6 +42,7 @@ from stillhouse.edge.join.legs import Here, There
 from stillhouse.edge.join.legs import Leg as JoinLeg
 from stillhouse.edge.join.pipeline import Pipeline
 from stillhouse.edge.join.steps import BASE, PipelineSettings, StepSettings
+from stillhouse.edge.preprocessed import Preprocessed
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Answering
@@ -64,7 +65,8 @@ class Parts:
     """A gateway without its doors.
 
     `pools` and `answering`: models by name. `tasks` run beside the requests; `closing` end the parts, in their order. `metrics`:
-    beside the doors' own. `status`: gives the document of `/status`.
+    beside the doors' own. `status`: gives the document of `/status`. `texts`: which inputs are texts, None where the guard may
+    think so of all BYTES.
     """
 
     pools: dict[str, Pool] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Parts:
     closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     metrics: list[Collector] = field(default_factory=list)
     status: Callable[[], dict[str, Any]] | None = None
+    texts: tuple[str, ...] | None = None
 
 
 async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int) -> Parts:
@@ -89,6 +92,10 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
     variant, digest, threshold = config.edge.variant, config.edge.digest, None
     if config.pipeline is not None:
         parts.answering[config.name] = await _pipeline(config, config.pipeline, usage, largest, parts)
+    elif config.preprocess is not None:
+        assert isinstance(config.edge, conf.Steps)
+        steps = await _preprocessed(config.name, config.edge, config.preprocess, usage, largest, parts)
+        parts.answering[config.name], parts.texts = steps, steps.texts
     elif config.cascade is None:
         if isinstance(config.edge, conf.Engine):
             leg = _engine(config.edge, None)
@@ -97,7 +104,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             parts.closing.append(solo.close)
             built.append((solo.figures, ()))
         else:
-            parts.pools[config.name] = await _pool(config.edge, None, largest, parts)
+            parts.pools[config.name] = await _pool(_servers(config), None, largest, parts)
     else:
         policy = load(config.cascade.folder, config.edge.digest)
         threshold = policy.threshold
@@ -155,7 +162,7 @@ async def _cascade(
         first = engine
     else:
         signature = _signature(given.folder)
-        pool = await _pool(config.edge, None, largest, parts)
+        pool = await _pool(_servers(config), None, largest, parts)
         first = RemoteLeg(
             Remote(config.name, variant=policy.variant, digest=policy.digest),
             pool,
@@ -200,7 +207,7 @@ async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, lar
         parts.closing.append(solo.close)
         base = Here(solo)
     else:
-        base = There(await _pool(config.edge, None, largest, parts))
+        base = There(await _pool(_servers(config), None, largest, parts))
     legs = {BASE: base}
     for step in given.steps:
         legs[step.name] = There(await _beyond(step.at, largest, parts))
@@ -222,6 +229,20 @@ def _with_steps(name: str, model: Solo, signature: Signature, folder: Path, part
     says = (*(source for source in ends if not source.startswith("request.")), "PROVENANCE")
     chain = tuple(StepSettings(step.name, step.name, step.inputs, step.outputs) for step in steps)
     return Pipeline(PipelineSettings(name, takes, says, chain), legs)
+
+
+async def _preprocessed(
+    name: str, edge: conf.Steps, given: conf.Preprocess, usage: Usage, largest: int, parts: Parts
+) -> Preprocessed:
+    larger = given.larger
+    tls = towards(larger.authority, None) if larger.tls else None
+    pool = await _pool(larger, tls, largest, parts)
+    return Preprocessed(name, larger.model, edge.folder, given.encoding, There(pool), usage, frozenset(edge.allowed))
+
+
+def _servers(config: conf.Config) -> conf.Backends | conf.Slices:
+    assert isinstance(config.edge, conf.Backends | conf.Slices)
+    return config.edge
 
 
 def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:

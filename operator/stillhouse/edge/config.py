@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillhouse.errors import SpecError, UsageError
 
@@ -21,8 +21,10 @@ __all__ = [
     "Listen",
     "Pattern",
     "Pipeline",
+    "Preprocess",
     "Slices",
     "Step",
+    "Steps",
     "Tls",
     "read",
 ]
@@ -80,6 +82,17 @@ class Slices(_Model):
     namespace: str
     service: str
     port: Annotated[int, Field(ge=1, le=65535)] = 8001
+
+
+class Steps(_Model):
+    """No model: a folder with `preprocess.json` and what its steps read. What they give goes where `preprocess` says.
+
+    `allowed`: packages whose functions steps may call.
+    """
+
+    kind: Literal["steps"]
+    folder: Path
+    allowed: tuple[str, ...] = ()
 
 
 class _Beyond(_Part):
@@ -227,6 +240,13 @@ class Pipeline(_Part):
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
 
 
+class Preprocess(_Part):
+    """Who takes what the steps of `edge` give, and how it travels."""
+
+    encoding: Literal["none", "fp16", "int8", "int8-rows", "zstd", "fp16+zstd", "int8+zstd", "int8-rows+zstd"] = "none"
+    larger: Larger
+
+
 class Telemetry(_Part):
     """Where spans go, and the share of requests without a parent that have some."""
 
@@ -240,10 +260,11 @@ class Config(_Part):
     version: Literal[1]
     name: str
     listen: Listen
-    edge: Annotated[Engine | Backends | Slices, Field(discriminator="kind")]
+    edge: Annotated[Engine | Backends | Slices | Steps, Field(discriminator="kind")]
     tls: Tls | None = None
     cascade: Cascade | None = None
     pipeline: Pipeline | None = None
+    preprocess: Preprocess | None = None
     away: Away = Away()
     clients: Clients = Clients()
     guard: Guard | None = None
@@ -251,6 +272,14 @@ class Config(_Part):
     prices: Prices | None = None
     telemetry: Telemetry | None = None
     maxInFlight: Annotated[int, Field(ge=0)] = 512  # noqa: N815
+
+    @model_validator(mode="after")
+    def _steps_have_a_model(self) -> Config:
+        if (self.preprocess is not None) != isinstance(self.edge, Steps):
+            raise ValueError("edge of kind steps and preprocess belong together")
+        if self.preprocess is not None and (self.cascade is not None or self.pipeline is not None):
+            raise ValueError("preprocess excludes cascade and pipeline")
+        return self
 
 
 def read(file: Path) -> Config:

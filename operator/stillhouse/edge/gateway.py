@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stillhouse.edge.assembly import Parts, assemble
 from stillhouse.edge.away.overload import Admission, FixedLimit, GradientLimit
@@ -78,7 +78,7 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
     screening = _guarding(options, parts)
     counts = Counts()
     tracing = Tracing(options.telemetry) if options.telemetry is not None else None
-    service = Service(parts.pools, options.version, door, counts, parts.answering, tracing, screening)
+    service = Service(parts.pools, options.version, door, counts, parts.answering, tracing, screening, options.limits.message)
     unary, streams = service.methods()
     tls = options.front.context if options.front else None
     rest: Http | None = None
@@ -142,7 +142,7 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
 def _guarding(options: Options, parts: Parts) -> Guarding | None:
     screen, audit, config = options.screen, options.audit, options.config
     if config is not None and config.guard is not None:
-        screen = screen_of(config.guard)
+        screen = replace(screen_of(config.guard), texts=parts.texts)
         if config.guard.audit is not None:
             audit = audit_of(config.guard.audit, config.name, config.edge.variant, config.edge.digest)
     found = guarding(screen, audit, parts.pools, parts.answering)

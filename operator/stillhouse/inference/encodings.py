@@ -28,6 +28,7 @@ Number = Literal["", "fp16", "int8", "int8-rows"]
 MOST_BYTES = 64 << 20
 """Largest tensor that is decoded, in bytes of its plain form."""
 _HALF_MOST = 65504.0
+_SINGLE_MOST = float(np.finfo(np.float32).max)
 _LEVEL = 3  # beyond it, a tensor of floats gets little smaller and much slower
 
 Floats = npt.NDArray[np.float64]
@@ -136,7 +137,8 @@ def decode(name: str, given: Encoded, most_bytes: int = MOST_BYTES) -> Tensor:
         return values.astype(np.float32)
     if given.encoding.number:
         scale, zero = _checked(name, given)
-        return ((values.astype(np.float64) - zero) * scale).astype(np.float32)
+        # Half a step beyond the largest float32 is none; what was sent was one, so that the nearest is nearer to it.
+        return ((values.astype(np.float64) - zero) * scale).clip(-_SINGLE_MOST, _SINGLE_MOST).astype(np.float32)
     return values
 
 
@@ -157,7 +159,7 @@ def _checked(name: str, given: Encoded) -> tuple[Floats, Floats]:
     """Return scale and zero, shaped to meet the tensor."""
     rows = given.encoding.number == "int8-rows" and bool(given.shape)
     wanted = given.shape[0] if rows else 1
-    largest = float(np.finfo(np.float32).max) / 255
+    largest = 2 * _SINGLE_MOST / 255  # from the least float32 to the largest
     good = len(given.scale) == len(given.zero) == wanted
     good = good and all(0 < each <= largest for each in given.scale)  # NaN is not
     good = good and all(-128 <= each <= 127 for each in given.zero)

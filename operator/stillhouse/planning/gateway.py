@@ -24,7 +24,8 @@ MESSAGE = 64 << 20
 class Place:
     """Where a gateway runs.
 
-    `edge` is the leg that answers first, `larger` the other one (None: no cascade), both as the configuration has them; `listen`
+    `edge` is the leg that answers first, `larger` the other one (None: neither cascade nor steps before a model), both as the
+    configuration has them; `listen`
     maps grpc, rest and metrics to HOST:PORT. Folders and files are paths there: `cascade` of the artifact, `data` for what is
     written (queue, audit log, collected requests), `tls`, `authority`, `tokens`, `audit_key` as they are mounted.
     """
@@ -49,6 +50,9 @@ def gateway_config(name: str, edge: Edge, place: Place) -> dict[str, Any]:
     if edge.cascade is not None and place.larger is not None:
         outliers = edge.cascade.outliers.policy if edge.cascade.outliers else "escalate"
         cascade = {"folder": place.cascade, "outliers": outliers, "larger": dict(place.larger)}
+    steps = {}
+    if edge.preprocess is not None and place.larger is not None:
+        steps = {"preprocess": {"encoding": edge.preprocess.encoding, "larger": dict(place.larger)}}
     return {
         "version": CONFIG_VERSION,
         "name": name,
@@ -65,6 +69,7 @@ def gateway_config(name: str, edge: Edge, place: Place) -> dict[str, Any]:
             {"endpoint": edge.telemetry.endpoint, "sample": parse_percent(edge.telemetry.sample)} if edge.telemetry else None
         ),
         "maxInFlight": edge.max_in_flight,
+        **steps,
         **place.extra,
     }
 

@@ -23,6 +23,10 @@ __all__ = ["Decision", "Verdict", "decide"]
 _LOCAL = ("file://", "package://")
 _REMOTE = ("pvc", "s3", "oci", "https", "http", "hf")
 _PUSH = "still push FILE --to pvc://CLAIM uploads what a laptop has and binds it (ConfigMap stillhouse-sources)"
+_STEPS = (
+    "spec.edge.preprocess: steps run in a gateway at the edge (still edge FILE --cloud …), in a cluster no gateway runs them;"
+    " leave it out here, and keep it in the edge's own file"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
             _reason(error), "; ".join(" ".join(problem.lines()).replace("  ", " ") for problem in error.problems)[:4000]
         )
         return _without_spec(observed, refused)
+    if model.spec.edge is not None and model.spec.edge.preprocess is not None:
+        return _without_spec(observed, Verdict("NotAvailable", _STEPS))
     bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
     rebuild = model.metadata.annotations.get(labels.REBUILD, "")
     request = request_hash(model, bound, rebuild)

@@ -113,7 +113,8 @@ def test_everything_else_that_the_protocol_tells(there: Site) -> None:
         assert client.get_server_metadata()["extensions"] == ["classification", "statistics", "binary_tensor_data"]
         assert client.get_model_metadata("echo") == {
             "name": "echo", "versions": ["1"], "platform": "test",
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}], "outputs": [],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
         }  # fmt: skip
         assert client.get_model_repository_index() == [{"name": "echo", "version": "1", "state": "READY", "reason": ""}]
         stats = client.get_inference_statistics("echo")["model_stats"][0]

@@ -206,6 +206,19 @@ def test_a_spec_that_cannot_be_read_changes_nothing_of_it(fronted: Fronted) -> N
     assert before == {kind: fronted.kube.names(by_name(kind)) for kind in before}
 
 
+def test_steps_of_an_edge_are_refused_in_a_cluster_and_change_nothing(fronted: Fronted) -> None:
+    fronted.later(61)
+    before = {kind: fronted.kube.names(by_name(kind)) for kind in ("Deployment", "Service", "RoleBinding", "NetworkPolicy")}
+    fronted.apply(model(edge={"preprocess": {"steps": [{"kind": "tokenise"}], "model": "large"}}))
+    fronted.settle()
+    assert fronted.condition("Accepted") == ("False", "NotAvailable")
+    assert fronted.condition("Ready") == ("False", "NotAvailable")
+    (told,) = [each["message"] for each in fronted.status()["conditions"] if each["type"] == "Accepted"]
+    assert "spec.edge.preprocess" in told and "still edge FILE" in told
+    assert fronted.chosen() == "gateway"
+    assert before == {kind: fronted.kube.names(by_name(kind)) for kind in before}
+
+
 def test_a_strangers_object_of_its_name_is_left_alone(cluster: Fronted) -> None:
     body = {
         "apiVersion": "apps/v1",

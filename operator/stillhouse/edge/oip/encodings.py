@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from stillhouse.edge.oip.marked import ENCODING, MOST_INPUTS, is_encoded
 from stillhouse.edge.oip.tensors import add_input, raw_of
 from stillhouse.edge.status import Code, RpcError
-from stillhouse.errors import DataError
+from stillhouse.errors import DataError, MissingPackages
 from stillhouse.inference.datatypes import ITEM_BYTES, Tensor
 from stillhouse.inference.encodings import MOST_BYTES, Encoded, Encoding, decode, encode
 
 __all__ = ["ENCODING", "add_encoded", "is_encoded", "made_plain"]
 
-ENCODING, _DATATYPE, _SHAPE = "stillhouse_encoding", "stillhouse_datatype", "stillhouse_shape"
+_DATATYPE, _SHAPE = "stillhouse_datatype", "stillhouse_shape"
 _SCALE, _ZERO = "stillhouse_scale", "stillhouse_zero"
 _OURS = (ENCODING, _DATATYPE, _SHAPE, _SCALE, _ZERO)
 _MOST_TEXT = 1 << 16
@@ -49,11 +50,6 @@ def add_encoded(request: Any, name: str, tensor: Tensor, encoding: Encoding) -> 
         put.parameters[key].string_param = text
 
 
-def is_encoded(request: Any) -> bool:
-    """Say whether a tensor of a `ModelInferRequest` is encoded."""
-    return any(ENCODING in tensor.parameters for tensor in request.inputs)
-
-
 def made_plain(request: Any, most_bytes: int = MOST_BYTES) -> None:
     """Decode every encoded tensor of a `ModelInferRequest`, in place: the message is as if they had come plain.
 
@@ -61,10 +57,12 @@ def made_plain(request: Any, most_bytes: int = MOST_BYTES) -> None:
     decoded tensors together. Where it raises, the request is half done and must be answered with the error.
 
     Raises:
-        RpcError: INVALID_ARGUMENT; what is wrong with which tensor.
+        RpcError: INVALID_ARGUMENT; what is wrong with which tensor. UNIMPLEMENTED: this installation has no Zstandard.
     """
     if not is_encoded(request):
         return
+    if len(request.inputs) > MOST_INPUTS:
+        raise RpcError(Code.INVALID_ARGUMENT, f"{len(request.inputs)} inputs; with encoded tensors {MOST_INPUTS} at most")
     if len(request.raw_input_contents) != len(request.inputs):
         raise RpcError(Code.INVALID_ARGUMENT, "encoded tensors travel as raw contents, one for each input")
     left = most_bytes
@@ -74,6 +72,8 @@ def made_plain(request: Any, most_bytes: int = MOST_BYTES) -> None:
         try:
             given = _read(tensor, request.raw_input_contents[position])
             values = decode(tensor.name[:100], given, left)
+        except MissingPackages as error:
+            raise RpcError(Code.UNIMPLEMENTED, f"{tensor.name[:100]}: tensors with zstd are not taken here") from error
         except (DataError, ValueError) as error:
             raise RpcError(Code.INVALID_ARGUMENT, " ".join(str(error).split())[:400]) from error
         left -= values.nbytes

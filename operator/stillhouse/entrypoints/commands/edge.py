@@ -68,12 +68,19 @@ def command() -> None:
 @click.option("--tls-client-authority", type=_PATH, help="Clients must show a certificate of this authority.")
 @click.option("--tokens", type=_PATH, help="Folder with a file for each client that may ask: its name, in it its token.")
 @click.option("--audit-key", type=_PATH, help="Key of the audit log's MACs.")
+@click.option(
+    "--files", type=_PATH, help="Folder with what steps read (tokenizer.json); left out, what was built, or FILE's own."
+)
+@click.option(
+    "--allow-package", "allowed", multiple=True, metavar="NAME", help="Steps may call functions of this package, with our rights."
+)
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of the model.")
 @click.option("--detach", is_flag=True, help="Leave the gateway running and return.")
 def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | None, threads: int, **given: Any) -> None:
     """Start the gateway of FILE, and stay until Ctrl-C.
 
-    FILE is a DistilledModel with spec.edge that was built here (still build), or what still pack wrote where it was built.
+    FILE is a DistilledModel with spec.edge that was built here (still build), or what still pack wrote where it was built. With
+    spec.edge.preprocess only its steps run here: nothing need be built, and --cloud has the model.
     Clients speak the Open Inference Protocol to it, over gRPC and REST.
 
     \b
@@ -91,7 +98,9 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     if file.name.endswith(SUFFIX):
         file = unpack(store, file)
     files = {name.removeprefix("tls_"): given[name] for name in ("tls_certificate", "tls_key", "tls_client_authority")}
-    doors = {name: given[name] for name in ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key")}
+    doors = {
+        name: given[name] for name in ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key", "files", "allowed")
+    }
     prepared = prepare(store, file, Given(cloud=cloud, cloud_authority=cloud_authority, threads=threads, **doors, **files))
     starting.refuse_second(store, prepared.name)
     _say(prepared)
@@ -104,6 +113,13 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
 
 def _say(prepared: Prepared) -> None:
     edge = prepared.settings["edge"]
+    if edge["kind"] == "steps":
+        given = prepared.settings["preprocess"]
+        larger, encoding = given["larger"], given["encoding"]
+        where = f"{larger['model']} at {next(iter(larger['backends']))}"
+        how = "" if encoding == "none" else f", as {encoding}"
+        click.echo(f"{prepared.name}: steps {edge['digest'][7:19]} run here; what they give goes to {where}{how}", err=True)
+        return
     click.echo(f"{prepared.name}: {edge['digest'][7:19]} ({edge['variant']}) answers here", err=True)
     if prepared.cascade is None:
         return

@@ -143,8 +143,8 @@ def _said(trace: dict[str, Any]) -> str:
     leg = str(trace.get("leg", ""))
     who = f"{trace.get('variant', '?')} {str(trace.get('digest', ''))[7:19]}".strip(" ,")
     parts = [f"{_LEGS.get(leg, 'answered')} ({who})"]
-    if "confidence" in trace:
-        sign = "≥" if trace["confidence"] >= trace.get("threshold", 0) else "<"
+    if "confidence" in trace and "threshold" in trace:
+        sign = "≥" if trace["confidence"] >= trace["threshold"] else "<"
         parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")
     if trace.get("away"):
         parts.append(f"the larger model was away: policy {trace['away']}")

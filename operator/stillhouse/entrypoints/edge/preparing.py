@@ -15,6 +15,7 @@ from stillhouse.api.load import load_file
 from stillhouse.api.model import DistilledModel
 from stillhouse.clients.store.files import read_sealed, write_json
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.edge.steps import write_steps
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
@@ -28,7 +29,7 @@ GRPC, REST, METRICS = 8101, 8100, 8102
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line says: addresses, and files of certificates, tokens and keys."""
+    """What the command line says: addresses, files of certificates, tokens and keys; of steps what they read and may call."""
 
     cloud: str | None = None
     cloud_authority: Path | None = None
@@ -42,6 +43,8 @@ class Given:
     tokens: Path | None = None
     audit_key: Path | None = None
     threads: int = 1
+    files: Path | None = None
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
         raise UsageError(
             "this file has no gateway", field="spec.edge", found="left out", fix="write edge: {} for one without a cascade"
         )
+    if edge.preprocess is not None:
+        return _of_steps(store, model, file, given)
     revision = _revision(store, model, file)
     for digest in filter(None, (revision["digest"], revision.get("cascade"))):
         problem = store.objects.check(digest)
@@ -74,22 +79,62 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
             raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
     data = store.root / "edge" / name
     larger = _larger(store, edge, given) if edge.cascade else None
-    place = _place(store, revision, data, larger, given)
+    folder = str(store.objects.path(revision["cascade"])) if revision.get("cascade") else ""
+    place = _place(_engine(store, revision, given), folder, data, larger, given)
     at = {each: _step(store, each, given) for each in step_models(model.spec)}
     if at:
         place = dataclasses.replace(place, extra={**place.extra, "pipeline": pipeline_config(model.spec, at)})
     config = gateway_config(name, edge, place)
-    data.mkdir(parents=True, exist_ok=True)
-    data.chmod(0o700)  # a queue and an audit log hold what clients sent
-    target = data / "gateway.json"
-    write_json(target, config, tmp=store.tmp)
+    target = _written(store, data, config)
     cascade = None
     if config["cascade"]:
         cascade = json.loads((Path(config["cascade"]["folder"]) / "cascade.json").read_bytes())
     return Prepared(name, target, config, cascade)
 
 
-def _place(store: LocalStore, revision: Mapping[str, Any], data: Path, larger: Mapping[str, Any] | None, given: Given) -> Place:
+def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given) -> Prepared:
+    """Write the configuration of a gateway that only preprocesses: nothing need have been built here."""
+    edge, name = model.spec.edge, model.metadata.name
+    assert edge is not None and edge.preprocess is not None
+    steps = edge.preprocess
+    address = given.cloud or steps.address or _served_here(store, steps.model)
+    if address is None:
+        raise UsageError(
+            "nobody has said where the model is that takes the features",
+            field="spec.edge.preprocess.address",
+            found=f"{steps.model}, which no still up serves here",
+            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
+            fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {steps.model}",
+        )
+    built = (store.state(name).get("revision") or {}).get("digest")
+    folders = [given.files] if given.files else [*([store.objects.path(built)] if built else []), file.absolute().parent]
+    data = store.root / "edge" / name
+    folder = data / "steps"
+    digest = write_steps(store, steps, folder, folders, frozenset(given.allowed))
+    leg = {"kind": "steps", "folder": str(folder), "digest": digest, "variant": "steps", "allowed": list(given.allowed)}
+    config = gateway_config(name, edge, _place(leg, "", data, _at(steps.model, address, given), given))
+    return Prepared(name, _written(store, data, config), config, None)
+
+
+def _written(store: LocalStore, data: Path, config: Mapping[str, Any]) -> Path:
+    data.mkdir(parents=True, exist_ok=True)
+    data.chmod(0o700)  # a queue and an audit log hold what clients sent
+    target = data / "gateway.json"
+    write_json(target, config, tmp=store.tmp)
+    return target
+
+
+def _engine(store: LocalStore, revision: Mapping[str, Any], given: Given) -> dict[str, Any]:
+    return {
+        "kind": "engine",
+        "folder": str(store.objects.path(revision["digest"])),
+        "digest": revision["digest"],
+        "variant": revision["precision"],
+        "threads": given.threads,
+    }
+
+
+def _place(leg: Mapping[str, Any], cascade: str, data: Path, larger: Mapping[str, Any] | None, given: Given) -> Place:
     if (given.certificate is None) != (given.key is None):
         raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
     if given.client_authority is not None and given.certificate is None:
@@ -108,15 +153,9 @@ def _place(store: LocalStore, revision: Mapping[str, Any], data: Path, larger: M
             "rest": f"{host}:{given.rest_port}",
             "metrics": f"127.0.0.1:{given.metrics_port}",
         },
-        edge={
-            "kind": "engine",
-            "folder": str(store.objects.path(revision["digest"])),
-            "digest": revision["digest"],
-            "variant": revision["precision"],
-            "threads": given.threads,
-        },
+        edge=leg,
         larger=larger,
-        cascade=str(store.objects.path(revision["cascade"])) if revision.get("cascade") else "",
+        cascade=cascade,
         data=str(data),
         tls=tls,
         tokens=str(given.tokens.absolute()) if given.tokens else None,

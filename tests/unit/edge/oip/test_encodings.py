@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -52,6 +52,7 @@ def test_zstandard_and_plain_lose_nothing(tensor: np.ndarray) -> None:
 
 
 @settings(max_examples=80, deadline=None)
+@example(np.float32([-3.4028235e38, 3.4028235e38, 1e38]), False)
 @given(arrays.arrays(np.float32, SHAPES, elements=FLOATS), st.booleans())
 def test_eight_bits_keep_their_bound(tensor: np.ndarray, zstd: bool) -> None:
     values = tensor.astype(np.float64)
