@@ -235,8 +235,7 @@ async def _preprocessed(
     name: str, edge: conf.Steps, given: conf.Preprocess, usage: Usage, largest: int, parts: Parts
 ) -> Preprocessed:
     larger = given.larger
-    tls = towards(larger.authority, None) if larger.tls else None
-    pool = await _pool(larger, tls, largest, parts)
+    pool = await _beyond(larger, largest, parts)
     return Preprocessed(name, larger.model, edge.folder, given.encoding, There(pool), usage, frozenset(edge.allowed))
 
 
