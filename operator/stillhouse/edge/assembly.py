@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -107,7 +108,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             parts.pools[config.name] = await _pool(_servers(config), None, largest, parts)
     else:
         policy = load(config.cascade.folder, config.edge.digest)
-        threshold = policy.threshold
+        threshold = policy.threshold if math.isfinite(policy.threshold) else None  # JSON has no infinity
         cascade, watch, later = await _cascade(config, config.cascade, policy, usage, who, largest, parts)
         parts.answering[config.name] = cascade
         built.append((cascade.figures, cascade.ways))

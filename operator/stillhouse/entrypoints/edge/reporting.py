@@ -44,8 +44,10 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     model = report["model"]
     what = f"{str(model['digest'])[7:19]} ({model['variant']})"
     yield f"{model['name']}  {what} at {report['listen']['grpc']}, process {report['pid']}"
-    threshold = model["threshold"]
-    yield f"  threshold    {'none: everything escalates' if threshold is None else f'{threshold:.4f}'}"
+    if model["threshold"] is not None:
+        yield f"  threshold    {model['threshold']:.4f}"
+    elif (report.get("cloud") or {}).get("breakers"):  # without a cascade there is neither
+        yield "  threshold    none: everything escalates"
     yield from _economics(report.get("economics") or {})
     cloud = report.get("cloud") or {}
     for name, breaker in (cloud.get("breakers") or {}).items():

@@ -41,7 +41,7 @@ def require_packages() -> None:
     """Look for what the gateway needs before anything is written.
 
     Raises:
-        EnvironmentProblem: a package of the extra `edge` is missing.
+        EnvironmentProblem: a package of the extra `gateway` is missing.
     """
     import importlib.util
 
@@ -49,7 +49,7 @@ def require_packages() -> None:
     missing = [each for each in needed if not _there(importlib.util.find_spec, each)]
     if missing:
         raise EnvironmentProblem(
-            "the gateway's packages are missing", found=", ".join(missing), fix='pip install "stillhouse[edge]"'
+            "the gateway's packages are missing", found=", ".join(missing), fix='pip install "stillhouse[gateway]"'
         )
 
 

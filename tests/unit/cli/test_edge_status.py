@@ -1,0 +1,38 @@
+"""What `still edge status` prints of a gateway's report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stillhouse.edge.economics import Usage, economics
+from stillhouse.entrypoints.edge.reporting import lines
+
+
+def report(threshold: float | None, breakers: dict[str, Any]) -> dict[str, Any]:
+    usage = Usage()
+    usage.count(8, 2, called=True)
+    return {
+        "model": {"name": "m", "variant": "int8", "digest": "sha256:" + "1" * 64, "threshold": threshold},
+        "listen": {"grpc": "127.0.0.1:8101"},
+        "pid": 7,
+        "economics": economics(usage, 0.5).to_json(),
+        "cloud": {"policy": "answer", "breakers": breakers, "queue": None},
+        "agreement": None,
+    }
+
+
+BREAKER = {"cloud": {"state": "closed", "retryInSeconds": 0.0, "opened": 0, "refused": 0}}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "breakers", "says"),
+    [(0.75, BREAKER, "threshold    0.7500"), (None, BREAKER, "none: everything escalates"), (None, {}, "")],
+)
+def test_a_threshold_is_told_where_there_is_a_cascade(threshold: float | None, breakers: dict[str, Any], says: str) -> None:
+    text = "\n".join(lines(report(threshold, breakers)))
+
+    assert "m  111111111111 (int8) at 127.0.0.1:8101, process 7" in text
+    assert "escalated    2 (25.0%)" in text
+    assert (says in text) if says else ("threshold" not in text)
