@@ -87,7 +87,7 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
             about = answer.provenance or [{} for _ in texts[part]]
             for row, text in enumerate(texts[part]):
                 said = {"text": text, "provenance": about[row], **_said(answer, row, signature, index, top)}
-            answers.append(said | ({"steps": _of_steps(answer, row)} if answer.steps else {}))
+                answers.append(said | ({"steps": _of_steps(answer, row)} if answer.steps else {}))
     return answers
 
 

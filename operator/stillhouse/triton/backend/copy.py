@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Any
 
-import triton_python_backend_utils as pb_utils
+for _folder in reversed(os.environ.get("STILLHOUSE_PYTHONPATH", "").split(os.pathsep)):
+    if _folder and _folder not in sys.path:
+        sys.path.insert(0, _folder)
+
+import triton_python_backend_utils as pb_utils  # noqa: E402 - it needs numpy, which the stub finds there
 
 
 class TritonPythonModel:
