@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,10 +27,10 @@ import numpy.typing as npt
 from bench.harness.errors import BenchError
 from bench.harness.goals import judge
 from bench.harness.load import Mode, Sample, load
-from bench.harness.process import Server, ServerProcess
+from bench.harness.process import Server, ServerProcess, open_port
 from bench.harness.results import quoted, table, write_results
 from bench.harness.rounds import REPEATS, ROUNDS, Run, Spread, rounds, series
-from bench.ours import EXAMPLES, Embedded, embedded
+from bench.ours import EXAMPLES, Embedded, embedded, revision_of
 from stillhouse.api.load import load_file
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.inference.confidence import Calibration, answers
@@ -68,13 +67,7 @@ def build(file: Path) -> Built:
     Raises:
         BenchError: it does not build.
     """
-    command = [sys.executable, "-m", "stillhouse.entrypoints.cli", "build", str(file), "-o", "json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise BenchError(
-            f"still build {file} ended with {done.returncode}; the data: python {EXAMPLE}/build_data.py, make_teacher.py"
-        )
-    revision = json.loads(done.stdout)
+    revision = revision_of(file)
     objects = LocalStore(load_settings().home).objects
     cascade = objects.path(revision["cascade"]) if revision.get("cascade") else None
     name = load_file(file).metadata.name
@@ -212,15 +205,6 @@ class Cascaded:
             with ServerProcess("cascade", command, open_port) as gateway:
                 both = _Both(gateway, self.cloud)
                 return load(both, mode, texts, (*self.request, "--model", self.small.name), self.classes, answers)
-
-
-def open_port(port: int) -> bool:
-    """Return whether something listens at a loopback port."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-    except OSError:
-        return False
-    return True
 
 
 def say(run: Run) -> None:

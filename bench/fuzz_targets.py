@@ -26,6 +26,7 @@ from stillhouse.edge.guard.shapes import Bounds, Input, Model, check
 from stillhouse.edge.oip.carried import of_inputs
 from stillhouse.edge.oip.elements import Malformed, joined, split
 from stillhouse.edge.oip.encodings import add_encoded, made_plain
+from stillhouse.edge.oip.marked import is_encoded
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.outline import _count, bounded
 from stillhouse.edge.oip.tables import parsed
@@ -33,7 +34,7 @@ from stillhouse.edge.oip.tensors import decoded, inputs_of, outputs_of
 from stillhouse.edge.rest.bodies import document, parted
 from stillhouse.edge.rest.inference import Wanted, request_of, response_of
 from stillhouse.edge.rest.problems import HttpProblem
-from stillhouse.edge.screening.reading import is_encoded, itself, rewritten, seen
+from stillhouse.edge.screening.reading import itself, rewritten, seen
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import RpcError, packed, unpacked
 from stillhouse.edge.tracing.context import context_of, passed_on

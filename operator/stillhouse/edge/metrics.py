@@ -73,7 +73,7 @@ class Exposition(Collector):
         elif request.method == "GET" and request.path == "/healthz":
             status, body = 200, b"ok\n"
         elif request.method == "GET" and request.path == "/readyz":
-            missing = [name for name, pool in self._pools.items() if not any(each.weight > 0 for each in pool.backends)]
+            missing = [name for name, pool in self._pools.items() if not pool.ready]
             missing += self._missing()
             blocked = [f"no backend of {', '.join(missing)}"] if missing else []
             blocked += self._guarding.blocked() if self._guarding is not None else []

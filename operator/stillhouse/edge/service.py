@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from stillhouse.edge.door import Door, refused
 from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.edge.metrics import Counts
-from stillhouse.edge.oip.marked import is_marked
+from stillhouse.edge.oip.marked import is_marked, plain
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
 from stillhouse.edge.oip.outline import bounded
 from stillhouse.edge.oip.standard import Health, reflection
@@ -118,7 +118,7 @@ class Service:
 
     def _serves(self, service: str) -> bool | None:
         if service in self._models:
-            return any(each.weight > 0 for each in self._models[service].backends)
+            return self._models[service].ready
         if service in self._answering:
             return self._answering[service].ready
         if service not in ("", SERVICE):
@@ -190,7 +190,7 @@ class Service:
             asking.screened = await screen.screen(body, asking.request)
             body = asking.screened.body
         elif is_marked(asking.request, body):
-            body = await _plain(asking.request, self._largest)
+            body = await plain(asking.request, self._largest)
         if answering is not None:
             return await answering.infer(call, body)
         assert pool is not None
@@ -256,14 +256,6 @@ class Service:
                 response.error_message = str(error)
                 response.infer_response.id = _id_of(body)
             yield response.SerializeToString()
-
-
-async def _plain(request: Any, largest: int) -> bytes:
-    """Decode tensors beside the loop, as 64 MiB take a tenth of a second; `request` is changed."""
-    from stillhouse.edge.oip.encodings import made_plain  # it brings numpy
-
-    await asyncio.to_thread(made_plain, request, largest)
-    return bytes(request.SerializeToString())
 
 
 def left_of(call: Call) -> float | None:

@@ -18,8 +18,9 @@ from stillhouse.edge.cascade.question import (
     SCORE,
     Reader,
 )
+from stillhouse.edge.oip.configs import CONFIG
 from stillhouse.edge.oip.messages import SERVICE, message
-from stillhouse.edge.oip.tables import Protocol, parsed
+from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.inference.signature import Signature
 from stillhouse.triton.model_config import CONTRACT_VERSION
@@ -27,21 +28,6 @@ from stillhouse.triton.model_config import CONTRACT_VERSION
 __all__ = ["CONFIG", "About"]
 
 PLATFORM = "stillhouse_cascade"
-CONFIG = Protocol(
-    "cascade_config.proto",
-    "inference",
-    """
-ModelConfigRequest name=1:string version=2:string
-ModelConfigResponse config=1:ModelConfig
-ModelConfig name=1:string platform=2:string max_batch_size=4:int32 input=5:*ModelInput output=6:*ModelOutput parameters=14:map:ModelParameter
-ModelInput name=1:string data_type=2:int32 dims=4:*int64
-ModelOutput name=1:string data_type=2:int32 dims=3:*int64
-ModelParameter string_value=1:string
-""",  # noqa: E501 - one message a line
-    {},
-)
-"""What a cascade needs of Triton's model_config.proto; a test holds the numbers against tritonclient's messages. On the wire its
-enumeration of types is a number."""
 _TYPES = {"BYTES": 13, "FP32": 11}
 
 

@@ -39,7 +39,7 @@ class There:
     @property
     def ready(self) -> bool:
         """Return whether there is a backend that takes calls."""
-        return any(each.weight > 0 for each in self._pool.backends)
+        return self._pool.ready
 
     async def ask(self, call: Call, method: str, body: bytes, metadata: Metadata, told_s: float | None) -> Reply:
         """Ask one of the backends."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-__all__ = ["ENCODING", "MOST_INPUTS", "is_encoded", "is_marked"]
+__all__ = ["ENCODING", "MOST_INPUTS", "is_encoded", "is_marked", "plain"]
 
 ENCODING = "stillhouse_encoding"
 MOST_INPUTS = 256
@@ -20,3 +21,15 @@ def is_marked(request: Any, body: bytes) -> bool:
 def is_encoded(request: Any) -> bool:
     """Say whether one of the first tensors of a `ModelInferRequest` is encoded."""
     return any(ENCODING in tensor.parameters for tensor in request.inputs[:MOST_INPUTS])
+
+
+async def plain(request: Any, most_bytes: int) -> bytes:
+    """Decode a request's tensors beside the loop, as 64 MiB take a tenth of a second; `request` is changed. Return its bytes.
+
+    Raises:
+        RpcError: INVALID_ARGUMENT; an encoding is none, or decodes to more than `most_bytes`.
+    """
+    from stillhouse.edge.oip.encodings import made_plain  # it brings numpy
+
+    await asyncio.to_thread(made_plain, request, most_bytes)
+    return bytes(request.SerializeToString())

@@ -11,7 +11,7 @@ from typing import Any
 
 from stillhouse.edge.oip.tables import Protocol
 
-__all__ = ["METHODS", "OIP", "SERVICE", "message"]
+__all__ = ["METHODS", "OIP", "SERVICE", "message", "value_of"]
 
 SERVICE = "inference.GRPCInferenceService"
 _TABLE = """
@@ -68,3 +68,9 @@ OIP = Protocol(
 def message(name: str) -> Any:
     """Return the class of a message of package `inference`, such as `ModelInferRequest`."""
     return OIP.message(name)
+
+
+def value_of(parameter: Any) -> Any:
+    """Return what an `InferParameter` holds, None where it holds nothing."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, kind) if kind else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.messages import message, value_of
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import DTYPES, decoded, outputs_of, packed_bytes
 from stillhouse.edge.rest.bodies import document
@@ -162,8 +162,7 @@ def _add_parameters(target: Any, where: str, given: Mapping[str, Any], own: str)
 def _told_parameters(parameters: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        kind = parameter.WhichOneof("parameter_choice")
-        value = getattr(parameter, kind) if kind else None
+        value = value_of(parameter)
         found[name] = word(value) if isinstance(value, float) and not math.isfinite(value) else value
     return found
 

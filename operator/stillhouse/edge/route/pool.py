@@ -107,6 +107,11 @@ class Pool:
         """Return those that are known, ejected ones too."""
         return tuple(self._backends)
 
+    @property
+    def ready(self) -> bool:
+        """Return whether there is a backend that takes calls."""
+        return any(each.weight > 0 for each in self._backends)
+
     def update(self, wanted: Mapping[str, float]) -> None:
         """Make the pool these addresses with these weights; 0 takes no new calls. Who goes ends what it has under way."""
         kept = {each.address: each for each in self._backends}

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from stillhouse.edge.guard.shapes import Model
+from stillhouse.edge.oip.configs import CONFIG
 from stillhouse.edge.oip.messages import SERVICE, message
-from stillhouse.edge.oip.tables import Protocol, parsed
+from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import Code, RpcError
 
@@ -18,18 +19,6 @@ __all__ = ["CONFIG", "Ask", "Known"]
 Ask = Callable[[str, bytes], Awaitable[bytes]]
 """Asks somebody who has the model: method and request to answer, or an RpcError."""
 
-CONFIG = Protocol(
-    "screening_config.proto",
-    "inference",
-    """
-ModelConfigResponse config=1:ModelConfig
-ModelConfig max_batch_size=4:int32 input=5:*ModelInput parameters=14:map:ModelParameter
-ModelInput name=1:string optional=8:bool
-ModelParameter string_value=1:string
-""",
-    {},
-)
-"""What the guard needs of Triton's model_config.proto; a test holds the numbers against tritonclient's messages."""
 _WITHOUT_CONFIG = frozenset({Code.UNIMPLEMENTED, Code.NOT_FOUND})
 """A server of the protocol that is not Triton: it tells metadata alone."""
 

@@ -12,16 +12,11 @@ from stillhouse.edge.oip.fields import FIELDS
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.inference.typenames import SIZES
 
-__all__ = ["is_encoded", "itself", "rewritten", "seen"]
+__all__ = ["itself", "rewritten", "seen"]
 
 _ALL_FIELDS = tuple(dict.fromkeys(FIELDS.values()))
 _ELSEWHERE = "shared_memory"
 """Triton's extensions: contents that lie in the server's memory, not in the request."""
-
-
-def is_encoded(request: Any) -> bool:
-    """Say whether a tensor travels in a way of ours (`oip.encodings`, which brings numpy)."""
-    return any(each.parameters and "stillhouse_encoding" in each.parameters for each in request.inputs)
 
 
 def seen(request: Any, size: int, most: int) -> Request | Refusal:

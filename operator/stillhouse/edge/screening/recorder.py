@@ -10,7 +10,7 @@ from stillhouse.edge.guard.audit.inputs import Inputs
 from stillhouse.edge.guard.limits import Limiter, Limits
 from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.edge.oip.elements import joined
-from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.messages import message, value_of
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.screening.journal import Journal
 from stillhouse.edge.screening.settings import AuditSettings
@@ -110,9 +110,7 @@ class Recorder:
             return told
         for name in _TOLD:
             if name in parameters:
-                each = parameters[name]
-                kind = each.WhichOneof("parameter_choice")
-                value = getattr(each, kind) if kind else None
+                value = value_of(parameters[name])
                 told[name] = value[:_LONGEST] if isinstance(value, str) else _finite(value)
         return told
 

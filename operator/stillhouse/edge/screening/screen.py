@@ -12,8 +12,9 @@ from stillhouse.edge.door import refused
 from stillhouse.edge.guard.patterns import Patterns
 from stillhouse.edge.guard.refusals import Refusal, invalid
 from stillhouse.edge.guard.shapes import Model, check
+from stillhouse.edge.oip.marked import is_encoded, plain
 from stillhouse.edge.screening.known import Known
-from stillhouse.edge.screening.reading import is_encoded, itself, rewritten, seen
+from stillhouse.edge.screening.reading import itself, rewritten, seen
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import RpcError
 from stillhouse.errors import Problem
@@ -61,7 +62,7 @@ class Screen:
         if model is None and self._settings.unknown == "refuse":
             raise self._no(_UNKNOWN, "unknown")
         if is_encoded(request):
-            body = self._plain(request)
+            body = await self._plain(request)
         taken = model or itself(request, self._settings)
         found = self._check(body, request, taken)
         if model is not None and isinstance(found, Refusal) and _newer_may_take(found):
@@ -90,16 +91,13 @@ class Screen:
             self.masked[rule] += count
         return Screened(rewritten(request, changed), request, masked)
 
-    def _plain(self, request: Any) -> bytes:
+    async def _plain(self, request: Any) -> bytes:
         """Decode what travels smaller: it is held to the model's words, and to the bound of a message, as what it is."""
-        from stillhouse.edge.oip.encodings import made_plain  # numpy
-
         try:
-            made_plain(request, self._settings.bounds.message)
+            return await plain(request, self._settings.bounds.message)
         except RpcError:
             self.refused["encoding"] += 1
             raise
-        return bytes(request.SerializeToString())
 
     def _check(self, body: bytes, request: Any, model: Model) -> Refusal | dict[str, Sequence[bytes]]:
         told = seen(request, len(body), len(model.inputs))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.messages import message, value_of
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError, code_of
 from stillhouse.edge.tracing.context import Context, carried, context_of
 from stillhouse.edge.wire.call import Call
@@ -239,5 +239,5 @@ class Tracing:
         except Exception:  # an answer of another kind has none
             return
         for name in _TOLD:
-            if name in parameters and (kind := parameters[name].WhichOneof("parameter_choice")):
-                span.set(f"stillhouse.{name}", getattr(parameters[name], kind))
+            if name in parameters and (value := value_of(parameters[name])) is not None:
+                span.set(f"stillhouse.{name}", value)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.edge.cascade.about import CONFIG
-from stillhouse.edge.oip.messages import SERVICE, message
+from stillhouse.edge.oip.configs import CONFIG
+from stillhouse.edge.oip.messages import SERVICE, message, value_of
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of, packed_bytes
 from stillhouse.edge.status import Code, Metadata, RpcError
@@ -117,7 +117,7 @@ def _answer(text: str, response: Any, labels: Sequence[str], seconds: float, top
         answer["probabilities"] = {labels[at] if at < len(labels) else str(at): round(float(shares[at]), 5) for at in order}
     elif "EMBEDDING" in found:
         answer["embedding"] = [round(float(value), 6) for value in found["EMBEDDING"][0]]
-    trace = {key: _value(value) for key, value in response.parameters.items()}
+    trace = {key: value_of(value) for key, value in response.parameters.items()}
     trace["milliseconds"] = round(seconds * 1000, 2)
     return answer | {"trace": trace, "said": _said(trace)}
 
@@ -132,10 +132,6 @@ async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: fl
     except (RpcError, ValueError):
         return []
     return [str(label) for label in labels]
-
-
-def _value(parameter: Any) -> Any:
-    return getattr(parameter, str(parameter.WhichOneof("parameter_choice")))
 
 
 def _said(trace: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ __all__ = ["Given", "Prepared", "prepare"]
 
 GRPC, REST, METRICS = 8101, 8100, 8102
 """Where a gateway listens if nothing is said; Triton's servers take ports from 8001 up."""
+_ADDRESSES = "grpcs://HOST:PORT or grpc://HOST:PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,7 @@ def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given
     steps = edge.preprocess
     address = given.cloud or steps.address or _served_here(store, steps.model)
     if address is None:
-        raise UsageError(
-            "nobody has said where the model is that takes the features",
-            field="spec.edge.preprocess.address",
-            found=f"{steps.model}, which no still up serves here",
-            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
-            fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {steps.model}",
-        )
+        raise _nowhere("nobody has said where the model is that takes the features", "spec.edge.preprocess.address", steps.model)
     built = (store.state(name).get("revision") or {}).get("digest")
     folders = [given.files] if given.files else [*([store.objects.path(built)] if built else []), file.absolute().parent]
     data = store.root / "edge" / name
@@ -187,13 +182,7 @@ def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str,
 def _step(store: LocalStore, model: str, given: Given) -> dict[str, Any]:
     address = _served_here(store, model) or given.cloud
     if address is None:
-        raise UsageError(
-            "nobody has said where a step's model is",
-            field="spec.pipeline.steps",
-            found=f"{model}, which no still up serves here",
-            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
-            fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {model}",
-        )
+        raise _nowhere("nobody has said where a step's model is", "spec.pipeline.steps", model)
     return _at(model, address, given if address == given.cloud else Given())
 
 
@@ -202,20 +191,24 @@ def _larger(store: LocalStore, edge: Edge, given: Given) -> dict[str, Any]:
     larger: Larger = edge.cascade.larger
     address = given.cloud or larger.address or _served_here(store, larger.model)
     if address is None:
-        raise UsageError(
-            "nobody has said where the larger model is",
-            field="spec.edge.cascade.larger.address",
-            found=f"{larger.model}, which no still up serves here",
-            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
-            fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {larger.model}",
-        )
+        raise _nowhere("nobody has said where the larger model is", "spec.edge.cascade.larger.address", larger.model)
     return _at(larger.model, address, given)
+
+
+def _nowhere(message: str, field: str, model: str) -> UsageError:
+    return UsageError(
+        message,
+        field=field,
+        found=f"{model}, which no still up serves here",
+        allowed=_ADDRESSES,
+        fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {model}",
+    )
 
 
 def _at(model: str, address: str, given: Given) -> dict[str, Any]:
     scheme, _, rest = address.partition("://")
     if scheme not in ("grpc", "grpcs") or ":" not in rest:
-        raise UsageError("this is no address", field="--cloud", found=address, allowed="grpcs://HOST:PORT or grpc://HOST:PORT")
+        raise UsageError("this is no address", field="--cloud", found=address, allowed=_ADDRESSES)
     authority = str(given.cloud_authority.absolute()) if given.cloud_authority else None
     if authority and scheme == "grpc":
         raise UsageError("without TLS there is no authority", field="--cloud-authority", found=address, fix="write grpcs://")

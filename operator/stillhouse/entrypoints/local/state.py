@@ -21,6 +21,7 @@ __all__ = [
     "interrupted",
     "kept",
     "now",
+    "objects_of",
     "pinned",
     "planned",
     "refused",
@@ -93,6 +94,11 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     }
 
 
+def objects_of(revision: Mapping[str, Any]) -> list[str]:
+    """Return the digests of what a revision consists of: the model, and where there are any its index and its cascade."""
+    return [digest for digest in (revision["digest"], revision.get("index"), revision.get("cascade")) if digest]
+
+
 def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     """Record that the plan's revision is accepted; return it."""
     state = store.state(plan.name)
@@ -113,9 +119,7 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
 
 def _whole(store: LocalStore, revision: Mapping[str, Any]) -> bool:
     """Return whether a revision and its index are there, as far as names and sizes tell."""
-    return not any(
-        store.objects.look(digest) for digest in (revision["digest"], revision.get("index"), revision.get("cascade")) if digest
-    )
+    return not any(store.objects.look(digest) for digest in objects_of(revision))
 
 
 def held(store: LocalStore, name: str, digest: str) -> dict[str, Any]:
@@ -192,5 +196,5 @@ def kept(store: LocalStore, without: Collection[str] = ()) -> tuple[set[str], se
         for revision in (state.get("revision"), *state.get("history", [])):
             if revision:
                 keys.update(step["key"] for step in revision["steps"])
-                digests.update(digest for digest in (revision["digest"], revision["index"], revision.get("cascade")) if digest)
+                digests.update(objects_of(revision))
     return keys, digests

@@ -9,6 +9,7 @@ from typing import Any
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints.findings import finding
+from stillhouse.entrypoints.local.state import objects_of
 from stillhouse.entrypoints.local.text import size
 from stillhouse.passes.base import Progress
 from stillhouse.planning.drafts import CASCADE, GATE, INDEX
@@ -92,7 +93,7 @@ def _named(states: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the digests that models name themselves."""
     for state in states.values():
         for revision in _revisions(state):
-            yield from (digest for digest in (revision["digest"], revision.get("index"), revision.get("cascade")) if digest)
+            yield from objects_of(revision)
 
 
 def _wanted(state: dict[str, Any], damaged: dict[str, str], receipts: dict[str, Receipt | None]) -> dict[str, str]:
@@ -128,7 +129,7 @@ def _use(
         for revision in _revisions(state):
             what = f"{name}, revision {revision['digest'][7:19]}"
             serves = revision is state.get("revision")
-            if digest in (revision["digest"], revision.get("index"), revision.get("cascade")):
+            if digest in objects_of(revision):
                 if serves and revision.get("planHash") == state.get("planHash"):
                     return _Use(what, "failed", build)
                 if serves:
