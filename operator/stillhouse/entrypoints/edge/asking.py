@@ -52,8 +52,20 @@ def ask(name: str, texts: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
         address, tls = gateway.listen["grpc"], gateway.tls
     elif "://" in address or ":" not in address:
         raise UsageError("this is no address", field="--at", found=address, allowed="HOST:PORT, such as 127.0.0.1:8101")
-    context = ssl.create_default_context(cafile=str(asked.authority) if asked.authority else None) if tls else None
+    context = _context(asked.authority) if tls else None
     return asyncio.run(_ask(name, texts, address, context, asked))
+
+
+def _context(authority: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(authority) if authority else None)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "the authority's certificate cannot be read",
+            field="--tls-authority",
+            found=f"{authority}: {getattr(error, 'strerror', None) or error}",
+            allowed="a certificate, PEM",
+        ) from error
 
 
 async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContext | None, asked: Asked) -> list[dict[str, Any]]:
@@ -148,6 +160,8 @@ def _said(trace: dict[str, Any]) -> str:
         parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")
     if trace.get("away"):
         parts.append(f"the larger model was away: policy {trace['away']}")
+    if trace.get("queued"):
+        parts.append(f"queued as {trace['queued']}")
     if trace.get("edge_error"):
         parts.append(f"the small model failed: {trace['edge_error']}")
     times = [f"{key.removeprefix('trace_')} {value:.2f}" for key, value in sorted(trace.items()) if _is_time(key, value)]
@@ -161,6 +175,13 @@ def _is_time(key: str, value: Any) -> bool:
 
 def _refused(error: RpcError, name: str, address: str) -> Exception:
     text = str(error)
+    if error.code is Code.UNAVAILABLE and "CERTIFICATE_VERIFY_FAILED" in text:
+        return UsageError(
+            "the gateway's certificate is not of an authority that is known here",
+            field="--tls-authority",
+            found=error.message,
+            fix="give --tls-authority FILE: the authority's certificate, or the gateway's own where it is self-signed",
+        )
     if error.code is Code.UNAUTHENTICATED:
         return UsageError(
             "the gateway wants to know who asks", field="--token", found=text, fix="set STILLHOUSE_TOKEN, or give --token"
@@ -171,4 +192,9 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
         return DataError("the gateway refuses this input", field="TEXTS", found=text)
     if error.code is Code.RESOURCE_EXHAUSTED:
         return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
-    return ServerError("the gateway does not answer", field=name, found=f"{address}: {error.code.name}: {text}")
+    return ServerError(
+        "the gateway does not answer",
+        field=name,
+        found=text if address in text else f"{address}: {text}",
+        fix="see whether it runs, on its machine: still edge status",
+    )
