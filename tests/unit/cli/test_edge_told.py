@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from tests.unit.cli.conftest import Still
 
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.oip.tensors import packed_bytes
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.entrypoints import gateway
-from stillhouse.entrypoints.edge.asking import _refused, _said
+from stillhouse.entrypoints.edge.asking import _answer, _refused, _request, _said
 from stillhouse.errors import ServerError, UsageError
 
 
@@ -53,3 +57,25 @@ def test_a_port_that_is_taken_is_told_by_the_option_that_names_it(record: bool, 
     assert f"error: {field}: the gateway cannot listen" in done.output
     assert str(port) in done.output
     assert "name another port" in done.output
+
+
+def test_the_outputs_of_a_pipelines_steps_are_asked_for_and_shown() -> None:
+    asked = parsed(
+        message("ModelInferRequest"), _request("tiny", "a", None, {"LABEL", "PROBABILITIES", "PROVENANCE", "ODDS", "TOPIC"})
+    )
+    assert [each.name for each in asked.outputs] == ["LABEL", "PROBABILITIES", "ODDS", "TOPIC"]
+    response = message("ModelInferResponse")(model_name="tiny")
+    for name, datatype, width, content in (
+        ("LABEL", "BYTES", 1, packed_bytes([b"no"])),
+        ("PROBABILITIES", "FP32", 2, np.array([0.75, 0.25], "<f4").tobytes()),
+        ("ODDS", "FP32", 2, np.array([0.5, 2.0], "<f4").tobytes()),
+        ("TOPIC", "BYTES", 1, packed_bytes([b"news"])),
+    ):
+        response.outputs.add(name=name, datatype=datatype, shape=[1, width])
+        response.raw_output_contents.append(content)
+    assert _answer("a", response, ["no", "yes"], 0.001, 5)["steps"] == {"ODDS": [0.5, 2.0], "TOPIC": ["news"]}
+
+
+def test_a_policy_that_fails_is_not_a_gateway_that_is_silent() -> None:
+    refused = _refused(RpcError(Code.UNAVAILABLE, "the larger model is away: UNAVAILABLE: cloud"), "tiny", "127.0.0.1:9")
+    assert "the policy is to fail" in str(refused)

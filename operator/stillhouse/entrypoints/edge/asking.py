@@ -25,6 +25,8 @@ from stillhouse.settings import load_settings
 __all__ = ["Asked", "ask"]
 
 _METADATA, _INFER, _CONFIG = (f"/{SERVICE}/{method}" for method in ("ModelMetadata", "ModelInfer", "ModelConfig"))
+_OURS = frozenset({"LABEL", "PROBABILITIES", "EMBEDDING", "NEIGHBOR", "SCORE", "CONFIDENCE", "LEG", "PROVENANCE"})
+"""Outputs of a model or a cascade; further ones are of a pipeline's steps."""
 _LEGS = {"edge": "answered here", "cloud": "answered by the larger model", "mixed": "answered by both", "none": "not answered"}
 
 
@@ -111,7 +113,8 @@ def _request(name: str, text: str, image: tuple[int, ...] | None, known: set[str
     wanted = (
         ("NEIGHBOR", "SCORE") if "NEIGHBOR" in known else ("EMBEDDING",) if "EMBEDDING" in known else ("LABEL", "PROBABILITIES")
     )
-    for each in (*wanted, *(extra for extra in ("CONFIDENCE", "LEG") if extra in known)):
+    of_steps = sorted(known - _OURS)
+    for each in (*wanted, *(extra for extra in ("CONFIDENCE", "LEG") if extra in known), *of_steps):
         request.outputs.add(name=each)
     return bytes(request.SerializeToString())
 
@@ -129,6 +132,9 @@ def _answer(text: str, response: Any, labels: Sequence[str], seconds: float, top
         answer["probabilities"] = {labels[at] if at < len(labels) else str(at): round(float(shares[at]), 5) for at in order}
     elif "EMBEDDING" in found:
         answer["embedding"] = [round(float(value), 6) for value in found["EMBEDDING"][0]]
+    steps = {name: _plain(values[0]) for name, values in sorted(found.items()) if name not in _OURS and len(values)}
+    if steps:
+        answer["steps"] = steps
     trace = {key: _value(value) for key, value in response.parameters.items()}
     trace["milliseconds"] = round(seconds * 1000, 2)
     return answer | {"trace": trace, "said": _said(trace)}
@@ -144,6 +150,12 @@ async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: fl
     except (RpcError, ValueError):
         return []
     return [str(label) for label in labels]
+
+
+def _plain(values: Any) -> Any:
+    if values.dtype == object:
+        return [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in values.ravel()]
+    return (values.astype(float).round(6) if values.dtype.kind == "f" else values).tolist()
 
 
 def _value(parameter: Any) -> Any:
@@ -192,6 +204,8 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
         return DataError("the gateway refuses this input", field="TEXTS", found=text)
     if error.code is Code.RESOURCE_EXHAUSTED:
         return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
+    if "the larger model is away" in error.message:
+        return ServerError("the larger model is away, and the policy is to fail", field=name, found=text, fix="its gateway's log")
     return ServerError(
         "the gateway does not answer",
         field=name,
