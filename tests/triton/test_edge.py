@@ -93,6 +93,7 @@ def test_the_status_counts_what_was_asked(site: Project) -> None:
     assert after["answers"] - before["answers"] == len(QUESTIONS)
     assert after["escalated"] - before["escalated"] == escalated
     assert after["cloudCallsAvoided"] - before["cloudCallsAvoided"] == len(QUESTIONS) - escalated
+    assert 0 < before["edgeCpuSeconds"] < after["edgeCpuSeconds"]
     text = site.still("edge", "status", NAME).stdout
     assert "threshold" in text
     assert "breaker" in text

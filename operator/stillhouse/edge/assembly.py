@@ -101,6 +101,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
     elif config.cascade is None:
         if isinstance(config.edge, conf.Engine):
             leg = _engine(config.edge, None)
+            leg.usage = usage
             solo = Solo(config.name, leg, usage=usage)
             parts.answering[config.name] = _with_steps(config.name, solo, leg.signature, config.edge.folder, parts)
             parts.closing.append(solo.close)
@@ -115,8 +116,8 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         figures, ways = cascade.figures, cascade.ways
     prices = config.prices
     costs = Prices(prices.currency, prices.cpuHour, prices.cloudCall) if prices else None
-
-    parts.metrics.append(Exposed(lambda: economics(usage, process_cpu_s(), costs), watch))
+    start_cpu_s = process_cpu_s()  # loading and warming up are no answers
+    parts.metrics.append(Exposed(lambda: economics(usage, process_cpu_s() - start_cpu_s, costs), watch))
     if figures is not None:
         parts.metrics.append(_Families(config.name, figures, ways))
 
@@ -125,7 +126,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         return report(
             Served(config.name, variant, digest, threshold, config.away.policy),
             uptime_s=time.monotonic() - begun,
-            economics=economics(usage, process_cpu_s(), costs),
+            economics=economics(usage, process_cpu_s() - start_cpu_s, costs),
             breakers={way.name: way.breaker.snapshot() for way in ways},
             queue=stand,
             agreement=watch.observed() if watch is not None else None,
@@ -159,6 +160,7 @@ async def _cascade(
     first: Leg
     if isinstance(config.edge, conf.Engine):
         engine = _engine(config.edge, policy)
+        engine.usage = usage
         signature = engine.signature
         first = engine
     else:

@@ -35,7 +35,8 @@ class Prices:
 class Usage:
     """Counters since the process began.
 
-    `requests`, `rows`: answered. `escalated`: rows that the larger model answered. `calls`: requests for which it was asked.
+    `requests`, `rows`: answered. `escalated`: rows that the larger model answered. `calls`: requests that it was asked for
+    and answered.
     `away`: requests that the edge answered because the larger model was not there (policy `answer`), `away_rows` their rows.
     `comparisons`, `compared_rows`: asked besides, by the agreement watch. `edge_cpu_s`: of the small model's inferences.
     """
@@ -55,7 +56,7 @@ class Usage:
         self.requests += 1
         self.rows += rows
         self.escalated += escalated
-        self.calls += called
+        self.calls += called and not away  # what is away is counted as that alone
         if away:
             self.away += 1
             self.away_rows += rows

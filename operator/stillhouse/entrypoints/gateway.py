@@ -197,11 +197,14 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
         try:
             await run(options, stop, listening)
         except OSError as error:
+            doors = ["--listen", *(["--rest"] if options.rest else []), *(["--metrics"] if options.metrics else [])]
+            if record is not None:  # of still edge, whose options have other names
+                doors = ["--port", "--rest-port", "--metrics-port"]
             raise EnvironmentProblem(
                 "the gateway cannot listen",
-                field="--listen, --rest, --metrics" if options.rest or options.metrics else "--listen",
-                found=f"{options.host}:{options.port}: {error.strerror}",
-                fix="name another port: --listen HOST:PORT, or port 0 for any free one",
+                field=", ".join(doors),
+                found=error.strerror or str(error),
+                fix="name another port (0 takes any free one), or end what listens there",
             ) from error
         finally:
             listening.cancel()

@@ -36,3 +36,4 @@ def test_a_threshold_is_told_where_there_is_a_cascade(threshold: float | None, b
     assert "m  111111111111 (int8) at 127.0.0.1:8101, process 7" in text
     assert "escalated    2 (25.0%)" in text
     assert (says in text) if says else ("threshold" not in text)
+    assert ("when away" in text) == bool(breakers)

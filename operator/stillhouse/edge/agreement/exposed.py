@@ -38,7 +38,7 @@ def _of_economics(now: Economics) -> Iterator[Metric]:
         ("cloud_calls", "Requests for which the larger model was asked.", now.calls),
         ("cloud_calls_avoided", "Requests that needed no call.", now.avoided),
         ("answered_away", "Requests that the edge answered since the larger model was away.", now.away),
-        ("cpu_seconds", "CPU of the gateway's process.", now.cpu_s),
+        ("cpu_seconds", "CPU of the gateway's process since it was ready to serve.", now.cpu_s),
         ("leg_cpu_seconds", "CPU of the small model's inferences.", now.edge_cpu_s),
     )
     for name, told, value in counters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import EMBEDDING, Question, Reader
 from stillhouse.edge.service import left_of, onward
-from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
 from stillhouse.edge.tracing.spans import Span
 from stillhouse.edge.wire.call import Call
 from stillhouse.errors import UsageError
@@ -34,6 +35,9 @@ __all__ = ["Cascade", "CascadeSettings", "Stage"]
 _DELIVERY_S = 60.0
 """How long the larger model may take for a request that was kept."""
 _MS = 1000
+_TELL_S = 60.0
+"""Between two lines of the log on why the larger model is away."""
+_log = logging.getLogger(__name__)
 _UNTRACED = nullcontext()
 
 
@@ -83,6 +87,7 @@ class Cascade:
         self.model, self.settings, self.figures = model, settings or CascadeSettings(), Figures()
         self._stages, self._later, self._who, self._clock = tuple(stages), later, who, clock
         self.observer = observer
+        self._tell_again = -math.inf
         first = _checked(self._stages, signature, self.settings, later)
         self._reader = Reader(signature, self.settings.most_rows, searched=first.edge is not None)
         self._composer = Composer(
@@ -233,6 +238,10 @@ class Cascade:
 
     async def _answer_for(self, error: RpcError, call: Call, body: bytes, told: Told) -> None:
         """Do what the policy says, in the place of a leg that is away."""
+        now = self._clock()
+        if now >= self._tell_again and not isinstance(error, Refused):  # a breaker that refuses is not why
+            self._tell_again = now + _TELL_S
+            _log.warning("%s does not answer: %s: %s", self._stages[-1].leg.variant, error.code.name, error.message)
         policy = self.settings.away.policy
         if policy == "fail":
             self.figures.away["fail"] += 1

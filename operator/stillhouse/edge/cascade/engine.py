@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -18,6 +19,7 @@ from stillhouse.edge.cascade.batches import Batches, Submit
 from stillhouse.edge.cascade.legs import Rows
 from stillhouse.edge.cascade.question import Question, Work, said
 from stillhouse.edge.cascade.search import Index
+from stillhouse.edge.economics import Usage
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.confidence import Neighbours
@@ -78,6 +80,8 @@ class EngineLeg:
                 fix="build the model again: still rebuild NAME",
             )
         self._index, self._clock = index, clock
+        self.usage: Usage | None = None
+        """Who counts the CPU of inferences, once there is somebody."""
         self.batches: Batches[Work, Rows] = Batches(
             self._run,
             ThreadPoolExecutor(self.settings.workers, thread_name_prefix="model"),
@@ -126,6 +130,10 @@ class EngineLeg:
 
     def _run(self, works: Sequence[Work]) -> list[Rows | Exception]:
         """Run a batch, in a thread."""
+        with contextlib.nullcontext() if self.usage is None else self.usage.leg():
+            return self._ran(works)
+
+    def _ran(self, works: Sequence[Work]) -> list[Rows | Exception]:
         found: list[Rows | Exception] = [_DROPPED] * len(works)
         ready: list[tuple[int, Any]] = []
         for at, work in enumerate(works):

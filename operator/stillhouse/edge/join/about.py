@@ -67,8 +67,10 @@ class About:
         asked = [self._asked("ModelMetadata", step, call) for step in chain]
         base, *others = await asyncio.gather(*asked)
         found = message("ModelMetadataResponse")(
-            name=self._settings.model, versions=base.versions, platform=PLATFORM, inputs=base.inputs, outputs=base.outputs
+            name=self._settings.model, versions=base.versions, platform=PLATFORM, inputs=base.inputs
         )
+        known = set(self._settings.outputs)
+        found.outputs.extend(each for each in base.outputs if each.name in known)  # a leg may have more for itself
         for step, said in zip(chain[1:], others, strict=True):
             there = {each.name: each for each in said.outputs}
             for tensor, public in step.outputs.items():

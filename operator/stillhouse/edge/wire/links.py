@@ -25,6 +25,14 @@ _SILENT_MS = 20_000
 """A connection whose bytes nobody acknowledges for so long is dead (TCP_USER_TIMEOUT): a black hole sends no reset."""
 
 
+class _Protocol(H2ClientProtocol):
+    """Does not ask for a connection that is half open: over TLS there is none, and asyncio would warn at every end."""
+
+    def eof_received(self) -> bool | None:
+        super().eof_received()  # type: ignore[no-untyped-call]
+        return None
+
+
 class Link:
     """One connection, and how many calls are under way in it: `with link:` is one."""
 
@@ -117,7 +125,7 @@ class Links:
         try:
             async with asyncio.timeout(self._connect_s):
                 _, protocol = await loop.create_connection(
-                    lambda: H2ClientProtocol(authority=self._authority, scheme="https" if self._tls else "http"),
+                    lambda: _Protocol(authority=self._authority, scheme="https" if self._tls else "http"),
                     self._host,
                     self._port,
                     ssl=self._tls,

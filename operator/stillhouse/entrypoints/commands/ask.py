@@ -71,4 +71,7 @@ def _print(answer: dict[str, Any], *, many: bool) -> None:
             click.echo(f"    {probability:.3f}  {label}")
     if "embedding" in answer:
         click.echo("  " + " ".join(f"{value:.4f}" for value in answer["embedding"][:8]) + " …")
+    for name, value in answer.get("steps", {}).items():
+        values = value if isinstance(value, list) else [value]
+        click.echo(f"  {name}: " + " ".join(f"{each:.4f}" if isinstance(each, float) else str(each) for each in values))
     click.secho("  " + answer["said"], dim=True)

@@ -112,6 +112,8 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
 
 
 def _say(prepared: Prepared) -> None:
+    for each in prepared.missing:
+        click.secho(f"{prepared.name}: {each}", fg="yellow", err=True)
     edge = prepared.settings["edge"]
     if edge["kind"] == "steps":
         given = prepared.settings["preprocess"]
@@ -131,8 +133,8 @@ def _say(prepared: Prepared) -> None:
         return
     click.echo(
         f"  below a confidence of {threshold:.4f} {where} is asked: {point['escalation']['estimate']:.1%} of requests like the"
-        f" threshold's; {point['agreement']['estimate']:.2%} of answers are the larger model's [at least"
-        f" {point['agreement']['low']:.2%}]",
+        f" threshold's; {point['agreement']['estimate']:.2%} of answers are as spec.source gives them [at"
+        f" least {point['agreement']['low']:.2%}]",
         err=True,
     )
 

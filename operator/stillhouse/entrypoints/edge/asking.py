@@ -25,6 +25,8 @@ from stillhouse.settings import load_settings
 __all__ = ["Asked", "ask"]
 
 _METADATA, _INFER, _CONFIG = (f"/{SERVICE}/{method}" for method in ("ModelMetadata", "ModelInfer", "ModelConfig"))
+_OURS = frozenset({"LABEL", "PROBABILITIES", "EMBEDDING", "NEIGHBOR", "SCORE", "CONFIDENCE", "LEG", "PROVENANCE"})
+"""Outputs of a model or a cascade; further ones are of a pipeline's steps."""
 _LEGS = {"edge": "answered here", "cloud": "answered by the larger model", "mixed": "answered by both", "none": "not answered"}
 
 
@@ -52,8 +54,20 @@ def ask(name: str, texts: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
         address, tls = gateway.listen["grpc"], gateway.tls
     elif "://" in address or ":" not in address:
         raise UsageError("this is no address", field="--at", found=address, allowed="HOST:PORT, such as 127.0.0.1:8101")
-    context = ssl.create_default_context(cafile=str(asked.authority) if asked.authority else None) if tls else None
+    context = _context(asked.authority) if tls else None
     return asyncio.run(_ask(name, texts, address, context, asked))
+
+
+def _context(authority: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(authority) if authority else None)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            "the authority's certificate cannot be read",
+            field="--tls-authority",
+            found=f"{authority}: {getattr(error, 'strerror', None) or error}",
+            allowed="a certificate, PEM",
+        ) from error
 
 
 async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContext | None, asked: Asked) -> list[dict[str, Any]]:
@@ -99,7 +113,8 @@ def _request(name: str, text: str, image: tuple[int, ...] | None, known: set[str
     wanted = (
         ("NEIGHBOR", "SCORE") if "NEIGHBOR" in known else ("EMBEDDING",) if "EMBEDDING" in known else ("LABEL", "PROBABILITIES")
     )
-    for each in (*wanted, *(extra for extra in ("CONFIDENCE", "LEG") if extra in known)):
+    of_steps = sorted(known - _OURS)
+    for each in (*wanted, *(extra for extra in ("CONFIDENCE", "LEG") if extra in known), *of_steps):
         request.outputs.add(name=each)
     return bytes(request.SerializeToString())
 
@@ -117,6 +132,9 @@ def _answer(text: str, response: Any, labels: Sequence[str], seconds: float, top
         answer["probabilities"] = {labels[at] if at < len(labels) else str(at): round(float(shares[at]), 5) for at in order}
     elif "EMBEDDING" in found:
         answer["embedding"] = [round(float(value), 6) for value in found["EMBEDDING"][0]]
+    steps = {name: _plain(values[0]) for name, values in sorted(found.items()) if name not in _OURS and len(values)}
+    if steps:
+        answer["steps"] = steps
     trace = {key: value_of(value) for key, value in response.parameters.items()}
     trace["milliseconds"] = round(seconds * 1000, 2)
     return answer | {"trace": trace, "said": _said(trace)}
@@ -134,6 +152,12 @@ async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: fl
     return [str(label) for label in labels]
 
 
+def _plain(values: Any) -> Any:
+    if values.dtype == object:
+        return [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in values.ravel()]
+    return (values.astype(float).round(6) if values.dtype.kind == "f" else values).tolist()
+
+
 def _said(trace: dict[str, Any]) -> str:
     """Return a line on where an answer is from."""
     leg = str(trace.get("leg", ""))
@@ -144,6 +168,8 @@ def _said(trace: dict[str, Any]) -> str:
         parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")
     if trace.get("away"):
         parts.append(f"the larger model was away: policy {trace['away']}")
+    if trace.get("queued"):
+        parts.append(f"queued as {trace['queued']}")
     if trace.get("edge_error"):
         parts.append(f"the small model failed: {trace['edge_error']}")
     times = [f"{key.removeprefix('trace_')} {value:.2f}" for key, value in sorted(trace.items()) if _is_time(key, value)]
@@ -157,6 +183,13 @@ def _is_time(key: str, value: Any) -> bool:
 
 def _refused(error: RpcError, name: str, address: str) -> Exception:
     text = str(error)
+    if error.code is Code.UNAVAILABLE and "CERTIFICATE_VERIFY_FAILED" in text:
+        return UsageError(
+            "the gateway's certificate is not of an authority that is known here",
+            field="--tls-authority",
+            found=error.message,
+            fix="give --tls-authority FILE: the authority's certificate, or the gateway's own where it is self-signed",
+        )
     if error.code is Code.UNAUTHENTICATED:
         return UsageError(
             "the gateway wants to know who asks", field="--token", found=text, fix="set STILLHOUSE_TOKEN, or give --token"
@@ -167,4 +200,11 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
         return DataError("the gateway refuses this input", field="TEXTS", found=text)
     if error.code is Code.RESOURCE_EXHAUSTED:
         return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
-    return ServerError("the gateway does not answer", field=name, found=f"{address}: {error.code.name}: {text}")
+    if "the larger model is away" in error.message:
+        return ServerError("the larger model is away, and the policy is to fail", field=name, found=text, fix="its gateway's log")
+    return ServerError(
+        "the gateway does not answer",
+        field=name,
+        found=text if address in text else f"{address}: {text}",
+        fix="see whether it runs, on its machine: still edge status",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,12 +51,16 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A configuration on disk, and what is to be said of it. `cascade` is the artifact's, with the solved threshold, or None."""
+    """A configuration on disk, and what is to be said of it. `cascade` is the artifact's, with the solved threshold, or None.
+
+    `missing`: what the file asks for and nobody has given here, since the file names Secrets of a cluster.
+    """
 
     name: str
     config: Path
     settings: Mapping[str, Any]
     cascade: Mapping[str, Any] | None
+    missing: tuple[str, ...] = ()
 
 
 def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
@@ -71,8 +76,9 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
         raise UsageError(
             "this file has no gateway", field="spec.edge", found="left out", fix="write edge: {} for one without a cascade"
         )
+    missing = _missing(edge, given)
     if edge.preprocess is not None:
-        return _of_steps(store, model, file, given)
+        return dataclasses.replace(_of_steps(store, model, file, given), missing=missing)
     revision = _revision(store, model, file)
     for digest in filter(None, (revision["digest"], revision.get("cascade"))):
         problem = store.objects.check(digest)
@@ -90,7 +96,37 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
     cascade = None
     if config["cascade"]:
         cascade = json.loads((Path(config["cascade"]["folder"]) / "cascade.json").read_bytes())
-    return Prepared(name, target, config, cascade)
+    return Prepared(name, target, config, cascade, missing)
+
+
+def _missing(edge: Edge, given: Given) -> tuple[str, ...]:
+    """Return what the file asks for by a Secret of a cluster, and no option gives here.
+
+    Raises:
+        UsageError: it asks for tokens, and other machines could ask without one.
+    """
+    if edge.clients.tokens and given.tokens is None and not _of_this_machine(given.host):
+        raise UsageError(
+            "the file asks for tokens, and there are none here: everybody who reaches this address could ask",
+            field="--tokens",
+            found=f"spec.edge.clients.tokens: {edge.clients.tokens}, a Secret of a cluster; --host {given.host}",
+            fix="give --tokens FOLDER, with a file for each client: its name, in it its token",
+        )
+    asked = {
+        "clients.tokens: everybody on this machine may ask; give --tokens FOLDER": edge.clients.tokens and not given.tokens,
+        "tls: nothing is encrypted; give --tls-certificate and --tls-key": edge.tls and not given.certificate,
+        "guard.audit.key: records have no MAC; give --audit-key FILE": (
+            edge.guard and edge.guard.audit and edge.guard.audit.key and not given.audit_key
+        ),
+    }
+    return tuple(f"spec.edge.{said}" for said, holds in asked.items() if holds)
+
+
+def _of_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given) -> Prepared:
@@ -131,7 +167,9 @@ def _engine(store: LocalStore, revision: Mapping[str, Any], given: Given) -> dic
 
 def _place(leg: Mapping[str, Any], cascade: str, data: Path, larger: Mapping[str, Any] | None, given: Given) -> Place:
     if (given.certificate is None) != (given.key is None):
-        raise UsageError("a certificate and its key belong together", field="--tls-certificate, --tls-key")
+        raise UsageError(
+            "a certificate and its key belong together", field="--tls-certificate, --tls-key", fix="give both, or none"
+        )
     if given.client_authority is not None and given.certificate is None:
         raise UsageError(
             "clients show certificates over TLS only", field="--tls-client-authority", fix="give --tls-certificate too"

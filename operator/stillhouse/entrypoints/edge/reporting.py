@@ -59,7 +59,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
             f"  queue        {queue['waiting']} waiting ({queue['waitingBytes']} bytes, oldest {queue['oldestSeconds']:.0f} s)"
             f", {queue['delivered']} delivered, {queue['failed']} failed, {queue['expired']} expired, {queue['refused']} refused"
         )
-    else:
+    elif cloud.get("breakers"):  # else there is nobody that could be away
         yield f"  when away    {cloud.get('policy', 'answer')}"
     yield from _agreement(report.get("agreement"))
 

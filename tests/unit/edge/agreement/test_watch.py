@@ -155,6 +155,18 @@ def test_what_was_collected_is_read_as_training_data(tmp_path: Path) -> None:
     assert choose({}, list(table_.column_names)) == {"text": "text", "label": "label"}
 
 
+def test_what_was_asked_in_vain_is_no_call_and_takes_nothing_from_those_avoided() -> None:
+    usage = Usage()
+    for _ in range(7):
+        usage.count(1, 0, called=False)
+    usage.count(1, 1, called=True)
+    for _ in range(2):
+        usage.count(1, 1, called=True, away=True)
+    found = economics(usage, 1.0, Prices("EUR", edge_cpu_hour=0.0, cloud_call=1.0))
+    assert (found.calls, found.away, found.avoided, found.avoided_share) == (1, 2, 7, 0.7)
+    assert found.cost == pytest.approx(1000 * 0.1)
+
+
 def test_economics_and_the_document() -> None:
     usage = Usage()
     for number in range(1000):

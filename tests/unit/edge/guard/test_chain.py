@@ -17,6 +17,7 @@ from stillhouse.edge.guard.audit.files import listing
 from stillhouse.edge.guard.audit.inputs import Inputs
 from stillhouse.edge.guard.audit.records import GENESIS, BadRecord, Key, encode, parse
 from stillhouse.edge.guard.audit.verify import Report, verify
+from stillhouse.errors import StoreError
 
 KEY = Key(b"0123456789abcdef0123456789abcdef")
 OTHER = Key(b"another key, and no worse than it")
@@ -223,6 +224,10 @@ def test_the_wrong_key_and_no_key(tmp_path: Path) -> None:
     assert len(report.findings) == report.records
     write(tmp_path / "bare", None, 20)
     assert len(verify(tmp_path / "bare", key=KEY).findings) == 22
+    with pytest.raises(StoreError, match="records of another key") as refused:
+        write(tmp_path / "bare", KEY, 1)
+    assert "written without a key, and now there is one" in refused.value.problem.found
+    assert f"move {tmp_path / 'bare'} away" in refused.value.problem.fix
 
 
 def test_of_many_findings_a_hundred_are_named(tmp_path: Path) -> None:

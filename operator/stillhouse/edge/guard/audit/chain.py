@@ -190,9 +190,11 @@ class Chain:
         except BadRecord as error:
             raise StoreError("the audit log is damaged", found=f"{file}, last record: {error}", fix=fix) from None
         if bool(record.mac) != (self._key is not None):
-            found = "with a key" if record.mac else "without one"
+            found = "written with a key" if record.mac else "written without a key"
             raise StoreError(
-                "the audit log was written otherwise", found=f"{file}: {found}", fix="the same key, or another folder"
+                "the audit log has records of another key",
+                found=f"{file}: {found}, and now there is {'none' if record.mac else 'one'}",
+                fix=f"give the key that it was written with (or none), or move {self._folder} away: a new log begins there",
             )
         if self._key is not None and not record.genuine(self._key):
             raise StoreError("the audit log's last record is not of this key", found=str(file), fix=fix)

@@ -1,0 +1,81 @@
+"""What `still edge` and `still ask` say when something is in the way."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.unit.cli.conftest import Still
+
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.oip.tensors import packed_bytes
+from stillhouse.edge.status import Code, RpcError
+from stillhouse.entrypoints import gateway
+from stillhouse.entrypoints.edge.asking import _answer, _refused, _request, _said
+from stillhouse.errors import ServerError, UsageError
+
+
+def test_an_authority_that_cannot_be_read_is_named(still: Still, tmp_path: Path) -> None:
+    (tmp_path / "here" / "text.crt").write_text("no certificate")
+    for file, why in (("nothing.crt", "No such file"), ("text.crt", "")):
+        done = still("ask", "tiny", "--at", "127.0.0.1:9", "--tls-authority", file, "a text")
+        assert done.code == 2
+        assert "--tls-authority" in done.err
+        assert f"{file}: {why}" in done.err
+
+
+def test_a_certificate_of_nobody_known_says_what_to_give() -> None:
+    error = RpcError(Code.UNAVAILABLE, "127.0.0.1:8101: [SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    refused = _refused(error, "tiny", "127.0.0.1:8101")
+    assert isinstance(refused, UsageError)
+    assert refused.problem.field == "--tls-authority"
+
+
+def test_nobody_there_is_told_once() -> None:
+    refused = _refused(RpcError(Code.UNAVAILABLE, "127.0.0.1:9: Connection refused"), "tiny", "127.0.0.1:9")
+    assert isinstance(refused, ServerError)
+    assert refused.problem.found == "UNAVAILABLE: 127.0.0.1:9: Connection refused"
+
+
+def test_a_request_that_waits_is_told_with_its_key() -> None:
+    said = _said({"leg": "edge", "variant": "int8", "away": "queue", "queued": "key-1", "milliseconds": 1.0})
+    assert "the larger model was away: policy queue; queued as key-1; 1.00 ms" in said
+
+
+@pytest.mark.parametrize(("record", "field"), [(False, "--listen"), (True, "--port, --rest-port, --metrics-port")])
+def test_a_port_that_is_taken_is_told_by_the_option_that_names_it(record: bool, field: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = ["--model", "tiny=127.0.0.1:9", "--listen", f"127.0.0.1:{port}"]
+        arguments += ["--record", str(tmp_path / "record.json")] if record else []
+        done = CliRunner().invoke(gateway.main, arguments)
+    assert done.exit_code == 5
+    assert f"error: {field}: the gateway cannot listen" in done.output
+    assert str(port) in done.output
+    assert "name another port" in done.output
+
+
+def test_the_outputs_of_a_pipelines_steps_are_asked_for_and_shown() -> None:
+    asked = parsed(
+        message("ModelInferRequest"), _request("tiny", "a", None, {"LABEL", "PROBABILITIES", "PROVENANCE", "ODDS", "TOPIC"})
+    )
+    assert [each.name for each in asked.outputs] == ["LABEL", "PROBABILITIES", "ODDS", "TOPIC"]
+    response = message("ModelInferResponse")(model_name="tiny")
+    for name, datatype, width, content in (
+        ("LABEL", "BYTES", 1, packed_bytes([b"no"])),
+        ("PROBABILITIES", "FP32", 2, np.array([0.75, 0.25], "<f4").tobytes()),
+        ("ODDS", "FP32", 2, np.array([0.5, 2.0], "<f4").tobytes()),
+        ("TOPIC", "BYTES", 1, packed_bytes([b"news"])),
+    ):
+        response.outputs.add(name=name, datatype=datatype, shape=[1, width])
+        response.raw_output_contents.append(content)
+    assert _answer("a", response, ["no", "yes"], 0.001, 5)["steps"] == {"ODDS": [0.5, 2.0], "TOPIC": ["news"]}
+
+
+def test_a_policy_that_fails_is_not_a_gateway_that_is_silent() -> None:
+    refused = _refused(RpcError(Code.UNAVAILABLE, "the larger model is away: UNAVAILABLE: cloud"), "tiny", "127.0.0.1:9")
+    assert "the policy is to fail" in str(refused)
