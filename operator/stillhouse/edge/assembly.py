@@ -163,6 +163,7 @@ async def _cascade(
             name="edge",
             index=policy.edge,
             ready=lambda: any(each.weight > 0 for each in pool.backends),
+            finite=False,
         )
     larger = given.larger
     tls = towards(larger.authority, None) if larger.tls else None
