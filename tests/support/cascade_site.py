@@ -36,6 +36,8 @@ CLOUD_DIGEST = "sha256:" + "c" * 64
 class Cloud:
     """Serves a model by the protocol, under the name `large`; `error` is what it answers instead, and `hangs` never does.
 
+    `instead`: values in the place of its model's.
+
     `requests`: what it was asked; `given_up`: calls that were ended before it answered.
     """
 
@@ -43,6 +45,7 @@ class Cloud:
         self.engine = Engine(folder)
         self.error: RpcError | None = None
         self.hangs = False
+        self.instead: Any = None
         self.given_up = 0
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
@@ -74,6 +77,7 @@ class Cloud:
             values = self.engine.run_texts([each.decode() for each in tensor.ravel()]).values
         else:
             values = self.engine.predict_images(tensor)
+        values = values if self.instead is None else self.instead
         (output,) = (each.name for each in request.outputs)
         add_output(response, output, values)
         return Reply(response.SerializeToString())

@@ -173,6 +173,7 @@ async def _cascade(
             name="edge",
             index=policy.edge,
             ready=lambda: pool.ready,
+            finite=False,
         )
     larger = given.larger
     beyond = await _beyond(larger, largest, parts)

@@ -31,6 +31,7 @@ __all__ = [
 
 VERSION = 1
 Share = Annotated[float, Field(ge=0, le=1)]
+Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 
 
 class _Part(BaseModel):
@@ -72,7 +73,7 @@ class Backends(_Model):
     """Servers of the protocol: HOST:PORT → weight."""
 
     kind: Literal["backends"]
-    backends: Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+    backends: Weights
 
 
 class Slices(_Model):
@@ -105,7 +106,7 @@ class LargerBackends(_Beyond):
     """A larger model at addresses."""
 
     kind: Literal["backends"]
-    backends: Annotated[dict[str, float], Field(min_length=1)]
+    backends: Weights
 
 
 class LargerSlices(_Beyond):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -216,7 +217,8 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    uvloop.run(work())
+    with records.alone(record) if record is not None else contextlib.nullcontext():
+        uvloop.run(work())
 
 
 if __name__ == "__main__":

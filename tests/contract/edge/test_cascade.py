@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -297,6 +298,22 @@ def test_a_cloud_that_speaks_otherwise(texts: Path) -> None:
         RemoteLeg(Remote("large", labels=("a", "b", "c")), channel("grpc://127.0.0.1:1", None), signature)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
+def test_a_cloud_whose_values_are_no_numbers_is_away(texts: Path, value: float) -> None:
+    """Else the first label would be its word. One poisonous input does not open the breaker for all."""
+
+    async def work(site: Site) -> None:
+        site.cloud.instead = np.array([[0.1, 0.2, 0.7]] * 2 + [[0.1, value, 0.2]])
+        small = Engine(texts / "edge").predict(TEXTS)
+        for _ in range(8):
+            tensors, told = read((await site.cascade.infer(call(), ask_body(TEXTS, "PROBABILITIES", "LEG"))).message)
+            assert (told["away"], told["leg"]) == ("answer", "edge")
+            np.testing.assert_allclose(tensors["PROBABILITIES"], small, atol=1e-6)
+        assert site.cascade.ways[0].breaker.snapshot().failures == 0
+
+    on(texts, work)
+
+
 def test_the_small_model_may_be_a_pool_of_servers(texts: Path) -> None:
     """One of its backends is down: the other one answers, and nobody beyond is asked for it."""
 
@@ -307,7 +324,7 @@ def test_the_small_model_may_be_a_pool_of_servers(texts: Path) -> None:
         pool.update({f"127.0.0.1:{near.port}": 1.0, "127.0.0.1:1": 1.0})
         remote = Remote("large", variant="int8", digest=DIGEST)
         signature = Signature.read(texts / "edge")
-        edge = RemoteLeg(remote, pool, signature, name="edge")
+        edge = RemoteLeg(remote, pool, signature, name="edge", finite=False)
         stages = [Stage(edge, load(texts / "cascade", DIGEST)), Stage(site.cascade.ways[0], None)]
         cascade = Cascade("m", signature, stages)
         small, large = Engine(texts / "edge").predict(TEXTS), Engine(texts / "cloud").predict(TEXTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, object], field
 
     assert refused.value.problem.field == f"gateway.json: {field}"
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_weight_that_is_none_is_refused_beyond_as_here(tmp_path: Path, weight: float) -> None:
+    larger = {"kind": "backends", "model": "big", "backends": {"cloud:443": weight}}
+    file = tmp_path / "gateway.json"
+    file.write_text(json.dumps({**gateway_config("m", Edge(), PLACE), "cascade": {"folder": "/x", "larger": larger}}))
+    with pytest.raises(SpecError) as refused:
+        read(file)
+    assert refused.value.problem.field == "gateway.json: cascade.larger.backends.backends.cloud:443"
 
 
 def test_a_file_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:

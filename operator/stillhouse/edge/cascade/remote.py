@@ -65,7 +65,10 @@ class Remote:
 
 
 class RemoteLeg:
-    """A model behind the protocol. `signature`: of the cascade's public model."""
+    """A model behind the protocol. `signature`: of the cascade's public model.
+
+    `finite`: values that are no numbers are no answer. Of a leg with another one behind it such rows go on instead.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class RemoteLeg:
         index: Index | None = None,
         clock: Callable[[], float] = time.monotonic,
         ready: Callable[[], bool] = lambda: True,
+        finite: bool = True,
     ) -> None:
         """Check the settings.
 
@@ -87,6 +91,7 @@ class RemoteLeg:
         self.gives_logits = remote.logits
         self.latencies = Quantiles(clock=clock)
         self._backends, self._index, self._clock, self._ready = backends, index, clock, ready
+        self._finite = finite
         self._output = remote.output or (EMBEDDING if signature.task == "sentence-embedding" else PROBABILITIES)
         self._names = {"IMAGE" if signature.image else "TEXT": remote.input} if remote.input else {}
         self._width = index.dimension if index is not None else len(signature.labels)
@@ -146,7 +151,10 @@ class RemoteLeg:
         if values is None or values.dtype.kind != "f" or values.shape != (count, self._width):
             found = "nothing" if values is None else f"{values.dtype} {list(values.shape)}"
             raise RpcError(Code.INTERNAL, f"{self.name}: {self._output} is {found}, not FP32 [{count}, {self._width}]")
-        values = np.asarray(values, dtype=np.float32)
+        with np.errstate(over="ignore"):  # an FP64 that is too large is infinite
+            values = np.asarray(values, dtype=np.float32)
+        if self._finite and not np.isfinite(values).all():
+            raise RpcError(Code.INTERNAL, f"{self.name}: {self._output} has values that are no numbers")
         if self._order is not None:
             values = values[:, self._order]
         told = tensors.get(PROVENANCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ __all__ = ["SUFFIX", "pack", "unpack"]
 
 SUFFIX = ".still.tar"
 _VERSION = 1
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _CONTENTS, _FILE = "contents.json", "distilledmodel.yaml"
 _REVISION = (
     "digest", "precision", "size", "index", "cascade", "figures", "truncated", "candidates", "serve", "steps", "planHash",
@@ -89,12 +91,14 @@ def unpack(store: LocalStore, archive: Path) -> Path:
             return _unpacked(store, archive, opened)
     except FileNotFoundError as error:
         raise UsageError("there is no such file", field="FILE", found=str(archive)) from error
-    except (tarfile.TarError, EOFError, ValueError, KeyError) as error:
+    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError("this is no file of still pack", field="FILE", found=f"{archive}: {error}") from error
 
 
 def _unpacked(store: LocalStore, archive: Path, opened: tarfile.TarFile) -> Path:
-    contents: dict[str, Any] = json.loads(_read(opened, _CONTENTS))
+    contents = json.loads(_read(opened, _CONTENTS))
+    if not isinstance(contents, dict) or not isinstance(contents["revision"], dict):
+        raise ValueError(f"{_CONTENTS} is something else")
     if contents["version"] != _VERSION:
         raise DataError(
             "this file is of another version of still pack", field="FILE", found=str(contents["version"]), allowed=str(_VERSION)
@@ -104,17 +108,20 @@ def _unpacked(store: LocalStore, archive: Path, opened: tarfile.TarFile) -> Path
     name, revision = model.metadata.name, contents["revision"]
     if name != contents["name"] or revision["digest"] not in {each["digest"] for each in contents["objects"]}:
         raise DataError("the parts of this file do not belong together", field="FILE", found=str(archive))
-    for each in contents["objects"]:
-        if not store.objects.check(each["digest"]):
+    wanted = [(str(each["digest"]), str(each["kind"])) for each in contents["objects"]]
+    for wrong in (digest for digest, _ in wanted if not _DIGEST.fullmatch(digest)):
+        raise ValueError(f"{wrong[:100]!r} is no digest")
+    for digest, kind in wanted:
+        if not store.objects.check(digest):
             continue
         folder = store.objects.new_dir()
         try:
-            _extract(opened, f"objects/{str(each['digest'])[7:]}/", folder)
-            digest, _ = store.objects.put(folder, str(each["kind"]))
+            _extract(opened, f"objects/{digest[7:]}/", folder)
+            found, _ = store.objects.put(folder, kind)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        if digest != each["digest"]:
-            raise DataError("what this file holds does not match its digest", field="FILE", found=digest, allowed=each["digest"])
+        if found != digest:
+            raise DataError("what this file holds does not match its digest", field="FILE", found=found, allowed=digest)
     place = store.root / "edge" / name
     make_dirs(place)
     target = place / _FILE
@@ -139,14 +146,16 @@ def _extract(opened: tarfile.TarFile, prefix: str, folder: Path) -> None:
         if not member.name.startswith(prefix):
             continue
         relative = Path(member.name.removeprefix(prefix))
-        if not member.isreg() or relative.is_absolute() or ".." in relative.parts or not relative.parts:
+        # A sparse one is as large as it says it is, whatever the file's size.
+        if not member.isreg() or member.issparse() or relative.is_absolute() or ".." in relative.parts or not relative.parts:
             raise DataError("an artifact holds plain files only", field="FILE", found=member.name[:200])
         source = opened.extractfile(member)
         assert source is not None  # a regular file
         target = folder / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with disk_errors(target), source, target.open("wb") as stream:
-            shutil.copyfileobj(source, stream, 1 << 20)
+        with disk_errors(target), source:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as stream:
+                shutil.copyfileobj(source, stream, 1 << 20)
 
 
 def _read(opened: tarfile.TarFile, name: str) -> bytes:

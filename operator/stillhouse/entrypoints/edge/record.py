@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.files import read_sealed, write_sealed
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.clients.store.locks import Busy, hold
 from stillhouse.errors import UsageError
 from stillhouse.triton.birth import birth, runs
 
-__all__ = ["Gateway", "find", "path", "remove", "require", "running", "write"]
+__all__ = ["Gateway", "alone", "find", "path", "remove", "require", "running", "write"]
 
 _POLL_S = 0.05
 
@@ -50,6 +52,26 @@ class Gateway:
 def path(store: LocalStore, name: str) -> Path:
     """Return where the record of a model's gateway lies."""
     return store.run_dir(name) / "gateway.json"
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Hold a record for as long as this process runs: of two that are started at once, one could not be found by it later.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(hold(file.with_suffix(".lock"), wait=False))
+        except Busy as error:
+            raise UsageError(
+                "a gateway of this model runs already",
+                field="--record",
+                found=f"{file}: process {error.holder}",
+                fix="still edge status shows it, still edge stop NAME ends it",
+            ) from error
+        yield
 
 
 def write(file: Path, name: str, listen: Mapping[str, str], config: str, *, tls: bool) -> None:
