@@ -31,6 +31,8 @@ __all__ = [
 
 VERSION = 1
 Share = Annotated[float, Field(ge=0, le=1)]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
+"""HOST:PORT, [IPV6]:PORT."""
 
 
 class _Part(BaseModel):
@@ -72,7 +74,7 @@ class Backends(_Model):
     """Servers of the protocol: HOST:PORT → weight."""
 
     kind: Literal["backends"]
-    backends: Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+    backends: Annotated[dict[Address, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 
 
 class Slices(_Model):
@@ -105,7 +107,7 @@ class LargerBackends(_Beyond):
     """A larger model at addresses."""
 
     kind: Literal["backends"]
-    backends: Annotated[dict[str, float], Field(min_length=1)]
+    backends: Annotated[dict[Address, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 
 
 class LargerSlices(_Beyond):
