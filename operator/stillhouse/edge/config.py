@@ -31,7 +31,9 @@ __all__ = [
 
 VERSION = 1
 Share = Annotated[float, Field(ge=0, le=1)]
-Weights = Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
+"""HOST:PORT, [IPV6]:PORT."""
+Weights = Annotated[dict[Address, Annotated[float, Field(ge=0, le=1000)]], Field(min_length=1)]
 
 
 class _Part(BaseModel):

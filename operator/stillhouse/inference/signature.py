@@ -95,4 +95,6 @@ class Signature:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise SourceError("the signature is not readable", field=str(path), found=str(error)) from error
+        if not isinstance(data, dict):
+            raise SourceError("the signature is not readable", field=str(path), found=type(data).__name__, allowed="an object")
         return cls.from_json(data)

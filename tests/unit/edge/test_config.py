@@ -45,6 +45,9 @@ def test_what_planning_writes_is_read(tmp_path: Path, base: str) -> None:
         ({"listen": {}}, "listen.grpc"),
         ({"surprise": 1}, "surprise"),
         ({"maxInFlight": -1}, "maxInFlight"),
+        ({"edge": {"kind": "backends", "backends": {"nonsense": 1}}}, "edge.backends.backends.nonsense.[key]"),
+        ({"edge": {"kind": "backends", "backends": {"grpc://x:1": 1}}}, "edge.backends.backends.grpc://x:1.[key]"),
+        ({"edge": {"kind": "backends", "backends": {"[::1]:8001": -1}}}, "edge.backends.backends.[::1]:8001"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, object], field: str) -> None:

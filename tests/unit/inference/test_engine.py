@@ -133,6 +133,9 @@ def test_damaged_artifacts_are_user_errors(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
     path = tmp_path / "signature.json"
     data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text("[]", encoding="utf-8")
+    with pytest.raises(SourceError, match="signature is not readable"):
+        Engine(tmp_path)
     path.write_text(json.dumps({**data, "output": "other"}), encoding="utf-8")
     with pytest.raises(SourceError, match="differ from its signature"):
         Engine(tmp_path)
