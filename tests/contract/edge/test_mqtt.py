@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.cascades import DIGEST, ask_body, read, write_cascade
 from tests.support.mosquitto import Mosquitto
 from tests.support.oip_backend import Backend
 from tests.support.pki import certificates
+from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
 
+from stillhouse.edge.config import read as read_config
+from stillhouse.edge.gateway import Options
+from stillhouse.edge.gateway import run as serve
 from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
 from stillhouse.edge.mqtt.link import Link, LinkSettings
@@ -27,7 +33,7 @@ from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
 from stillhouse.edge.mqtt.topics import Topics
 from stillhouse.edge.mqtt.words import CODE, INFER, TEXT, TIMEOUT
 from stillhouse.edge.oip.messages import message
-from stillhouse.edge.oip.tensors import add_input, outputs_of
+from stillhouse.edge.oip.tensors import add_input, add_output, outputs_of
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
@@ -61,8 +67,8 @@ class Gated(Backend):
 
 
 @contextlib.asynccontextmanager
-async def gated() -> AsyncIterator[Gated]:
-    found = Gated()
+async def gated(found: Gated | None = None) -> AsyncIterator[Gated]:
+    found = found or Gated()
     server = Server(found.methods())
     found.address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
     try:
@@ -376,6 +382,45 @@ def test_bridges_share_the_work_and_leave_nothing_behind(mosquitto: Mosquitto) -
             with pytest.raises(RpcError, match="nobody takes requests"):
                 await sender.unary(INFER, request())
             await sender.close()
+
+    run(work())
+
+
+class Larger(Gated):
+    """A larger model that is sure of the second label."""
+
+    async def infer(self, call: Call, body: bytes) -> Reply:
+        response = message("ModelInferResponse")(model_name="echo")
+        add_output(response, "PROBABILITIES", np.array([[0.0, 1.0, 0.0]], np.float32))
+        return Reply(response.SerializeToString())
+
+
+def test_a_gateway_whose_larger_model_is_behind_a_broker(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "edge", task="text-classification")
+    write_cascade(tmp_path / "cascade", threshold=None)
+    larger = {"kind": "mqtt", "model": "echo", "broker": f"mqtt://127.0.0.1:{mosquitto.port}", "device": "press-7"}
+    about = {
+        "version": 1, "name": "m", "listen": {"grpc": "127.0.0.1:0"}, "away": {"policy": "answer"},
+        "edge": {"kind": "engine", "folder": str(tmp_path / "edge"), "digest": DIGEST, "variant": "int8"},
+        "cascade": {"folder": str(tmp_path / "cascade"), "larger": larger},
+    }  # fmt: skip
+    (tmp_path / "gateway.json").write_text(json.dumps(about))
+
+    async def work() -> None:
+        stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+        options = Options({}, "1", host="127.0.0.1", port=0, config=read_config(tmp_path / "gateway.json"), grace_s=1.0)
+        running = asyncio.ensure_future(serve(options, stop, listening))
+        await asyncio.wait([listening, running], return_when=asyncio.FIRST_COMPLETED)
+        client = Channel(listening.result()["grpc"])
+        body = ask_body(["read a file"], "PROBABILITIES")
+        _, told = read((await client.unary(INFER, body, timeout_s=20.0)).message)
+        assert told["leg"] == "edge" and told["away"] == "answer"  # no bridge is there
+        async with gated(Larger()) as backend, bridge(plain(mosquitto), backend):
+            arrays, told = read((await client.unary(INFER, body, timeout_s=20.0)).message)
+            assert told["leg"] == "cloud" and arrays["PROBABILITIES"].tolist() == [[0.0, 1.0, 0.0]]
+        await client.close()
+        stop.set()
+        await running
 
     run(work())
 
