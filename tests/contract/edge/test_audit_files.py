@@ -136,7 +136,7 @@ def test_another_key_or_none(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             Chain(tmp_path, key=key)
     Chain(tmp_path / "bare").close()
-    with pytest.raises(StoreError, match="otherwise"):
+    with pytest.raises(StoreError, match="without a key"):
         Chain(tmp_path / "bare", key=KEY)
 
 
