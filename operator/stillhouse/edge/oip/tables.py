@@ -82,7 +82,9 @@ def _add(one: Any, package: str, path: str, text: str, *, choice: bool) -> Any:
     name, _, rest = text.partition("=")
     number, _, kind = rest.partition(":")
     kind, _, chosen = kind.partition("|")
-    field = one.field.add(name=name, number=int(number), label=_Field.LABEL_OPTIONAL)
+    first, *others = name.split("_")
+    json_name = first + "".join(each[:1].upper() + each[1:] for each in others)  # clients of reflection show it
+    field = one.field.add(name=name, number=int(number), label=_Field.LABEL_OPTIONAL, json_name=json_name)
     if choice:
         field.oneof_index = 0
     elif chosen:

@@ -33,6 +33,13 @@ def test_every_message_is_the_protocols(kind: Any) -> None:
     assert fields(kind) == fields(other)
 
 
+def test_reflection_tells_the_names_that_json_has() -> None:
+    """grpcurl shows fields as reflection names them, and everybody else's servers tell what protoc derives."""
+    for kind in OIP.file.message_type:
+        theirs = service_pb2.DESCRIPTOR.message_types_by_name[kind.name].fields_by_name
+        assert {each.name: each.json_name for each in kind.field} == {name: theirs[name].json_name for name in theirs}
+
+
 def test_every_method_is_the_protocols() -> None:
     (ours,), (other,) = OIP.file.service, theirs().service
     known = {each.name: kinds(each) for each in other.method}
