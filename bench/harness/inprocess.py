@@ -75,7 +75,7 @@ def instance(number: int, options: argparse.Namespace, gate: Any, results: Any) 
 
     warm_until = time.monotonic() + options.warmup
     for warming in batches(-1):  # from the list's end, like the load generator's warm-up
-        engine.run_texts([text for _, text in warming])
+        engine.run_rows([text for _, text in warming], count=False)
         if time.monotonic() >= warm_until:
             break
     gate.wait()
@@ -87,7 +87,7 @@ def instance(number: int, options: argparse.Namespace, gate: Any, results: Any) 
         begun = time.monotonic()
         if begun >= start + options.duration:
             break
-        values = engine.run_texts([text for _, text in chosen]).values
+        values = engine.run_rows([text for _, text in chosen], count=False).values  # as the server does
         latencies.extend([1000 * (time.monotonic() - begun)] * len(chosen))
         good = np.isfinite(values).all(axis=1) & (values != 0).any(axis=1)
         good &= options.expect_dim in (0, values.shape[1])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -212,6 +213,8 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
             if record is not None:
                 records.remove(record)
 
+    # One text at a time is tokenised, in a thread that there is: handing it to a pool of the tokenizer's own costs more than it saves.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # The modules stay, and what a call leaves goes by its count of references: looking for circles as often as Python does by
     # default costs a seventh of the throughput, and pauses of milliseconds.
     gc.collect()

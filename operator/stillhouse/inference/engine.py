@@ -46,7 +46,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class TextResult:
-    """Answers to a batch of texts: `values` float32 [n, dimension] or [n, labels]; `cut[i]` tokens cut off text i."""
+    """Answers to a batch of texts: `values` float32 [n, dimension] or [n, labels]; `cut[i]` tokens cut off text i.
+
+    `cut[i]` is `text.NOT_COUNTED` where nobody wanted to know.
+    """
 
     values: npt.NDArray[np.float32]
     cut: list[int]
@@ -115,13 +118,13 @@ class Engine:
         """
         return self.run_rows(texts)
 
-    def raw_texts(self, texts: Sequence[str]) -> TextResult:
-        """Answer a batch of texts as the model does: embeddings, or logits.
+    def raw_texts(self, texts: Sequence[str], *, count: bool = True) -> TextResult:
+        """Answer a batch of texts as the model does: embeddings, or logits. `count`: as of `run_rows`.
 
         Raises:
             DataError: an element is not valid text, or the model takes images.
         """
-        return self._raw_rows(texts)
+        return self._raw_rows(texts, count)
 
     def read_tokens(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64] | None) -> list[list[int]]:
         """Check rows of token ids that the model's tokenizer made elsewhere; return them without padding.
@@ -137,20 +140,22 @@ class Engine:
             raise DataError("this model takes images, not tokens", field="input_ids", allowed="IMAGE")
         return token_rows(ids, mask, self._encoder.ids_end, self.signature.max_length)
 
-    def run_rows(self, rows: Sequence[str | list[int]]) -> TextResult:
+    def run_rows(self, rows: Sequence[str | list[int]], *, count: bool = True) -> TextResult:
         """Answer texts and rows of `read_tokens`, in any order: a row's answer is the same, bit for bit, as its text's.
+
+        `count`: say how many tokens are cut off, for which the whole of a long text is read.
 
         Raises:
             DataError: an element is not valid text, or the model takes images.
         """
-        result = self._raw_rows(rows)
+        result = self._raw_rows(rows, count)
         return TextResult(softmax(result.values), result.cut) if self.signature.task == "text-classification" else result
 
-    def _raw_rows(self, rows: Sequence[str | list[int]]) -> TextResult:
+    def _raw_rows(self, rows: Sequence[str | list[int]], count: bool) -> TextResult:
         if self._encoder is None:
             raise DataError("this model takes images, not texts", field="TEXT", allowed="IMAGE")
         texts = [row for row in rows if not isinstance(row, list)]
-        encoded = self._encoder.encode(texts)
+        encoded = self._encoder.encode(texts, count=count)
         if len(texts) < len(rows):
             made = zip(encoded.ids, encoded.cut, strict=True)
             pairs = [(row, 0) if isinstance(row, list) else next(made) for row in rows]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from stillhouse.errors import DataError, SourceError
 
-__all__ = ["TOKENIZER_FILE", "EncodedTexts", "TextEncoder", "decode_utf8"]
+__all__ = ["NOT_COUNTED", "TOKENIZER_FILE", "EncodedTexts", "TextEncoder", "decode_utf8"]
 
 TOKENIZER_FILE = "tokenizer.json"
+NOT_COUNTED = -1
+_CHARACTERS_A_TOKEN = 6
+"""Of a text's beginning that is tried in place of the whole; English has 4 to 5. One that gives too few tokens is done anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedTexts:
-    """Token ids of a batch: `ids[i]` int list of `lengths[i]` tokens, special ones included; `cut[i]` tokens left out."""
+    """Token ids of a batch: `ids[i]` int list of `lengths[i]` tokens, special ones included; `cut[i]` tokens left out.
+
+    `cut[i]` is `NOT_COUNTED` where nobody wanted to know.
+    """
 
     ids: list[list[int]]
     lengths: list[int]
@@ -53,6 +61,8 @@ class TextEncoder:
             self._tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
         else:
             self._tokenizer.no_truncation()
+        self._enough = max_length * _CHARACTERS_A_TOKEN if max_length > 0 and _is_local(self._tokenizer) else 0
+        """Characters after which the rest is left unread, where nobody wants it counted; 0: all are read."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -64,13 +74,16 @@ class TextEncoder:
         """What every id is below."""
         return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
-    def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """Tokenise a batch.
+    def encode(self, texts: Sequence[str], *, count: bool = True) -> EncodedTexts:
+        """Tokenise a batch. `count`: say how many tokens are left out, for which the whole of a long text must be read.
 
         Raises:
             DataError: an element is not text, or holds a lone surrogate (it has no UTF-8 form).
         """
         try:
+            if not count and self._enough:
+                ids = self._beginnings(list(texts))
+                return EncodedTexts(ids, [len(row) for row in ids], [NOT_COUNTED] * len(ids))
             # The fast variant leaves out character offsets, which nothing here needs (a fifth of the time).
             encodings = self._tokenizer.encode_batch_fast(list(texts))
         except TypeError:
@@ -80,6 +93,24 @@ class TextEncoder:
         limit = self.max_length
         cut = [_tokens_left_out(encoding) if length == limit else 0 for encoding, length in zip(encodings, lengths, strict=True)]
         return EncodedTexts(ids, lengths, cut)
+
+    def _beginnings(self, texts: list[str]) -> list[list[int]]:
+        """Return the same ids without reading what will be cut off: texts end at a space, behind as many characters as suffice.
+
+        A third of the longest docstrings' time goes into what nobody sees.
+        """
+        enough, cut = self._enough, []
+        some = list(texts)
+        for row, text in enumerate(texts):
+            if len(text) > enough and (end := text.rfind(" ", 0, enough)) > 0:
+                some[row] = text[:end]
+                cut.append(row)
+        ids: list[list[int]] = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(some)]
+        again = [row for row in cut if len(ids[row]) < self.max_length]
+        if again:
+            for row, encoding in zip(again, self._tokenizer.encode_batch_fast([texts[row] for row in again]), strict=True):
+                ids[row] = encoding.ids
+        return ids
 
 
 def decode_utf8(values: Sequence[bytes], field: str) -> list[str]:
@@ -128,3 +159,24 @@ def _not_text(texts: Sequence[object]) -> DataError:
                 fix="decode the source with the right encoding, or with errors='replace'",
             )
     return DataError("not a list of texts", field="TEXT", allowed="strings")
+
+
+_LOCAL_NORMALIZERS = frozenset({"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"})
+_LOCAL_SPLITTERS = frozenset({"BertPreTokenizer", "Whitespace", "WhitespaceSplit"})
+
+
+def _is_local(tokenizer: Any) -> bool:
+    """Tell whether what stands before a space has the same tokens whatever stands behind it.
+
+    So it is where the text is split at spaces before anything else is done with it, no normaliser looks across one, and no added
+    token holds one: all of BERT's family. Of others we do not claim it.
+    """
+    parts = json.loads(tokenizer.to_str())
+    normalizer, splitter = parts.get("normalizer"), parts.get("pre_tokenizer")
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    return (
+        splitter is not None
+        and splitter["type"] in _LOCAL_SPLITTERS
+        and all(step["type"] in _LOCAL_NORMALIZERS for step in steps)
+        and not any(" " in each["content"] for each in parts.get("added_tokens", ()))
+    )

@@ -82,7 +82,7 @@ class EngineLeg:
         self._index, self._clock = index, clock
         self.usage: Usage | None = None
         """Who counts the CPU of inferences, once there is somebody."""
-        self.batches: Batches[Work, Rows] = Batches(
+        self.batches: Batches[tuple[Work, bool], Rows] = Batches(
             self._run,
             ThreadPoolExecutor(self.settings.workers, thread_name_prefix="model"),
             at_once=self.settings.workers,
@@ -108,7 +108,7 @@ class EngineLeg:
 
     async def ask(self, question: Question, until: float) -> Rows:
         """Answer; see `Leg`."""
-        work = question.work
+        work = question.work, question.provenance
         begun = self._clock()
         try:
             ran = await self.batches.ask(work, question.rows, None if until == math.inf else until - begun)
@@ -128,15 +128,15 @@ class EngineLeg:
         """Take no more, and end."""
         await self.batches.close()
 
-    def _run(self, works: Sequence[Work]) -> list[Rows | Exception]:
-        """Run a batch, in a thread."""
+    def _run(self, works: Sequence[tuple[Work, bool]]) -> list[Rows | Exception]:
+        """Run a batch, in a thread. Of each: what the model takes, and whether its answer says how much was cut off."""
         with contextlib.nullcontext() if self.usage is None else self.usage.leg():
             return self._ran(works)
 
-    def _ran(self, works: Sequence[Work]) -> list[Rows | Exception]:
+    def _ran(self, works: Sequence[tuple[Work, bool]]) -> list[Rows | Exception]:
         found: list[Rows | Exception] = [_DROPPED] * len(works)
         ready: list[tuple[int, Any]] = []
-        for at, work in enumerate(works):
+        for at, (work, _) in enumerate(works):
             try:
                 ready.append((at, work if isinstance(work, list) else self.engine.prepare_images(work)))
             except DataError as error:
@@ -145,7 +145,7 @@ class EngineLeg:
             return found
         cut: Sequence[int] | None = None
         if self.engine.is_text:
-            result = self.engine.raw_texts([text for _, texts in ready for text in texts])
+            result = self.engine.raw_texts([text for _, texts in ready for text in texts], count=any(count for _, count in works))
             raw, cut = result.values, result.cut
         else:
             raw = self.engine.raw_images(np.concatenate([each for _, each in ready]) if len(ready) > 1 else ready[0][1])

@@ -71,14 +71,15 @@ class TritonPythonModel:
             spans.append((position, len(rows), len(rows) + len(values)))
             rows.extend(values)
         if rows:
-            answers, cut = self._run(rows)
+            count = any(_asked_for_provenance(requests[position]) for position, _, _ in spans)
+            answers, cut = self._run(rows, count)
             for position, start, end in spans:
                 responses[position] = self._answer(requests[position], answers[start:end], cut[start:end])
         return responses
 
-    def _run(self, rows: list[Any]) -> tuple[npt.NDArray[np.float32], list[int]]:
+    def _run(self, rows: list[Any], count: bool) -> tuple[npt.NDArray[np.float32], list[int]]:
         if self.engine.is_text:
-            result = self.engine.run_rows(rows)
+            result = self.engine.run_rows(rows, count=count)
             return result.values, result.cut
         return self.engine.run_images(np.stack(rows)), [0] * len(rows)
 

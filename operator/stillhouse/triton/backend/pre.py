@@ -58,7 +58,8 @@ class TritonPythonModel:
     def _texts(self, request: Any) -> tuple[dict[str, npt.NDArray[Any]], list[int]]:
         assert self.encoder is not None  # asked before
         array = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
-        encoded = self.encoder.encode(decode_utf8(array.ravel().tolist(), "TEXT"))
+        count = "PROVENANCE" in request.requested_output_names()
+        encoded = self.encoder.encode(decode_utf8(array.ravel().tolist(), "TEXT"), count=count)
         longest = padded_length(max(encoded.lengths), self.signature.max_length)
         feed = text_feed(self.signature.inputs, encoded.ids, encoded.lengths, longest, self.signature.pad_id)
         return feed, encoded.cut
