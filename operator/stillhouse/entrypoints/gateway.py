@@ -213,7 +213,7 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
             if record is not None:
                 records.remove(record)
 
-    # One text at a time is tokenised, in a thread that there is: handing it to a pool of the tokenizer's own costs more than it saves.
+    # A thread of ours tokenises what waits; handing it on to a pool of the library's own costs more than it saves.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # The modules stay, and what a call leaves goes by its count of references: looking for circles as often as Python does by
     # default costs a seventh of the throughput, and pauses of milliseconds.
