@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,17 +151,19 @@ class Cloud:
 
 
 class _Both:
-    """Two servers as one: the address of the first, the CPU of both."""
+    """Two servers as one: the address of the first, the CPU of both. `spent`: of each by itself, whenever it was asked for."""
 
     def __init__(self, first: Server, second: Server) -> None:
         self._first, self._second = first, second
+        self.spent: list[tuple[float, float]] = []
 
     @property
     def address(self) -> str:
         return self._first.address
 
     def cpu_seconds(self) -> float:
-        return self._first.cpu_seconds() + self._second.cpu_seconds()
+        self.spent.append((self._first.cpu_seconds(), self._second.cpu_seconds()))
+        return sum(self.spent[-1])
 
     def stop(self) -> None:
         self._first.stop()
@@ -204,7 +206,13 @@ class Cascaded:
 
             with ServerProcess("cascade", command, open_port) as gateway:
                 both = _Both(gateway, self.cloud)
-                return load(both, mode, texts, (*self.request, "--model", self.small.name), self.classes, answers)
+                sample = load(both, mode, texts, (*self.request, "--model", self.small.name), self.classes, answers)
+                (gateway_before, cloud_before), (gateway_after, cloud_after) = both.spent[0], both.spent[-1]
+                sample.report["cpu_ms_of"] = {
+                    "gateway": 1000 * (gateway_after - gateway_before) / sample.right_in_window,
+                    "cloud": 1000 * (cloud_after - cloud_before) / sample.right_in_window,
+                }
+                return sample
 
 
 def say(run: Run) -> None:
@@ -247,6 +255,8 @@ def main() -> int:
     wall = {side: series(runs, side, "peak", lambda sample: sample.throughput) for side in ("cloud", "cascade")}
     ratios["throughput_gain"] = Spread.of([a / b for a, b in zip(per_core["cascade"], per_core["cloud"], strict=True)])
     ratios["wall_clock_gain"] = Spread.of([a / b for a, b in zip(wall["cascade"], wall["cloud"], strict=True)])
+    for part in ("gateway", "cloud"):
+        ratios[f"cpu_ms_of_{part}"] = Spread.of(series(runs, "cascade", "peak", _part(part)))
     ratios["errors"] = Spread.of([float(sum(run.sample.errors for run in runs))])
     assert small.cascade is not None
     area = json.loads((small.cascade / "cascade.json").read_bytes())["curve"]["areas"]
@@ -271,6 +281,10 @@ def main() -> int:
     }
     write_results("cascade", settings=settings, runs=runs, ratios=ratios)
     return judge(GOALS, ratios)
+
+
+def _part(name: str) -> Callable[[Sample], float]:
+    return lambda sample: float(sample.report["cpu_ms_of"][name])
 
 
 if __name__ == "__main__":
