@@ -596,6 +596,7 @@ _INVALID = [
     _bad("a label that stands twice", "class", "spec.source.labels", ["no", "yes", "no"]),
     _bad("an address without a port", "text", f"{_CASCADE}.larger.address", "grpcs://cloud.example"),
     _bad("an address of another protocol", "text", f"{_CASCADE}.larger.address", "https://cloud.example:443"),
+    _bad("a broker without a port", "text", f"{_CASCADE}.larger.address", "mqtts://broker.example"),
     _bad("an address with a user", "text", f"{_CASCADE}.larger.address", "grpcs://me@cloud.example:443"),
     _bad("a sample of no percentage", "text", f"{_EDGE}.agreement.sample", "0.01"),
     _bad("a collector without its protocol", "text", f"{_EDGE}.telemetry.endpoint", "collector:4318"),
