@@ -1,4 +1,4 @@
-"""What is wrong between us and a broker, in words with what to do about it."""
+"""What is wrong between us and a broker, in words with what to do about it. Clients may see them: they name no file of ours."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def refusal(broker: Broker, reason: str) -> str:
         return f"the broker refuses us: {reason}"
     if broker.credentials is None:
         return f"the broker refuses us: {reason}; give it a user and a password (files), or a certificate"
-    files = f"{broker.credentials.username} or {broker.credentials.password}"
-    return f"the broker refuses us: {reason}; mend {files}: they are read anew"
+    return f"the broker refuses us: {reason}; mend the files of user and password: they are read anew"
 
 
 def hint(reason: str) -> str:
