@@ -21,15 +21,18 @@ from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.edge.config import LargerMqtt
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
 from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
+from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.mqtt.link import Link, LinkSettings
 from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tensors import add_input, add_output, outputs_of
+from stillhouse.edge.report import AtBroker as AtBrokerSeen
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
@@ -264,6 +267,34 @@ def test_without_a_bridge_the_words_say_so(tmp_path: Path) -> None:
             await sender.unary(INFER, message("ModelInferRequest")(model_name="echo").SerializeToString())
         assert caught.value.code == Code.UNAVAILABLE
         await sender.close()
+
+    try:
+        run(work())
+    finally:
+        mosquitto.stop()
+
+
+def test_models_behind_one_broker_share_a_connection(tmp_path: Path) -> None:
+    """A broker ends the older of two connections of one name: of a pipeline's steps each would end the other's."""
+    mosquitto = Mosquitto(tmp_path / "broker", "allow_anonymous true")
+    mosquitto.start()
+    url = f"mqtt://127.0.0.1:{mosquitto.port}"
+
+    async def work() -> None:
+        brokers = Senders()
+        given = [LargerMqtt(kind="mqtt", model=each, broker=url, device="press-7") for each in ("echo", "other")]
+        pools = [brokers.pool_over(each, 1 << 20) for each in given]
+        async with backend() as behind, bridge(broker(url), behind.address):
+            request = message("ModelInferRequest")(model_name="echo")
+            add_input(request, "x", np.zeros((1, 3), np.float32))
+            await pools[0].unary(INFER, request.SerializeToString())
+            request.model_name = "other"
+            with pytest.raises(RpcError, match="nobody takes requests"):
+                await pools[1].unary(INFER, request.SerializeToString())
+            assert brokers.seen() == [AtBrokerSeen(url, "press-7", True, "")]
+            for each in pools:
+                await each.close()
+            assert not brokers.seen()[0].connected
 
     try:
         run(work())
