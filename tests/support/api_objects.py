@@ -307,7 +307,7 @@ COMPLETE = {
                         },
                     ],
                     "model": "large",
-                    "address": "grpcs://cloud.example:443",
+                    "address": "mqtts://broker.example:8883",
                     "encoding": "int8-rows+zstd",
                 },
             },
