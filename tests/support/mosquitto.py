@@ -85,6 +85,12 @@ class Mosquitto:
         if self._process is not None:
             end(self._process)
 
+    def kill(self) -> None:
+        """End it at once: what it has not written down is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def log(self) -> str:
         """Return what it has said."""
         return (self._folder / "log").read_text()

@@ -15,7 +15,8 @@ __all__ = ["Address", "Cascade", "Larger", "Outliers"]
 Address = Annotated[
     str,
     StringConstraints(
-        pattern=r"^grpcs?://(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?):[1-9][0-9]{0,4}$", max_length=280
+        pattern=r"^(grpc|mqtt)s?://(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?):[1-9][0-9]{0,4}$",
+        max_length=280,
     ),
 ]
 
@@ -43,7 +44,8 @@ class Larger(ApiModel):
     model: ModelName
     """Its name there. Without `address`, a DistilledModel of this namespace (on one machine: one that `still up` serves)."""
     address: Address | None = None
-    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS). `still edge --cloud` is stronger than this."""
+    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS). For `still edge` also `mqtts://HOST:PORT`, a broker
+    (docs/mqtt.md; `mqtt://` without TLS), which a cluster refuses. `still edge --cloud` is stronger than this."""
 
 
 class Outliers(ApiModel):

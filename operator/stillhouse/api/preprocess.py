@@ -212,7 +212,8 @@ class Preprocess(ApiModel):
     model: ModelName
     """Name of the model that takes the features, on any server of the protocol."""
     address: Address | None = None
-    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS). `still edge --cloud` is stronger than this."""
+    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS), or `mqtts://HOST:PORT`, a broker (docs/mqtt.md; `mqtt://`
+    without TLS). `still edge --cloud` is stronger than this."""
     encoding: TravelEncoding = "none"
     """How features travel; any but `none` needs a gateway of ours before the model. Numbers are made smaller of FP32 alone."""
 

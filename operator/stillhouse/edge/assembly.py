@@ -43,6 +43,7 @@ from stillhouse.edge.join.legs import Here, There
 from stillhouse.edge.join.legs import Leg as JoinLeg
 from stillhouse.edge.join.pipeline import Pipeline
 from stillhouse.edge.join.steps import BASE, PipelineSettings, StepSettings
+from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.preprocessed import Preprocessed
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
@@ -77,6 +78,7 @@ class Parts:
     metrics: list[Collector] = field(default_factory=list)
     status: Callable[[], dict[str, Any]] | None = None
     texts: tuple[str, ...] | None = None
+    brokers: Senders = field(default_factory=Senders)
 
 
 async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int) -> Parts:
@@ -130,6 +132,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             breakers={way.name: way.breaker.snapshot() for way in ways},
             queue=stand,
             agreement=watch.observed() if watch is not None else None,
+            brokers=parts.brokers.seen(),
         )
 
     parts.status = status
@@ -275,9 +278,7 @@ async def _pool(
 async def _beyond(given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt, largest: int, parts: Parts) -> Pool:
     """Return the servers of a model that is elsewhere."""
     if isinstance(given, conf.LargerMqtt):
-        from stillhouse.edge.mqtt.joined import pool_over  # most edges have gRPC, and not its packages
-
-        pool = pool_over(given, largest)
+        pool = parts.brokers.pool_over(given, largest)
         parts.closing.append(pool.close)
         return pool
     return await _pool(given, towards(given.authority, None) if given.tls else None, largest, parts)

@@ -6,7 +6,7 @@ meaning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from stillhouse.edge.away.breaker import Snapshot
 from stillhouse.edge.away.records import Stand
 from stillhouse.edge.economics import Economics
 
-__all__ = ["VERSION", "Served", "report"]
+__all__ = ["VERSION", "AtBroker", "Served", "report"]
 
 VERSION = 1
 
@@ -31,6 +31,16 @@ class Served:
     policy: str
 
 
+@dataclass(frozen=True, slots=True)
+class AtBroker:
+    """A connection to a broker. `words`: why there is none."""
+
+    broker: str
+    device: str
+    connected: bool
+    words: str
+
+
 def report(
     served: Served,
     *,
@@ -39,8 +49,10 @@ def report(
     breakers: Mapping[str, Snapshot],
     queue: Stand | None,
     agreement: Observed | None,
+    brokers: Iterable[AtBroker] = (),
 ) -> dict[str, Any]:
     """Put the document together; `breakers` by what they guard (a pool's name or a backend's address)."""
+    links = {each.broker: _link(each) for each in brokers}
     return {
         "version": VERSION,
         "model": {
@@ -54,10 +66,15 @@ def report(
             "policy": served.policy,
             "breakers": {name: _breaker(each) for name, each in sorted(breakers.items())},
             "queue": None if queue is None else _queue(queue),
+            "brokers": links or None,
         },
         "economics": economics.to_json(),
         "agreement": None if agreement is None else agreement.to_json(),
     }
+
+
+def _link(seen: AtBroker) -> dict[str, Any]:
+    return {"connected": seen.connected, "device": seen.device, "words": seen.words}
 
 
 def _breaker(seen: Snapshot) -> dict[str, Any]:

@@ -28,6 +28,11 @@ _STEPS = (
     " leave it out here, and keep it in the edge's own file"
 )
 
+_BROKER = (
+    "spec.edge.cascade.larger.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
+    " in a cluster write grpcs://HOST:PORT, or leave address out for a DistilledModel of this namespace"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -81,6 +86,9 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         return _without_spec(observed, refused)
     if model.spec.edge is not None and model.spec.edge.preprocess is not None:
         return _without_spec(observed, Verdict("NotAvailable", _STEPS))
+    cascade = model.spec.edge.cascade if model.spec.edge is not None else None
+    if cascade is not None and (cascade.larger.address or "").startswith("mqtt"):
+        return _without_spec(observed, Verdict("NotAvailable", _BROKER))
     bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
     rebuild = model.metadata.annotations.get(labels.REBUILD, "")
     request = request_hash(model, bound, rebuild)

@@ -219,6 +219,17 @@ def test_steps_of_an_edge_are_refused_in_a_cluster_and_change_nothing(fronted: F
     assert before == {kind: fronted.kube.names(by_name(kind)) for kind in before}
 
 
+def test_a_broker_is_refused_in_a_cluster_and_changes_nothing(fronted: Fronted) -> None:
+    cascade = {**WITH_CASCADE["cascade"], "larger": {"model": "big", "address": "mqtts://broker.example:8883"}}
+    index = {"data": {"uri": "data:gate"}}
+    fronted.apply(model(edge={"cascade": cascade}, index=index))
+    fronted.settle()
+    assert fronted.condition("Accepted") == ("False", "NotAvailable")
+    (told,) = [each["message"] for each in fronted.status()["conditions"] if each["type"] == "Accepted"]
+    assert "spec.edge.cascade.larger.address" in told and "grpcs://HOST:PORT" in told
+    assert fronted.get("Deployment", GATEWAY) is not None
+
+
 def test_a_strangers_object_of_its_name_is_left_alone(cluster: Fronted) -> None:
     body = {
         "apiVersion": "apps/v1",

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stillhouse.edge import config as conf
 from stillhouse.edge.mqtt.broker import Credentials, broker
 from stillhouse.edge.mqtt.topics import Topics
+from stillhouse.edge.report import AtBroker
 from stillhouse.edge.route.pool import Pool
 from stillhouse.errors import MissingPackages
 
-__all__ = ["pool_over"]
+if TYPE_CHECKING:
+    from stillhouse.edge.mqtt.sender import MqttSender
+
+__all__ = ["Senders"]
 
 _LARGEST = 8 << 20
 
 
-def pool_over(given: conf.LargerMqtt, largest: int) -> Pool:
-    """Return a pool of one sender, which begins to connect; within a running loop. `largest`: bytes of a message (8 MiB at most).
+class Senders:
+    """A gateway's connections to brokers: one for each broker and name, since a broker ends the older of two of one name."""
 
-    Raises:
-        MissingPackages: the extra `mqtt` is not installed.
-        UsageError: the broker's address, a file or a name is wrong.
-    """
+    def __init__(self) -> None:
+        self._made: dict[conf.LargerMqtt, MqttSender] = {}
+
+    def pool_over(self, given: conf.LargerMqtt, largest: int) -> Pool:
+        """Return a pool of one sender, which begins to connect; within a running loop.
+
+        `largest`: bytes of a message (8 MiB at most).
+
+        Raises:
+            MissingPackages: the extra `mqtt` is not installed.
+            UsageError: the broker's address, a file or a name is wrong.
+        """
+        whose = given.model_copy(update={"model": ""})
+        if whose not in self._made:
+            self._made[whose] = _sender(given, largest)
+        sender = self._made[whose]
+        pool = Pool(lambda address: sender)
+        pool.update({given.broker: 1.0})
+        return pool
+
+    def seen(self) -> list[AtBroker]:
+        """Return how the connections are."""
+        return [AtBroker(of.broker, of.device, sender.ready, sender.words) for of, sender in self._made.items()]
+
+
+def _sender(given: conf.LargerMqtt, largest: int) -> MqttSender:
     try:
         from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
     except ModuleNotFoundError as error:
@@ -33,6 +61,4 @@ def pool_over(given: conf.LargerMqtt, largest: int) -> Pool:
     settings = DeviceSettings(given.device, Topics(given.requests, given.answers), min(largest, _LARGEST))
     sender = MqttSender(where, settings)
     sender.start()
-    pool = Pool(lambda address: sender)
-    pool.update({given.broker: 1.0})
-    return pool
+    return sender

@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stillhouse.edge.mqtt.broker import Broker
 from stillhouse.edge.mqtt.notes import Arrived
+from stillhouse.edge.mqtt.troubles import hint, refusal, unreached
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.errors import UsageError
 
@@ -198,11 +199,11 @@ class Link:
                 _log.error("the credentials before are used: %s", error)
 
     def _failed(self, client: paho.Client, _: Any) -> None:
-        self._tell(self._now, False, f"the broker cannot be reached: {sys.exc_info()[1]}", False)
+        self._tell(self._now, False, unreached(self._broker, sys.exc_info()[1]), False)
 
     def _connected(self, client: paho.Client, _: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._tell(self._now, False, f"the broker refuses us: {reason}", True)
+            self._tell(self._now, False, refusal(self._broker, str(reason)), True)
             return
         self._age += 1
         self._most = getattr(properties, "MaximumPacketSize", sys.maxsize)
@@ -220,7 +221,7 @@ class Link:
     def _disconnected(self, client: paho.Client, _: Any, flags: Any, reason: Any, properties: Any) -> None:
         if self._closing:
             return
-        self._tell(self._lost, f"the connection to the broker broke: {reason}")
+        self._tell(self._lost, f"the connection to the broker broke: {reason}{hint(str(reason))}")
 
     def _message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
         try:

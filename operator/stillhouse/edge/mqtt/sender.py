@@ -21,7 +21,7 @@ from stillhouse.edge.mqtt.link import NOBODY, Link, LinkSettings
 from stillhouse.edge.mqtt.notes import Arrived, notes
 from stillhouse.edge.mqtt.topics import Topics, check_device, digest_of
 from stillhouse.edge.mqtt.words import CODE, CONTENT, INFER, KEY, PASSED, TEXT, TIMEOUT
-from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
 
@@ -29,6 +29,9 @@ __all__ = ["DeviceSettings", "MqttSender"]
 
 _REQUEST = message("ModelInferRequest")
 _LATE = 1024
+_ABOUT = {
+    f"/{SERVICE}/{name}": (message(f"{name}Request"), message(f"{name}Response")) for name in ("ModelReady", "ModelMetadata")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,11 @@ class MqttSender:
         return self._link is not None and self._link.usable
 
     @property
+    def words(self) -> str:
+        """Return why there is no connection; empty where there is one."""
+        return self._link.words if self._link is not None else "closed"
+
+    @property
     def late(self) -> int:
         """Return how many answers have come that nobody waited for, and are kept."""
         return len(self._late)
@@ -110,6 +118,8 @@ class MqttSender:
             RpcError: as the bridge says. UNAVAILABLE: no connection, or nobody takes this model's requests.
             DEADLINE_EXCEEDED: no answer in time. PERMISSION_DENIED: the broker does not let this device ask.
         """
+        if method in _ABOUT:
+            return self._about(*_ABOUT[method], message)
         if method != INFER:
             raise Refused(Code.UNIMPLEMENTED, f"{method} does not go over MQTT")
         if len(message) > self._settings.largest:
@@ -130,11 +140,19 @@ class MqttSender:
                 passed = [(name, value) for name, value in metadata if name in PASSED and isinstance(value, str)]
                 return await self._answer(link, identity, topic, message, passed, left)
         except TimeoutError:
-            raise RpcError(Code.DEADLINE_EXCEEDED, f"no answer over MQTT in {left:.3g} s") from None
+            raise RpcError(
+                Code.DEADLINE_EXCEEDED,
+                f"no answer over MQTT in {left:.3g} s: see whether a bridge of the model runs (docs/mqtt.md)",
+            ) from None
         finally:
             self.in_flight -= 1
             if self._leaving and not self.in_flight:
                 self._later(self.close())
+
+    def _about(self, asked: Any, answer: Any, body: bytes) -> Reply:
+        """Answer what does not go over MQTT: whether there is a connection, and a model of which its name is known."""
+        made = answer(name=parsed(asked, body).name) if "name" in answer.DESCRIPTOR.fields_by_name else answer(ready=self.ready)
+        return Reply(made.SerializeToString())
 
     def leave(self) -> None:
         """End the connection as soon as nothing is under way."""
@@ -193,7 +211,11 @@ class MqttSender:
         try:
             if await publishing != NOBODY:
                 return
-            error = RpcError(Code.UNAVAILABLE, f"nobody takes requests on {topic}", unprocessed=True)
+            error = RpcError(
+                Code.UNAVAILABLE,
+                f"nobody takes requests on {topic}: no bridge runs for this model (docs/mqtt.md)",
+                unprocessed=True,
+            )
         except RpcError as refused:
             error = refused
         if not future.done():

@@ -52,9 +52,18 @@ def command() -> None:
 @command.command()
 @click.argument("file", type=_PATH)
 @click.option(
-    "--cloud", metavar="grpcs://HOST:PORT", help="Where the larger model is. Left out: as FILE says, or as still up serves."
+    "--cloud",
+    metavar="grpcs://HOST:PORT",
+    help="Where the larger model is; mqtts://HOST:PORT: behind a broker. Left out: as FILE says, or as still up serves.",
 )
 @click.option("--cloud-authority", type=_PATH, help="Whose certificate the larger model has; left out, the system's authorities.")
+@click.option("--cloud-username-file", type=_PATH, help="File with the user's name at the broker; read anew for each connection.")
+@click.option("--cloud-password-file", type=_PATH, help="File with the password at the broker.")
+@click.option("--cloud-certificate", type=_PATH, help="Certificate to show to the broker.")
+@click.option("--cloud-key", type=_PATH, help="Its key.")
+@click.option(
+    "--cloud-device", metavar="NAME", help="Name at the broker, of this gateway alone; left out, the user's or the machine's."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8101, show_default=True, help="gRPC port; 0 takes any.")
 @click.option(
@@ -89,6 +98,7 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     """
     from stillhouse.clients.store.local import LocalStore
     from stillhouse.entrypoints.edge import starting
+    from stillhouse.entrypoints.edge.brokers import AtBroker
     from stillhouse.entrypoints.edge.packing import SUFFIX, unpack
     from stillhouse.entrypoints.edge.preparing import Given, prepare
     from stillhouse.settings import load_settings
@@ -101,7 +111,15 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     doors = {
         name: given[name] for name in ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key", "files", "allowed")
     }
-    prepared = prepare(store, file, Given(cloud=cloud, cloud_authority=cloud_authority, threads=threads, **doors, **files))
+    at_broker = AtBroker(
+        given["cloud_username_file"],
+        given["cloud_password_file"],
+        given["cloud_certificate"],
+        given["cloud_key"],
+        given["cloud_device"],
+    )
+    clouds = Given(cloud, cloud_authority, at_broker, threads=threads, **doors, **files)
+    prepared = prepare(store, file, clouds)
     starting.refuse_second(store, prepared.name)
     _say(prepared)
     if not detach:
@@ -111,6 +129,12 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     click.echo(f'Ask it: still ask {prepared.name} "…"', err=True)
 
 
+def _where(larger: dict[str, Any]) -> str:
+    if larger["kind"] == "mqtt":
+        return f"{larger['model']} behind the broker {larger['broker']} (as device {larger['device']})"
+    return f"{larger['model']} at {next(iter(larger['backends']))}"
+
+
 def _say(prepared: Prepared) -> None:
     for each in prepared.missing:
         click.secho(f"{prepared.name}: {each}", fg="yellow", err=True)
@@ -118,7 +142,7 @@ def _say(prepared: Prepared) -> None:
     if edge["kind"] == "steps":
         given = prepared.settings["preprocess"]
         larger, encoding = given["larger"], given["encoding"]
-        where = f"{larger['model']} at {next(iter(larger['backends']))}"
+        where = _where(larger)
         how = "" if encoding == "none" else f", as {encoding}"
         click.echo(f"{prepared.name}: steps {edge['digest'][7:19]} run here; what they give goes to {where}{how}", err=True)
         return
@@ -127,7 +151,7 @@ def _say(prepared: Prepared) -> None:
         return
     larger = prepared.settings["cascade"]["larger"]
     point, threshold = prepared.cascade["solved"]["point"], prepared.cascade["threshold"]
-    where = f"{larger['model']} at {next(iter(larger['backends']))}"
+    where = _where(larger)
     if threshold is None:
         click.secho(f"  no threshold meets the aim: everything goes to {where}", fg="yellow", err=True)
         return

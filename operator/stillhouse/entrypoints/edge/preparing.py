@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from stillhouse.api.load import load_file
 from stillhouse.api.model import DistilledModel
 from stillhouse.clients.store.files import read_sealed, write_json
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.edge.brokers import SCHEMES, AtBroker, behind_broker
 from stillhouse.entrypoints.edge.steps import write_steps
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.planning.gateway import Place, gateway_config
@@ -26,7 +27,7 @@ __all__ = ["Given", "Prepared", "prepare"]
 
 GRPC, REST, METRICS = 8101, 8100, 8102
 """Where a gateway listens if nothing is said; Triton's servers take ports from 8001 up."""
-_ADDRESSES = "grpcs://HOST:PORT or grpc://HOST:PORT"
+_ADDRESSES = "grpcs://HOST:PORT or grpc://HOST:PORT; mqtts://HOST:PORT or mqtt://HOST:PORT of a broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Given:
 
     cloud: str | None = None
     cloud_authority: Path | None = None
+    at_broker: AtBroker = field(default_factory=AtBroker)
     host: str = "127.0.0.1"
     port: int = GRPC
     rest_port: int = REST
@@ -245,6 +247,11 @@ def _nowhere(message: str, field: str, model: str) -> UsageError:
 
 def _at(model: str, address: str, given: Given) -> dict[str, Any]:
     scheme, _, rest = address.partition("://")
+    if scheme in SCHEMES:
+        return behind_broker(model, address, given.cloud_authority, given.at_broker)
+    if given.at_broker.given:
+        field = "--cloud-username-file, --cloud-certificate, --cloud-device, …"
+        raise UsageError("these are shown to a broker", field=field, found=address, allowed="with mqtts:// or mqtt:// only")
     if scheme not in ("grpc", "grpcs") or ":" not in rest:
         raise UsageError("this is no address", field="--cloud", found=address, allowed=_ADDRESSES)
     authority = str(given.cloud_authority.absolute()) if given.cloud_authority else None

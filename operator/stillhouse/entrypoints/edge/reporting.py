@@ -53,6 +53,9 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     for name, breaker in (cloud.get("breakers") or {}).items():
         again = f", asks again in {breaker['retryInSeconds']:.1f} s" if breaker["state"] == "open" else ""
         yield f"  breaker      {name}: {breaker['state']}{again}; opened {breaker['opened']} times, {breaker['refused']} refused"
+    for address, link in (cloud.get("brokers") or {}).items():
+        state = "connected" if link["connected"] else f"not connected: {link['words']}"
+        yield f"  broker       {address} as {link['device']}: {state}"
     queue = cloud.get("queue")
     if queue is not None:
         yield (
