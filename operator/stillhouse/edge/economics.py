@@ -37,6 +37,7 @@ class Usage:
 
     `requests`, `rows`: answered. `escalated`: rows that the larger model answered. `calls`: requests that it was asked for
     and answered.
+    `late`: requests that it answered when it was back (policy `queue`), `late_rows` their rows.
     `away`: requests that the edge answered because the larger model was not there (policy `answer`), `away_rows` their rows.
     `comparisons`, `compared_rows`: asked besides, by the agreement watch. `edge_cpu_s`: of the small model's inferences.
     """
@@ -49,6 +50,8 @@ class Usage:
     away_rows: int = 0
     comparisons: int = 0
     compared_rows: int = 0
+    late: int = 0
+    late_rows: int = 0
     edge_cpu_s: float = 0.0
 
     def count(self, rows: int, escalated: int, *, called: bool, away: bool = False) -> None:
@@ -60,6 +63,11 @@ class Usage:
         if away:
             self.away += 1
             self.away_rows += rows
+
+    def deliver(self, rows: int) -> None:
+        """Count a request that was kept, and that the larger model has answered now."""
+        self.late += 1
+        self.late_rows += rows
 
     @contextmanager
     def leg(self) -> Iterator[None]:
@@ -85,7 +93,7 @@ def process_cpu_s() -> float:
 class Economics:
     """What `economics` worked out. What cannot be known is None: shares without rows, costs without prices.
 
-    `avoided`: requests that needed no call. Costs are for a thousand answers: `cost` as it is, comparisons included,
+    `calls`: late ones (`late`) included. `avoided`: requests that needed no call. Costs are for a thousand answers: `cost` as it is, comparisons included,
     `cost_comparisons` of these alone, `cost_without` if every request had been a call.
     """
 
@@ -94,6 +102,7 @@ class Economics:
     escalated: int
     escalation: float | None
     calls: int
+    late: int
     comparisons: int
     avoided: int
     avoided_share: float | None
@@ -116,6 +125,7 @@ class Economics:
             "escalated": self.escalated,
             "escalationRate": _rounded(self.escalation),
             "cloudCalls": self.calls,
+            "cloudCallsLate": self.late,
             "comparisons": self.comparisons,
             "cloudCallsAvoided": self.avoided,
             "cloudCallsAvoidedShare": _rounded(self.avoided_share),
@@ -142,7 +152,7 @@ def economics(usage: Usage, cpu_s: float, prices: Prices | None = None) -> Econo
     rows, requests = usage.rows, usage.requests
     avoided = max(0, requests - usage.calls - usage.away)
     here = None if prices.edge_cpu_hour is None else cpu_s / 3600 * prices.edge_cpu_hour
-    asked = _cloud(usage.calls, usage.escalated, prices)
+    asked = _cloud(usage.calls + usage.late, usage.escalated + usage.late_rows, prices)
     compared = _cloud(usage.comparisons, usage.compared_rows, prices)
     without = _cloud(requests, rows, prices)
     cost = None if here is None or asked is None or compared is None else here + asked + compared
@@ -152,7 +162,8 @@ def economics(usage: Usage, cpu_s: float, prices: Prices | None = None) -> Econo
         rows=rows,
         escalated=usage.escalated,
         escalation=_per(usage.escalated, rows),
-        calls=usage.calls,
+        calls=usage.calls + usage.late,
+        late=usage.late,
         comparisons=usage.comparisons,
         avoided=avoided,
         avoided_share=_per(avoided, requests),
@@ -175,7 +186,12 @@ def table(found: Economics) -> list[tuple[str, str]]:
     told = [
         ("answers", f"{found.rows}"),
         ("escalation rate", _text(found.escalation, "{:.1%}")),
-        ("cloud calls", f"{found.calls}" + (f" and {found.comparisons} to compare" if found.comparisons else "")),
+        (
+            "cloud calls",
+            f"{found.calls}"
+            + (f", {found.late} of them late" if found.late else "")
+            + (f" and {found.comparisons} to compare" if found.comparisons else ""),
+        ),
         ("cloud calls avoided", f"{found.avoided}" + _text(found.avoided_share, " ({:.1%})")),
         ("answered while the cloud was away", f"{found.away}" if found.away else ""),
         ("CPU per thousand answers", _text(_times(found.cpu_s_per_answer, 1000), "{:.3g} s")),

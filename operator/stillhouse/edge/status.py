@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from urllib.parse import quote, unquote_to_bytes
 
-__all__ = ["Code", "Metadata", "Refused", "Reply", "RpcError", "code_of", "code_of_http", "packed", "unpacked"]
+__all__ = ["KEY", "Code", "Metadata", "Refused", "Reply", "RpcError", "code_of", "code_of_http", "packed", "unpacked"]
 
+KEY = "idempotency-key"
+"""The metadata that names a request: a client's towards us, ours towards the cloud."""
 Metadata = tuple[tuple[str, str | bytes], ...]
 """Names in lower case; those that end in `-bin` have bytes."""
 

@@ -33,8 +33,10 @@ from stillhouse.edge.cascade.away import AwaySettings
 from stillhouse.edge.cascade.cascade import Cascade, Stage
 from stillhouse.edge.cascade.engine import EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
+from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.economics import Usage
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.client import Channel
@@ -370,6 +372,8 @@ def test_what_is_kept_is_answered_later_and_the_client_finds_it_by_its_key(texts
     large = Engine(texts / "cloud").predict(TEXTS)
 
     async def work(site: Site) -> None:
+        usage = Usage()
+        site.cascade.observer = Observer(usage, None, site.edge)
         site.cloud.error = DOWN
         mine: dict[str, Any] = {"headers": {"idempotency-key": "mine"}, "request_id": "9"}
         for _ in range(2):
@@ -390,6 +394,7 @@ def test_what_is_kept_is_answered_later_and_the_client_finds_it_by_its_key(texts
         assert site.later is not None
         queue = site.later.queue
         await until(lambda: queue.stand().delivered == 2)
+        assert (usage.calls, usage.late) == (0, 3), "the one that the sink refused was answered twice"
         asked = len(site.cloud.requests)
         found = await asyncio.to_thread(infer, site.address, TEXTS, **mine)
         np.testing.assert_allclose(found.as_numpy("PROBABILITIES"), large, atol=1e-6)

@@ -15,6 +15,7 @@ from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import packed_bytes
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.entrypoints import gateway
+from stillhouse.entrypoints.commands.ask import again
 from stillhouse.entrypoints.edge.asking import _answer, _refused, _request, _said
 from stillhouse.errors import ServerError, UsageError
 
@@ -79,3 +80,22 @@ def test_the_outputs_of_a_pipelines_steps_are_asked_for_and_shown() -> None:
 def test_a_policy_that_fails_is_not_a_gateway_that_is_silent() -> None:
     refused = _refused(RpcError(Code.UNAVAILABLE, "the larger model is away: UNAVAILABLE: cloud"), "tiny", "127.0.0.1:9")
     assert "the policy is to fail" in str(refused)
+
+
+def test_a_late_answer_is_asked_for_by_a_line_that_can_be_run() -> None:
+    assert again("tiny", "it's -x", "key 1", None, None) == """still ask tiny --key 'key 1' 'it'"'"'s -x'"""
+    where = again("tiny", "-x", "k", "10.0.0.7:8101", Path("a.crt"))
+    assert where == "still ask tiny --at 10.0.0.7:8101 --tls-authority a.crt --key k -- -x"
+
+
+@pytest.mark.parametrize(("key", "texts"), [("k", ("a", "b")), ("", ("a",)), ("ä", ("a",)), ("a b", ("a",)), ("k" * 129, ("a",))])
+def test_a_key_is_of_one_request(still: Still, key: str, texts: tuple[str, ...]) -> None:
+    done = still("ask", "tiny", "--at", "127.0.0.1:9", "--key", key, *texts)
+    assert done.code == 2
+    assert "--key" in done.err
+
+
+def test_another_requests_key_is_no_silent_gateway() -> None:
+    refused = _refused(RpcError(Code.ALREADY_EXISTS, "the idempotency key k belongs to another request"), "tiny", "127.0.0.1:9")
+    assert isinstance(refused, UsageError)
+    assert refused.problem.field == "--key"

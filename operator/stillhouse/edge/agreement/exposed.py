@@ -35,7 +35,8 @@ def _of_economics(now: Economics) -> Iterator[Metric]:
     counters = (
         ("answers", "Rows that were answered.", now.rows),
         ("escalated", "Rows that the larger model answered.", now.escalated),
-        ("cloud_calls", "Requests for which the larger model was asked.", now.calls),
+        ("cloud_calls", "Requests that the larger model was asked for and answered, late ones too.", now.calls),
+        ("cloud_calls_late", "Requests that it answered later, from the queue.", now.late),
         ("cloud_calls_avoided", "Requests that needed no call.", now.avoided),
         ("answered_away", "Requests that the edge answered since the larger model was away.", now.away),
         ("cpu_seconds", "CPU of the gateway's process since it was ready to serve.", now.cpu_s),

@@ -269,6 +269,8 @@ class Cascade:
         until = self._clock() + _DELIVERY_S
         rows = await (last.once(question, until) if isinstance(last, Way) else last.ask(question, until))
         course.take(len(self._stages) - 1, rows, None, self.settings.unsure)
+        if self.observer is not None:
+            self.observer.delivered(question)
         return self._composer.written(question, course, Told())
 
     def _count(self, course: Course) -> None:

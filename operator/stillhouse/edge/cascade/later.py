@@ -18,12 +18,10 @@ from stillhouse.edge.away.records import Limits, Outcome, QueueState, Record
 from stillhouse.edge.cascade.remote import INFER
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tables import parsed
-from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+from stillhouse.edge.status import KEY, Code, Metadata, Reply, RpcError
 
 __all__ = ["KEY", "Delivered", "Later", "LaterSettings"]
 
-KEY = "idempotency-key"
-"""The metadata that names a request: a client's towards us, ours towards the cloud."""
 _REQUEST = message("ModelInferRequest")
 _log = logging.getLogger(__name__)
 

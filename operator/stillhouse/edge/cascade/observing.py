@@ -49,6 +49,10 @@ class Observer:
             self.errors += 1
             _log.exception("the agreement watch failed")
 
+    def delivered(self, question: Question) -> None:
+        """Take a request that was kept: the larger model has answered it now."""
+        self.usage.deliver(question.rows)
+
     def _watched(self, watch: Watch, question: Question, course: Course, body: bytes) -> None:
         key = str(question.request.id)
         confidence = course.confidence.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = ["command"]
 @click.option("--at", metavar="HOST:PORT", help="The gateway's address; left out, the one that still edge runs here.")
 @click.option("--tls-authority", type=click.Path(path_type=Path), help="Whose certificate the gateway has.")
 @click.option("--token", envvar="STILLHOUSE_TOKEN", help="Token of this client; better in $STILLHOUSE_TOKEN.")
+@click.option("--key", metavar="KEY", help="Name of the request; asked again with it, a late answer is given (away: queue).")
 @click.option("-k", "top", type=click.IntRange(1, 100), default=5, show_default=True, help="How many search results or labels.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Seconds.")
 @output_option
@@ -28,6 +30,7 @@ def command(
     at: str | None,
     tls_authority: Path | None,
     token: str | None,
+    key: str | None,
     top: int,
     timeout: float,
     output: str,
@@ -36,6 +39,7 @@ def command(
 
     Also how sure the small one was, and where the time went.
     Texts are arguments, or lines of standard input; for a model of images they are image files.
+    A request that waits for the larger model is told with its key, and answered when it is asked again with --key KEY.
 
     \b
     Example:
@@ -51,13 +55,23 @@ def command(
         asked = [text for text in lines_of(sys.stdin.buffer.read(), "standard input", blank=True) if text.strip()]
     if not asked:
         raise UsageError("there is nothing to ask", field="TEXTS", fix=f'still ask {name} "…"')
-    answers = ask(name, asked, Asked(at=at, authority=tls_authority, token=token, top=top, timeout_s=timeout))
+    answers = ask(name, asked, Asked(at=at, authority=tls_authority, token=token, key=key, top=top, timeout_s=timeout))
 
     def text() -> None:
         for answer in answers:
             _print(answer, many=len(answers) > 1)
+            if queued := answer["trace"].get("queued"):
+                line = again(name, answer["text"], str(queued), at, tls_authority)
+                click.echo(f"  the larger model's answer comes later; ask again then: {line}")
 
     emit(answers, output, text)
+
+
+def again(name: str, text: str, key: str, at: str | None, authority: Path | None) -> str:
+    """Return the line that asks for a late answer; a token is not repeated in it."""
+    where = [*(["--at", at] if at else []), *(["--tls-authority", str(authority)] if authority else [])]
+    end = "-- " if text.startswith("-") else ""
+    return f"still ask {shlex.join([name, *where, '--key', key])} {end}{shlex.quote(text)}"
 
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.edge.away.keys import KEY as PATTERN
 from stillhouse.edge.oip.configs import CONFIG
 from stillhouse.edge.oip.messages import SERVICE, message, value_of
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of, packed_bytes
-from stillhouse.edge.status import Code, Metadata, RpcError
+from stillhouse.edge.status import KEY, Code, Metadata, RpcError
 from stillhouse.edge.wire.client import Channel
 from stillhouse.entrypoints.edge.record import require
 from stillhouse.errors import DataError, ServerError, UsageError
@@ -32,11 +33,15 @@ _LEGS = {"edge": "answered here", "cloud": "answered by the larger model", "mixe
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How a gateway is asked: its address (None: the one of this machine), whose certificate it has, the client's token."""
+    """How a gateway is asked: its address (None: the one of this machine), whose certificate it has, the client's token.
+
+    `key`: names a request, so that the same one asked again gets the answer that came meanwhile.
+    """
 
     at: str | None = None
     authority: Path | None = None
     token: str | None = None
+    key: str | None = None
     top: int = 5
     timeout_s: float = 30.0
 
@@ -45,9 +50,12 @@ def ask(name: str, texts: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
     """Return an answer for each text, as plain data.
 
     Raises:
-        UsageError: no gateway runs here, it wants a token, or it does not know the model. DataError: it refuses a text.
+        UsageError: no gateway runs here, it wants a token, it does not know the model, or the key is another request's.
+        DataError: it refuses a text.
         ServerError: it does not answer.
     """
+    if asked.key is not None:
+        _of_one(asked.key, texts)
     address, tls = asked.at, asked.authority is not None
     if address is None:
         gateway = require(LocalStore(load_settings().home), name)
@@ -56,6 +64,13 @@ def ask(name: str, texts: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
         raise UsageError("this is no address", field="--at", found=address, allowed="HOST:PORT, such as 127.0.0.1:8101")
     context = _context(asked.authority) if tls else None
     return asyncio.run(_ask(name, texts, address, context, asked))
+
+
+def _of_one(key: str, texts: Sequence[str]) -> None:
+    if len(texts) != 1:
+        raise UsageError("a key names one request, which is one text", field="--key", found=f"{len(texts)} texts")
+    if not PATTERN.fullmatch(key):
+        raise UsageError("this is no key", field="--key", found=repr(key)[:140], allowed="1 to 128 visible ASCII characters")
 
 
 def _context(authority: Path | None) -> ssl.SSLContext:
@@ -84,7 +99,8 @@ async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContex
         for text in texts:
             body = _request(name, text, images[0] if images else None, known)
             began = time.perf_counter()
-            reply = await channel.unary(_INFER, body, metadata=metadata, timeout_s=asked.timeout_s)
+            named: Metadata = () if asked.key is None else ((KEY, asked.key),)
+            reply = await channel.unary(_INFER, body, metadata=metadata + named, timeout_s=asked.timeout_s)
             seconds = time.perf_counter() - began
             answers.append(_answer(text, parsed(message("ModelInferResponse"), reply.message), labels, seconds, asked.top))
         return answers
@@ -198,6 +214,15 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
         return UsageError("the gateway does not know this model", field="NAME", found=text, fix="still edge status")
     if error.code is Code.INVALID_ARGUMENT:
         return DataError("the gateway refuses this input", field="TEXTS", found=text)
+    if error.code is Code.ALREADY_EXISTS:
+        return UsageError(
+            "this key is another request's",
+            field="--key",
+            found=text,
+            fix="ask with the text that it was given for; a late answer is found by both",
+        )
+    if error.code is Code.DATA_LOSS:
+        return ServerError("the late answer is lost; ask anew, without the key", field=name, found=text)
     if error.code is Code.RESOURCE_EXHAUSTED:
         return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
     if "the larger model is away" in error.message:

@@ -74,9 +74,10 @@ def _economics(found: dict[str, Any]) -> Iterator[str]:
     yield f"  answers      {found['answers']} to {found['requests']} requests"
     if found["escalationRate"] is not None:
         yield f"  escalated    {found['escalated']} ({found['escalationRate']:.1%})"
+        late = f", {found['cloudCallsLate']} of them late" if found.get("cloudCallsLate") else ""
         compared = f", {found['comparisons']} to compare" if found["comparisons"] else ""
         avoided = f"{found['cloudCallsAvoided']} ({found['cloudCallsAvoidedShare']:.1%}) avoided"
-        yield f"  cloud calls  {found['cloudCalls']}{compared}; {avoided}"
+        yield f"  cloud calls  {found['cloudCalls']}{late}{compared}; {avoided}"
     if found["answeredAway"]:
         yield f"  away         {found['answeredAway']} requests answered here because the larger model was not there"
     if found["cpuSecondsPerAnswer"] is not None:

@@ -167,6 +167,22 @@ def test_what_was_asked_in_vain_is_no_call_and_takes_nothing_from_those_avoided(
     assert found.cost == pytest.approx(1000 * 0.1)
 
 
+def test_late_answers_are_calls_that_cost_and_avoid_nothing() -> None:
+    usage = Usage()
+    for _ in range(8):
+        usage.count(1, 0, called=False)
+    for _ in range(2):
+        usage.count(1, 1, called=True, away=True)
+    usage.deliver(1)
+    usage.deliver(1)
+    found = economics(usage, 1.0, Prices("EUR", edge_cpu_hour=0.0, cloud_call=1.0))
+    assert (found.calls, found.late, found.away, found.avoided) == (2, 2, 2, 8)
+    assert found.cost == pytest.approx(1000 * 0.2)
+    told = found.to_json()
+    assert (told["cloudCalls"], told["cloudCallsLate"]) == (2, 2)
+    assert dict(table(found))["cloud calls"] == "2, 2 of them late"
+
+
 def test_economics_and_the_document() -> None:
     usage = Usage()
     for number in range(1000):
