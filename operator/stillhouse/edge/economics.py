@@ -93,8 +93,8 @@ def process_cpu_s() -> float:
 class Economics:
     """What `economics` worked out. What cannot be known is None: shares without rows, costs without prices.
 
-    `calls`: late ones (`late`) included. `avoided`: requests that needed no call. Costs are for a thousand answers: `cost` as it is, comparisons included,
-    `cost_comparisons` of these alone, `cost_without` if every request had been a call.
+    `calls`: late ones (`late`) included. `avoided`: requests that needed no call. Costs are for a thousand answers: `cost` as it
+    is, comparisons included, `cost_comparisons` of these alone, `cost_without` if every request had been a call.
     """
 
     requests: int
@@ -183,15 +183,11 @@ def economics(usage: Usage, cpu_s: float, prices: Prices | None = None) -> Econo
 def table(found: Economics) -> list[tuple[str, str]]:
     """Return what `still edge status` prints of it: names and values, in their order. What is not known is left out."""
     money = f" {found.currency}" if found.currency else ""
+    late = f", {found.late} of them late" if found.late else ""
     told = [
         ("answers", f"{found.rows}"),
         ("escalation rate", _text(found.escalation, "{:.1%}")),
-        (
-            "cloud calls",
-            f"{found.calls}"
-            + (f", {found.late} of them late" if found.late else "")
-            + (f" and {found.comparisons} to compare" if found.comparisons else ""),
-        ),
+        ("cloud calls", f"{found.calls}{late}" + (f" and {found.comparisons} to compare" if found.comparisons else "")),
         ("cloud calls avoided", f"{found.avoided}" + _text(found.avoided_share, " ({:.1%})")),
         ("answered while the cloud was away", f"{found.away}" if found.away else ""),
         ("CPU per thousand answers", _text(_times(found.cpu_s_per_answer, 1000), "{:.3g} s")),

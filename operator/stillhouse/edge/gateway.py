@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from stillhouse.edge.wire.call import Limits
 from stillhouse.edge.wire.client import Channel
 from stillhouse.edge.wire.server import Http, Server
 
-__all__ = ["Options", "run"]
+__all__ = ["DoorTaken", "Options", "run"]
 
 _RENEW_S = 10.0
 
@@ -65,11 +66,19 @@ class Options:
     audit: AuditSettings | None = None
 
 
+class DoorTaken(OSError):
+    """`door` (grpc, rest, metrics) cannot listen."""
+
+    def __init__(self, door: str, address: str, error: OSError) -> None:
+        super().__init__(error.errno, f"{address}: {os.strerror(error.errno) if error.errno else error}")
+        self.door = door
+
+
 async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[dict[str, str]] | None = None) -> None:
     """Serve until `stop` is set; then let what is under way end. `listening` receives HOST:PORT of each door.
 
     Raises:
-        OSError: a port is taken.
+        DoorTaken: a port is taken.
         StillhouseError: a part of the configuration cannot be built.
     """
     admission = Admission(FixedLimit(options.in_flight) if options.in_flight else GradientLimit())
@@ -88,14 +97,14 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
         rest = Rest(unary, options.limits, service.known).answer
     together = options.rest == (options.host, options.port) and options.port != 0
     server = Server(unary, streams, http=rest if together else None, limits=options.limits)
-    port = await server.listen(options.host, options.port, tls)
+    port = await _listen("grpc", server, options.host, options.port, tls)
     _log.info("listening on %s:%d", options.host, port)
     doors = {"grpc": _named(options.host, port)}
     others: list[Server] = []
     if options.rest is not None:
         if not together:
             others.append(Server({}, http=rest, limits=options.limits))
-            port = await others[0].listen(*options.rest, tls)
+            port = await _listen("rest", others[0], *options.rest, tls)
         doors["rest"] = _named(options.rest[0], port)
         _log.info("REST on %s", doors["rest"])
     told: Server | None = None
@@ -115,7 +124,7 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
             guarding=screening,
         )
         told = Server({}, http=exposition.answer)
-        doors["metrics"] = _named(options.metrics[0], await told.listen(*options.metrics))
+        doors["metrics"] = _named(options.metrics[0], await _listen("metrics", told, *options.metrics))
     if listening is not None:
         listening.set_result(doors)
     beside = [asyncio.ensure_future(each()) for each in parts.tasks]
@@ -137,6 +146,13 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
         if tracing is not None:
             await tracing.close()
         _log.info("ended")
+
+
+async def _listen(door: str, server: Server, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+    try:
+        return await server.listen(host, port, tls)
+    except OSError as error:
+        raise DoorTaken(door, _named(host, port), error) from error
 
 
 def _guarding(options: Options, parts: Parts) -> Guarding | None:

@@ -41,6 +41,7 @@ class RpcError(Exception):
 
     `unprocessed`: no server has begun with it, so that it may be sent elsewhere whatever it does. `ours`: it was the gateway that
     ended the call, at a deadline that it thinks long enough. `pushback`: the value of `grpc-retry-pushback-ms` as it came.
+    `detail`: what stands in the message's place in our own logs, and clients need not know: addresses.
     """
 
     def __init__(
@@ -52,14 +53,17 @@ class RpcError(Exception):
         unprocessed: bool = False,
         ours: bool = False,
         pushback: str | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(code, message)
         self.code = Code(code) if 0 <= code <= 16 else Code.UNKNOWN  # as the specification asks of a number that is none
-        self.message, self.trailing = message, trailing
+        self.message, self.trailing, self.detail = message, trailing, detail
         self.unprocessed, self.ours, self.pushback = unprocessed, ours, pushback
 
     def __str__(self) -> str:
-        return f"{self.code.name}: {self.message}" if self.message else self.code.name
+        """Return it as our logs have it. A client is told `message`."""
+        said = self.detail or self.message
+        return f"{self.code.name}: {said}" if said else self.code.name
 
 
 class Refused(RpcError):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _PATH = click.Path(path_type=Path)
+_ADDRESSES = {"grpc": "--listen", "rest": "--rest", "metrics": "--metrics"}
+_PORTS = {"grpc": "--port", "rest": "--rest-port", "metrics": "--metrics-port"}
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -180,7 +182,7 @@ def _telemetry(endpoint: str | None, sample: float) -> Telemetry | None:
 def _run(options: Options, record: Path | None, config: Path | None) -> None:
     import uvloop
 
-    from stillhouse.edge.gateway import run
+    from stillhouse.edge.gateway import DoorTaken, run
     from stillhouse.entrypoints.edge import record as records
 
     def told(doors: asyncio.Future[dict[str, str]]) -> None:
@@ -198,13 +200,11 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
         listening.add_done_callback(told)
         try:
             await run(options, stop, listening)
-        except OSError as error:
-            doors = ["--listen", *(["--rest"] if options.rest else []), *(["--metrics"] if options.metrics else [])]
-            if record is not None:  # of still edge, whose options have other names
-                doors = ["--port", "--rest-port", "--metrics-port"]
+        except DoorTaken as error:
+            ours = record is not None  # of still edge, whose options have other names
             raise EnvironmentProblem(
                 "the gateway cannot listen",
-                field=", ".join(doors),
+                field=(_PORTS if ours else _ADDRESSES)[error.door],
                 found=error.strerror or str(error),
                 fix="name another port (0 takes any free one), or end what listens there",
             ) from error

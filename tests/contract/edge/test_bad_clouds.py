@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_a_cloud_that_does_not_even_shake_hands(folder: Path, tmp_path: Path) ->
         ("no TLS", "SSL|TLS|wrong version|record layer"),
     ],
 )
-def test_a_cloud_with_a_wrong_certificate_is_away_and_said_why(folder: Path, tmp_path: Path, case: str, says: str) -> None:
+def test_a_cloud_with_a_wrong_certificate_is_away_and_the_log_says_why(
+    folder: Path, tmp_path: Path, case: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for each in (ours, theirs):
         each.mkdir()
@@ -122,9 +125,10 @@ def test_a_cloud_with_a_wrong_certificate_is_away_and_said_why(folder: Path, tmp
             async with gateway(folder, address, **how) as client:
                 await holds_out(client)
             async with gateway(folder, address, "fail", **how) as client:
-                with pytest.raises(RpcError, match=says) as caught:
+                with pytest.raises(RpcError, match="the larger model is away") as caught:
                     await client.unary(INFER, BODY, timeout_s=5.0)
                 assert caught.value.code == Code.UNAVAILABLE
+        assert re.search(says, caplog.text)
 
     run(main())
 
@@ -134,3 +138,18 @@ def front(folder: Path) -> ssl.SSLContext:
     context.load_cert_chain(folder / "server.crt", folder / "server.key")
     context.set_alpn_protocols(["h2"])
     return context
+
+
+@pytest.mark.parametrize("policy", ["fail", "answer"])
+def test_no_client_is_told_where_the_cloud_is(folder: Path, policy: str) -> None:
+    async def main() -> None:
+        async with gateway(folder, "127.0.0.1:9", policy) as client:
+            for _ in range(8):  # the breaker opens meanwhile
+                if policy == "answer":
+                    assert b"127.0.0.1" not in (await client.unary(INFER, BODY)).message
+                    continue
+                with pytest.raises(RpcError, match="the larger model is away") as refused:
+                    await client.unary(INFER, BODY)
+                assert "127.0.0.1" not in refused.value.message
+
+    run(main())

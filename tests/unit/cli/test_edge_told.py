@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.support.tiny_model import write_tiny_model
 from tests.unit.cli.conftest import Still
 
+from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import packed_bytes
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.entrypoints import gateway
 from stillhouse.entrypoints.commands.ask import again
+from stillhouse.entrypoints.edge import starting
 from stillhouse.entrypoints.edge.asking import _answer, _refused, _request, _said
+from stillhouse.entrypoints.edge.preparing import Prepared
 from stillhouse.errors import ServerError, UsageError
 
 
@@ -37,7 +42,8 @@ def test_a_certificate_of_nobody_known_says_what_to_give() -> None:
 
 
 def test_nobody_there_is_told_once() -> None:
-    refused = _refused(RpcError(Code.UNAVAILABLE, "127.0.0.1:9: Connection refused"), "tiny", "127.0.0.1:9")
+    error = RpcError(Code.UNAVAILABLE, "the server cannot be reached", detail="127.0.0.1:9: Connection refused")
+    refused = _refused(error, "tiny", "127.0.0.1:9")
     assert isinstance(refused, ServerError)
     assert refused.problem.found == "UNAVAILABLE: 127.0.0.1:9: Connection refused"
 
@@ -47,16 +53,23 @@ def test_a_request_that_waits_is_told_with_its_key() -> None:
     assert "the larger model was away: policy queue; queued as key-1; 1.00 ms" in said
 
 
-@pytest.mark.parametrize(("record", "field"), [(False, "--listen"), (True, "--port, --rest-port, --metrics-port")])
-def test_a_port_that_is_taken_is_told_by_the_option_that_names_it(record: bool, field: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("door", "record", "field"),
+    [
+        ("--listen", False, "--listen"), ("--rest", False, "--rest"), ("--metrics", False, "--metrics"),
+        ("--listen", True, "--port"), ("--rest", True, "--rest-port"), ("--metrics", True, "--metrics-port"),
+    ],
+)  # fmt: skip
+def test_a_port_that_is_taken_is_told_by_the_option_that_names_it(door: str, record: bool, field: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        arguments = ["--model", "tiny=127.0.0.1:9", "--listen", f"127.0.0.1:{port}"]
+        places = {"--listen": "127.0.0.1:0", "--rest": "127.0.0.1:0", "--metrics": "127.0.0.1:0", door: f"127.0.0.1:{port}"}
+        arguments = ["--model", "tiny=127.0.0.1:9", *(word for place in places.items() for word in place)]
         arguments += ["--record", str(tmp_path / "record.json")] if record else []
         done = CliRunner().invoke(gateway.main, arguments)
     assert done.exit_code == 5
     assert f"error: {field}: the gateway cannot listen" in done.output
-    assert str(port) in done.output
+    assert f"127.0.0.1:{port}: Address already in use" in done.output
     assert "name another port" in done.output
 
 
@@ -99,3 +112,36 @@ def test_another_requests_key_is_no_silent_gateway() -> None:
     refused = _refused(RpcError(Code.ALREADY_EXISTS, "the idempotency key k belongs to another request"), "tiny", "127.0.0.1:9")
     assert isinstance(refused, UsageError)
     assert refused.problem.field == "--key"
+
+
+def test_the_log_of_the_gateway_before_is_kept_and_does_not_grow(tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    starting._set_aside(log)
+    log.write_bytes(b"")
+    starting._set_aside(log)
+    assert not (tmp_path / "gateway.log.1").exists(), "nothing was said"
+    log.write_bytes(b"first\n" + b"x" * 99 + b"\n")
+    starting._set_aside(log)
+    assert (tmp_path / "gateway.log.1").read_bytes().startswith(b"first\n")
+    log.write_bytes((b"y" * 99 + b"\n") * (starting._LOG_BYTES // 100 + 1000) + b"why\n")
+    starting._set_aside(log)
+    kept = (tmp_path / "gateway.log.1").read_bytes()
+    assert len(kept) <= starting._LOG_BYTES
+    assert kept.startswith(b"y" * 99 + b"\n")
+    assert kept.endswith(b"\nwhy\n")
+
+
+@pytest.mark.parametrize(("config", "kind"), [("{", UsageError), ("folder", ServerError)])
+def test_a_gateway_that_does_not_start_says_whose_mistake_it_is(config: str, kind: type, tmp_path: Path) -> None:
+    """A file that is none is a user's mistake; a port that is taken is the machine's."""
+    file = tmp_path / "gateway.json"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        if config == "folder":
+            write_tiny_model(tmp_path / "edge", task="text-classification")
+            edge = {"kind": "engine", "folder": str(tmp_path / "edge"), "digest": "sha256:" + "1" * 64}
+            listen = {"grpc": f"127.0.0.1:{taken.getsockname()[1]}"}
+            config = json.dumps({"version": 1, "name": "tiny", "listen": listen, "edge": edge})
+        file.write_text(config)
+        with pytest.raises(kind, match="the gateway did not start") as refused:
+            starting.detach(LocalStore(tmp_path / "home"), Prepared("tiny", file, {}, None))
+    assert "error: " in refused.value.problem.found

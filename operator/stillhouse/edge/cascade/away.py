@@ -129,7 +129,8 @@ def is_away(error: RpcError) -> bool:
 def refusal(error: RpcError, retry_in: float) -> RpcError:
     """Return what a client is told under policy `fail`: UNAVAILABLE and when to try again, or that its time is over."""
     if error.code == Code.DEADLINE_EXCEEDED:
-        return RpcError(Code.DEADLINE_EXCEEDED, f"the larger model did not answer in time: {error.message}", ours=True)
+        return RpcError(Code.DEADLINE_EXCEEDED, "the larger model did not answer in time", ours=True)
     told = pushback_seconds(error.pushback) if not isinstance(error, Refused) else None
     wait_ms = math.ceil(max(retry_in, told or 0.0) * 1000) or _SOON_MS
-    return RpcError(Code.UNAVAILABLE, f"the larger model is away: {error}", ours=True, pushback=str(wait_ms))
+    text = f"the larger model is away: {error.code.name}"  # what it, or who stands before it, says may name addresses
+    return RpcError(Code.UNAVAILABLE, text, ours=True, pushback=str(wait_ms))

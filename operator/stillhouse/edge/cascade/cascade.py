@@ -241,7 +241,7 @@ class Cascade:
         now = self._clock()
         if now >= self._tell_again and not isinstance(error, Refused):  # a breaker that refuses is not why
             self._tell_again = now + _TELL_S
-            _log.warning("%s does not answer: %s: %s", self._stages[-1].leg.variant, error.code.name, error.message)
+            _log.warning("%s does not answer: %s", self._stages[-1].leg.variant, error)
         policy = self.settings.away.policy
         if policy == "fail":
             self.figures.away["fail"] += 1

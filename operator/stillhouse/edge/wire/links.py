@@ -100,7 +100,7 @@ class Links:
         if self._connecting is None:
             wait = self._not_before - asyncio.get_running_loop().time()
             if wait > 0:
-                raise RpcError(Code.UNAVAILABLE, f"{self.address}: {self._why}; tried again in {wait:.1f} s", unprocessed=True)
+                raise self._unreachable(f"; tried again in {wait:.1f} s")
             self._connecting = asyncio.ensure_future(self._connect())
             self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
         # One attempt for all that wait, and none of them ends it for the others.
@@ -118,6 +118,11 @@ class Links:
             self._connecting.cancel()
         if self._link is not None:
             await self._link.close()
+
+    def _unreachable(self, more: str = "") -> RpcError:
+        # The reason too may name addresses: "Connect call failed ('10.0.0.7', 443)".
+        detail = f"{self.address}: {self._why}{more}"
+        return RpcError(Code.UNAVAILABLE, f"the server cannot be reached{more}", unprocessed=True, detail=detail)
 
     async def _connect(self) -> Link:
         loop = asyncio.get_running_loop()
@@ -141,7 +146,7 @@ class Links:
             if protocol is not None:
                 with contextlib.suppress(HTTPunkError, OSError):
                     await protocol.aclose()
-            raise RpcError(Code.UNAVAILABLE, f"{self.address}: {self._why}", unprocessed=True) from error
+            raise self._unreachable() from error
         finally:
             self._connecting = None
         assert isinstance(connection, H2Connection)

@@ -203,7 +203,7 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
         return UsageError(
             "the gateway's certificate is not of an authority that is known here",
             field="--tls-authority",
-            found=error.message,
+            found=text,
             fix="give --tls-authority FILE: the authority's certificate, or the gateway's own where it is self-signed",
         )
     if error.code is Code.UNAUTHENTICATED:

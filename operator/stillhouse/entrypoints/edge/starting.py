@@ -12,13 +12,14 @@ from typing import NoReturn
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.edge.preparing import Prepared
 from stillhouse.entrypoints.edge.record import Gateway, find, path
-from stillhouse.errors import EnvironmentProblem, ServerError, UsageError
+from stillhouse.errors import EnvironmentProblem, ServerError, UsageError, UserError
 
 __all__ = ["become", "detach", "log_of", "refuse_second", "require_packages"]
 
 _START_S = 30.0
 _POLL_S = 0.05
 _LINES = 20
+_LOG_BYTES = 4 << 20
 
 
 def refuse_second(store: LocalStore, name: str) -> None:
@@ -71,10 +72,12 @@ def detach(store: LocalStore, prepared: Prepared) -> Gateway:
     """Start the gateway in a session of its own, and wait until it listens.
 
     Raises:
-        ServerError: it ended, or does not listen; with the last lines of its log.
+        UsageError: it found a mistake of the user's. ServerError: it ended, or does not listen. Both with the last lines of its
+            log.
     """
     log = log_of(store, prepared.name)
     log.parent.mkdir(parents=True, exist_ok=True)
+    _set_aside(log)
     with log.open("wb") as stream:
         process = subprocess.Popen(
             _arguments(store, prepared),
@@ -95,7 +98,26 @@ def detach(store: LocalStore, prepared: Prepared) -> Gateway:
     else:
         process.terminate()
     words = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
-    raise ServerError("the gateway did not start", field=prepared.name, found="\n           ".join(words), fix=f"its log: {log}")
+    kind = UsageError if process.poll() == UserError.exit_code else ServerError
+    raise kind("the gateway did not start", field=prepared.name, found="\n           ".join(words), fix=f"its log: {log}")
+
+
+def _set_aside(log: Path) -> None:
+    """Keep the log of the gateway before this one, its end where it is long: it may say why that one ended."""
+    former = log.with_name(f"{log.name}.1")
+    try:
+        if not log.stat().st_size:
+            return
+        log.replace(former)
+        size = former.stat().st_size
+        if size > _LOG_BYTES:
+            with former.open("rb") as stream:
+                stream.seek(size - _LOG_BYTES)
+                stream.readline()
+                rest = stream.read()
+            former.write_bytes(rest)
+    except FileNotFoundError:
+        pass
 
 
 def log_of(store: LocalStore, name: str) -> Path:

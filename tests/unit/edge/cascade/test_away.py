@@ -207,6 +207,7 @@ def test_policy_fail_says_when_to_come_back() -> None:
         site = Site(usual=DOWN, policy="fail", retries=ONCE)
         error = await site.fails()
         assert (error.code, error.pushback) == (Code.UNAVAILABLE, "1000")
+        assert error.message == "the larger model is away: UNAVAILABLE", "what it says may name addresses"
         for _ in range(4):
             await site.fails()
         error = await site.fails()
