@@ -45,6 +45,7 @@ from stillhouse.edge.join.pipeline import Pipeline
 from stillhouse.edge.join.steps import BASE, PipelineSettings, StepSettings
 from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.preprocessed import Preprocessed
+from stillhouse.edge.probing import Probe
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.service import Answering
@@ -68,7 +69,7 @@ class Parts:
 
     `pools` and `answering`: models by name. `tasks` run beside the requests; `closing` end the parts, in their order. `metrics`:
     beside the doors' own. `status`: gives the document of `/status`. `texts`: which inputs are texts, None where the guard may
-    think so of all BYTES.
+    think so of all BYTES. `probes`: of larger models.
     """
 
     pools: dict[str, Pool] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Parts:
     status: Callable[[], dict[str, Any]] | None = None
     texts: tuple[str, ...] | None = None
     brokers: Senders = field(default_factory=Senders)
+    probes: list[Probe] = field(default_factory=list)
 
 
 async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int) -> Parts:
@@ -133,6 +135,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             queue=stand,
             agreement=watch.observed() if watch is not None else None,
             brokers=parts.brokers.seen(),
+            larger=parts.probes[0].to_json() if parts.probes else None,
         )
 
     parts.status = status
@@ -187,6 +190,7 @@ async def _cascade(
         index=policy.larger,
         ready=lambda: beyond.ready,
     )
+    _probe(larger, beyond, parts, cloud.offers)
     way = Way(cloud, settings, on_change=_told(larger.model))
     later = await _later(away.queue) if away.queue is not None and away.policy == "queue" else None
     watch = _watch(config.agreement, given.folder, way, parts) if config.agreement is not None else None
@@ -243,6 +247,7 @@ async def _preprocessed(
 ) -> Preprocessed:
     larger = given.larger
     pool = await _beyond(larger, largest, parts)
+    _probe(larger, pool, parts)
     return Preprocessed(name, larger.model, edge.folder, given.encoding, There(pool), usage, frozenset(edge.allowed))
 
 
@@ -282,6 +287,19 @@ async def _beyond(given: conf.LargerBackends | conf.LargerSlices | conf.LargerMq
         parts.closing.append(pool.close)
         return pool
     return await _pool(given, towards(given.authority, None) if given.tls else None, largest, parts)
+
+
+def _probe(
+    given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt,
+    pool: Pool,
+    parts: Parts,
+    found: Callable[[set[str]], None] = lambda outputs: None,
+) -> None:
+    if isinstance(given, conf.LargerMqtt):
+        return  # inferences alone travel there
+    probe = Probe(given.model, pool, found)
+    parts.probes.append(probe)
+    parts.tasks.append(probe.run)
 
 
 async def _later(given: conf.Queue) -> Later:

@@ -122,6 +122,7 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
             status=parts.status,
             missing=missing,
             guarding=screening,
+            troubles=lambda: [each.trouble for each in parts.probes if each.trouble],
         )
         told = Server({}, http=exposition.answer)
         doors["metrics"] = _named(options.metrics[0], await _listen("metrics", told, *options.metrics))

@@ -44,6 +44,7 @@ class Exposition(Collector):
 
     `status()`: the document of `/status` (`report.report`), None: there is none. `more`: other parts' metrics.
     `missing()`: the models that answer for themselves, and cannot. `guarding`: says why it lets nothing through.
+    `troubles()`: what is wrong and keeps no answer from being given.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Exposition(Collector):
         more: Sequence[Collector] = (),
         missing: Callable[[], list[str]] = list,
         guarding: Guarding | None = None,
+        troubles: Callable[[], list[str]] = list,
     ) -> None:
+        self._troubles = troubles
         self._counts, self._pools, self._admission, self._now = counts, pools, admission, now
         self._status, self._missing, self._guarding = status, missing, guarding
         self._registry = CollectorRegistry()
@@ -77,7 +80,7 @@ class Exposition(Collector):
             missing += self._missing()
             blocked = [f"no backend of {', '.join(missing)}"] if missing else []
             blocked += self._guarding.blocked() if self._guarding is not None else []
-            troubles = self._guarding.troubles() if self._guarding is not None else []
+            troubles = [*self._troubles(), *(self._guarding.troubles() if self._guarding is not None else [])]
             status, body = 503 if blocked else 200, "".join(f"{each}\n" for each in (*(blocked or ["ok"]), *troubles)).encode()
         await request.respond(status, headers=[("content-type", kind)], body=body)
 

@@ -50,8 +50,12 @@ def report(
     queue: Stand | None,
     agreement: Observed | None,
     brokers: Iterable[AtBroker] = (),
+    larger: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Put the document together; `breakers` by what they guard (a pool's name or a backend's address)."""
+    """Put the document together; `breakers` by what they guard (a pool's name or a backend's address).
+
+    `larger`: what its server said of the larger model (`probing.Probe`).
+    """
     links = {each.broker: _link(each) for each in brokers}
     return {
         "version": VERSION,
@@ -65,6 +69,7 @@ def report(
         "cloud": {
             "policy": served.policy,
             "breakers": {name: _breaker(each) for name, each in sorted(breakers.items())},
+            "larger": None if larger is None else dict(larger),
             "queue": None if queue is None else _queue(queue),
             "brokers": links or None,
         },

@@ -105,6 +105,24 @@ def test_a_client_gets_each_row_from_the_leg_that_is_sure(texts: Path) -> None:
     on(texts, work)
 
 
+@pytest.mark.parametrize(("outputs", "told"), [(set(), []), ({"PROVENANCE"}, [CLOUD_DIGEST])])
+def test_the_clouds_digest_is_given_where_it_tells_one(texts: Path, outputs: set[str], told: list[str]) -> None:
+    async def work(site: Site) -> None:
+        larger = RemoteLeg(Remote("m", provenance=False), channel(f"grpc://{site.address}", None), site.edge.signature)
+        larger.offers(outputs)
+        stages = [Stage(site.edge, load(texts / "cascade", DIGEST)), Stage(larger, None)]
+        cascade = Cascade("m", site.edge.signature, stages)
+        unsure = Engine(texts / "edge").predict(TEXTS).max(axis=1).argsort()
+        for rows, digests in ((unsure[:1], told), (unsure, [DIGEST, *told])):
+            body = ask_body([TEXTS[row] for row in rows])
+            tensors, parameters_ = read((await cascade.infer(call(), body)).message)
+            assert parameters_.get("digest", "").split(",") == (digests or [""])
+            assert ("digest" in parameters_) == bool(digests) and "PROVENANCE" not in tensors
+        await larger.close()
+
+    on(texts, work)
+
+
 def test_what_the_cascade_says_of_itself(texts: Path) -> None:
     async def work(site: Site) -> None:
         def ask() -> None:

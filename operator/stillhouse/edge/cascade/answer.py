@@ -28,10 +28,11 @@ from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tensors import add_output
 from stillhouse.triton.model_config import CONTRACT_VERSION
 
-__all__ = ["NONE", "Composer", "Told"]
+__all__ = ["NONE", "Composer", "Told", "digest_of"]
 
 NONE = "none"
 """The leg of a row that abstains."""
+_LONGEST = 200
 _RESPONSE = message("ModelInferResponse")
 
 
@@ -68,7 +69,7 @@ class Composer:
                 add_output(response, name, self._classes(merged.values, question.classes))
             else:
                 add_output(response, name, self._tensor(name, merged, course))
-        self._parameters(response.parameters, course, told)
+        self._parameters(response.parameters, course, merged, told)
         return bytes(response.SerializeToString())
 
     def _tensor(self, name: str, merged: Merged, course: Course) -> npt.NDArray[Any]:
@@ -110,11 +111,22 @@ class Composer:
             found[row, column] = f"{values[row, at]:f}:{at}:".encode() + self._labels[at]
         return found
 
-    def _parameters(self, parameters: Any, course: Course, told: Told) -> None:
+    def _digest(self, stage: int, merged: Merged, course: Course) -> str:
+        """Return of which artifact a stage's answer is; empty where nobody says it."""
+        for row in np.flatnonzero(course.by == stage).tolist():
+            said = merged.provenance[row]
+            if said is not None:
+                return digest_of(said) or self._legs[stage].digest
+        return self._legs[stage].digest
+
+    def _parameters(self, parameters: Any, course: Course, merged: Merged, told: Told) -> None:
         used = sorted(set(course.by[~course.abstained].tolist()))
-        legs = [self._legs[at] for at in used] or [self._legs[0]]
+        stages = used or [0]
+        legs = [self._legs[at] for at in stages]
         parameters["variant"].string_param = ",".join(each.variant for each in legs)
-        parameters["digest"].string_param = ",".join(each.digest for each in legs)
+        digests = [digest for digest in (self._digest(at, merged, course) for at in stages) if digest]
+        if digests:
+            parameters["digest"].string_param = ",".join(digests)
         outside = int(course.outside.sum())
         if outside:
             parameters["outlier"].int64_param = outside
@@ -138,6 +150,16 @@ class Composer:
                 parameters[f"trace_{name}"].int64_param = value
             else:
                 parameters[f"trace_{name}"].double_param = value
+
+
+def digest_of(provenance: bytes) -> str:
+    """Return the digest that a server tells of an answer; empty where it tells none."""
+    try:
+        said = json.loads(provenance)
+    except ValueError:
+        return ""
+    digest = said.get("digest") if isinstance(said, dict) else None
+    return digest if isinstance(digest, str) and len(digest) <= _LONGEST else ""
 
 
 def _column(values: list[bytes]) -> npt.NDArray[Any]:

@@ -123,6 +123,8 @@ class Question:
             request.parameters.pop(name, None)
         for name in outputs:
             request.outputs.add(name=name)
+        if PROVENANCE in outputs:
+            request.parameters["provenance"].bool_param = True
         return bytes(request.SerializeToString())
 
 

@@ -92,6 +92,7 @@ class RemoteLeg:
         self.latencies = Quantiles(clock=clock)
         self._backends, self._index, self._clock, self._ready = backends, index, clock, ready
         self._finite = finite
+        self._says_what_it_is = False
         self._output = remote.output or (EMBEDDING if signature.task == "sentence-embedding" else PROBABILITIES)
         self._names = {"IMAGE" if signature.image else "TEXT": remote.input} if remote.input else {}
         self._width = index.dimension if index is not None else len(signature.labels)
@@ -111,10 +112,14 @@ class RemoteLeg:
         """Return whether there is anybody to ask."""
         return self._ready()
 
+    def offers(self, outputs: set[str]) -> None:
+        """Take note of the outputs that the server's model has: one that says what it is is asked for that with every request."""
+        self._says_what_it_is = PROVENANCE in outputs
+
     async def ask(self, question: Question, until: float) -> Rows:
         """Answer; see `Leg`."""
         remote = self.remote
-        provenance = question.provenance and remote.provenance
+        provenance = (question.provenance and remote.provenance) or self._says_what_it_is
         body = question.written(
             remote.model, remote.version, (self._output, PROVENANCE) if provenance else (self._output,), self._names
         )
@@ -132,6 +137,9 @@ class RemoteLeg:
         except RpcError as error:
             if error.code == Code.DEADLINE_EXCEEDED:
                 self.latencies.add(self._clock() - begun)
+            if self._says_what_it_is and PROVENANCE in error.message:  # another server took its place
+                self._says_what_it_is = False
+                return await self.ask(question, until)
             raise
         took = self._clock() - begun
         self.latencies.add(took)

@@ -16,6 +16,7 @@ __all__ = ["command"]
 
 _PATH = click.Path(path_type=Path)
 _GRACE_S = 40.0
+_LOOK_S = 2.5
 
 
 class _FileOrCommand(click.Group):
@@ -101,6 +102,7 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     from stillhouse.entrypoints.edge.brokers import AtBroker
     from stillhouse.entrypoints.edge.packing import SUFFIX, unpack
     from stillhouse.entrypoints.edge.preparing import Given, prepare
+    from stillhouse.entrypoints.edge.reporting import wait_for_larger
     from stillhouse.settings import load_settings
 
     starting.require_packages()
@@ -126,6 +128,8 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
         starting.become(store, prepared)
     gateway = starting.detach(store, prepared)
     click.echo(f"{prepared.name}: at {gateway.listen['grpc']}; stop it with: still edge stop {prepared.name}", err=True)
+    if trouble := wait_for_larger(gateway, _LOOK_S):
+        click.secho(f"{prepared.name}: {trouble}", fg="yellow", err=True)
     click.echo(f'Ask it: still ask {prepared.name} "…"', err=True)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from stillhouse.entrypoints.edge.record import Gateway
 from stillhouse.errors import ServerError
 
-__all__ = ["fetch", "lines"]
+__all__ = ["fetch", "lines", "trouble_of", "wait_for_larger"]
 
 _PATIENCE_S = 5.0
+_POLL_S = 0.1
 
 
 def fetch(gateway: Gateway) -> dict[str, Any]:
@@ -39,6 +41,29 @@ def fetch(gateway: Gateway) -> dict[str, Any]:
     return {**report, "listen": dict(gateway.listen), "pid": gateway.pid}
 
 
+def trouble_of(larger: dict[str, Any] | None) -> str:
+    """Return what is wrong with the larger model, as its server says; empty where nothing is known to be."""
+    if not larger or larger["state"] not in ("missing", "unreachable"):
+        return ""
+    if larger["state"] == "unreachable":
+        return f"{larger['model']}: its server did not answer"
+    has = f"; it has {', '.join(larger['has'])}" if larger["has"] else ""
+    return f"{larger['model']}: its server has no model of this name{has}"
+
+
+def wait_for_larger(gateway: Gateway, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> str:
+    """Return what is wrong with the larger model, once the gateway has looked for it or the patience is over."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            larger = (fetch(gateway).get("cloud") or {}).get("larger")
+        except ServerError:
+            return ""
+        if not larger or larger["state"] != "unknown" or time.monotonic() >= until:
+            return trouble_of(larger)
+        sleep(_POLL_S)
+
+
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """Yield a report as lines of text."""
     model = report["model"]
@@ -50,6 +75,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         yield "  threshold    none: everything escalates"
     yield from _economics(report.get("economics") or {})
     cloud = report.get("cloud") or {}
+    if trouble := trouble_of(cloud.get("larger")):
+        yield f"  larger model {trouble}"
     for name, breaker in (cloud.get("breakers") or {}).items():
         again = f", asks again in {breaker['retryInSeconds']:.1f} s" if breaker["state"] == "open" else ""
         yield f"  breaker      {name}: {breaker['state']}{again}; opened {breaker['opened']} times, {breaker['refused']} refused"

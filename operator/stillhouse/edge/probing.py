@@ -1,0 +1,104 @@
+"""Asks the server of the larger model, once a start, whether it has a model of this name; until it has, now and then again.
+
+Nothing waits for it, and no request is held up: a name that is wrong shows before the first answer that lacks the larger model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stillhouse.edge.oip.messages import SERVICE, message
+from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
+
+__all__ = ["Probe"]
+
+_PATIENCE_S, _AGAIN_S = 2.0, 30.0
+_INDEX, _METADATA = f"/{SERVICE}/RepositoryIndex", f"/{SERVICE}/ModelMetadata"
+_MOST = 20
+"""Names that are told."""
+_log = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """What is asked (`route.pool.Pool`)."""
+
+    async def unary(self, method: str, message: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
+        """Call a unary method."""
+        ...
+
+
+@dataclass(slots=True)
+class Probe:
+    """Looks for `model`.
+
+    `state`: `unknown` before the first answer and where the server does not tell, `there`, `missing`, `unreachable`. `has`:
+    names of the server's models where it tells them.
+    `found(outputs)` is called once the model is there, with the names of its outputs.
+    """
+
+    model: str
+    server: Sender
+    found: Callable[[set[str]], None] = lambda outputs: None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    state: str = "unknown"
+    has: list[str] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Ask until the model is there."""
+        while True:
+            before = self.state
+            await self.once()
+            if self.state == "there":
+                if before == "missing":
+                    _log.info("%s is there now", self.model)
+                return
+            if self.state == "missing" and before != "missing":
+                _log.warning("%s", self.trouble)
+            await self.sleep(_AGAIN_S)
+
+    @property
+    def trouble(self) -> str:
+        """Return what is wrong; empty where nothing is known to be."""
+        if self.state != "missing":
+            return ""
+        names = f"; it has {', '.join(self.has[:_MOST])}{', …' if len(self.has) > _MOST else ''}" if self.has else ""
+        return f"the larger model's server has no model {self.model}{names}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"model": self.model, "state": self.state, "has": self.has[:_MOST]}
+
+    async def once(self) -> None:
+        """Ask, for two seconds at most."""
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._look()
+        except TimeoutError:
+            self.state = "unreachable"
+        except RpcError as error:
+            # Who does not know us, or has no such method, has said nothing of the model.
+            away = error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+            self.state = "missing" if error.code is Code.NOT_FOUND else "unreachable" if away else "unknown"
+            if self.state == "missing":
+                self.has = await self._names()
+
+    async def _look(self) -> None:
+        request = message("ModelMetadataRequest")(name=self.model).SerializeToString()
+        reply = await self.server.unary(_METADATA, request, told_s=_PATIENCE_S)
+        about = parsed(message("ModelMetadataResponse"), reply.message)
+        self.state, self.has = "there", []
+        self.found({str(each.name) for each in about.outputs})
+
+    async def _names(self) -> list[str]:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                reply = await self.server.unary(_INDEX, b"", told_s=_PATIENCE_S)
+            index = parsed(message("RepositoryIndexResponse"), reply.message)
+        except (RpcError, TimeoutError):
+            return []
+        return sorted({str(each.name) for each in index.models})
