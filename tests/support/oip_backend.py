@@ -96,6 +96,7 @@ class Backend:
         for name, _, number, dims in self.inputs:
             response.config.input.add(name=name, data_type=number, dims=dims)
         response.config.parameters["k"].string_value = "v"
+        response.config.parameters["stillhouse.labels"].string_value = '["no", "yes"]'
         response.config.instance_group.add(kind=2, count=1)
         response.config.dynamic_batching.max_queue_delay_microseconds = 100
         return Reply(response.SerializeToString())

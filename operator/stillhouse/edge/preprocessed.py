@@ -15,6 +15,7 @@ from typing import Any
 from stillhouse.edge.cascade.question import said
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.join.legs import Leg
+from stillhouse.edge.oip.configs import CONFIG, own
 from stillhouse.edge.oip.encodings import add_encoded
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
@@ -34,7 +35,7 @@ _INFER = f"/{SERVICE}/ModelInfer"
 _REQUEST, _RESPONSE = message("ModelInferRequest"), message("ModelInferResponse")
 _OURS = {Code.NOT_FOUND: Code.UNAVAILABLE, Code.UNIMPLEMENTED: Code.INTERNAL}
 """What the model's server says → what that is to a client, who asked for a model that there is."""
-_ASKED = ("ModelReady", "ModelMetadata", "ModelStatistics")
+_ASKED = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 
 class Preprocessed:
@@ -110,7 +111,9 @@ class Preprocessed:
         return body
 
     async def about(self, call: Call, body: bytes) -> Reply:
-        """Answer `ModelReady`, `ModelMetadata` and `ModelStatistics`: what the steps take, and of the rest what the model says.
+        """Answer `ModelReady`, `ModelMetadata`, `ModelConfig` and `ModelStatistics`.
+
+        What the steps take is theirs, the rest what the model says.
 
         Raises:
             RpcError: UNIMPLEMENTED; it is none of these. Else as the model's server.
@@ -119,9 +122,21 @@ class Preprocessed:
         if name not in _ASKED:
             text = f"{self._name} is steps before {self._model}, which have no {name} as a whole"
             raise RpcError(Code.UNIMPLEMENTED, text)
+        if name == "ModelConfig":
+            return await self._config(call)
+        return Reply((await self._told(name, call, body)).SerializeToString())
+
+    async def _config(self, call: Call) -> Reply:
+        request = CONFIG.message("ModelConfigRequest")(name=self._model).SerializeToString()
+        asked = self._ask(call, f"/{SERVICE}/ModelConfig", request)
+        reply, about = await asyncio.gather(asked, self._told("ModelMetadata", call, b""))
+        model = self._parsed(CONFIG.message("ModelConfigResponse"), reply).config
+        return Reply(own(model, about).SerializeToString())
+
+    async def _told(self, name: str, call: Call, body: bytes) -> Any:
         request = parsed(message(f"{name}Request"), body)
         request.name = self._model
-        found = self._parsed(message(f"{name}Response"), await self._ask(call, call.method, request.SerializeToString()))
+        found = self._parsed(message(f"{name}Response"), await self._ask(call, f"/{SERVICE}/{name}", request.SerializeToString()))
         if name == "ModelMetadata":
             found.name, found.platform = self._name, PLATFORM
             del found.inputs[:]
@@ -130,7 +145,7 @@ class Preprocessed:
         elif name == "ModelStatistics":
             for each in found.model_stats:
                 each.name = self._name
-        return Reply(found.SerializeToString())
+        return found
 
     async def _ask(self, call: Call, method: str, body: bytes) -> Reply:
         try:

@@ -18,7 +18,7 @@ from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 __all__ = ["Probe"]
 
 _PATIENCE_S, _AGAIN_S = 2.0, 30.0
-_INDEX, _METADATA = f"/{SERVICE}/RepositoryIndex", f"/{SERVICE}/ModelMetadata"
+_INDEX, _METADATA, _STATISTICS = (f"/{SERVICE}/{name}" for name in ("RepositoryIndex", "ModelMetadata", "ModelStatistics"))
 _MOST = 20
 """Names that are told."""
 _log = logging.getLogger(__name__)
@@ -95,10 +95,13 @@ class Probe:
         self.found({str(each.name) for each in about.outputs})
 
     async def _names(self) -> list[str]:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                reply = await self.server.unary(_INDEX, b"", told_s=_PATIENCE_S)
-            index = parsed(message("RepositoryIndexResponse"), reply.message)
-        except (RpcError, TimeoutError):
-            return []
-        return sorted({str(each.name) for each in index.models})
+        # A server of ours keeps its index to itself; who has been asked for what it tells.
+        for method, kind, models in ((_INDEX, "RepositoryIndex", "models"), (_STATISTICS, "ModelStatistics", "model_stats")):
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    reply = await self.server.unary(method, b"", told_s=_PATIENCE_S)
+                told = parsed(message(f"{kind}Response"), reply.message)
+            except (RpcError, TimeoutError):
+                continue
+            return sorted({str(each.name) for each in getattr(told, models)})
+        return []

@@ -36,6 +36,7 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         steps=seal(sorted(drafts, key=lambda each: each.stage != "resolve"), env),
         targets=tuple(targets(spec)),
         request_hash=request_hash(model, bound or {}, env.rebuild),
+        file_hash=request_hash(model, {}),
         notes=tuple(notes),
     )
 

@@ -80,12 +80,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, parents before children. `targets` are the ids whose results are wanted; `notes` are for the user."""
+    """All steps, parents before children. `targets` are the ids whose results are wanted; `notes` are for the user.
+
+    `file_hash`: of what the file alone asks for, whatever its names are bound to.
+    """
 
     name: str
     steps: tuple[Step, ...]
     targets: tuple[str, ...]
     request_hash: str
+    file_hash: str = ""
     notes: tuple[str, ...] = ()
 
     @property

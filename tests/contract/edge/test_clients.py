@@ -96,3 +96,13 @@ def test_the_header(value: bytes | None, token: bytes | None) -> None:
 def test_a_refusal_never_repeats_the_token(tmp_path: Path) -> None:
     found = Stage(tmp_path, search=ONE).clients.who(b"secret-but-of-another-server", (), "10.0.0.1")
     assert isinstance(found, Refusal) and "secret" not in str(found)
+
+
+def test_an_empty_folder_is_said_when_it_is_read_and_lets_nobody_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    clients = Clients(tmp_path, lambda: now[0])
+    assert "there is no token in it; nobody may ask" in caplog.text
+    assert not isinstance(clients.who(b"x" * 32, (), "10.0.0.1"), str)
+    (tmp_path / "alice").write_bytes(b"x" * 32)
+    now[0] = 10.0
+    assert clients.who(b"x" * 32, (), "10.0.0.1") == "alice"

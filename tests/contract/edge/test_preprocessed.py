@@ -129,6 +129,11 @@ def test_a_sensor_s_features_travel_and_not_its_samples(tmp_path: Path, encoding
             assert [(each.name, each.datatype, list(each.shape)) for each in told.inputs] == [("SIGNAL", "FP32", [-1, -1, -1])]
             assert [each.name for each in told.outputs] == ["y"], "the model's own"
             assert await client.is_model_ready("search")
+            config = (await client.get_model_config("search")).config
+            assert (config.name, config.platform, config.max_batch_size) == ("search", "stillhouse_preprocess", 8)
+            assert [each.name for each in config.input] == ["SIGNAL"]
+            assert config.parameters["stillhouse.labels"].string_value == '["no", "yes"]'
+            assert "k" not in config.parameters, "what else a server has is not ours to tell"
 
     run(work())
 

@@ -145,3 +145,19 @@ def test_a_gateway_that_does_not_start_says_whose_mistake_it_is(config: str, kin
         with pytest.raises(kind, match="the gateway did not start") as refused:
             starting.detach(LocalStore(tmp_path / "home"), Prepared("tiny", file, {}, None))
     assert "error: " in refused.value.problem.found
+
+
+def test_of_a_file_whose_gateway_only_preprocesses_no_source_is_looked_at(still: Still, tmp_path: Path) -> None:
+    spec = {
+        "source": {"uri": "models:nowhere", "task": "text-classification"},
+        "edge": {"preprocess": {"model": "large", "steps": [{"kind": "tokenise", "maxLength": 16}]}},
+    }
+    file = tmp_path / "here" / "steps.yaml"
+    about = {"apiVersion": "stillhouse.io/v1alpha1", "kind": "DistilledModel", "metadata": {"name": "steps"}}
+    file.write_text(json.dumps({**about, "spec": spec}))
+    done = still("lint", "steps.yaml")
+    assert done.code == 0
+    assert "is valid; its gateway runs steps alone" in done.out
+    del spec["edge"]["preprocess"]  # type: ignore[attr-defined]
+    file.write_text(json.dumps({**about, "spec": spec}))
+    assert "models:nowhere" in still("lint", "steps.yaml").err

@@ -7,6 +7,7 @@ digests are kept, and a digest is looked up: how long that takes says nothing of
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from stillhouse.errors import Problem, UsageError
 
 __all__ = ["Clients", "bearer"]
 
+_log = logging.getLogger(__name__)
 _SHORTEST = 16
 """Characters of a token: below that it can be tried out."""
 _LOOK_S = 5.0
@@ -25,7 +27,7 @@ _TRIES = Limits(rate=1.0, burst=10, clients=10_000)
 
 
 class Clients:
-    """Knows clients by token where `folder` is given; without one everybody may ask.
+    """Knows clients by token where `folder` is given; without one everybody may ask, and of an empty one nobody.
 
     Raises:
         UsageError: the folder cannot be read, or a token is too short or two clients' own.
@@ -114,4 +116,6 @@ def _read(folder: Path) -> tuple[dict[bytes, str], tuple[object, ...]]:
         other = known.setdefault(_digest(token), name)
         if other != name:
             raise UsageError("two clients have the same token", field="--tokens", found=f"{other}, {name}")
+    if not known:
+        _log.warning("%s: there is no token in it; nobody may ask until there is one", folder)
     return known, stamp

@@ -1,4 +1,4 @@
-"""What a pipeline says of itself as one model: readiness, metadata, statistics."""
+"""What a pipeline says of itself as one model: readiness, metadata, configuration, statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from stillhouse.edge.join.legs import Leg
 from stillhouse.edge.join.steps import PipelineSettings, StepSettings
-from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.configs import CONFIG, own
+from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.service import left_of, onward
 from stillhouse.edge.status import Code, Reply, RpcError
@@ -46,7 +47,9 @@ class About:
             case "ModelReady":
                 return await self._ready(call)
             case "ModelMetadata":
-                return await self._metadata(call)
+                return Reply((await self._metadata(call)).SerializeToString())
+            case "ModelConfig":
+                return await self._config(call)
             case "ModelStatistics":
                 return self._statistics()
         steps = ", ".join(step.model for step in self._settings.chain)
@@ -62,7 +65,11 @@ class About:
         ready = all(await asyncio.gather(*(one(step) for step in self._settings.chain)))
         return Reply(message("ModelReadyResponse")(ready=ready).SerializeToString())
 
-    async def _metadata(self, call: Call) -> Reply:
+    async def _config(self, call: Call) -> Reply:
+        base, about = await asyncio.gather(self._asked("ModelConfig", self._settings.chain[0], call), self._metadata(call))
+        return Reply(own(base.config, about).SerializeToString())
+
+    async def _metadata(self, call: Call) -> Any:
         chain = self._settings.chain
         asked = [self._asked("ModelMetadata", step, call) for step in chain]
         base, *others = await asyncio.gather(*asked)
@@ -78,7 +85,7 @@ class About:
                     text = f"step {step.name} ({step.model}) has no output {tensor}; there is {', '.join(sorted(there))}"
                     raise RpcError(Code.INTERNAL, text[:400])
                 found.outputs.add(name=public, datatype=there[tensor].datatype, shape=there[tensor].shape)
-        return Reply(found.SerializeToString())
+        return found
 
     def _statistics(self) -> Reply:
         found = message("ModelStatisticsResponse")()
@@ -89,11 +96,12 @@ class About:
         return Reply(found.SerializeToString())
 
     async def _asked(self, name: str, step: StepSettings, call: Call) -> Any:
-        body = message(f"{name}Request")(name=step.model).SerializeToString()
+        kinds = CONFIG.message if name == "ModelConfig" else message
+        body = kinds(f"{name}Request")(name=step.model).SerializeToString()
         leg = self._legs[step.name]
         try:
-            reply = await leg.ask(call, call.method, body, onward(call), left_of(call))
+            reply = await leg.ask(call, f"/{SERVICE}/{name}", body, onward(call), left_of(call))
         except RpcError as error:
             code = Code.UNAVAILABLE if error.code is Code.NOT_FOUND else error.code
             raise RpcError(code, f"step {step.name} ({step.model}): {error.message}") from error
-        return parsed(message(f"{name}Response"), reply.message)
+        return parsed(kinds(f"{name}Response"), reply.message)

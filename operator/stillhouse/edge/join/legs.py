@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 from stillhouse.edge.oip.messages import SERVICE
@@ -61,4 +62,7 @@ class Here:
         """Ask the model."""
         if method == f"/{SERVICE}/ModelInfer":
             return await self._model.infer(call, body)
+        if method != call.method:  # to tell of the whole, a step may be asked for something else
+            call = copy.copy(call)
+            call.method = method
         return await self._model.about(call, body)

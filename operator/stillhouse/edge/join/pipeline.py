@@ -68,7 +68,7 @@ class Pipeline:
         return reply
 
     async def about(self, call: Call, body: bytes) -> Reply:
-        """Answer `ModelReady`, `ModelMetadata` and `ModelStatistics` as one model.
+        """Answer `ModelReady`, `ModelMetadata`, `ModelConfig` and `ModelStatistics` as one model.
 
         Raises:
             RpcError: UNIMPLEMENTED; it is none of these. Else as a step's.

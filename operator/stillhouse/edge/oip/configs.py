@@ -5,9 +5,17 @@ Tests hold it against tritonclient's messages.
 
 from __future__ import annotations
 
+from typing import Any
+
 from stillhouse.edge.oip.tables import Protocol
 
-__all__ = ["CONFIG"]
+__all__ = ["CONFIG", "TYPES", "own"]
+
+_NAMES = (
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "BF16",
+)  # fmt: skip
+TYPES = {name: number for number, name in enumerate(_NAMES, 1)}
+"""The protocol's name of a type → its number in a configuration."""
 
 CONFIG = Protocol(
     "config.proto",
@@ -23,3 +31,23 @@ enum DataType TYPE_INVALID=0 TYPE_BOOL=1 TYPE_UINT8=2 TYPE_UINT16=3 TYPE_UINT32=
 """,  # noqa: E501 - one message a line
     {},
 )
+
+
+def own(config: Any, about: Any) -> Any:
+    """Return a `ModelConfigResponse` for what stands before a model, or around it.
+
+    `config`: the model's own `ModelConfig`, of which the size of a batch and our parameters (labels, task, digest) are kept.
+    `about`: the `ModelMetadataResponse` of the whole, whose name, platform, inputs and outputs it gets.
+    """
+    response = CONFIG.message("ModelConfigResponse")()
+    made = response.config
+    made.name, made.platform, made.max_batch_size = about.name, about.platform, config.max_batch_size
+    batched = config.max_batch_size > 0
+    for tensors, told in ((about.inputs, made.input), (about.outputs, made.output)):
+        for each in tensors:
+            # Of a model that batches, the first dimension is not written down.
+            told.add(name=each.name, data_type=TYPES.get(each.datatype, 0), dims=each.shape[1:] if batched else each.shape)
+    for key, value in config.parameters.items():
+        if key.startswith("stillhouse."):
+            made.parameters[key].CopyFrom(value)
+    return response

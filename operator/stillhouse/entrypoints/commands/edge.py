@@ -142,6 +142,8 @@ def _where(larger: dict[str, Any]) -> str:
 def _say(prepared: Prepared) -> None:
     for each in prepared.missing:
         click.secho(f"{prepared.name}: {each}", fg="yellow", err=True)
+    if prepared.older:
+        click.secho(f"{prepared.name}: {prepared.older}", fg="yellow", err=True)
     edge = prepared.settings["edge"]
     if edge["kind"] == "steps":
         given = prepared.settings["preprocess"]

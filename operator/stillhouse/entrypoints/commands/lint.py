@@ -20,6 +20,7 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
     """Check a file without building.
 
     Every problem is named with its line, what was found, what is allowed and the fix. Exit code 2 when there is one.
+    Of a file whose gateway runs steps alone (spec.edge.preprocess) nothing is built, and its sources are not looked at.
     What is allowed but cannot end well is a warning; the exit code stays 0.
 
     \b
@@ -30,8 +31,9 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
     from stillhouse.api.load import load_file
     from stillhouse.entrypoints.local.advice import advice
 
-    if no_sources:
-        model = load_file(file)
+    model = load_file(file)
+    steps_alone = model.spec.edge is not None and model.spec.edge.preprocess is not None
+    if no_sources or steps_alone:
         warnings = advice(model)
     else:
         from stillhouse.entrypoints.local.display import showing
@@ -43,7 +45,8 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
     name = model.metadata.name
 
     def text() -> None:
-        click.echo(f"{file}: {name} is valid")
+        alone = "; its gateway runs steps alone, so its sources were not looked at" if steps_alone and not no_sources else ""
+        click.echo(f"{file}: {name} is valid{alone}")
         for warning in warnings:
             click.echo(f"warning: {warning}")
 

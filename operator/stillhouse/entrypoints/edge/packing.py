@@ -25,7 +25,7 @@ _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _CONTENTS, _FILE = "contents.json", "distilledmodel.yaml"
 _REVISION = (
     "digest", "precision", "size", "index", "cascade", "figures", "truncated", "candidates", "serve", "steps", "planHash",
-    "lineage", "time",
+    "fileHash", "lineage", "time",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.edge.brokers import SCHEMES, AtBroker, behind_broker
 from stillhouse.entrypoints.edge.steps import write_steps
 from stillhouse.errors import StoreError, UsageError
+from stillhouse.planning.build import request_hash
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
 from stillhouse.triton.birth import runs
@@ -55,7 +57,8 @@ class Given:
 class Prepared:
     """A configuration on disk, and what is to be said of it. `cascade` is the artifact's, with the solved threshold, or None.
 
-    `missing`: what the file asks for and nobody has given here, since the file names Secrets of a cluster.
+    `missing`: what the file asks for and nobody has given here, since the file names Secrets of a cluster. `older`: that the
+    revision which serves is of another file than this, empty where it is not.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Prepared:
     settings: Mapping[str, Any]
     cascade: Mapping[str, Any] | None
     missing: tuple[str, ...] = ()
+    older: str = ""
 
 
 def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
@@ -87,7 +91,7 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
         if problem:
             raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
     data = store.root / "edge" / name
-    larger = _larger(store, edge, given) if edge.cascade else None
+    larger = _larger(store, edge, name, file, given) if edge.cascade else None
     folder = str(store.objects.path(revision["cascade"])) if revision.get("cascade") else ""
     place = _place(_engine(store, revision, given), folder, data, larger, given)
     at = {each: _step(store, each, given) for each in step_models(model.spec)}
@@ -98,7 +102,19 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
     cascade = None
     if config["cascade"]:
         cascade = json.loads((Path(config["cascade"]["folder"]) / "cascade.json").read_bytes())
-    return Prepared(name, target, config, cascade, missing)
+    return Prepared(name, target, config, cascade, missing, _older(model, file, revision))
+
+
+def _older(model: DistilledModel, file: Path, revision: Mapping[str, Any]) -> str:
+    """Say that the file has changed since the revision was built; what builds of before have not written down is not told."""
+    built, asked = str(revision.get("fileHash") or ""), request_hash(model, {})
+    if not built or built == asked:
+        return ""
+    when = f", built {revision['time']}" if revision.get("time") else ""
+    return (
+        f"revision {revision['digest'][7:19]} serves{when} from request {built[:12]}; {file} asks for {asked[:12]} now, which is"
+        f" not built: still build {file}"
+    )
 
 
 def _missing(edge: Edge, given: Given) -> tuple[str, ...]:
@@ -138,7 +154,9 @@ def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given
     steps = edge.preprocess
     address = given.cloud or steps.address or _served_here(store, steps.model)
     if address is None:
-        raise _nowhere("nobody has said where the model is that takes the features", "spec.edge.preprocess.address", steps.model)
+        raise _nowhere(
+            "nobody has said where the model is that takes the features", "spec.edge.preprocess.address", steps.model, store
+        )
     built = (store.state(name).get("revision") or {}).get("digest")
     folders = [given.files] if given.files else [*([store.objects.path(built)] if built else []), file.absolute().parent]
     data = store.root / "edge" / name
@@ -222,26 +240,49 @@ def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str,
 def _step(store: LocalStore, model: str, given: Given) -> dict[str, Any]:
     address = _served_here(store, model) or given.cloud
     if address is None:
-        raise _nowhere("nobody has said where a step's model is", "spec.pipeline.steps", model)
+        raise _nowhere("nobody has said where a step's model is", "spec.pipeline.steps", model, store)
     return _at(model, address, given if address == given.cloud else Given())
 
 
-def _larger(store: LocalStore, edge: Edge, given: Given) -> dict[str, Any]:
+def _asked_before(store: LocalStore, name: str, file: Path) -> str:
+    """Return the line that starts a gateway as the one before it: it answers by its own model until the larger one is back."""
+    try:
+        before = json.loads((store.root / "edge" / name / "gateway.json").read_bytes())
+        larger = before["cascade"]["larger"]
+        scheme, address = "grpcs" if larger["tls"] else "grpc", next(iter(larger["backends"]))
+        authority = larger.get("authority")
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
+    words = ["still", "edge", str(file), "--cloud", f"{scheme}://{address}"]
+    return shlex.join([*words, *(["--cloud-authority", authority] if authority else [])])
+
+
+def _larger(store: LocalStore, edge: Edge, name: str, file: Path, given: Given) -> dict[str, Any]:
     assert edge.cascade is not None
     larger: Larger = edge.cascade.larger
     address = given.cloud or larger.address or _served_here(store, larger.model)
     if address is None:
-        raise _nowhere("nobody has said where the larger model is", "spec.edge.cascade.larger.address", larger.model)
+        raise _nowhere(
+            "nobody has said where the larger model is",
+            "spec.edge.cascade.larger.address",
+            larger.model,
+            store,
+            _asked_before(store, name, file),
+        )
     return _at(larger.model, address, given)
 
 
-def _nowhere(message: str, field: str, model: str) -> UsageError:
+def _nowhere(message: str, field: str, model: str, store: LocalStore, before: str = "") -> UsageError:
+    """Return what is missing. `before`: the line that goes on with the address that the last gateway had."""
+    built = store.state(model).get("file")
+    served = f"still up --detach {shlex.quote(built)}" if built else f"still up --detach FILE of {model}"
     return UsageError(
         message,
         field=field,
         found=f"{model}, which no still up serves here",
         allowed=_ADDRESSES,
-        fix=f"give --cloud grpcs://HOST:PORT, or serve it here: still up FILE of {model}",
+        fix=f"serve it here: {served}; or "
+        + (f"ask where the last gateway asked: {before}" if before else "give --cloud grpcs://HOST:PORT"),
     )
 
 

@@ -89,6 +89,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "serve": gate.config["serve"],
         "steps": [{"id": step.id, "key": step.key} for step in plan.steps],
         "planHash": plan.plan_hash,
+        "fileHash": plan.file_hash,
         "lineage": lineage(plan, lambda step: receipts.get(step.id)),
         "time": _measured(gate),
     }

@@ -19,6 +19,8 @@ class Server:
         self.answers, self.names = list(answers), names
 
     async def unary(self, method: str, body: bytes, *, metadata: Metadata = (), told_s: float | None = None) -> Reply:
+        if method.endswith("ModelStatistics"):
+            raise RpcError(Code.UNAVAILABLE, "restricted")
         if method.endswith("RepositoryIndex"):
             if self.names is None:
                 raise RpcError(Code.UNIMPLEMENTED)

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.api_objects import complete, edited
+from tests.support.api_objects import GONE, complete, edited
 
+from stillhouse.api.model import DistilledModel
 from stillhouse.clients.store.files import write_json
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.config import read
 from stillhouse.entrypoints.edge import preparing
 from stillhouse.entrypoints.edge.preparing import Given, prepare
 from stillhouse.errors import UsageError
+from stillhouse.planning.build import request_hash
 
 
 @pytest.fixture
@@ -44,3 +46,41 @@ def test_steps_are_where_still_up_serves_them_or_at_the_cloud(
         "moods": ("backends", {"cloud.example:443": 1.0}, True),
     }
     assert pipeline.says == ("PROBABILITIES", "LABEL", "PROVENANCE")
+
+
+CASCADE = {"cascade": {"larger": {"model": "large"}, "data": {"uri": "data:t"}, "escalationBudget": "20%"}}
+
+
+def test_a_larger_model_that_was_taken_down_is_told_with_the_lines_that_go_on(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {"large": {"file": "/models/large one.yaml"}, "small": {"revision": {"digest": "sha256:0", "cascade": "s"}}}
+    monkeypatch.setattr(store, "state", states.get)
+    file = tmp_path / "small.yaml"
+    write_json(
+        file, edited(complete("apart"), {"metadata.name": "small", "spec.pipeline": GONE, "spec.edge": CASCADE}), tmp=store.tmp
+    )
+    with pytest.raises(UsageError, match="nobody has said where the larger model is") as told:
+        prepare(store, file, Given())
+    assert (
+        told.value.problem.fix == "serve it here: still up --detach '/models/large one.yaml'; or give --cloud grpcs://HOST:PORT"
+    )
+    before = {"cascade": {"larger": {"tls": True, "authority": "/ca.crt", "backends": {"cloud.example:443": 1.0}}}}
+    write_json(store.root / "edge" / "small" / "gateway.json", before, tmp=store.tmp)
+    with pytest.raises(UsageError) as told:
+        prepare(store, file, Given())
+    line = f"still edge {file} --cloud grpcs://cloud.example:443 --cloud-authority /ca.crt"
+    assert told.value.problem.fix.endswith(f"ask where the last gateway asked: {line}")
+
+
+def test_a_file_that_asks_for_more_than_serves_is_told() -> None:
+    model = DistilledModel.model_validate(complete("apart"))
+    revision = {"digest": "sha256:" + "1" * 64, "time": "2026-11-26T11:22:06Z", "fileHash": request_hash(model, {})}
+    assert preparing._older(model, Path("a.yaml"), revision) == ""
+    assert preparing._older(model, Path("a.yaml"), {**revision, "fileHash": None}) == "", "a store of before"
+    other = DistilledModel.model_validate(edited(complete("apart"), {"spec.source.maxLength": 17}))
+    said = preparing._older(other, Path("a.yaml"), revision)
+    assert "revision 111111111111 serves, built 2026-11-26T11:22:06Z from request" in said
+    assert revision["fileHash"][:12] in said
+    assert request_hash(other, {})[:12] in said
+    assert said.endswith("still build a.yaml")
