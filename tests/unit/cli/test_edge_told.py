@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from tests.support.tiny_model import write_tiny_model
 from tests.unit.cli.conftest import Still
 
+from stillhouse.clients.store.files import write_sealed
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tables import parsed
@@ -19,10 +22,11 @@ from stillhouse.edge.oip.tensors import packed_bytes
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.entrypoints import gateway
 from stillhouse.entrypoints.commands.ask import again
-from stillhouse.entrypoints.edge import starting
+from stillhouse.entrypoints.edge import record, starting
 from stillhouse.entrypoints.edge.asking import _answer, _refused, _request, _said
 from stillhouse.entrypoints.edge.preparing import Prepared
 from stillhouse.errors import ServerError, UsageError
+from stillhouse.triton.birth import birth
 
 
 def test_an_authority_that_cannot_be_read_is_named(still: Still, tmp_path: Path) -> None:
@@ -161,3 +165,25 @@ def test_of_a_file_whose_gateway_only_preprocesses_no_source_is_looked_at(still:
     del spec["edge"]["preprocess"]  # type: ignore[attr-defined]
     file.write_text(json.dumps({**about, "spec": spec}))
     assert "models:nowhere" in still("lint", "steps.yaml").err
+
+
+def test_a_late_answer_has_nobodys_confidence_and_is_json_all_the_same() -> None:
+    response = message("ModelInferResponse")(model_name="tiny")
+    response.parameters["leg"].string_param = "cloud"
+    response.parameters["confidence"].double_param = float("nan")
+    response.parameters["threshold"].double_param = float("inf")
+    answer = _answer("a", response, [], 0.001, 5)
+    assert json.loads(json.dumps(answer, allow_nan=False))["trace"]["confidence"] is None
+    assert "confidence" not in answer["said"]
+
+
+def test_a_gateway_that_was_killed_is_told(still: Still, tmp_path: Path) -> None:
+    file = record.path(LocalStore(tmp_path / "store"), "tiny")
+    file.parent.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        data = {"name": "tiny", "pid": process.pid, "born": birth(process.pid), "listen": {}, "config": "c", "tls": False}
+        write_sealed(file, data, tmp=file.parent)
+    done = still("edge", "status")
+    assert done.code == 0
+    assert f"tiny: its gateway (process {process.pid}) was killed; start it again: still edge FILE" in done.out
+    assert json.loads(still("edge", "status", "-o", "json").out) == []

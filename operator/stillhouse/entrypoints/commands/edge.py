@@ -190,6 +190,9 @@ def status(name: str | None, output: str) -> None:
     reports = [fetch(each) for each in found]
 
     def text() -> None:
+        for each in [] if name else record.killed(store):
+            file = store.state(each.name).get("file") or "FILE"
+            click.echo(f"{each.name}: its gateway (process {each.pid}) was killed; start it again: still edge {file}")
         if not reports:
             click.echo("no gateway runs here; still edge FILE starts one")
         for report in reports:

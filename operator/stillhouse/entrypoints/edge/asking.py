@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import ssl
 import time
 from collections.abc import Sequence
@@ -151,7 +152,7 @@ def _answer(text: str, response: Any, labels: Sequence[str], seconds: float, top
     steps = {name: _plain(values[0]) for name, values in sorted(found.items()) if name not in _OURS and len(values)}
     if steps:
         answer["steps"] = steps
-    trace = {key: value_of(value) for key, value in response.parameters.items()}
+    trace = {key: _finite(value_of(value)) for key, value in response.parameters.items()}
     trace["milliseconds"] = round(seconds * 1000, 2)
     return answer | {"trace": trace, "said": _said(trace)}
 
@@ -168,6 +169,11 @@ async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: fl
     return [str(label) for label in labels]
 
 
+def _finite(value: Any) -> Any:
+    """Return None for what JSON has no number for: nobody's confidence (a late answer), a threshold that nothing reaches."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _plain(values: Any) -> Any:
     if values.dtype == object:
         return [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in values.ravel()]
@@ -179,7 +185,7 @@ def _said(trace: dict[str, Any]) -> str:
     leg = str(trace.get("leg", ""))
     who = f"{trace.get('variant', '?')} {str(trace.get('digest', ''))[7:19]}".strip(" ,")
     parts = [f"{_LEGS.get(leg, 'answered')} ({who})"]
-    if "confidence" in trace and "threshold" in trace:
+    if trace.get("confidence") is not None and trace.get("threshold") is not None:
         sign = "≥" if trace["confidence"] >= trace["threshold"] else "<"
         parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")
     if trace.get("away"):

@@ -17,7 +17,7 @@ from stillhouse.clients.store.locks import Busy, hold
 from stillhouse.errors import UsageError
 from stillhouse.triton.birth import birth, runs
 
-__all__ = ["Gateway", "alone", "find", "path", "remove", "require", "running", "write"]
+__all__ = ["Gateway", "alone", "find", "killed", "path", "remove", "require", "running", "write"]
 
 _POLL_S = 0.05
 
@@ -98,6 +98,12 @@ def running(store: LocalStore) -> list[Gateway]:
     """Return every gateway that runs here."""
     found = (find(store, folder.parent.name) for folder in sorted((store.root / "run").glob("*/gateway.json")))
     return [each for each in found if each is not None]
+
+
+def killed(store: LocalStore) -> list[Gateway]:
+    """Return those that have ended without removing their record, as they do when they are asked to end."""
+    found = (_read(path(store, folder.parent.name)) for folder in sorted((store.root / "run").glob("*/gateway.json")))
+    return [each for each in found if each is not None and not each.alive]
 
 
 def require(store: LocalStore, name: str) -> Gateway:
