@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.pki import certificates
-from tests.support.wire import SAY, Seen, our_server
+from tests.support.wire import SAY, Seen, our_server, until
 
 from stillhouse.edge.certificates import Files, Front, towards
 from stillhouse.edge.status import RpcError
@@ -50,6 +50,24 @@ def test_new_connections_are_shown_the_new_certificate(tmp_path: Path) -> None:
             assert await ask(address, second) == b"x"
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_the_end_of_a_connection_is_nothing_to_warn_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = made(tmp_path / "pki")
+    front = Front(Files(folder / "server.crt", folder / "server.key"), None)
+
+    async def work() -> None:
+        async with our_server(Seen(), tls=front.context) as (server, address):
+            for ends in ("client", "server"):
+                channel = Channel(address, tls=towards(folder / "authority.crt", None))
+                assert (await channel.unary(SAY, b"x", timeout_s=5)).message == b"x"
+                if ends == "server":
+                    await server.drain(1.0)
+                await channel.close()
+                await until(lambda: server.connections == 0)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert not [each for each in caplog.records if each.name == "asyncio" and each.levelname == "WARNING"], caplog.text
 
 
 def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(tmp_path: Path) -> None:

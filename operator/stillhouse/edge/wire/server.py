@@ -200,6 +200,11 @@ class _Protocol(AutoServerProtocol):
         if age := self.owner.limits.age_s:
             self._aging = self._loop.call_later(age * random.uniform(0.9, 1.1), self._age)
 
+    def eof_received(self) -> bool | None:
+        # Over TLS no connection can stay half open, and asyncio would warn at the end of every one.
+        stays: bool | None = super().eof_received()  # type: ignore[no-untyped-call]
+        return None if self._transport.get_extra_info("sslcontext") is not None else stays
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._silent is not None:
             self._silent.cancel()

@@ -232,7 +232,9 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
     if error.code is Code.RESOURCE_EXHAUSTED:
         return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
     if "the larger model is away" in error.message:
-        return ServerError("the larger model is away, and the policy is to fail", field=name, found=text, fix="its gateway's log")
+        return ServerError(
+            "the larger model is away, and the policy is to fail", field=name, found=text, fix="its gateway's log says why"
+        )
     return ServerError(
         "the gateway does not answer",
         field=name,
