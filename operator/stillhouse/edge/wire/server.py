@@ -203,7 +203,8 @@ class _Protocol(AutoServerProtocol):
     def eof_received(self) -> bool | None:
         # Over TLS no connection can stay half open, and asyncio would warn at the end of every one.
         stays: bool | None = super().eof_received()  # type: ignore[no-untyped-call]
-        return None if self._transport.get_extra_info("sslcontext") is not None else stays
+        transport = self._transport
+        return None if transport is not None and transport.get_extra_info("sslcontext") is not None else stays
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._silent is not None:
