@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +15,16 @@ import pytest
 from kubernetes import client
 from kubernetes.dynamic import DynamicClient
 from tests.integration.test_operator import PLACE, Hands, eventually
-from tests.support.cluster import SOURCES, model
+from tests.support.cluster import SOURCES, model, record
 from tests.support.hooks import account_token
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, running_operator
 
 from stillhouse.edge.watching import Api, Watcher
+from stillhouse.entrypoints.answering import Answering
 from stillhouse.reconcile.controller import WATCHED
 from stillhouse.resources import labels
+from stillhouse.resources.services import METRICS_PORT
 
 GATEWAY = "m-main-gateway"
 
@@ -134,6 +137,47 @@ def test_clients_are_led_to_the_gateway_and_back(serving: tuple[Hands, Operator]
         "slice is changed", "gateway goes", "account goes",
     ]  # fmt: skip
     assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]
+
+
+def test_whether_the_agreement_holds_stands_in_the_status(
+    control_plane: ControlPlane, api_client: client.ApiClient, namespace: str, tmp_path: Path
+) -> None:
+    install_crds(control_plane)
+    hands = Hands(api_client, namespace)
+    cascade = {"larger": {"model": "big", "address": "grpcs://cloud:443"}, "data": {"uri": "data:gate"}, "targetAgreement": "95%"}
+    edge = {"cascade": cascade, "agreement": {"sample": "5%"}}
+    message = "91.0 % of all answers are the larger model's"
+    reasons = [{"type": "AgreementLow", "message": message}]
+    told = {"version": 1, "agreement": {"questions": {"AgreementLow": "outside"}, "reasons": reasons}}
+    endpoint = Answering("127.77.0.32", METRICS_PORT, {"/status": lambda: (200, json.dumps(told).encode())}, "test")
+    words = ["--agreement-seconds=0.2"]
+    place = {"namespace": namespace, "lease_namespace": namespace, "sources": SOURCES, "words": words}
+    try:
+        with running_operator(control_plane, tmp_path, **place) as operator:
+            hands.apply(model(edge=edge, index={"data": {"uri": "data:gate"}}))
+            hands.end("resolve", {"next": "gate"})
+            hands.end("gate", {"next": None, "record": {**record(), "cascade": "sha256:" + "d" * 64}})
+            eventually(lambda: hands.condition("AgreementHolds") == ("Unknown", "AgreementUnknown"))
+            live = eventually(lambda: hands.apps.read_namespaced_deployment(GATEWAY, namespace))
+            meta = {"name": f"{GATEWAY}-1", "labels": live.spec.template.metadata.labels}
+            pod = {"metadata": meta, "spec": {"containers": [{"name": "gateway", "image": "localhost/none"}]}}
+            hands.core.create_namespaced_pod(namespace, pod)
+            ready = {"type": "Ready", "status": "True"}
+            status = {"phase": "Running", "podIP": "127.77.0.32", "podIPs": [{"ip": "127.77.0.32"}], "conditions": [ready]}
+            hands.core.patch_namespaced_pod_status(f"{GATEWAY}-1", namespace, {"status": status})
+            eventually(lambda: hands.condition("AgreementHolds") == ("False", "AgreementLow"))
+
+            def tells(reason: str) -> list[str]:
+                found = client.EventsV1Api(api_client).list_namespaced_event(namespace).items
+                return [f"{each.type}: {each.note}" for each in found if each.reason == reason]
+
+            assert eventually(lambda: tells("AgreementLow")) == [f"Warning: AgreementLow: {message}"]
+            told["agreement"] = {"questions": {"AgreementLow": "ok"}, "reasons": []}
+            eventually(lambda: hands.condition("AgreementHolds") == ("True", "WithinBounds"))
+            assert len(eventually(lambda: tells("WithinBounds"))) == 1
+            assert not [each for each in operator.records() if each["level"] in ("ERROR", "CRITICAL")]
+    finally:
+        endpoint.close()
 
 
 FULL: dict[str, Any] = {

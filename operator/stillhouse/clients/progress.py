@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
+from stillhouse.clients.pods import PodReader
 
 __all__ = ["Progress", "ProgressReader"]
 
-_TIMEOUT_S = 2.0
-_AT_ONCE = 32
 _LARGEST = 16 << 10
 
 
@@ -32,39 +27,11 @@ class Progress:
         return (f"{self.step}{place}" + (f": {self.figures}" if self.figures else ""))[:200]
 
 
-class ProgressReader:
+class ProgressReader(PodReader[Progress]):
     """GET /progress of pods, many at once. Use it as an async context manager."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def __aenter__(self) -> Self:
-        # Straight to the pods: no proxy of the environment, no redirect, no cookie.
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
-        )
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._session.close()
-
-    async def read(self, address: str) -> Progress | None:
-        """Return what the worker at an IP address says; None where it does not answer, or says what nobody understands."""
-        host = f"[{address}]" if ":" in address else address
-        async with self._slots:
-            try:
-                async with self._session.get(f"http://{host}:{self._port}/progress", allow_redirects=False) as answer:
-                    if answer.status != 200:
-                        return None
-                    content = b""
-                    while more := await answer.content.read(_LARGEST):
-                        content += more
-                        if len(content) > _LARGEST:
-                            return None
-                return _read(json.loads(content))
-            except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-                return None
+        super().__init__(port, "/progress", _LARGEST, _read)
 
 
 def _read(data: Any) -> Progress | None:

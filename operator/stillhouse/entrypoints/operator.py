@@ -29,6 +29,7 @@ __all__ = ["main"]
 @click.option("--settings", type=click.Path(dir_okay=False, path_type=Path), help="JSON file with the administrator's settings.")
 @click.option("--resync-seconds", "resync_s", default=600.0, help="Time between two lists, which find what a watch missed.")
 @click.option("--silence-seconds", "silence_s", default=70.0, help="After that long without a bookmark a watch is begun anew.")
+@click.option("--agreement-seconds", "agreement_s", default=60.0, help="Time between two looks at the agreement of gateways.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged.")
 def main(settings: Path | None, log_level: str, **given: Any) -> None:
     """Watch DistilledModels and keep each as its resource asks.

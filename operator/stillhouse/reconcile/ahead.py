@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stillhouse.reconcile.agreement import said
 from stillhouse.reconcile.decide import Verdict
 from stillhouse.reconcile.front import Front, stands
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
 from stillhouse.resources import labels
 
-__all__ = ["Ahead", "gateway_verdict"]
+__all__ = ["Ahead", "agreement_verdict", "gateway_verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,14 @@ def gateway_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | N
     if not front.serves or not stand.complete:
         return "False", Verdict("GatewayStarting", told if front.serves else f"{told}; clients go to the model's pods meanwhile")
     return "True", Verdict("GatewayServes", told)
+
+
+def agreement_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | None:
+    """Return whether the agreement watches are within their bounds; None where there is no cascade that is watched."""
+    gateway = ahead.front.gateway
+    if gateway is None or gateway.cascade is None or gateway.edge.agreement is None:
+        return None
+    known = said(observed)
+    if known is None:
+        return "Unknown", Verdict("AgreementUnknown", "no gateway has been asked yet")
+    return known.status, Verdict(known.reason, known.message)

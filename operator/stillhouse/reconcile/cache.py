@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from stillhouse.clients.kube.kinds import by_name
 from stillhouse.clients.kube.versions import Lately, version_of
 from stillhouse.reconcile.kept import Kept
-from stillhouse.reconcile.observed import Body, Observed, revisions_newest_first
-from stillhouse.resources import labels
+from stillhouse.reconcile.observed import Agreement, Body, Observed, revisions_newest_first
+from stillhouse.resources import labels, names
 
 __all__ = ["Cache", "Key", "key_of"]
 
@@ -40,6 +40,7 @@ class Cache:
         self._written: Lately[tuple[str, int]] = Lately()
         self._dead: Lately[str] = Lately()
         self._told: dict[str, str] = {}
+        self._agreed: dict[Key, Agreement] = {}
         self._building: set[Key] = set()
         self._between: set[Key] = set()
 
@@ -169,6 +170,22 @@ class Cache:
                 if status.get("phase") == "Running" and status.get("podIP") and any(each.get("uid") in jobs for each in owners):
                     yield key, kept.uid, str(status["podIP"])
 
+    def gateways(self) -> Iterator[Key]:
+        """Yield the models that have a gateway's workload."""
+        for key, objects in self._objects.items():
+            if (_MODEL, key[1]) in objects:
+                name = names.gateway(key[1])
+                if ("Deployment", name) in objects or ("DaemonSet", name) in objects:
+                    yield key
+
+    def agree(self, key: Key, agreement: Agreement) -> None:
+        """Keep what a model's gateways say of their agreement."""
+        self._agreed[key] = agreement
+
+    def keep_agreed(self, keys: Set[Key]) -> None:
+        """Forget what those of other models said."""
+        self._agreed = {key: each for key, each in self._agreed.items() if key in keys}
+
     def bodies(self, namespace: str, kind: str) -> Iterator[Body]:
         """Yield the objects of a kind in a namespace."""
         for (space, _), objects in self._objects.items():
@@ -202,6 +219,7 @@ class Cache:
             pods=tuple(each for (kind, _), each in bodies.items() if kind == _POD),
             sources=self._sources(key[0]),
             told={kept.uid: self._told[kept.uid] for kept in objects.values() if kept.uid in self._told} if self._told else {},
+            agreement=self._agreed.get(key),
         )
 
     def _sources(self, namespace: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stillhouse.api.status import REASONS
 from stillhouse.planning.runtimes import runtime_of
-from stillhouse.reconcile.ahead import Ahead, gateway_verdict
+from stillhouse.reconcile.ahead import Ahead, agreement_verdict, gateway_verdict
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
@@ -61,6 +61,9 @@ def status(
         named.append(("Scaling", *_scaling(decision, figures)))
     if gateway is not None:
         named.append(("GatewayAvailable", *gateway))
+    agreement = agreement_verdict(ahead, observed) if ahead is not None else None
+    if agreement is not None:
+        named.append(("AgreementHolds", *agreement))
     before = {each["type"]: each for each in (observed.model.get("status") or {}).get("conditions") or []}
     conditions = [_condition(kind, value, verdict, observed.generation, before.get(kind), now) for kind, value, verdict in named]
     owner = observed.owner

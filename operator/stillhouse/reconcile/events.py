@@ -108,6 +108,8 @@ def _tells(condition: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
         return bool(known)
     if kind == "GatewayAvailable":
         return True
+    if kind == "AgreementHolds":  # an alarm, and its end
+        return bool(status == "False" or known.get(kind, ("", ""))[0] == "False")
     if kind == "GatePassed":
         return bool(status != "Unknown")
     return bool(kind in ("Accepted", "Built") and status == "False")

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from stillhouse.reconcile.decide import Decision
-from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.reconcile.observed import Body, Observed, is_ready
 from stillhouse.resources import labels, names
 from stillhouse.resources.deployment import DRAIN_S
 from stillhouse.resources.wanted import Gateway
@@ -177,9 +177,7 @@ def _answers(pod: Body, revision: str) -> bool:
     """Return whether it is a pod of the revision that is ready and stays."""
     if _component(pod["metadata"].get("labels")) != "serve" or _revision(pod) != revision:
         return False
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-    return ready and not pod["metadata"].get("deletionTimestamp")
+    return is_ready(pod)
 
 
 def settled(observed: Observed, slices: Iterable[Body]) -> bool:

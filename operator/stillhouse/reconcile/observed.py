@@ -10,9 +10,32 @@ from stillhouse.api.model import GROUP, KIND
 from stillhouse.resources import labels
 from stillhouse.resources.wanted import Owner
 
-__all__ = ["Observed", "ended", "former_owner", "owned", "revisions_newest_first"]
+__all__ = ["Agreement", "Observed", "ended", "former_owner", "is_ready", "owned", "revisions_newest_first"]
 
 Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What the agreement watches of a model's gateways say: a condition. `outside`: every question that is, of status False.
+
+    `figures`: the message's rest, as they were when it came to be so.
+    """
+
+    status: str
+    reason: str
+    outside: str
+    figures: str
+
+    @property
+    def same(self) -> tuple[str, str, str]:
+        """Return what makes it another one: figures do not."""
+        return self.status, self.reason, self.outside
+
+    @property
+    def message(self) -> str:
+        """Return the condition's message."""
+        return f"{self.outside}: {self.figures}" if self.outside else self.figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +43,8 @@ class Observed:
     """One model and what belongs to it, at one moment of the cache.
 
     `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources;
-    `told` maps a build's pod (its uid) to what its worker said of how far it is.
+    `told` maps a build's pod (its uid) to what its worker said of how far it is; `agreement` is what the gateways say of theirs,
+    None where this process has heard nothing new.
     """
 
     model: Body
@@ -29,6 +53,7 @@ class Observed:
     pods: tuple[Body, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
+    agreement: Agreement | None = None
 
     @property
     def owner(self) -> Owner:
@@ -57,6 +82,13 @@ def ended(job: Mapping[str, Any]) -> str:
         if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
             return str(condition["type"])
     return ""
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod is ready and stays."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
 
 
 def owned(body: Mapping[str, Any], uid: str) -> bool:

@@ -13,7 +13,7 @@ from stillhouse.api.status import CONDITION_TYPES, REASONS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
-WELL = {"Accepted", "Built", "GatePassed", "NoGate", "Serving", "Pinned", "GatewayServes"}
+WELL = {"Accepted", "Built", "GatePassed", "NoGate", "Serving", "Pinned", "GatewayServes", "WithinBounds"}
 """Reasons of which nobody has to do anything."""
 SEEN_ELSEWHERE = {"OlderRevisionServes", "ServerDown"}
 """One is the laptop's; the other always has a reason of `Ready` beside it."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from dataclasses import dataclass, field
 
+from stillhouse.clients.agreement import AgreementReader
 from stillhouse.clients.kube.api import connect
 from stillhouse.clients.kube.interface import KubeError
 from stillhouse.clients.progress import ProgressReader
@@ -14,11 +15,13 @@ from stillhouse.entrypoints.cluster import health
 from stillhouse.entrypoints.cluster.beat import LOST, Beat
 from stillhouse.entrypoints.cluster.ending import broken, ended_with, take_signals, take_signals_after
 from stillhouse.entrypoints.cluster.watching import SILENCE_S, watch
+from stillhouse.reconcile.agreement import ASK_S, Watching
 from stillhouse.reconcile.controller import RESYNC_S, Controller
 from stillhouse.reconcile.leader import Leadership
 from stillhouse.reconcile.metrics import Metrics
 from stillhouse.reconcile.progress import Polling
 from stillhouse.resources.jobs import PROGRESS_PORT
+from stillhouse.resources.services import METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings
 
 __all__ = ["LOST", "NEW_KIND", "Options", "run"]
@@ -44,6 +47,7 @@ class Options:
     port: int = 8080
     resync_s: float = RESYNC_S
     silence_s: float = SILENCE_S
+    agreement_s: float = ASK_S
     settings: ClusterSettings = field(default_factory=ClusterSettings)
 
 
@@ -53,7 +57,11 @@ async def run(options: Options) -> int:
     take_signals(stop)
     code = 0
     metrics = Metrics()
-    async with await connect(options.context) as kube, ProgressReader(PROGRESS_PORT) as workers:
+    async with (
+        await connect(options.context) as kube,
+        ProgressReader(PROGRESS_PORT) as workers,
+        AgreementReader(METRICS_PORT) as gateways,
+    ):
         controller = Controller(kube, options.settings, metrics, namespace=options.namespace, instance=options.identity)
         listed = False
 
@@ -69,6 +77,7 @@ async def run(options: Options) -> int:
 
         leadership = Leadership(kube, options.lease_namespace, options.lease_name, options.identity, gained=gained, lost=lost)
         polling = Polling(controller.cache, controller.queue.add, workers.read)
+        watching_over = Watching(controller.cache, controller.queue.add, gateways.read)
         beat = Beat(lambda: leadership.overdue)
         endpoint = await health.serve(options.host, options.port, metrics.registry, alive=beat.wrong, ready=lambda: listed)
         # From the beginning: a cluster that cannot be listed for a while is no reason to be killed.
@@ -91,6 +100,7 @@ async def run(options: Options) -> int:
                 asyncio.create_task(take_signals_after(watching, stop)),
                 asyncio.create_task(controller.resync(options.resync_s)),
                 asyncio.create_task(polling.run(lambda: leadership.leads)),
+                asyncio.create_task(watching_over.run(lambda: leadership.leads, options.agreement_s)),
                 asyncio.create_task(controller.follow_figures()),
                 asyncio.create_task(leadership.run()),
                 beating,
