@@ -206,7 +206,8 @@ COMPLETE = {
                 "rest": False,
                 "run": {
                     "kind": "Deployment",
-                    "replicas": 3,
+                    "replicas": 1,
+                    "claim": "search-data",
                     "resources": {
                         "limits": {"cpu": "1", "memory": "512Mi"},
                         "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -504,6 +505,7 @@ _VALID = [
     Case("layers at the teacher's width", "text", {"spec.distill.student": {"hiddenLayers": 2, "init": "layers"}}),
     Case("external, one replica", "text", {"spec.scale": {"mode": "external", "replicas": 1}}),
     Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
+    Case("several gateways without a claim", "text", {"spec.edge.run.claim": GONE, "spec.edge.run.replicas": 2}),
     Case("no metrics", "text", {"spec.gate.metrics": []}),
     Case("per class loss", "class", {"spec.gate.metrics": [{"name": "per-class-loss", "max": "2%"}]}),
     Case("a queue as long as the gate has clients", "text", {"spec.serve.queue.maxSize": 4}),
@@ -654,6 +656,8 @@ _INVALID = [
     Case("a full row of no length", "steps", {f"{_STEP}.maxLength": GONE}, f"{_STEP}.maxLength", "needs maxLength"),
     Case("a window without its hop", "steps", {f"{_STEPS}.steps[2].hop": GONE}, f"{_STEPS}.steps[2]", "needs length, hop"),
     Case("bands of no rate", "steps", {f"{_STEPS}.steps[3].rate": GONE}, f"{_STEPS}.steps[3].rate", "need the rate"),
+    Case("a claim of several gateways", "text", {"spec.edge.run.replicas": 2}, "spec.edge.run.claim", "one gateway"),
+    Case("a claim of every node", "text", {"spec.edge.run.kind": "DaemonSet"}, "spec.edge.run.claim", "one gateway"),
     _bad("more deviations than means", "steps", f"{_NORMALISE}.std", ["1", "2"], "as many numbers"),
     _bad("a deviation of nothing", "steps", f"{_NORMALISE}.std", ["0.00"], "more than 0"),
     _bad("a function of no module", "steps", f"{_STEPS}.steps[5].function", "total"),

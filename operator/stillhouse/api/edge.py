@@ -18,6 +18,11 @@ __all__ = ["Agreement", "Away", "Collect", "Edge", "Prices", "Queued", "Run", "T
 
 _QUEUE_BELONGS = CelRule("!has(self.queue) || self.policy == 'queue'", "queue belongs to policy queue", "queue")
 _ONE_PER_NODE = CelRule("self.kind != 'DaemonSet' || self.replicas <= 2", "a DaemonSet has one pod a node", "replicas")
+_ONE_OF_CLAIM = CelRule(
+    "!has(self.claim) || self.kind == 'Deployment' && self.replicas == 1",
+    "what is on a claim has one gateway: kind Deployment with replicas 1",
+    "claim",
+)
 _AGREEMENT_OF_CASCADE = CelRule(
     "!has(self.agreement) || has(self.cascade)", "agreement belongs to a cascade: without one, one model answers", "agreement"
 )
@@ -109,17 +114,22 @@ class Run(ApiModel):
     """`DaemonSet`: one a node, of those that `podTemplate.spec.nodeSelector` chooses; clients are sent to their own node's."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 2
     """Pods of a Deployment."""
+    claim: SecretName | None = None
+    """PersistentVolumeClaim of the namespace, of this gateway alone, on which queue, audit log and collected requests outlive
+    the pod; with one replica, which ends before the next one starts. Left out: they end with the pod."""
     resources: Resources = Resources()
     """CPU and memory of a pod; one CPU and 512 MiB at most when left out."""
     pod_template: PodTemplate = PodTemplate()
     """Labels, annotations and placement."""
 
-    cel_rules = (_ONE_PER_NODE,)
+    cel_rules = (_ONE_PER_NODE, _ONE_OF_CLAIM)
 
     @model_validator(mode="after")
     def _one_per_node(self) -> Run:
         if self.kind == "DaemonSet" and self.replicas > 2:  # 2 is what is there when it is left out
             raise _ONE_PER_NODE.broken(fix="remove replicas")
+        if self.claim is not None and (self.kind != "Deployment" or self.replicas != 1):
+            raise _ONE_OF_CLAIM.broken(fix="write replicas: 1 and no other kind, or remove claim")
         return self
 
 

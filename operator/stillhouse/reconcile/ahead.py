@@ -10,9 +10,11 @@ from stillhouse.reconcile.decide import Verdict
 from stillhouse.reconcile.front import Front, stands
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
-from stillhouse.resources import labels
+from stillhouse.resources import gateway_place, labels
 
 __all__ = ["Ahead", "agreement_verdict", "gateway_verdict"]
+
+_ENDS = "queue, audit log and collected requests end with their pod (spec.edge.run.claim keeps them)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ def gateway_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | N
         return "False", why
     if not front.serves or not stand.complete:
         return "False", Verdict("GatewayStarting", told if front.serves else f"{told}; clients go to the model's pods meanwhile")
-    return "True", Verdict("GatewayServes", told)
+    edge = front.gateway.edge
+    ends = gateway_place.written(edge) > 0 and not gateway_place.outlives(edge)
+    return "True", Verdict("GatewayServes", f"{told}; {_ENDS}" if ends else told)
 
 
 def agreement_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | None:

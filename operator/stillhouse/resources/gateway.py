@@ -45,6 +45,8 @@ def gateway_workload(owner: Owner, gateway: Gateway, settings: ClusterSettings) 
     if gateway.per_node:
         spec["updateStrategy"] = strategy
     else:
+        # But what is on a claim has one owner: of a queue that two delivered, everything would come twice.
+        strategy = {"type": "Recreate"} if gateway_place.outlives(gateway.edge) else strategy
         spec |= {"replicas": run.replicas, "strategy": strategy, "progressDeadlineSeconds": 600}
     return {
         "apiVersion": "apps/v1",

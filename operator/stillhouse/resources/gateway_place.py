@@ -15,7 +15,7 @@ from stillhouse.resources import names, pods, quantities
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
-__all__ = ["CONFIG_FILE", "CONFIG_FOLDER", "config_text", "mounts", "secrets", "stored", "watches"]
+__all__ = ["CONFIG_FILE", "CONFIG_FOLDER", "config_text", "mounts", "outlives", "secrets", "stored", "watches", "written"]
 
 CONFIG_FOLDER, CONFIG_FILE = "/etc/stillhouse/config", "gateway.json"
 _SECRETS = "/etc/stillhouse/secrets"
@@ -76,7 +76,8 @@ def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> st
         edge=_first(owner, gateway, settings),
         larger=_beyond(owner, gateway),
         cascade=_object(gateway.cascade, settings) if gateway.cascade else "",
-        data=_DATA,
+        # Of a claim: so that another model's gateway which was given the same one has a queue of its own.
+        data=f"{_DATA}/{owner.name}" if outlives(edge) else _DATA,
         tls=tls,
         tokens=found.get("edge.clients.tokens"),
         audit_key=f"{audit}/key" if audit else None,
@@ -136,9 +137,11 @@ def mounts(gateway: Gateway, settings: ClusterSettings, annotation: str) -> tupl
         {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in a container of our own
     ]
-    size = _written(gateway.edge)
+    size = written(gateway.edge)
     if size:
-        volumes.append({"name": "data", "emptyDir": {"sizeLimit": quantities.memory(size + _SPARE)}})
+        limit = {"sizeLimit": quantities.memory(size + _SPARE)}
+        claim = {"persistentVolumeClaim": {"claimName": gateway.edge.run.claim}}
+        volumes.append({"name": "data", **(claim if outlives(gateway.edge) else {"emptyDir": limit})})
         places.append({"name": "data", "mountPath": _DATA})
     if stored(gateway):
         volumes.append(pods.claim_volume(settings.store_claim, 0, read_only=True))
@@ -150,7 +153,12 @@ def mounts(gateway: Gateway, settings: ClusterSettings, annotation: str) -> tupl
     return volumes, places
 
 
-def _written(edge: Edge) -> int:
+def outlives(edge: Edge) -> bool:
+    """Return whether what a gateway writes is on a claim: then it has one pod at a time."""
+    return edge.run.claim is not None and written(edge) > 0
+
+
+def written(edge: Edge) -> int:
     """Return the bytes that queue, audit log and collected requests may take."""
     size = 0
     if edge.away.policy == "queue":

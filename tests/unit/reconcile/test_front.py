@@ -377,6 +377,19 @@ def test_a_cascade_belongs_to_the_revision_that_answers() -> None:
     assert f"{first}-pods" not in cluster.kube.names(SERVICE)
 
 
+def test_what_ends_with_a_pod_is_said() -> None:
+    for run, said in (({}, True), ({"replicas": 1, "claim": "mine"}, False)):
+        cluster = Fronted()
+        edge = {**WITH_CASCADE, "away": {"policy": "queue"}, "run": run}
+        body = model(edge=edge, index={"data": {"uri": "data:gate"}})
+        built(cluster, body, DIGEST, CASCADE)
+        cluster.start(1 if run else 2)
+        cluster.settle()
+        (found,) = (each for each in cluster.status()["conditions"] if each["type"] == "GatewayAvailable")
+        assert found["reason"] == "GatewayServes"
+        assert ("spec.edge.run.claim keeps them" in found["message"]) is said
+
+
 def test_a_cascade_that_is_new_comes_with_the_first_pod_of_its_revision() -> None:
     """Else every request would go to the larger model until then."""
     cluster = Fronted()

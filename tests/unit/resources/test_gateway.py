@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,24 @@ def test_pods_keep_pod_security_restricted(edge: dict[str, Any]) -> None:
     assert container["resources"]["limits"].keys() == {"cpu", "memory"}
     assert all(mount.get("readOnly") for mount in container["volumeMounts"] if mount["name"] not in ("tmp", "data"))
     assert pod["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + 30
+
+
+def test_what_is_on_a_claim_has_one_gateway_at_a_time() -> None:
+    queued = {**EDGE, "away": {"policy": "queue"}}
+    for edge, claim in (({**queued, "run": {"replicas": 1, "claim": "mine"}}, "mine"), (queued, None)):
+        body = one(fronted(edge, CASCADE, index=INDEX), "Deployment")
+        volumes = {each["name"]: each for each in body["spec"]["template"]["spec"]["volumes"]}
+        folder = json.loads(text(body))["away"]["queue"]["folder"]
+        if claim:
+            assert volumes["data"] == {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}
+            assert body["spec"]["strategy"] == {"type": "Recreate"} and body["spec"]["replicas"] == 1
+            assert folder == "/data/search/queue", "of a claim of two models each has its own"
+        else:
+            assert "emptyDir" in volumes["data"] and body["spec"]["strategy"]["type"] == "RollingUpdate"
+            assert folder == "/data/queue"
+    nothing = one(fronted({"run": {"replicas": 1, "claim": "mine"}}, None), "Deployment")
+    assert nothing["spec"]["strategy"]["type"] == "RollingUpdate", "it writes nothing"
+    assert "data" not in {each["name"] for each in nothing["spec"]["template"]["spec"]["volumes"]}
 
 
 def test_a_token_is_given_where_slices_are_read_and_nowhere_else() -> None:
