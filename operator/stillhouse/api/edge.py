@@ -23,6 +23,12 @@ _ONE_OF_CLAIM = CelRule(
     "what is on a claim has one gateway: kind Deployment with replicas 1",
     "claim",
 )
+_TOKEN_IN_SECRET = CelRule(
+    "!has(self.backendToken) || has(self.cascade)"
+    " && (!has(self.cascade.larger.address) || self.cascade.larger.address.startsWith('grpcs://'))",
+    "a token is shown to a cascade's larger model, and at an address over TLS alone",
+    "backendToken",
+)
 _AGREEMENT_OF_CASCADE = CelRule(
     "!has(self.agreement) || has(self.cascade)", "agreement belongs to a cascade: without one, one model answers", "agreement"
 )
@@ -151,7 +157,10 @@ class Edge(ApiModel):
     tls: Tls | None = None
     """TLS at the front, in a cluster; left out: none. `still edge` takes files."""
     backend_authority: SecretName | None = None
-    """Secret with `ca.crt` of the larger model's certificate, in a cluster; left out: the system's authorities."""
+    """Secret with `ca.crt` of the larger model's certificate, in a cluster; left out: the system's authorities. Of a larger model
+    without `address`: that its gateway has TLS, with a certificate for MODEL.NAMESPACE.svc."""
+    backend_token: SecretName | None = None
+    """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`."""
     guard: Guard | None = None
     """What requests may hold, and the audit log; left out: every message of the protocol up to 64 MiB."""
     agreement: Agreement | None = None
@@ -167,7 +176,7 @@ class Edge(ApiModel):
     run: Run = Run()
     """The pods in a cluster."""
 
-    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE)
+    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE, _TOKEN_IN_SECRET)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Edge:
@@ -177,4 +186,7 @@ class Edge(ApiModel):
             raise _AWAY_OF_CASCADE.broken()
         if self.preprocess is not None and self.cascade is not None:
             raise _STEPS_OR_CASCADE.broken(fix="remove one of both")
+        address = self.cascade.larger.address if self.cascade else None
+        if self.backend_token is not None and (self.cascade is None or (address or "grpcs://")[:8] != "grpcs://"):
+            raise _TOKEN_IN_SECRET.broken(fix="write grpcs:// in the address, or remove backendToken")
         return self

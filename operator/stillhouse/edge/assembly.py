@@ -36,7 +36,7 @@ from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import CASCADE_FILE, Policy, load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.solo import Solo
-from stillhouse.edge.certificates import towards
+from stillhouse.edge.certificates import Shown, towards
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
 from stillhouse.edge.join.here import StepHere
 from stillhouse.edge.join.legs import Here, There
@@ -269,7 +269,10 @@ async def _pool(
     largest: int,
     parts: Parts,
 ) -> Pool:
-    pool = Pool(lambda address: Channel(address, tls=tls, largest=largest))
+    far = given if isinstance(given, conf.LargerBackends | conf.LargerSlices) else None
+    token = Shown(far.token) if far is not None and far.token is not None else None
+    name = far.serverName if far is not None else ""
+    pool = Pool(lambda address: Channel(address, tls=tls, server_name=name, largest=largest, token=token))
     if isinstance(given, conf.Backends | conf.LargerBackends):
         pool.update(given.backends)
     else:

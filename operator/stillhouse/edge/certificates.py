@@ -78,6 +78,30 @@ class Front:
             _log.error("the new certificate is not used: %s", error)
 
 
+class Shown:
+    """A token in a file that may be replaced while we run: read for every call, as it is small and mounted from memory."""
+
+    def __init__(self, file: Path) -> None:
+        """Read it once.
+
+        Raises:
+            UsageError: the file cannot be read, or holds no token.
+        """
+        self._file, self._last = file, ""
+        if not self():
+            raise UsageError("the token of the larger model cannot be read", field=str(file), allowed="printable ASCII, one line")
+
+    def __call__(self) -> str:
+        """Return it; while the file is being replaced, the one of before."""
+        try:
+            text = self._file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return self._last
+        if text and text.isprintable():
+            self._last = text
+        return self._last
+
+
 def towards(authority: Path | None, own: Files | None) -> ssl.SSLContext:
     """Return how backends are spoken to: their certificates are verified, by `authority` or the system's authorities.
 

@@ -102,6 +102,10 @@ class _Beyond(_Part):
     model: str
     tls: bool = False
     authority: Path | None = None
+    token: Path | None = None
+    """File with the token that is shown to it."""
+    serverName: str = ""  # noqa: N815
+    """Whom its certificate has to name; empty: the address."""
 
 
 class LargerBackends(_Beyond):

@@ -43,6 +43,7 @@ def secrets(edge: Edge) -> tuple[Mounted, ...]:
         ("edge.tls.clientAuthority", "client-authority", edge.tls.client_authority if edge.tls else None),
         ("edge.clients.tokens", "tokens", edge.clients.tokens),
         ("edge.backendAuthority", "authority", edge.backend_authority),
+        ("edge.backendToken", "backend-token", edge.backend_token),
         ("edge.guard.audit.key", "audit", audit.key if audit else None),
     )
     return tuple(Mounted(field, name, f"{_SECRETS}/{part}") for field, part, name in named if name)
@@ -102,13 +103,18 @@ def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
     if cascade is None or gateway.cascade is None:
         return None
     larger: Larger = cascade.larger
+    found = {each.field: each.folder for each in secrets(gateway.edge)}
+    authority, token = found.get("edge.backendAuthority"), found.get("edge.backendToken")
+    shown = {"token": f"{token}/token"} if token else {}
     if larger.address is None:
-        return _beside(owner, larger.model)
+        # Its pods are found by their addresses, which no certificate names.
+        name = f"{names.client_service(larger.model)}.{owner.namespace}.svc"
+        tls = {"tls": True, "authority": f"{authority}/ca.crt", "serverName": name} if authority else {}
+        return {**_beside(owner, larger.model), **tls, **shown}
     scheme, _, address = larger.address.partition("://")
-    authority = next((f"{each.folder}/ca.crt" for each in secrets(gateway.edge) if each.field == "edge.backendAuthority"), None)
-    tls = scheme == "grpcs"
-    backends = {"kind": "backends", "backends": {address: 1.0}, "tls": tls}
-    return {"model": larger.model, "authority": authority if tls else None, **backends}
+    secure = scheme == "grpcs"
+    backends = {"kind": "backends", "backends": {address: 1.0}, "tls": secure}
+    return {"model": larger.model, "authority": f"{authority}/ca.crt" if secure and authority else None, **backends, **shown}
 
 
 def _beside(owner: Owner, model: str) -> Part:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.pki import certificates
 from tests.support.wire import SAY, Seen, our_server, until
 
-from stillhouse.edge.certificates import Files, Front, towards
+from stillhouse.edge.certificates import Files, Front, Shown, towards
 from stillhouse.edge.status import RpcError
 from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError
@@ -95,3 +95,36 @@ def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
         Files(one / "server.crt", other / "server.key").load(context)
     with pytest.raises(UsageError, match="authority"):
         towards(tmp_path / "none", None)
+
+
+def test_a_token_is_shown_and_its_successor_once_it_is_there(tmp_path: Path) -> None:
+    folder, file, seen = made(tmp_path / "pki"), tmp_path / "token", Seen()
+    front = Front(Files(folder / "server.crt", folder / "server.key"), None)
+    with pytest.raises(UsageError, match="token"):
+        Shown(file)
+    file.write_text("first\n")
+    shown = Shown(file)
+
+    async def work() -> None:
+        async with our_server(seen, tls=front.context) as (_, address):
+            tls = towards(folder / "authority.crt", None)
+            channel = Channel(address, tls=tls, token=shown)
+            try:
+                for content, told in ((None, "first"), ("second", "second"), ("", "second"), ("two\nlines", "second")):
+                    if content is not None:
+                        file.write_text(content)
+                    await channel.unary(SAY, b"x", metadata=(("x-key", "1"),), timeout_s=5)
+                    assert dict(seen.metadata)["authorization"] == f"Bearer {told}"
+                    assert dict(seen.metadata)["x-key"] == "1"
+                file.unlink()
+                await channel.unary(SAY, b"x", timeout_s=5)
+                assert dict(seen.metadata)["authorization"] == "Bearer second"
+            finally:
+                await channel.close()
+            # A certificate that names another is refused, though the address is right.
+            other = Channel(address, tls=tls, server_name="big.models.svc")
+            with pytest.raises(RpcError, match="verify failed"):
+                await other.unary(SAY, b"x", timeout_s=5)
+            await other.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))

@@ -13,7 +13,7 @@ from tests.unit.resources.test_golden import EDGE, INDEX, PIPELINE, SETTINGS, fr
 
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.edge.config import Engine, Slices, read
+from stillhouse.edge.config import Engine, LargerSlices, Slices, read
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway import CONFIG, gateway_workload
 from stillhouse.resources.wanted import Gateway, Owner
@@ -110,6 +110,23 @@ def test_what_is_on_a_claim_has_one_gateway_at_a_time() -> None:
     nothing = one(fronted({"run": {"replicas": 1, "claim": "mine"}}, None), "Deployment")
     assert nothing["spec"]["strategy"]["type"] == "RollingUpdate", "it writes nothing"
     assert "data" not in {each["name"] for each in nothing["spec"]["template"]["spec"]["volumes"]}
+
+
+def test_a_larger_model_beside_is_asked_as_its_gateway_wants_it(tmp_path: Path) -> None:
+    edge = {**EDGE, "backendAuthority": "ca", "backendToken": "mine"}
+    body = one(fronted(edge, CASCADE, index=INDEX), "Deployment")
+    (tmp_path / "gateway.json").write_text(text(body))
+    config = read(tmp_path / "gateway.json")
+    assert config.cascade is not None and isinstance(config.cascade.larger, LargerSlices)
+    larger = config.cascade.larger
+    assert larger.tls and larger.serverName == "big.models.svc"
+    mounts = {each["mountPath"]: each["name"] for each in body["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each.get("secret", {}).get("secretName") for each in body["spec"]["template"]["spec"]["volumes"]}
+    assert larger.token is not None and larger.authority is not None
+    assert volumes[mounts[str(larger.token.parent)]] == "mine" and larger.token.name == "token"
+    assert volumes[mounts[str(larger.authority.parent)]] == "ca" and larger.authority.name == "ca.crt"
+    plain = json.loads(text(one(fronted(EDGE, CASCADE, index=INDEX), "Deployment")))["cascade"]["larger"]
+    assert plain["tls"] is False and "token" not in plain and "serverName" not in plain
 
 
 def test_a_token_is_given_where_slices_are_read_and_nowhere_else() -> None:

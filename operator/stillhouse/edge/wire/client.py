@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from httpunk import HeaderMap
@@ -28,7 +28,10 @@ _TRIES = 3
 
 
 class Channel:
-    """Calls to one server. `address` is `host:port`; `largest`: bytes of an answer. `in_flight`: calls that have not ended."""
+    """Calls to one server. `address` is `host:port`; `largest`: bytes of an answer. `in_flight`: calls that have not ended.
+
+    `token` returns what is shown with every call as `authorization: Bearer`, empty: nothing.
+    """
 
     def __init__(
         self,
@@ -39,8 +42,10 @@ class Channel:
         server_name: str = "",
         connect_s: float = 5.0,
         largest: int = 64 << 20,
+        token: Callable[[], str] | None = None,
     ) -> None:
         self.address = address
+        self._token = token
         self._links = Links(address, tls=tls, authority=authority, server_name=server_name, connect_s=connect_s)
         self._largest = largest
         self.in_flight = 0
@@ -59,7 +64,7 @@ class Channel:
         Raises:
             RpcError: it ended with another status than OK; UNAVAILABLE where the server cannot be reached.
         """
-        headers = _headers(metadata, told_s if timeout_s is None else timeout_s)
+        headers = _headers(self._shown(metadata), told_s if timeout_s is None else timeout_s)
         self.in_flight += 1
         try:
             if timeout_s is None:
@@ -70,6 +75,10 @@ class Channel:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
         finally:
             self.in_flight -= 1
+
+    def _shown(self, metadata: Metadata) -> Metadata:
+        token = self._token() if self._token is not None else ""
+        return (*metadata, ("authorization", f"Bearer {token}")) if token else metadata
 
     async def _tried(self, method: str, body: bytes, headers: HeaderMap) -> Reply:
         for _ in range(_TRIES - 1):
@@ -98,7 +107,7 @@ class Channel:
         try:
             async with asyncio.timeout(timeout_s):
                 with await self._links.link() as link:
-                    response = await asked(link.connection, method, _headers(metadata, timeout_s), body())
+                    response = await asked(link.connection, method, _headers(self._shown(metadata), timeout_s), body())
                     async with response:
                         _raise_http(response)
                         deframer = Deframer(_encoding(response), self._largest)
