@@ -57,7 +57,7 @@ from stillhouse.inference.drift import Reference
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.steps import ends_of, read_steps
 
-__all__ = ["Parts", "assemble"]
+__all__ = ["Parts", "assemble", "elsewhere"]
 
 _QUEUE_FILE = "queue.db"
 _log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ async def _cascade(
             finite=False,
         )
     larger = given.larger
-    beyond = await _beyond(larger, largest, parts)
+    beyond = await elsewhere(larger, largest, parts)
     cloud = RemoteLeg(
         Remote(larger.model, variant=larger.model, provenance=False),  # it may be any server
         beyond,
@@ -221,7 +221,7 @@ async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, lar
         base = There(await _pool(_servers(config), None, largest, parts))
     legs = {BASE: base}
     for step in given.steps:
-        legs[step.name] = There(await _beyond(step.at, largest, parts))
+        legs[step.name] = There(await elsewhere(step.at, largest, parts))
     steps = tuple(StepSettings(step.name, step.at.model, step.inputs, step.outputs) for step in given.steps)
     return Pipeline(PipelineSettings(config.name, given.takes, given.says, steps), legs)
 
@@ -246,7 +246,7 @@ async def _preprocessed(
     name: str, edge: conf.Steps, given: conf.Preprocess, usage: Usage, largest: int, parts: Parts
 ) -> Preprocessed:
     larger = given.larger
-    pool = await _beyond(larger, largest, parts)
+    pool = await elsewhere(larger, largest, parts)
     _probe(larger, pool, parts)
     return Preprocessed(name, larger.model, edge.folder, given.encoding, There(pool), usage, frozenset(edge.allowed))
 
@@ -283,7 +283,7 @@ async def _pool(
     return pool
 
 
-async def _beyond(given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt, largest: int, parts: Parts) -> Pool:
+async def elsewhere(given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt, largest: int, parts: Parts) -> Pool:
     """Return the servers of a model that is elsewhere."""
     if isinstance(given, conf.LargerMqtt):
         pool = parts.brokers.pool_over(given, largest)

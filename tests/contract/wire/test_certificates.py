@@ -11,7 +11,9 @@ import pytest
 from tests.support.pki import certificates
 from tests.support.wire import SAY, Seen, our_server, until
 
+from stillhouse.edge.assembly import Parts, elsewhere
 from stillhouse.edge.certificates import Files, Front, Shown, towards
+from stillhouse.edge.config import LargerBackends
 from stillhouse.edge.status import RpcError
 from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError
@@ -126,5 +128,36 @@ def test_a_token_is_shown_and_its_successor_once_it_is_there(tmp_path: Path) -> 
             with pytest.raises(RpcError, match="verify failed"):
                 await other.unary(SAY, b"x", timeout_s=5)
             await other.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_gateway_of_a_configuration_shows_its_token_to_the_larger_model(tmp_path: Path) -> None:
+    folder, file, seen = made(tmp_path / "pki"), tmp_path / "token", Seen()
+    front = Front(Files(folder / "server.crt", folder / "server.key"), None)
+    file.write_text("a-token-of-the-edge")
+
+    async def work() -> None:
+        async with our_server(seen, tls=front.context) as (_, address):
+            told = {
+                "kind": "backends",
+                "backends": {address: 1.0},
+                "model": "big",
+                "tls": True,
+                "authority": folder / "authority.crt",
+                "token": file,
+            }
+            for name, answers in (("", True), ("big.models.svc", False)):
+                given = LargerBackends.model_validate(
+                    {"kind": "backends", "backends": {address: 1.0}, "serverName": name, **told}
+                )
+                pool = await elsewhere(given, 1 << 20, Parts())
+                if answers:
+                    assert (await pool.unary(SAY, b"x")).message == b"x"
+                    assert dict(seen.metadata)["authorization"] == "Bearer a-token-of-the-edge"
+                else:
+                    with pytest.raises(RpcError, match="verify failed"):
+                        await pool.unary(SAY, b"x")
+                await pool.close()
 
     asyncio.run(asyncio.wait_for(work(), 60))
