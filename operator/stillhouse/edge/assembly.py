@@ -52,7 +52,7 @@ from stillhouse.edge.service import Answering
 from stillhouse.edge.watching import Api, Watcher
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.client import Channel
-from stillhouse.errors import StoreError
+from stillhouse.errors import StoreError, UsageError
 from stillhouse.inference.drift import Reference
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.steps import ends_of, read_steps
@@ -60,6 +60,8 @@ from stillhouse.inference.steps import ends_of, read_steps
 __all__ = ["Parts", "assemble", "elsewhere"]
 
 _QUEUE_FILE = "queue.db"
+MIDDLE = "middle"
+"""The leg between `edge` and `cloud`."""
 _log = logging.getLogger(__name__)
 
 
@@ -192,22 +194,47 @@ async def _cascade(
     )
     _probe(larger, beyond, parts, cloud.offers)
     way = Way(cloud, settings, on_change=_told(larger.model))
+    between = await _between(given.middle, policy.middle, signature, settings, largest, parts)
     later = await _later(away.queue) if away.queue is not None and away.policy == "queue" else None
     watch = _watch(config.agreement, given.folder, way, parts) if config.agreement is not None else None
     names = policy.edge.names if policy.edge is not None else ()
     cascade = Cascade(
         config.name,
         signature,
-        [Stage(first, policy), Stage(way, None)],
+        [Stage(first, policy), *between, Stage(way, None)],
         CascadeSettings(unsure=given.outliers, away=settings),
         later=later,
-        observer=Observer(usage, watch, cloud, labels=signature.labels, names=names),
+        observer=Observer(usage, watch, cloud, labels=signature.labels, names=names, last=1 + len(between)),
         who=who,
     )
     if later is not None:
         later.start()
     parts.closing[:0] = [*([later.close] if later is not None else []), cascade.close]  # the courier uses the cascade's legs
     return cascade, watch, later
+
+
+async def _between(
+    given: conf.Larger | None, policy: Policy | None, signature: Signature, settings: AwaySettings, largest: int, parts: Parts
+) -> list[Stage]:
+    """Return the stage between the small model and the larger one, if there is one that ever answers.
+
+    Raises:
+        UsageError: the artifact has such a model and nobody says where it is, or the other way round.
+    """
+    if (given is None) != (policy is None):
+        raise UsageError(
+            "the cascade's artifact and the configuration differ on the model between",
+            field="cascade.middle",
+            found="left out" if given is None else given.model,
+            allowed="what the artifact was solved with",
+            fix="still build FILE again, then start the gateway anew",
+        )
+    if given is None or policy is None or math.isinf(policy.threshold):  # what never answers is not asked
+        return []
+    pool = await _beyond(given, largest, parts)
+    remote = Remote(given.model, variant=policy.variant, digest=policy.digest, provenance=False)
+    leg = RemoteLeg(remote, pool, signature, name=MIDDLE, ready=lambda: pool.ready, finite=False)
+    return [Stage(Way(leg, settings, on_change=_told(given.model)), policy)]
 
 
 async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, largest: int, parts: Parts) -> Pipeline:
@@ -342,6 +369,6 @@ def _watch(given: conf.Agreement, folder: Path, way: Way, parts: Parts) -> Watch
 def _told(model: str) -> Callable[[Any, Any], None]:
     def change(old: Any, new: Any) -> None:
         level = logging.WARNING if new is BreakerState.OPEN else logging.INFO
-        _log.log(level, "the larger model %s: breaker %s, was %s", model, new.value, old.value)
+        _log.log(level, "the model %s: breaker %s, was %s", model, new.value, old.value)
 
     return change

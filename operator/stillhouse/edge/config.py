@@ -144,10 +144,11 @@ Larger = Annotated[LargerBackends | LargerSlices | LargerMqtt, Field(discriminat
 
 
 class Cascade(_Part):
-    """Folder of the cascade's artifact, and who is asked beyond it."""
+    """Folder of the cascade's artifact, and who is asked beyond it: `middle`, where the artifact has one, and `larger`."""
 
     folder: Path
     outliers: Literal["escalate", "flag", "refuse"] = "escalate"
+    middle: Larger | None = None
     larger: Larger
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tests.support.artifacts import Recorder, context, dataset
 from tests.support.tiny_model import WORDS, write_tiny_model
 
@@ -100,6 +100,69 @@ def test_one_file_of_rows_is_halved(tmp_path: Path) -> None:
 
     assert facts.rows == 400
     assert facts.escalation < 0.5
+
+
+def between(inputs: dict[str, Artifact], folder: Path, labels: tuple[str, ...] = LABELS) -> None:
+    """Put a model between that says what the larger one says, better than the small one does."""
+    write_tiny_model(folder / "middle", task="text-classification", labels=labels, seed=1)
+    (folder / "middle" / "receipt.json").write_text(json.dumps({"precision": "fp32"}))
+    inputs["middle"] = Artifact("sha256:" + "d" * 64, "revision", folder / "middle", 1)
+
+
+@pytest.mark.parametrize("aim", ["targetAgreement", "escalationBudget"])
+def test_two_thresholds_do_at_request_time_what_they_were_solved_for(tmp_path: Path, aim: str) -> None:
+    rows = {"threshold": 700, "calibration": 300, "test": 400}
+    inputs = classes(tmp_path, rows)
+    between(inputs, tmp_path)
+    small, middle = Engine(inputs["model"].path), Engine(inputs["middle"].path)
+    for number, (role, count) in enumerate(rows.items()):  # the larger model is of one mind with either, by halves
+        given = texts(count, number)
+        answers_ = [np.log(each.predict(given)) for each in (small, middle)]
+        noise = np.random.default_rng(number).normal(size=(count, 3)) * 0.3
+        mixed = np.where(np.arange(count)[:, None] % 3 == 0, *answers_) + noise
+        inputs[f"larger-{role}"] = said(tmp_path / f"two-{role}", logits=mixed)
+    value = 0.6 if aim == "targetAgreement" else 0.5
+    ctx = context(tmp_path)
+    facts = BuildCascade().run(config(aim=aim, value=value, middle="between", middleCost=3.0), inputs, ctx)
+
+    written = json.loads((ctx.out / "cascade.json").read_text())
+    assert facts.reachable
+    assert written["stages"] == 2
+    assert written["middle"]["model"] == "between"
+    assert written["middle"]["digest"] == inputs["middle"].digest
+    point = written["solved"]["point"]
+    assert point["thresholds"] == [written["threshold"], written["middle"]["threshold"]]
+    assert "middle" in written["reliability"]
+
+    # By brute force: what the written thresholds do at request time, row by row, on the solving and on the test split.
+    def outcome(number: int, role: str) -> tuple[float, float]:
+        given, escalated, agreeing = texts(rows[role], number), 0, 0
+        large = load_file(str(inputs[f"larger-{role}"].path / "outputs.safetensors"))["logits"].argmax(axis=1)
+        told = []
+        for engine, part in ((small, written), (middle, written["middle"])):
+            values = engine.predict(given)
+            confidence = Calibration.from_json(part["calibration"]).of_logits(np.log(values))
+            limit = math.inf if part["threshold"] is None else part["threshold"]
+            told.append((answers(confidence, limit), values.argmax(axis=1)))
+        for row in range(len(given)):
+            by = next((each for each in told if each[0][row]), None)
+            escalated += by is None
+            agreeing += by is None or bool(by[1][row] == large[row])
+        return escalated / len(given), agreeing / len(given)
+
+    for number, role, at in ((0, "threshold", point), (2, "test", written["verified"]["point"])):
+        assert outcome(number, role) == pytest.approx((at["escalation"]["estimate"], at["agreement"]["estimate"]), abs=0.006)
+    bound = point["agreement"]["low"] >= value if aim == "targetAgreement" else point["escalation"]["high"] <= value
+    assert bound
+
+
+def test_a_model_between_that_answers_another_question_is_refused(tmp_path: Path) -> None:
+    inputs = classes(tmp_path, {"threshold": 60})
+    between(inputs, tmp_path, ("yes", "no", "perhaps"))
+    with pytest.raises(DataError, match="another question") as refused:
+        BuildCascade().run(config(middle="between", middleCost=3.0), inputs, context(tmp_path))
+
+    assert refused.value.problem.field == "spec.edge.cascade.middle.model"
 
 
 def test_too_few_rows_escalate_everything_and_say_so(tmp_path: Path) -> None:

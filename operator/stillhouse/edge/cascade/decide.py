@@ -56,13 +56,14 @@ class Course:
     """What has become of the rows of one request so far.
 
     `by`: the stage whose answer stands, int64 [n], `NOBODY` while there is none. `confidence` float64 [n] and `told_by`: of the
-    last stage that has one. `outside`: unusual inputs. `pending`: rows that go on. `together`: the answer must be of one space
-    (embeddings), so all rows go on where one does.
+    last stage that has one; `first`: of stage 0. `outside`: unusual inputs. `pending`: rows that go on. `together`: the answer
+    must be of one space (embeddings), so all rows go on where one does.
     """
 
     def __init__(self, rows: int, *, together: bool) -> None:
         self.by = np.full(rows, NOBODY, dtype=np.int64)
         self.confidence = np.full(rows, np.nan)
+        self.first = np.full(rows, np.nan)
         self.told_by = np.full(rows, NOBODY, dtype=np.int64)
         self.outside = np.zeros(rows, dtype=np.bool_)
         self.abstained = np.zeros(rows, dtype=np.bool_)
@@ -95,6 +96,7 @@ class Course:
         if self._together and len(self.pending):
             self.pending = np.flatnonzero(~self.abstained)
         if stage == 0:
+            self.first = self.confidence.copy()
             self.escalated = len(self.pending)
 
     def merged(self) -> Merged:

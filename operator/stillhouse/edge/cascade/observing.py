@@ -27,15 +27,22 @@ class Observer:
     """Counts answers, and has a sample of the small model's compared.
 
     `beside`: the larger model without retries and breaker, for comparisons; `labels` of a classifier, `names` of an index's rows.
-    `watch` None: nothing is compared.
+    `watch` None: nothing is compared. `last`: the larger model's stage.
     """
 
     def __init__(
-        self, usage: Usage, watch: Watch | None, beside: Leg, *, labels: Sequence[str] = (), names: Sequence[bytes] = ()
+        self,
+        usage: Usage,
+        watch: Watch | None,
+        beside: Leg,
+        *,
+        labels: Sequence[str] = (),
+        names: Sequence[bytes] = (),
+        last: int = 1,
     ) -> None:
         self.usage, self.watch, self._beside = usage, watch, beside
         self._labels, self._names = tuple(labels), tuple(names)
-        self.errors = 0
+        self.errors, self._last = 0, last
 
     def answered(self, question: Question, course: Course, body: bytes, *, called: bool, away: bool) -> None:
         """Take an answer that the client is about to get. `called`: the larger model was asked; `away`: in vain."""
@@ -55,7 +62,7 @@ class Observer:
 
     def _watched(self, watch: Watch, question: Question, course: Course, body: bytes) -> None:
         key = str(question.request.id)
-        confidence = course.confidence.tolist()
+        confidence = course.first.tolist()  # of the small model, also where a model between was asked
         ticket = watch.answered(confidence, course.escalated, key, body)
         if ticket is not None:
             mine = np.flatnonzero((course.by == 0) & ~course.abstained)
@@ -63,7 +70,7 @@ class Observer:
                 self._compare(watch, replace(ticket, rows=len(mine)), question, course, mine, len(body))
         if watch.collector is not None and course.escalated:
             last = course.parts[-1]
-            if last[0] > 0:
+            if last[0] == self._last:  # what a model between says is no truth to learn from
                 rows = last[1]
                 said = answers_of(last[2], self._labels, self._names)
                 watch.keep(_inputs(question, rows), said, [confidence[row] for row in rows.tolist()], key, body)
@@ -82,7 +89,7 @@ class Observer:
 
         keeps = watch.collector is not None
         inputs = _inputs(question, mine) if keeps else ()
-        confidences = [float(course.confidence[row]) for row in mine.tolist()] if keeps else ()
+        confidences = [float(course.first[row]) for row in mine.tolist()] if keeps else ()
         watch.compare(ticket, own, ask, size=size, inputs=inputs, confidences=confidences)
 
 

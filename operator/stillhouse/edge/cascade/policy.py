@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -32,7 +32,8 @@ class Policy:
     """When a stage's answer stands. `threshold` is infinite where everything goes on.
 
     `edge`, `larger`: for sentence embeddings the index of this stage's model and that of the next one; else None. `k`: how many
-    neighbours a client gets; 0 without retrieval. `solved`: how the threshold was found, as it was written.
+    neighbours a client gets; 0 without retrieval. `solved`: how the threshold was found, as it was written. `middle`: of
+    the model that is asked between this one and the last one, None where there is none.
     """
 
     task: Task
@@ -46,6 +47,7 @@ class Policy:
     larger: Index | None = None
     stages: int = 1
     solved: Mapping[str, Any] = field(default_factory=dict)
+    middle: Policy | None = None
 
     @property
     def needs_logits(self) -> bool:
@@ -100,7 +102,17 @@ def _classifying(policy: Policy, path: Path, data: Mapping[str, Any]) -> Policy:
         _wrong(path, "retrieval", "a search", f"null, for {policy.task}")
     if policy.outliers is not None and policy.outliers.kind != "energy":
         _wrong(path, "outliers.kind", policy.outliers.kind, "energy, for a classifier")
-    return policy
+    return policy if data.get("middle") is None else replace(policy, middle=_middle(policy, path, data["middle"]))
+
+
+def _middle(policy: Policy, path: Path, data: Any) -> Policy:
+    if not isinstance(data, dict):
+        _wrong(path, "middle", type(data).__name__, "an object")
+    calibration = _part(path, data, "calibration", Calibration.from_json)
+    if calibration.signal != "logits":
+        _wrong(path, "middle.calibration.signal", calibration.signal, "logits, for a classifier")
+    variant, digest = _text(path, data, "variant"), _text(path, data, "digest")
+    return Policy(policy.task, variant, digest, calibration, _threshold(path, data))
 
 
 def _searching(policy: Policy, folder: Path, path: Path, data: Mapping[str, Any]) -> Policy:

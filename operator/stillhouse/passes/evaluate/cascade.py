@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +20,12 @@ from stillhouse.inference.engine import Engine
 from stillhouse.inference.outliers import OutlierRule
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.evaluate.calibration import fit_isotonic, fit_outlier, fit_platt, fit_temperature
+from stillhouse.passes.evaluate.chain import pareto_path
 from stillhouse.passes.evaluate.curve import Curve, Rows, trace
+from stillhouse.passes.evaluate.curve import Path as Thresholds
 from stillhouse.passes.evaluate.disjoint import shown
 from stillhouse.passes.evaluate.drawing import svg, text_chart
+from stillhouse.passes.evaluate.middle import middle_of, open_middle, together_with
 from stillhouse.passes.evaluate.reliability import Reliability, reliability
 from stillhouse.passes.evaluate.splits import Catalogue, JudgedBy, Split, read_split
 from stillhouse.passes.evaluate.threshold import Aim, Solved, Verified, solve, verify
@@ -38,7 +41,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class CascadeConfig(PassConfig):
-    """What planning asks for. Shares are numbers from 0 to 1; `keep` is None where unusual inputs are not told apart."""
+    """What planning asks for. Shares are numbers from 0 to 1; `keep` is None where unusual inputs are not told apart.
+
+    `middle` names the DistilledModel between, `middleCost` is what its answer costs.
+    """
 
     aim: Literal["targetAgreement", "escalationBudget"]
     value: float
@@ -47,6 +53,8 @@ class CascadeConfig(PassConfig):
     neighbors: int
     keep: float | None
     cost: float
+    middle: str = ""
+    middleCost: float | None = None  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,8 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
     """Fits on the calibration split, solves on the threshold split, checks on the test split.
 
     `threshold` and `larger-threshold` are needed: rows, and what the larger model says of them. `calibration` and `test` come
-    with theirs, or not. `fp32` is the model before quantization: how true its confidence was.
+    with theirs, or not. `fp32` is the model before quantization: how true its confidence was. `middle` is the revision of a
+    model between the two: both thresholds are then solved together, along a path that the calibration split fixes.
     """
 
     name = "cascade"
@@ -94,19 +103,34 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
             field = f"{_FIELD}.{'data' if role == 'threshold' else role}"
             return read_split(inputs[role], inputs[f"larger-{role}"], asked, catalogue, field, ctx.progress)
 
-        solving = split("threshold", engine)
-        fitting = split("calibration", engine) if "calibration" in inputs else None
-        if fitting is None:
-            fitting, solving = _halves(solving)
-        testing = split("test", engine) if "test" in inputs else None
-        fit = Fit.on(fitting, config)
-        rows = fit.rows(solving, config, f"{_FIELD}.data")
-        solved = solve(rows, Aim(config.aim, config.value))
+        def splits(asked: Engine) -> tuple[Split, Split, Split | None]:
+            solving = split("threshold", asked)
+            fitting = split("calibration", asked) if "calibration" in inputs else None
+            if fitting is None:
+                fitting, solving = _halves(solving)
+            return fitting, solving, split("test", asked) if "test" in inputs else None
+
+        stages = [splits(engine)]
+        if "middle" in inputs:
+            stages.append(splits(open_middle(inputs["middle"], engine, ctx.threads)))
+        fits = [Fit.on(each[0], config) for each in stages]
+        fit, (_, solving, testing) = fits[0], stages[0]
+
+        def together(each: Sequence[Split], role: str) -> Rows:
+            told = [fit.rows(rows, config, f"{_FIELD}.{role}") for fit, rows in zip(fits, each, strict=True)]
+            return together_with(told, config.cost if config.middleCost is None else config.middleCost)
+
+        rows = together([each[1] for each in stages], "data")
+        path = trace(rows) if len(stages) == 1 else pareto_path(together([each[0] for each in stages], "calibration"))
+        solved = solve(rows, Aim(config.aim, config.value), path)
         ctx.progress.note(solved.describe())
-        verified = verify(fit.rows(testing, config, f"{_FIELD}.test"), solved) if testing is not None else None
+        tested = [each[2] for each in stages if each[2] is not None]
+        verified = verify(together(tested, "test"), solved) if testing is not None else None
         if verified is not None:
             ctx.progress.note(f"on test: {verified.verdict}, {verified.point.agreement.estimate:.2%} agree")
         true = {"served": reliability(fit.confidence(solving), solving.agrees(config.judgedBy, f"{_FIELD}.data"))}
+        if len(stages) > 1:
+            true["middle"] = reliability(fits[1].confidence(stages[1][1]), stages[1][1].agrees(config.judgedBy, f"{_FIELD}.data"))
         if "fp32" in inputs:
             del engine  # one model at a time
             before = split("threshold", Engine(inputs["fp32"].path, ctx.threads))
@@ -117,8 +141,11 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
         if catalogue is None:
             hit = solving.agrees(config.judgedBy, f"{_FIELD}.data")
             true["servedRaw"] = reliability(Calibration("identity").of_logits(solving.values), hit)
-        written = _write(ctx.out, model, fit, catalogue, rows, solved, verified, true)
-        (threshold,) = solved.point.thresholds
+        between = None
+        if "middle" in inputs:
+            between = middle_of(config.middle, inputs["middle"], fits[1].calibration, solved)
+        written = _write(ctx.out, model, fit, catalogue, rows, path, solved, verified, true, between)
+        threshold = solved.point.thresholds[0]
         return CascadeFacts(
             threshold=threshold if math.isfinite(threshold) else None,
             reachable=solved.reachable,
@@ -217,14 +244,16 @@ def _write(
     fit: Fit,
     catalogue: Catalogue | None,
     rows: Rows,
+    path: Thresholds,
     solved: Solved,
     verified: Verified | None,
     true: Mapping[str, Reliability],
+    between: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     receipt = json.loads((model.path / "receipt.json").read_bytes())
     signature = json.loads((model.path / "signature.json").read_bytes())
-    (threshold,) = solved.point.thresholds
-    curve, point = Curve.of(rows, trace(rows)).to_json(), solved.point.to_json()
+    threshold = solved.point.thresholds[0]
+    curve, point = Curve.of(rows, path).to_json(), solved.point.to_json()
     written: dict[str, Any] = {
         "version": VERSION,
         "task": signature["task"],
@@ -234,13 +263,15 @@ def _write(
         "threshold": threshold if math.isfinite(threshold) else None,
         "outliers": fit.outliers.to_json() if fit.outliers else None,
         "retrieval": {"k": catalogue.neighbours} if catalogue else None,
-        "stages": 1,
+        "stages": rows.stages,
         "solved": solved.to_json(),
         "verified": verified.to_json() if verified else None,
         "curve": curve,
         "reliability": {name: each.to_json() for name, each in true.items()},
         "confidences": Reference.of(rows.confidence[:, 0].tolist()).to_json(),
     }
+    if between is not None:
+        written["middle"] = between
     (out / CASCADE_FILE).write_text(json.dumps(written, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     aim: dict[str, float] = {solved.aim.kind: solved.aim.value}
     shutil.copyfile(model.path / "signature.json", out / "signature.json")  # a gateway before servers has no model of its own
