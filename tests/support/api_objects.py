@@ -629,6 +629,7 @@ _INVALID = [
         f"{_CASCADE}.method",
         "fitted to answers",
     ),
+    _bad("a model between of embeddings", "text", f"{_CASCADE}.middle", {"model": "between"}, "classification tasks only"),
     _bad("outliers of classes", "class", f"{_CASCADE}.outliers", {}, "sentence-embedding only"),
     Case("a queue of another policy", "text", {f"{_EDGE}.away.policy": "fail"}, f"{_EDGE}.away.queue", "belongs to policy queue"),
     Case(

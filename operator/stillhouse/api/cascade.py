@@ -10,7 +10,7 @@ from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.scalars import DecimalString, ModelName, Percent
 from stillhouse.api.source import DataSource
 
-__all__ = ["Address", "Cascade", "Larger", "Outliers"]
+__all__ = ["Address", "Cascade", "Larger", "Middle", "Outliers"]
 
 Address = Annotated[
     str,
@@ -48,6 +48,17 @@ class Larger(ApiModel):
     (docs/mqtt.md; `mqtt://` without TLS), which a cluster refuses. `still edge --cloud` is stronger than this."""
 
 
+class Middle(ApiModel):
+    """A model that is asked between the small one and the larger one, with a confidence and a threshold of its own."""
+
+    model: ModelName
+    """A DistilledModel of the same task and labels, built in the same store before this one."""
+    address: Address | None = None
+    """Where it is served, as `grpcs://HOST:PORT`. `still edge --middle` is stronger than this."""
+    cost: DecimalString = "3"
+    """What an answer of it costs, where one of the small model costs 1: of the thresholds that hold, the cheapest are taken."""
+
+
 class Outliers(ApiModel):
     """Inputs unlike those that the confidence was fitted on: how often an answer is right says nothing about them."""
 
@@ -75,6 +86,8 @@ class Cascade(ApiModel):
 
     larger: Larger
     """The larger model."""
+    middle: Middle | None = None
+    """One more stage, for classification; `still build` and `still edge` only. Where it is away, the larger model is asked."""
     data: DataSource
     """Rows (`text`, or `image`; `label` where there are labels: for retrieval the name of the right row) that the threshold is
     solved on. They must not be in the training, calibration or gate data. What agrees is judged against `spec.source`."""
@@ -96,7 +109,8 @@ class Cascade(ApiModel):
     outliers: Outliers | None = None
     """What is done about unusual inputs; for `sentence-embedding`. Left out: nothing but for values that are no numbers."""
     cost: DecimalString = "10"
-    """What an answer of the larger model costs, where one of the small model costs 1: for the stored curve only."""
+    """What an answer of the larger model costs, where one of the small model costs 1: for the stored curve, and with
+    `middle` for the choice of thresholds."""
 
     cel_rules = (_ONE_AIM, _SOME_AGREEMENT, _TEMPERATURE_OF_ANSWERS)
 

@@ -75,6 +75,11 @@ _OUTLIERS_OF_SEARCH = CelRule(
     "outliers belongs to task sentence-embedding only",
     "edge.cascade.outliers",
 )
+_MIDDLE_OF_CLASSES = CelRule(
+    "!has(self.edge) || !has(self.edge.cascade) || !has(self.edge.cascade.middle) || self.source.task != 'sentence-embedding'",
+    "middle belongs to classification tasks only",
+    "edge.cascade.middle",
+)
 _PIPELINE_TAKES = CelRule(
     "!has(self.pipeline) || self.pipeline.steps.all(s, s.inputs.all(k,"
     " s.inputs[k].startsWith('request.')"
@@ -165,7 +170,7 @@ class Spec(ApiModel):
     cel_rules = (
         _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
         _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
-        _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS,
+        _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -222,6 +227,8 @@ class Spec(ApiModel):
             raise _LOGITS_OF_CLASSES.broken(fix="write platt or isotonic, or leave method out")
         if cascade.outliers is not None and not embedding:
             raise _OUTLIERS_OF_SEARCH.broken(fix="remove outliers")
+        if cascade.middle is not None and embedding:
+            raise _MIDDLE_OF_CLASSES.broken(fix="remove middle")
 
 
 class Metadata(ApiModel):

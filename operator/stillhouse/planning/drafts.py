@@ -14,11 +14,12 @@ from stillhouse.errors import SpecError
 from stillhouse.planning.joining import join
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
-from stillhouse.planning.request import gate_config, serve_config
+from stillhouse.planning.request import gate_config, middle_uri, serve_config
 
 __all__ = ["CASCADE", "GATE", "INDEX", "draft", "targets"]
 
 TEACHER, DATA, GATE, INDEX, CASCADE = "resolve/source", "resolve/data", "gate/gate", "gate/index", "gate/cascade"
+MIDDLE = "resolve/cascade-middle"
 SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
 SHARD_ROWS = 2048
@@ -335,6 +336,12 @@ def _cascade(cascade: Cascade, spec: Spec, quantized: bool, env: Environment) ->
         parents |= {"index": INDEX, "larger-index": "gate/larger-index"}
     if quantized and spec.source.task != "sentence-embedding":  # the index is of what serves, and no other model fits it
         parents["fp32"] = "compress/fp32"
+    if cascade.middle:
+        uri = middle_uri(cascade.middle.model)
+        known = env.pins.get(uri)  # on paper a name stands for what was built of it
+        yield StepDraft(MIDDLE, "resolve", "import-revision", {"digest": known.digest if known else uri}, uri=uri)
+        parents["middle"] = MIDDLE
+        config |= {"middle": cascade.middle.model, "middleCost": float(cascade.middle.cost)}
     if spec.distill:
         parents["training"] = DATA
     if spec.gate:

@@ -45,6 +45,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "import-model": 1.0e-8,  # per byte
     "import-data": 1.0e-5,  # per row
     "import-step": 0.2,
+    "import-revision": 0.2,
     "join-steps": 0.02,
     "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
     "student": 1.0,  # its parts differ too much for one unit: the work is the seconds that they take here

@@ -24,10 +24,10 @@ MESSAGE = 64 << 20
 class Place:
     """Where a gateway runs.
 
-    `edge` is the leg that answers first, `larger` the other one (None: neither cascade nor steps before a model), both as the
-    configuration has them; `listen`
-    maps grpc, rest and metrics to HOST:PORT. Folders and files are paths there: `cascade` of the artifact, `data` for what is
-    written (queue, audit log, collected requests), `tls`, `authority`, `tokens`, `audit_key` as they are mounted.
+    `edge` is the leg that answers first, `larger` the other one (None: neither cascade nor steps before a model), `middle` who is
+    asked between the two (None: nobody), all as the configuration has them; `listen` maps grpc, rest and metrics to HOST:PORT.
+    Folders and files are paths there: `cascade` of the artifact, `data` for what is written (queue, audit log, collected
+    requests), `tls`, `authority`, `tokens`, `audit_key` as they are mounted.
     """
 
     listen: Mapping[str, str | None]
@@ -38,6 +38,7 @@ class Place:
     tls: Mapping[str, str | None] | None = None
     tokens: str | None = None
     audit_key: str | None = None
+    middle: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,6 +51,7 @@ def gateway_config(name: str, edge: Edge, place: Place) -> dict[str, Any]:
     if edge.cascade is not None and place.larger is not None:
         outliers = edge.cascade.outliers.policy if edge.cascade.outliers else "escalate"
         cascade = {"folder": place.cascade, "outliers": outliers, "larger": dict(place.larger)}
+        cascade |= {"middle": dict(place.middle)} if place.middle is not None else {}
     steps = {}
     if edge.preprocess is not None and place.larger is not None:
         steps = {"preprocess": {"encoding": edge.preprocess.encoding, "larger": dict(place.larger)}}

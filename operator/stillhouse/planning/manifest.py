@@ -42,6 +42,7 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("import-model", 1, "stillhouse.passes.sources.model:ImportModel", "torch-model"),
         PassEntry("import-data", 3, "stillhouse.passes.sources.data:ImportData", "dataset", needs=("datasets",)),
         PassEntry("import-step", 1, "stillhouse.passes.sources.step:ImportStep", "onnx-step", needs=_ONNX),
+        PassEntry("import-revision", 1, "stillhouse.passes.sources.revision:ImportRevision", "revision"),
         PassEntry("join-steps", 1, "stillhouse.passes.compress.join:JoinSteps", "onnx-model", needs=("onnx",), foresees=True),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
         PassEntry("student", 3, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),

@@ -14,7 +14,7 @@ from stillhouse.api.serve import Gpu, Serve
 from stillhouse.api.source import DataSource, ModelSource
 from stillhouse.planning.runtimes import GPU
 
-__all__ = ["data_sources", "from_record", "gate_config", "serve_config", "to_record", "uris"]
+__all__ = ["data_sources", "from_record", "gate_config", "middle_uri", "serve_config", "to_record", "uris"]
 
 _NUMBERS: dict[str, Callable[[str], float]] = {
     "maxQueueDelay": float, "queueTimeout": float, "cpus": float, "memory": int, "workspace": int,
@@ -51,6 +51,11 @@ def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSour
 def uris(spec: Spec) -> dict[str, str]:
     """Return every URI of the spec with the field that names it: field → URI."""
     return {f"{place}.uri": each.uri for place, each in _sources(spec) if each.uri}
+
+
+def middle_uri(model: str) -> str:
+    """Return how a plan names what was built of another model of the store; no file can: a source has another scheme."""
+    return f"still:{model}"
 
 
 def data_sources(spec: Spec) -> dict[str, DataSource]:

@@ -65,6 +65,7 @@ def command() -> None:
 @click.option(
     "--cloud-device", metavar="NAME", help="Name at the broker, of this gateway alone; left out, the user's or the machine's."
 )
+@click.option("--middle", metavar="grpcs://HOST:PORT", help="Where the model between the two is, if FILE has one; as --cloud.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8101, show_default=True, help="gRPC port; 0 takes any.")
 @click.option(
@@ -110,9 +111,8 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     if file.name.endswith(SUFFIX):
         file = unpack(store, file)
     files = {name.removeprefix("tls_"): given[name] for name in ("tls_certificate", "tls_key", "tls_client_authority")}
-    doors = {
-        name: given[name] for name in ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key", "files", "allowed")
-    }
+    names = ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key", "files", "allowed", "middle")
+    doors = {name: given[name] for name in names}
     at_broker = AtBroker(
         given["cloud_username_file"],
         given["cloud_password_file"],
@@ -158,6 +158,10 @@ def _say(prepared: Prepared) -> None:
     larger = prepared.settings["cascade"]["larger"]
     point, threshold = prepared.cascade["solved"]["point"], prepared.cascade["threshold"]
     where = _where(larger)
+    if between := prepared.settings["cascade"].get("middle"):
+        least = prepared.cascade["middle"]["threshold"]
+        says = "never sure enough, so it is not asked" if least is None else f"its answer stands from a confidence of {least:.4f}"
+        click.echo(f"  between: {_where(between)}, {says}", err=True)
     if threshold is None:
         click.secho(f"  no threshold meets the aim: everything goes to {where}", fg="yellow", err=True)
         return

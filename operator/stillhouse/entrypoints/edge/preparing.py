@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stillhouse.api.cascade import Larger
+from stillhouse.api.cascade import Cascade, Larger
 from stillhouse.api.edge import Edge
 from stillhouse.api.load import load_file
 from stillhouse.api.model import DistilledModel
@@ -39,6 +39,7 @@ class Given:
     cloud: str | None = None
     cloud_authority: Path | None = None
     at_broker: AtBroker = field(default_factory=AtBroker)
+    middle: str | None = None
     host: str = "127.0.0.1"
     port: int = GRPC
     rest_port: int = REST
@@ -94,6 +95,8 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
     larger = _larger(store, edge, name, file, given) if edge.cascade else None
     folder = str(store.objects.path(revision["cascade"])) if revision.get("cascade") else ""
     place = _place(_engine(store, revision, given), folder, data, larger, given)
+    if edge.cascade is not None and (middle := _middle(store, edge.cascade, folder, file, given)):
+        place = dataclasses.replace(place, middle=middle)
     at = {each: _step(store, each, given) for each in step_models(model.spec)}
     if at:
         place = dataclasses.replace(place, extra={**place.extra, "pipeline": pipeline_config(model.spec, at)})
@@ -270,6 +273,34 @@ def _larger(store: LocalStore, edge: Edge, name: str, file: Path, given: Given) 
             _asked_before(store, name, file),
         )
     return _at(larger.model, address, given)
+
+
+def _middle(store: LocalStore, cascade: Cascade, folder: str, file: Path, given: Given) -> dict[str, Any] | None:
+    if cascade.middle is None:
+        return None
+    name = cascade.middle.model
+    solved = json.loads((Path(folder) / "cascade.json").read_bytes()).get("middle") or {}
+    said = given.middle or cascade.middle.address
+    here = None if said else _served_here(store, name)
+    digest = (store.state(name).get("revision") or {}).get("digest")
+    if solved.get("model") != name or (here and digest != solved["digest"]):
+        raise UsageError(
+            "the thresholds were solved with another model between",
+            field="spec.edge.cascade.middle.model",
+            found=f"{name} {digest or ''}".strip(),
+            allowed=f"{solved.get('model', 'none')} {solved.get('digest', '')}".strip(),
+            fix=f"still build {file}",
+        )
+    address = said or here
+    if address is None:
+        raise UsageError(
+            "nobody has said where the model between is",
+            field="spec.edge.cascade.middle.address",
+            found=f"{name}, which no still up serves here",
+            allowed=_ADDRESSES,
+            fix=f"give --middle grpcs://HOST:PORT, or serve it here: still up FILE of {name}",
+        )
+    return _at(name, address, given if address.startswith("grpcs:") else Given())
 
 
 def _nowhere(message: str, field: str, model: str, store: LocalStore, before: str = "") -> UsageError:

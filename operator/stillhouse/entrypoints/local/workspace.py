@@ -17,6 +17,7 @@ from stillhouse.clients.sources import Resolved, absolute
 from stillhouse.clients.sources.remote.access import Access
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.advice import advice
+from stillhouse.entrypoints.local.between import find_middle
 from stillhouse.entrypoints.local.sources import Mistakes, find_sources, known_sources
 from stillhouse.errors import StillhouseError
 from stillhouse.passes.base import Progress, SilentProgress
@@ -115,7 +116,14 @@ def open_file(
         found = find_sources(model, base, bindings, cache or settings.cache, progress, mistakes, access)
     else:
         found = known_sources(model, base, known, mistakes)
+    try:
+        between = find_middle(model, store, cluster=access is not None)
+    except StillhouseError as error:
+        between = None
+        mistakes.add(error)
     mistakes.refuse()
+    if between is not None:
+        found.resolved[between[0].given], found.pins[between[0].given] = between
     env = Environment(
         pins=found.pins,
         toolchain=toolchain(),
