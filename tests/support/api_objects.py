@@ -525,6 +525,7 @@ _VALID = [
         "class",
         {f"{_CASCADE}.escalationBudget": GONE, f"{_CASCADE}.targetAgreement": "99.9%"},
     ),
+    Case("a model between", "class", {f"{_CASCADE}.middle": {"model": "between", "address": "grpc://near:8001", "cost": "2.5"}}),
     Case("an address in brackets", "class", {f"{_CASCADE}.larger.address": "grpc://[::1]:8001"}),
 ]
 
