@@ -297,10 +297,12 @@ def _middle(store: LocalStore, cascade: Cascade, folder: str, file: Path, given:
             "nobody has said where the model between is",
             field="spec.edge.cascade.middle.address",
             found=f"{name}, which no still up serves here",
-            allowed=_ADDRESSES,
+            allowed="grpcs://HOST:PORT or grpc://HOST:PORT",
             fix=f"give --middle grpcs://HOST:PORT, or serve it here: still up FILE of {name}",
         )
-    return _at(name, address, given if address.startswith("grpcs:") else Given())
+    if not address.startswith(("grpc://", "grpcs://")):
+        raise UsageError("this is no address", field="--middle", found=address, allowed="grpcs://HOST:PORT or grpc://HOST:PORT")
+    return _at(name, address, Given(cloud_authority=given.cloud_authority) if address.startswith("grpcs:") else Given())
 
 
 def _nowhere(message: str, field: str, model: str, store: LocalStore, before: str = "") -> UsageError:

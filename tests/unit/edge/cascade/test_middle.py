@@ -90,6 +90,9 @@ def test_the_gateway_asks_it_where_it_is_said_to_be(tmp_path: Path) -> None:
     assert isinstance(cascade.larger, LargerBackends)
     assert cascade.larger.backends == {"cloud.example:443": 1.0}
 
+    with pytest.raises(UsageError, match="no address") as refused:
+        prepare(store, file, dataclasses.replace(both, middle="mqtts://broker.example:8883"))
+    assert refused.value.problem.field == "--middle"
     before = put(store, tmp_path / "older", name, "cascade", cascade=json.dumps({"threshold": 0.5}))
     store.write_state(name, {"revision": {"digest": digest, "precision": "int8", "cascade": before}})
     with pytest.raises(UsageError, match="another model between") as refused:
