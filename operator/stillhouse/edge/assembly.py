@@ -231,9 +231,10 @@ async def _between(
         )
     if given is None or policy is None or math.isinf(policy.threshold):  # what never answers is not asked
         return []
-    pool = await _beyond(given, largest, parts)
+    pool = await elsewhere(given, largest, parts)
     remote = Remote(given.model, variant=policy.variant, digest=policy.digest, provenance=False)
     leg = RemoteLeg(remote, pool, signature, name=MIDDLE, ready=lambda: pool.ready, finite=False)
+    _probe(given, pool, parts, leg.offers)
     return [Stage(Way(leg, settings, on_change=_told(given.model)), policy)]
 
 
