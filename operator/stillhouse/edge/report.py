@@ -56,7 +56,7 @@ def report(
 ) -> dict[str, Any]:
     """Put the document together; `breakers` by what they guard (a pool's name or a backend's address).
 
-    `larger`: what its server said of the larger model (`probing.Probe`). `labels`: its labels beside ours, and why it is not used.
+    `larger`: what its server said of the larger model (`probing.Probe`). `labels`: its labels beside ours; why it is not used.
     `served_digest`: another one than the calibration's.
     """
     links = {each.broker: _link(each) for each in brokers}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from tests.support.wire import run
 from stillhouse.edge.assembly import assemble
 from stillhouse.edge.cascade.away import AwaySettings
 from stillhouse.edge.cascade.cascade import Cascade, Stage
+from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
 from stillhouse.edge.cascade.policy import load
+from stillhouse.edge.cascade.question import Reader
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.status import Code, RpcError
@@ -154,6 +158,28 @@ def test_a_calibration_is_not_trusted_for_another_model_than_its_own(texts: Path
     with caplog.at_level(logging.ERROR):
         on(texts, work)
     assert caplog.text.count("not trusted") == 1
+
+
+def test_a_row_of_a_dynamically_quantized_model_does_not_depend_on_who_asks_beside_it(texts: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    folder = tmp_path / "int8"
+    shutil.copytree(texts / "edge", folder)
+    (folder / "model.onnx").unlink()
+    quantize_dynamic(texts / "edge" / "model.onnx", folder / "model.onnx", weight_type=QuantType.QInt8)
+    engine = Engine(folder)
+    alone = np.concatenate([engine.predict([each]) for each in TEXTS])
+    assert np.abs(engine.predict(TEXTS) - alone).max() > 1e-5, "else this shows nothing"
+
+    async def main() -> None:
+        leg = EngineLeg(folder, DIGEST, EngineSettings("int8"))
+        question = Reader(leg.signature, 32, searched=False).read(BODY, ())
+        rows = await leg.ask(question, math.inf)
+        np.testing.assert_allclose(rows.values, alone, atol=1e-7)
+        assert rows.batch == len(TEXTS), "and they are one turn of the thread"
+        await leg.close()
+
+    run(main())
 
 
 def test_status_says_why_a_larger_model_of_other_labels_is_not_asked(texts: Path, tmp_path: Path) -> None:
