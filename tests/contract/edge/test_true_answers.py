@@ -119,7 +119,7 @@ def test_a_row_that_is_no_probabilities_takes_no_other_one_along(texts: Path, ba
 def test_where_the_policy_is_to_fail_a_bad_row_fails_its_request(texts: Path) -> None:
     async def work(site: Site) -> None:
         site.cloud.instead = np.array([[0.1, 0.2, 0.7], [3.0, 0.0, 0.0], [0.7, 0.2, 0.1]])
-        with pytest.raises(RpcError, match="no probabilities") as caught:
+        with pytest.raises(RpcError, match="the larger model is away: INTERNAL") as caught:
             await site.cascade.infer(call(), BODY)
         assert caught.value.code == Code.UNAVAILABLE
 

@@ -141,7 +141,7 @@ class RemoteLeg:
         remote = self.remote
         provenance = (remote.provenance and (question.provenance or remote.checked)) or self._says_what_it_is
         outputs = (self._output, PROVENANCE) if provenance else (self._output,)
-        body = question.written(remote.model, remote.version, outputs, self._names, provenance=remote.checked)
+        body = question.written(remote.model, remote.version, outputs, self._names, provenance=provenance)
         metadata = question.metadata + remote.credentials
         begun = self._clock()
         left = None if until == math.inf else until - begun
