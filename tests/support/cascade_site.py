@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tests.support.cascades import DIGEST, INFER
 
 from stillhouse.edge.away.overload import Admission, FixedLimit
@@ -20,7 +22,8 @@ from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
 from stillhouse.edge.door import Door
 from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.metrics import Counts
-from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.configs import CONFIG
+from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tensors import add_output, inputs_of
 from stillhouse.edge.service import Service
 from stillhouse.edge.status import Code, Reply, RpcError
@@ -36,7 +39,8 @@ CLOUD_DIGEST = "sha256:" + "c" * 64
 class Cloud:
     """Serves a model by the protocol, under the name `large`; `error` is what it answers instead, and `hangs` never does.
 
-    `instead`: values in the place of its model's.
+    `instead`: values in the place of its model's. `labels`: what its `ModelConfig` tells, None: it has none. `digest`: what its
+    provenance says. `configs`: how often it was asked for its configuration; `restarts`: what a pool would count.
 
     `requests`: what it was asked; `given_up`: calls that were ended before it answered.
     """
@@ -46,10 +50,13 @@ class Cloud:
         self.error: RpcError | None = None
         self.hangs = False
         self.instead: Any = None
+        self.labels: list[str] | None = None
+        self.digest = CLOUD_DIGEST
+        self.configs = self.restarts = 0
         self.given_up = 0
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
-        self._server = Server({INFER: self._infer})
+        self._server = Server({INFER: self._infer, f"/{SERVICE}/ModelConfig": self._config})
         self.port = 0
 
     async def listen(self, port: int = 0) -> None:
@@ -57,6 +64,14 @@ class Cloud:
 
     async def end(self) -> None:
         await self._server.drain(0.1)
+
+    async def _config(self, call: Call, body: bytes) -> Reply:
+        self.configs += 1
+        if self.labels is None:
+            raise RpcError(Code.UNIMPLEMENTED, "there is no configuration here")
+        response = CONFIG.message("ModelConfigResponse")()
+        response.config.parameters["stillhouse.labels"].string_value = json.dumps(self.labels)
+        return Reply(response.SerializeToString())
 
     async def _infer(self, call: Call, body: bytes) -> Reply:
         request = message("ModelInferRequest").FromString(body)
@@ -78,8 +93,12 @@ class Cloud:
         else:
             values = self.engine.predict_images(tensor)
         values = values if self.instead is None else self.instead
-        (output,) = (each.name for each in request.outputs)
+        output, *more = (each.name for each in request.outputs)
         add_output(response, output, values)
+        if more:
+            assert more == ["PROVENANCE"] and request.parameters["provenance"].bool_param
+            told = json.dumps({"digest": self.digest}).encode()
+            add_output(response, "PROVENANCE", np.array([[told]] * len(values), dtype=object))
         return Reply(response.SerializeToString())
 
 
@@ -108,7 +127,13 @@ class Site:
         await cloud.listen()
         settings = away or AwaySettings()
         remote = Remote("large", variant="fp32", digest=CLOUD_DIGEST, provenance=False, credentials=(("x-key", "s"),))
-        far = RemoteLeg(remote, channel(f"grpc://127.0.0.1:{cloud.port}", None), edge.signature, index=policy.larger)
+        far = RemoteLeg(
+            remote,
+            channel(f"grpc://127.0.0.1:{cloud.port}", None),
+            edge.signature,
+            index=policy.larger,
+            changes=lambda: cloud.restarts,
+        )
         way = Way(far, settings)
         later = None if queue is None else await Later.open(queue, sink)
         clients = Clients(None)

@@ -97,6 +97,7 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
     ways: tuple[Way, ...] = ()
     watch: Watch | None = None
     later: Later | None = None
+    cascade: Cascade | None = None
     variant, digest, threshold = config.edge.variant, config.edge.digest, None
     if config.pipeline is not None:
         parts.answering[config.name] = await _pipeline(config, config.pipeline, usage, largest, parts)
@@ -138,6 +139,8 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
             agreement=watch.observed() if watch is not None else None,
             brokers=parts.brokers.seen(),
             larger=parts.probes[0].to_json() if parts.probes else None,
+            labels=cascade.larger if cascade is not None else None,
+            served_digest=cascade.served if cascade is not None else None,
         )
 
     parts.status = status
@@ -175,7 +178,7 @@ async def _cascade(
         signature = Signature.read(given.folder)  # it lies beside, for who has not the model itself
         pool = await _pool(_servers(config), None, largest, parts)
         first = RemoteLeg(
-            Remote(config.name, variant=policy.variant, digest=policy.digest),
+            Remote(config.name, variant=policy.variant, digest=policy.digest, checked=True),
             pool,
             signature,
             name="edge",
@@ -191,6 +194,7 @@ async def _cascade(
         signature,
         index=policy.larger,
         ready=lambda: beyond.ready,
+        changes=lambda: beyond.changes,
     )
     _probe(larger, beyond, parts, cloud.offers)
     way = Way(cloud, settings, on_change=_told(larger.model))

@@ -51,10 +51,13 @@ def report(
     agreement: Observed | None,
     brokers: Iterable[AtBroker] = (),
     larger: Mapping[str, Any] | None = None,
+    labels: tuple[str, str] | None = None,
+    served_digest: str | None = None,
 ) -> dict[str, Any]:
     """Put the document together; `breakers` by what they guard (a pool's name or a backend's address).
 
-    `larger`: what its server said of the larger model (`probing.Probe`).
+    `larger`: what its server said of the larger model (`probing.Probe`). `labels`: its labels beside ours; why it is not used.
+    `served_digest`: another one than the calibration's.
     """
     links = {each.broker: _link(each) for each in brokers}
     return {
@@ -64,10 +67,12 @@ def report(
             "variant": served.variant,
             "digest": served.digest,
             "threshold": served.threshold,
+            "calibration": None if served_digest is None else {"stale": True, "servedDigest": served_digest},
         },
         "uptimeSeconds": round(uptime_s, 3),
         "cloud": {
             "policy": served.policy,
+            "labels": None if labels is None else {"state": labels[0], "words": labels[1]},
             "breakers": {name: _breaker(each) for name, each in sorted(breakers.items())},
             "larger": None if larger is None else dict(larger),
             "queue": None if queue is None else _queue(queue),

@@ -130,6 +130,8 @@ class Composer:
         outside = int(course.outside.sum())
         if outside:
             parameters["outlier"].int64_param = outside
+        if course.stale:
+            parameters["calibration"].string_param = "stale"
         abstained = int(course.abstained.sum())
         names = [each.name for each in legs] if used else []
         if abstained:

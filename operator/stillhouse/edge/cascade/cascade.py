@@ -23,6 +23,7 @@ from stillhouse.edge.cascade.legs import Leg, Rows
 from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import EMBEDDING, Question, Reader
+from stillhouse.edge.cascade.remote import RemoteLeg
 from stillhouse.edge.service import left_of, onward
 from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
 from stillhouse.edge.tracing.spans import Span
@@ -125,6 +126,20 @@ class Cascade:
         return any(each.leg.ready for each in self._stages)
 
     @property
+    def larger(self) -> tuple[str, str] | None:
+        """Return what is known of the last leg's labels, and why it is not used; None where it is not asked."""
+        last = self._stages[-1].leg
+        leg = last.leg if isinstance(last, Way) else last
+        labels = leg.labels if isinstance(leg, RemoteLeg) else None
+        return None if labels is None else (labels.state, labels.trouble)
+
+    @property
+    def served(self) -> str | None:
+        """Return the digest of the first leg's server where it is not the calibration's; None: it is, or nobody told."""
+        first = self._stages[0].leg
+        return (first.served or None) if isinstance(first, RemoteLeg) else None
+
+    @property
     def ways(self) -> tuple[Way, ...]:
         """Return the legs that have a breaker, for metrics and the status."""
         return tuple(each.leg for each in self._stages if isinstance(each.leg, Way))
@@ -215,6 +230,10 @@ class Cascade:
             self._taken(at, stage, course, rows)
             if not len(course.pending):
                 return None
+        if error is None and len(course.pending):
+            last = self._stages[-1].leg.name
+            error = RpcError(Code.INTERNAL, f"{last}: {len(course.pending)} rows of its answer are no probabilities")
+            self.figures.failed[last, error.code.name] += 1
         if error is not None and (course.by == NOBODY).any():
             raise error
         return error
@@ -269,6 +288,8 @@ class Cascade:
         until = self._clock() + _DELIVERY_S
         rows = await (last.once(question, until) if isinstance(last, Way) else last.ask(question, until))
         course.take(len(self._stages) - 1, rows, None, self.settings.unsure)
+        if len(course.pending):
+            raise RpcError(Code.INTERNAL, f"{last.name}: {len(course.pending)} rows of its answer are no probabilities")
         if self.observer is not None:
             self.observer.delivered(question)
         return self._composer.written(question, course, Told())

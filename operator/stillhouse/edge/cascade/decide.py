@@ -70,26 +70,34 @@ class Course:
         self.pending: npt.NDArray[np.int64] = np.arange(rows)
         self.escalated = rows
         """Rows that the first stage did not answer."""
+        self.stale = 0
+        """Rows whose model is another one than the calibration is of."""
         self._together = together
         self.parts: list[tuple[int, npt.NDArray[np.int64], Rows]] = []
         """Stage, the rows that it was asked about, and what it said."""
 
     def take(self, stage: int, rows: Rows, policy: Policy | None, unsure: Unsure) -> None:
-        """Take a stage's answer to the pending rows; without a policy it is the last word."""
+        """Take a stage's answer to the pending rows; without a policy it is the last word. Rows that are none stay pending."""
         asked = self.pending
-        self.by[asked] = stage
         self.parts.append((stage, asked, rows))
         if policy is None:
-            self.pending = asked[:0]
+            right = np.ones(len(asked), dtype=np.bool_) if rows.wrong is None else ~rows.wrong
+            self.by[asked[right]] = stage
+            self.pending = asked[~right]
             return
+        self.by[asked] = stage
         confidence, outside = confidence_of(policy, rows)
         self.outside[asked] = outside
         if unsure != "flag" and outside.any():
             confidence = np.where(outside, np.nan, confidence)
+        unsound = rows.wrong if rows.other is None else rows.other if rows.wrong is None else rows.wrong | rows.other
+        if unsound is not None:  # probabilities that are none, or a calibration of another model: no confidence
+            confidence = np.where(unsound, np.nan, confidence)
+            self.stale += 0 if rows.other is None else int(rows.other.sum())
         self.confidence[asked], self.told_by[asked] = confidence, stage
         stays = answers(confidence, policy.threshold)
         if unsure == "abstain":
-            nothing = np.isnan(confidence)
+            nothing = np.isnan(confidence) if unsound is None else np.isnan(confidence) & ~unsound
             self.abstained[asked[nothing]] = True
             stays = stays | nothing
         self.pending = asked[~stays]

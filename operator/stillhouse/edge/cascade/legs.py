@@ -23,7 +23,9 @@ class Rows:
     """A leg's answer to n rows: `values` float32 [n, width], embeddings or probabilities in the order of the model's labels.
 
     `logits`: where the leg has them. `found`: what its index gives for embeddings. `cut`: tokens left out of each text.
-    `provenance`: a JSON object a row, as a server told it. `waited_s`, `ran_s`, `batch`: how it came about.
+    `provenance`: a JSON object a row, as a server told it. `wrong`, bool [n]: rows that are no answer; None: all are.
+    `other`, bool [n]: rows of another model than the calibration is of; None: none, or nobody told.
+    `waited_s`, `ran_s`, `batch`: how it came about.
     """
 
     values: Values
@@ -31,6 +33,8 @@ class Rows:
     found: Neighbours | None = None
     cut: Sequence[int] | None = None
     provenance: Sequence[bytes] | None = None
+    wrong: npt.NDArray[np.bool_] | None = None
+    other: npt.NDArray[np.bool_] | None = None
     waited_s: float = 0.0
     ran_s: float = 0.0
     batch: int = 0

@@ -16,6 +16,7 @@ from stillhouse.edge.cascade.decide import Course
 from stillhouse.edge.cascade.legs import Leg, Rows
 from stillhouse.edge.cascade.question import Question
 from stillhouse.edge.economics import Usage
+from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["Observer", "answers_of"]
 
@@ -85,7 +86,10 @@ class Observer:
         async def ask() -> Sequence[str]:
             self.usage.comparisons += 1
             self.usage.compared_rows += len(mine)
-            return answers_of(await self._beside.ask(part, math.inf), self._labels, self._names)
+            rows = await self._beside.ask(part, math.inf)
+            if rows.wrong is not None:
+                raise RpcError(Code.INTERNAL, "the larger model's answer has rows that are no probabilities")
+            return answers_of(rows, self._labels, self._names)
 
         keeps = watch.collector is not None
         inputs = _inputs(question, mine) if keeps else ()

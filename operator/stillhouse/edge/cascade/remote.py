@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import math
 import ssl
 import time
@@ -11,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from stillhouse.edge.away.quantiles import Quantiles
 from stillhouse.edge.cascade.legs import Rows
 from stillhouse.edge.cascade.question import EMBEDDING, PROBABILITIES, PROVENANCE, Question
 from stillhouse.edge.cascade.search import Index
+from stillhouse.edge.cascade.told import Labels
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of
@@ -29,6 +33,11 @@ __all__ = ["INFER", "Backends", "Remote", "RemoteLeg", "channel"]
 
 INFER = f"/{SERVICE}/ModelInfer"
 _RESPONSE = message("ModelInferResponse")
+_OUTSIDE = 1e-3
+_OFF = 1e-2
+"""How far a probability may lie beyond 0 and 1, and a row's sum from 1: half precision and many labels are within it."""
+_MOST_KEPT = 256
+_log = logging.getLogger(__name__)
 
 
 class Backends(Protocol):
@@ -49,7 +58,8 @@ class Remote:
 
     `output`: its probabilities (or logits, with `logits`), or its embeddings. `labels`: its columns, where their order is not
     the small model's. `digest`, `variant`: what an answer of it is said to be of. `credentials`: metadata of every call.
-    `provenance`: whether it has an output of this name.
+    `provenance`: whether it has an output of this name. `checked`: it is asked for with every request, and rows of another digest
+    are told so (`Rows.other`).
     """
 
     model: str
@@ -62,12 +72,14 @@ class Remote:
     digest: str = ""
     credentials: Metadata = ()
     provenance: bool = True
+    checked: bool = False
 
 
 class RemoteLeg:
     """A model behind the protocol. `signature`: of the cascade's public model.
 
-    `finite`: values that are no numbers are no answer. Of a leg with another one behind it such rows go on instead.
+    `finite`: values that are no numbers, or no probabilities, are no answer. Of a leg with another one behind it such rows go on
+    instead. `changes`: how often its servers have come or gone; given, it is asked for its labels (`told.Labels`).
     """
 
     def __init__(
@@ -81,6 +93,7 @@ class RemoteLeg:
         clock: Callable[[], float] = time.monotonic,
         ready: Callable[[], bool] = lambda: True,
         finite: bool = True,
+        changes: Callable[[], int] | None = None,
     ) -> None:
         """Check the settings.
 
@@ -94,9 +107,16 @@ class RemoteLeg:
         self._finite = finite
         self._says_what_it_is = False
         self._output = remote.output or (EMBEDDING if signature.task == "sentence-embedding" else PROBABILITIES)
+        self._classifies = signature.task != "sentence-embedding"
         self._names = {"IMAGE" if signature.image else "TEXT": remote.input} if remote.input else {}
         self._width = index.dimension if index is not None else len(signature.labels)
         self._order: list[int] | None = None
+        self.served = ""
+        """A digest that it told and that is not the one of the settings."""
+        self._digests: dict[bytes, str] = {}
+        self.labels: Labels | None = None
+        if changes is not None and signature.labels and not remote.labels:
+            self.labels = Labels(remote.model, signature.labels, self._said, changes=changes, clock=clock)
         if remote.labels and remote.labels != signature.labels:
             if sorted(remote.labels) != sorted(signature.labels):
                 raise UsageError(
@@ -119,10 +139,9 @@ class RemoteLeg:
     async def ask(self, question: Question, until: float) -> Rows:
         """Answer; see `Leg`."""
         remote = self.remote
-        provenance = (question.provenance and remote.provenance) or self._says_what_it_is
-        body = question.written(
-            remote.model, remote.version, (self._output, PROVENANCE) if provenance else (self._output,), self._names
-        )
+        provenance = (remote.provenance and (question.provenance or remote.checked)) or self._says_what_it_is
+        outputs = (self._output, PROVENANCE) if provenance else (self._output,)
+        body = question.written(remote.model, remote.version, outputs, self._names, provenance=provenance)
         metadata = question.metadata + remote.credentials
         begun = self._clock()
         left = None if until == math.inf else until - begun
@@ -130,11 +149,15 @@ class RemoteLeg:
             raise RpcError(Code.DEADLINE_EXCEEDED, f"{self.name}: there is no time left to ask")
         try:
             async with asyncio.timeout(left):
+                order = self._order if self.labels is None else await self.labels.order()
                 reply = await self._backends.unary(INFER, body, metadata=metadata, told_s=left)
         except TimeoutError:
+            self._doubt()
             self.latencies.add(self._clock() - begun)
             raise RpcError(Code.DEADLINE_EXCEEDED, f"{self.name}: no answer in {left or 0:.3g} s") from None
         except RpcError as error:
+            if error.code in (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE):
+                self._doubt()
             if error.code == Code.DEADLINE_EXCEEDED:
                 self.latencies.add(self._clock() - begun)
             if self._says_what_it_is and PROVENANCE in error.message:  # another server took its place
@@ -143,14 +166,21 @@ class RemoteLeg:
             raise
         took = self._clock() - begun
         self.latencies.add(took)
-        rows = self._read(reply.message, question.rows)
+        rows = self._read(reply.message, question.rows, order)
         rows.ran_s = took
         if self._index is not None:
             index, values = self._index, rows.values
             rows.found = await asyncio.get_running_loop().run_in_executor(None, index.search, values)
         return rows
 
-    def _read(self, body: bytes, count: int) -> Rows:
+    def _doubt(self) -> None:
+        if self.labels is not None and not self.labels.trouble:
+            self.labels.doubt()
+
+    async def _said(self, method: str, body: bytes) -> bytes:
+        return (await self._backends.unary(method, body, metadata=self.remote.credentials)).message
+
+    def _read(self, body: bytes, count: int, order: list[int] | None) -> Rows:
         try:
             tensors = outputs_of(parsed(_RESPONSE, body))
         except RpcError as error:
@@ -161,14 +191,56 @@ class RemoteLeg:
             raise RpcError(Code.INTERNAL, f"{self.name}: {self._output} is {found}, not FP32 [{count}, {self._width}]")
         with np.errstate(over="ignore"):  # an FP64 that is too large is infinite
             values = np.asarray(values, dtype=np.float32)
-        if self._finite and not np.isfinite(values).all():
-            raise RpcError(Code.INTERNAL, f"{self.name}: {self._output} has values that are no numbers")
-        if self._order is not None:
-            values = values[:, self._order]
+        wrong = self._wrong(values)
+        if self._finite and wrong is not None and (wrong.all() or self._index is not None or not self._classifies):
+            raise RpcError(Code.INTERNAL, f"{self.name}: {self._output} has values that are no {self._expected}")
+        if order is not None:
+            values = values[:, order]
         told = tensors.get(PROVENANCE)
         provenance = None if told is None or told.size != count else [bytes(each) for each in told.reshape(-1)]
-        rows = Rows(values, provenance=provenance)
+        rows = Rows(values, provenance=provenance, wrong=wrong, other=self._other(provenance))
         return replace(rows, values=softmax(values), logits=values) if self.remote.logits else rows
+
+    @property
+    def _expected(self) -> str:
+        return "numbers" if self.remote.logits or not self._classifies else "probabilities"
+
+    def _wrong(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_] | None:
+        """Return which rows are no answer, None where all are."""
+        if self._expected == "numbers":
+            wrong = ~np.isfinite(values).all(axis=1)
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                inside = (values >= -_OUTSIDE) & (values <= 1 + _OUTSIDE)  # NaN is neither
+                wrong = ~(inside.all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= _OFF))
+        return wrong if wrong.any() else None
+
+    def _other(self, provenance: list[bytes] | None) -> npt.NDArray[np.bool_] | None:
+        """Return which rows say that another model gave them, None where none does."""
+        if not self.remote.checked or provenance is None:
+            return None
+        digests = [self._digest_of(each) for each in provenance]
+        other = np.array([bool(each) and each != self.digest for each in digests], dtype=np.bool_)
+        served = next((each for each in digests if each and each != self.digest), "")
+        if served and served != self.served:
+            _log.error("%s: the server's model is %s; the calibration is of %s: not trusted", self.name, served, self.digest)
+        self.served = served
+        return other if served else None
+
+    def _digest_of(self, told: bytes) -> str:
+        """Return the digest in a row's provenance, "" where there is none; what rows say differs by few values: it is kept."""
+        known = self._digests.get(told)
+        if known is None:
+            try:
+                said = json.loads(told)
+            except ValueError:
+                said = None
+            digest = said.get("digest") if isinstance(said, dict) else None
+            known = digest if isinstance(digest, str) else ""
+            if len(self._digests) >= _MOST_KEPT:
+                self._digests.clear()
+            self._digests[told] = known
+        return known
 
     async def close(self) -> None:
         """End the connections."""
