@@ -101,7 +101,7 @@ def quality(small: Built, large: Built) -> Quality:
     said = {}
     labels: tuple[str, ...] = ()
     for name, model in (("small", small), ("large", large)):
-        engine = Engine(model.folder, 1)
+        engine = Engine(model.folder, 1, apart=name == "small")  # as each is served
         labels = engine.signature.labels
         said[name] = np.concatenate([engine.predict(texts[start : start + 64]) for start in range(0, len(texts), 64)])
     truth = np.array([labels.index(label) for label in rows["label"]])

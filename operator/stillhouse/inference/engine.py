@@ -66,13 +66,15 @@ class Engine:
     Methods may be called from several threads.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, *, buckets: BucketPolicy | None = None) -> None:
+    def __init__(self, folder: Path, threads: int = 1, *, buckets: BucketPolicy | None = None, apart: bool = False) -> None:
         """Load the model.
 
         Args:
             folder: an `onnx-model` artifact, or a version folder of a model repository.
             threads: ONNX Runtime's intra-op threads.
             buckets: what a run of the model costs; the default serves encoders of every size.
+            apart: rows are run one by one where a row's answer would depend on those beside it (`ModelSession.scales_by_run`):
+                what is decided by a row's confidence must not depend on who else asks.
 
         Raises:
             SourceError: a file is missing, damaged or contradicts the others.
@@ -81,6 +83,7 @@ class Engine:
         self.signature = Signature.read(folder)
         self.buckets = buckets or BucketPolicy()
         self._session = ModelSession(folder, self.signature, threads)
+        self._apart = apart and self._session.scales_by_run()
         self._encoder: TextEncoder | None = None
         if self.signature.task != "image-classification":
             self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length)
@@ -190,6 +193,10 @@ class Engine:
 
     def raw_images(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return logits, float32 [n, labels], of what `prepare_images` returned."""
+        if self._apart and len(prepared) > 1:
+            import numpy as np
+
+            return np.concatenate([self.raw_images(row) for row in np.split(prepared, len(prepared))])
         return self._session.run({self.signature.inputs[0]: prepared})
 
     def warm_up(self, rows: int) -> None:
@@ -209,7 +216,7 @@ class Engine:
     def _run_buckets(self, encoded: EncodedTexts) -> npt.NDArray[np.float32]:
         import numpy as np
 
-        buckets = split(encoded.lengths, self.buckets)
+        buckets = [[row] for row in range(len(encoded.ids))] if self._apart else split(encoded.lengths, self.buckets)
         if len(buckets) == 1 and len(encoded.ids) == 1:
             return self._session.run(self._feed(encoded.ids, encoded.lengths))
         values: npt.NDArray[np.float32] | None = None

@@ -73,7 +73,7 @@ PASSES: dict[str, PassEntry] = {
         ),
         PassEntry(
             "cascade",
-            1,
+            2,
             "stillhouse.passes.evaluate.cascade:BuildCascade",
             "cascade",
             needs=("onnxruntime", "tokenizers", "pyarrow", "safetensors"),

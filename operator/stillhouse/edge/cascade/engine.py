@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import mmap
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,6 @@ from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.confidence import Neighbours
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.postprocess import softmax
-from stillhouse.inference.session import MODEL_FILE
 from stillhouse.inference.signature import Signature
 
 __all__ = ["EngineLeg", "EngineSettings"]
@@ -70,8 +68,7 @@ class EngineLeg:
             SourceError: the folder is damaged, or the index is not of its embeddings.
         """
         self.settings = settings or EngineSettings()
-        self.engine = Engine(folder, self.settings.threads)
-        self._apart = _scales_by_run(folder / MODEL_FILE)
+        self.engine = Engine(folder, self.settings.threads, apart=True)
         self.name, self.variant, self.digest = name, self.settings.variant, digest
         self.latencies = Quantiles(clock=clock)
         if index is not None and index.dimension != self.engine.signature.dimension:
@@ -148,15 +145,10 @@ class EngineLeg:
             return found
         cut: Sequence[int] | None = None
         if self.engine.is_text:
-            texts = [text for _, of_one in ready for text in of_one]
-            counted = any(count for _, count in works)
-            runs = [[text] for text in texts] if self._apart else [texts]
-            results = [self.engine.raw_texts(each, count=counted) for each in runs]
-            raw, cut = np.concatenate([each.values for each in results]), [tokens for each in results for tokens in each.cut]
+            result = self.engine.raw_texts([text for _, texts in ready for text in texts], count=any(count for _, count in works))
+            raw, cut = result.values, result.cut
         else:
-            images = np.concatenate([each for _, each in ready]) if len(ready) > 1 else ready[0][1]
-            rows = np.split(images, len(images)) if self._apart else [images]
-            raw = np.concatenate([self.engine.raw_images(each) for each in rows])
+            raw = self.engine.raw_images(np.concatenate([each for _, each in ready]) if len(ready) > 1 else ready[0][1])
         logits = None if self.signature.task == "sentence-embedding" else raw
         values = raw if logits is None else softmax(logits)
         near = None if self._index is None else self._index.search(values)
@@ -171,15 +163,6 @@ class EngineLeg:
             )
             start = span.stop
         return found
-
-
-def _scales_by_run(model: Path) -> bool:
-    """Say whether a model takes the scale of its activations from all rows of a run: a row's answer depends on its neighbours.
-
-    An operator's name stands in the file as it is; reading the graph needs a package that the edge does not have.
-    """
-    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"DynamicQuantizeLinear") >= 0
 
 
 _DROPPED = RpcError(Code.INTERNAL, "the batch gave no answer to this request")

@@ -82,7 +82,7 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
     """
 
     name = "cascade"
-    version = 1
+    version = 2
     kind = "cascade"
     config_type = CascadeConfig
 
@@ -94,7 +94,7 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
         """
         self.foresee(inputs)
         model = inputs["model"]
-        engine = Engine(model.path, ctx.threads)
+        engine = Engine(model.path, ctx.threads, apart=True)  # as the gateway runs it
         catalogue = None
         if "index" in inputs:
             catalogue = Catalogue.of(inputs["index"], inputs["larger-index"], config.neighbors)
@@ -133,7 +133,7 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
             true["middle"] = reliability(fits[1].confidence(stages[1][1]), stages[1][1].agrees(config.judgedBy, f"{_FIELD}.data"))
         if "fp32" in inputs:
             del engine  # one model at a time
-            before = split("threshold", Engine(inputs["fp32"].path, ctx.threads))
+            before = split("threshold", Engine(inputs["fp32"].path, ctx.threads, apart=True))
             before = before if "calibration" in inputs else _halves(before)[1]
             hit = before.agrees(config.judgedBy, f"{_FIELD}.data")
             true["fp32"] = reliability(fit.confidence(before), hit)
