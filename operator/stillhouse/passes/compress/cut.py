@@ -6,10 +6,14 @@ mask) may be read by both halves.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +22,26 @@ from onnx import helper
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from stillhouse.errors import SourceError, SpecError
-from stillhouse.inference.datatypes import TensorSpec, datatype_name
-from stillhouse.inference.halves import CUT_FILE, Cut, HalfSession, travelled
+from stillhouse.errors import DataError, SourceError, SpecError
+from stillhouse.inference.datatypes import ITEM_BYTES, TensorSpec, datatype_name
+from stillhouse.inference.feed import text_feeds
+from stillhouse.inference.halves import CUT_FILE, Cut, HalfSession, sent, travelled
 from stillhouse.inference.signature import Signature
+from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.export.samples import parity_feeds
 from stillhouse.passes.export.tidy import subgraphs, write_model
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
-__all__ = ["CutConfig", "CutFacts", "CutModel", "halves"]
+__all__ = ["CutConfig", "CutFacts", "CutModel", "described", "halves", "places"]
 
 MODEL_FILE = "model.onnx"
 _SAMPLES = 24
+_SHOWN = 80
+"""Names of places that a message has at most, evenly among all."""
+_BESIDE = frozenset({"attention_mask", "token_type_ids"})
+"""Inputs that may travel beside activations: they say how long rows are, not what is in them."""
+_LAYER, _ENCODING = "spec.edge.cut.layer", "spec.edge.cut.encoding"
 
 
 class CutConfig(PassConfig):
@@ -49,10 +60,11 @@ class CutConfig(PassConfig):
 
 @dataclass(frozen=True, slots=True)
 class CutFacts:
-    """What was cut.
+    """What was cut. `sent`: what travels, as name, type and shape.
 
     `difference`: largest of the answers as they will be served (both halves optimised, tensors encoded). Without optimisation and
     encoding it is 0, or the pass fails. `bytes_per_row`: what travels of one row of the sample with the longest rows, plain.
+    `sent_bytes` of a mean row of the gate's data, as it is sent, and `text_bytes` of its text: 0 without data.
     """
 
     tensors: tuple[str, ...]
@@ -61,6 +73,9 @@ class CutFacts:
     difference: float
     rows: int
     bytes_per_row: int
+    sent: tuple[str, ...] = ()
+    sent_bytes: float = 0.0
+    text_bytes: float = 0.0
 
 
 class CutModel(Pass[CutConfig, CutFacts]):
@@ -72,7 +87,7 @@ class CutModel(Pass[CutConfig, CutFacts]):
     config_type = CutConfig
 
     def run(self, config: CutConfig, inputs: Mapping[str, Artifact], ctx: Context) -> CutFacts:
-        """Cut `inputs["model"]`.
+        """Cut `inputs["model"]`; with `inputs["data"]`, the gate's rows, the halves are held against the whole on these.
 
         Raises:
             SpecError: the named tensors are not there, or are no frontier.
@@ -89,22 +104,131 @@ class CutModel(Pass[CutConfig, CutFacts]):
         draft = Cut(tuple(TensorSpec(name, "FP32", (-1,)) for name in names), low, high, signature.output, config.encoding)
         _write(ctx, draft)
         made = [HalfSession(ctx.out, "lower", ctx.threads).run(feed) for feed in feeds]
-        cut = Cut(
-            tuple(_spec(name, [each[name] for each in made]) for name in names), low, high, signature.output, config.encoding
-        )
+        specs = tuple(_spec(name, [each[name] for each in made]) for name in names)
         for value in upper.graph.input:
             if value.name in names:
                 value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(made[0][value.name].dtype)
         upper_size = write_model(upper, ctx.out / "upper.onnx")
+        cut = Cut(specs, low, high, signature.output, config.encoding, _mark(ctx.out, config.encoding))
         _write(ctx, cut)
         signature.write(ctx.out)
-        if (source / "tokenizer.json").is_file():
-            shutil.copyfile(source / "tokenizer.json", ctx.out / "tokenizer.json")
+        if (source / TOKENIZER_FILE).is_file():
+            shutil.copyfile(source / TOKENIZER_FILE, ctx.out / TOKENIZER_FILE)
         _differences(whole, cut, feeds, ctx, "", optimised=False, most=0.0)
-        difference = _differences(whole, cut, feeds, ctx, config.encoding, optimised=True, most=config.max_difference)
+        texts: list[str] = []
+        order: list[list[int]] = []
+        if "data" in inputs:
+            _rows_apart(names, feeds, made)
+            if set(high) - set(names) - _BESIDE:
+                found = ", ".join(sorted(set(high) - set(names) - _BESIDE))
+                text = "the upper half would need what the model is asked, beside the activations"
+                raise SpecError(text, field=_LAYER, found=found, allowed=_allowed(whole, signature.output))
+            texts = read_texts(inputs["data"].path)
+            encoder = TextEncoder(source / TOKENIZER_FILE, signature.max_length)
+            encoded = encoder.encode(texts)
+            order, feeds = map(list, zip(*text_feeds(signature, encoded), strict=True))
+        difference = _differences(
+            whole, cut, feeds, ctx, config.encoding, optimised=True, most=config.max_difference, order=order
+        )
         largest = max(sum(tensor.nbytes // max(len(tensor), 1) for tensor in each.values()) for each in made)
         rows = sum(len(next(iter(feed.values()))) for feed in feeds)
-        return CutFacts(names, lower_size, upper_size, difference, rows, largest)
+        facts = CutFacts(names, lower_size, upper_size, difference, rows, largest)
+        if not texts:
+            return facts
+        facts = _measured(facts, cut, texts, encoded.lengths)
+        for line in described(facts):
+            ctx.progress.note(line)
+        return facts
+
+
+def described(facts: CutFacts) -> tuple[str, ...]:
+    """Return what travels, and what of it is more than the text itself, as lines."""
+    share = facts.sent_bytes / facts.text_bytes if facts.text_bytes else 0.0
+    text = f"{facts.sent_bytes:.0f} bytes a row, where the text has {facts.text_bytes:.0f}"
+    compared = f"{share:.1f} times as much" if share >= 1 else f"{share:.0%} of it"
+    return (
+        f"what travels: {', '.join(facts.sent)}",
+        f"{text}: {compared}" + (" (the text alone would be smaller)" if share >= 1 else ""),
+        f"halves against the whole: at most {facts.difference:.3g} on {facts.rows} rows",
+    )
+
+
+def _measured(facts: CutFacts, cut: Cut, texts: Sequence[str], lengths: Sequence[int]) -> CutFacts:
+    """Add the bytes of a mean row that is sent alone: places of any length have as many as the text has tokens."""
+    total = 0
+    for spec in sent(cut):
+        sizes = [sum(each < 0 for each in spec.shape[1:]), math.prod(each for each in spec.shape[1:] if each >= 0)]
+        total += ITEM_BYTES[spec.datatype] * sizes[1] * sum(length ** sizes[0] for length in lengths)
+    shapes = tuple(f"{each.name} {each.datatype} {_written(each.shape)}" for each in sent(cut))
+    size = sum(len(text.encode()) for text in texts)
+    return dataclasses.replace(facts, sent=shapes, sent_bytes=total / len(texts), text_bytes=size / len(texts))
+
+
+def _written(shape: Sequence[int]) -> str:
+    return "[" + ", ".join(["n", *("tokens" if each < 0 else str(each) for each in shape[1:])]) + "]"
+
+
+def read_texts(folder: Path) -> list[str]:
+    """Return every text of a dataset.
+
+    Raises:
+        DataError: it has none.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / "data.parquet")
+    found = [text for role in ("text", "query", "document") if role in table.column_names for text in table[role].to_pylist()]
+    if not found:
+        raise DataError("a cut is held against the uncut model on texts", field="spec.gate.data", found="no texts")
+    return found
+
+
+def _rows_apart(names: Sequence[str], feeds: Sequence[Any], made: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse tensors that a server cannot batch.
+
+    Raises:
+        SpecError: rows are not along a tensor's first axis.
+    """
+    for name in names:
+        if any(
+            not each[name].ndim or len(each[name]) != len(next(iter(feed.values())))
+            for feed, each in zip(feeds, made, strict=True)
+        ):
+            raise SpecError(
+                "this tensor does not have the rows along its first axis: requests could not be batched",
+                field=_LAYER,
+                found=f"{name} {list(made[0][name].shape)}",
+                fix="cut elsewhere",
+            )
+
+
+def _mark(folder: Path, encoding: str) -> int:
+    """Return a number of both halves and how they meet, that fits INT64 and is not 0."""
+    digest = hashlib.sha256(encoding.encode())
+    for half in ("lower", "upper"):
+        digest.update(hashlib.sha256((folder / f"{half}.onnx").read_bytes()).digest())
+    return int.from_bytes(digest.digest()[:8], "big") >> 1 | 1
+
+
+def places(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
+    """Return the tensors that a model may be cut at, each alone, from the inputs to the output.
+
+    Those beside which what the model is asked (token ids, pixels) would have to travel are not among them.
+    """
+    graph = model.graph
+    makers = {name: position for position, node in enumerate(graph.node) for name in node.output if name}
+    constant = _constant(graph)
+    given = {each.name for each in graph.input} - {each.name for each in graph.initializer}
+    found = []
+    for name, position in makers.items():
+        if name == output or position in constant:
+            continue
+        low, _ = _before(graph, makers, (name,), ())
+        high, reached = _before(graph, makers, (output,), (name,))
+        asked = {name for position in high for name in _reads(graph.node[position])} - _BESIDE
+        if reached and not (low & high) - constant and not asked & given:
+            found.append(name)
+    return tuple(found)
 
 
 def halves(model: onnx.ModelProto, at: Sequence[str], output: str) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
@@ -119,25 +243,32 @@ def halves(model: onnx.ModelProto, at: Sequence[str], output: str) -> tuple[onnx
     names = tuple(dict.fromkeys(each if each in makers else by_node.get(each, each) for each in at))
     for name in names:
         if name not in makers or name == output:
-            found = ", ".join(list(makers)[:20])
-            raise SpecError("no such tensor inside of the model", field="at", found=name[:100], allowed=f"for example {found}")
+            raise SpecError("no such tensor inside of the model", field=_LAYER, found=name[:100], allowed=_allowed(model, output))
     low, _ = _before(graph, makers, names, ())
     high, reached = _before(graph, makers, (output,), names)
     useless = [name for name in names if name not in reached]
     if useless:
-        raise SpecError("this tensor does not lead to the output", field="at", found=", ".join(useless))
+        raise SpecError(
+            "this tensor does not lead to the output", field=_LAYER, found=", ".join(useless), allowed=_allowed(model, output)
+        )
     shared = (low & high) - _constant(graph)  # those are weights, unpacked: each half has its own
     if shared:
         makes = {name for position in shared for name in graph.node[position].output}
         crossing = sorted({name for position in high - shared for name in _reads(graph.node[position]) if name in makes})
         raise SpecError(
             "other tensors would have to cross the cut",
-            field="at",
+            field=_LAYER,
             found=", ".join(crossing[:10]),
-            allowed="tensors that all of the lower half's results go through",
-            fix="name them too, or cut elsewhere",
+            allowed=_allowed(model, output),
+            fix="cut at a tensor that everything goes through",
         )
     return _part(model, low, names, ()), _part(model, high, (output,), names), names
+
+
+def _allowed(model: onnx.ModelProto, output: str) -> str:
+    names = places(model, output)
+    more = f" (and {len(names) - _SHOWN} more)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:: max(1, math.ceil(len(names) / _SHOWN))]) + more if names else "none: no tensor is alone"
 
 
 def _before(
@@ -201,7 +332,15 @@ def _write(ctx: Context, cut: Cut) -> None:
 
 
 def _differences(
-    whole: onnx.ModelProto, cut: Cut, feeds: Sequence[Any], ctx: Context, encoding: str, *, optimised: bool, most: float
+    whole: onnx.ModelProto,
+    cut: Cut,
+    feeds: Sequence[Any],
+    ctx: Context,
+    encoding: str,
+    *,
+    optimised: bool,
+    most: float,
+    order: Sequence[Sequence[int]] = (),
 ) -> float:
     import onnxruntime as ort
 
@@ -213,17 +352,19 @@ def _differences(
     lower = HalfSession(ctx.out, "lower", ctx.threads, optimised=optimised)
     upper = HalfSession(ctx.out, "upper", ctx.threads, optimised=optimised)
     worst = 0.0
-    for feed in feeds:
+    for at, feed in enumerate(feeds):
         wanted = reference.run([cut.output], feed)[0].astype(np.float64)
         found = upper.run({**feed, **travelled(lower.run(feed), encoding)})[cut.output].astype(np.float64)
         difference = float(np.abs(found - wanted).max(initial=0.0)) if np.isfinite(found).all() else float("inf")
         worst = max(worst, difference)
-        if difference > most * max(1.0, float(np.abs(wanted).max(initial=0.0))):
+        peak = float(np.abs(wanted).max(initial=0.0))
+        if difference > most * max(1.0, peak):
+            row = int(np.abs(found - wanted).max(axis=tuple(range(1, wanted.ndim))).argmax())
             raise SourceError(
                 "the halves do not give what the whole model gives",
-                field="encoding" if encoding else "at",
-                found=f"a difference of {difference:.3g}",
-                allowed=f"{most:g}",
-                fix="another encoding, or another place for the cut",
+                field=_ENCODING if encoding else _LAYER,
+                found=f"{cut.output} of row {order[at][row] if order else row} differs by {difference:.3g}",
+                allowed=f"{most:g} times the largest magnitude of the whole model's answers, {max(1.0, peak):.3g}",
+                fix="another encoding, another layer, or a larger maxDifference",
             )
     return worst
