@@ -9,6 +9,7 @@ import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import helper, numpy_helper
 from tests.support.artifacts import artifact, context
 from tests.support.tiny_model import write_tiny_model
 
@@ -18,7 +19,9 @@ from stillhouse.inference.halves import CUT_FILE, Cut, HalfSession, packed, sent
 from stillhouse.inference.preprocess.base import Around
 from stillhouse.inference.preprocess.chain import load_chain
 from stillhouse.passes.base import Artifact
-from stillhouse.passes.compress.cut import CutConfig, CutModel, described, halves, places
+from stillhouse.passes.compress.cut import CutConfig, CutModel, described
+from stillhouse.passes.compress.frontier import halves, places
+from stillhouse.passes.compress.masks import sizes_of_mask
 
 TEXTS = ("open the file", "a", "return the list of path name value")
 
@@ -64,7 +67,6 @@ def test_texts_through_both_halves(model: Artifact, tmp_path: Path, at: tuple[st
 @pytest.mark.parametrize(
     ("at", "says"),
     [
-        (("kept",), "wide"),
         (("nothing",), "no such tensor"),
         (("sentence_embedding",), "no such tensor"),
         (("rows", "kept", "wide"), "rows"),
@@ -79,12 +81,33 @@ def test_what_is_no_frontier_is_refused_with_names(model: Artifact, at: tuple[st
 def test_the_places_that_may_be_used_are_named_and_can_be_used(model: Artifact, tmp_path: Path) -> None:
     graph = onnx.load(model.path / "model.onnx")
     names = places(graph, "sentence_embedding")
-    assert names == ("rows", "mean0")
+    assert names == ("rows", "kept", "total", "mean0")
     with pytest.raises(SpecError) as caught:
         halves(graph, ("layer.7",), "sentence_embedding")
-    assert caught.value.problem.allowed == "rows, mean0"
+    assert caught.value.problem.allowed == "rows, kept, total, mean0"
     for name in names:
         assert halves(graph, (name,), "sentence_embedding")[2] == (name,)
+
+
+def test_sizes_that_are_the_masks_are_read_of_it_and_others_are_left(model: Artifact) -> None:
+    graph = onnx.load(model.path / "model.onnx")
+    graph.graph.initializer.append(numpy_helper.from_array(np.array(1, np.int64), "one"))
+    added = [
+        helper.make_node("Shape", ["kept"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "one"], ["tokens"]),
+        helper.make_node("Cast", ["tokens"], ["long"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Div", ["mean0", "long"], ["scaled"]),
+    ]
+    at = [node.output[0] for node in graph.graph.node].index("sentence_embedding")
+    for node in reversed(added):
+        graph.graph.node.insert(at, node)
+    graph.graph.node[at + len(added)].input[0] = "scaled"
+    feeds = [{"input_ids": np.full((n, n + 2), 5), "attention_mask": np.ones((n, n + 2), np.int64)} for n in (1, 4)]
+    assert "mean0" not in places(graph, "sentence_embedding")
+    assert "mean0" in places(sizes_of_mask(graph, feeds, "sentence_embedding"), "sentence_embedding")
+    # The width is no size of the mask: read there it would not be found.
+    graph.graph.initializer[-1].CopyFrom(numpy_helper.from_array(np.array(2, np.int64), "one"))
+    assert sizes_of_mask(graph, feeds, "sentence_embedding") is graph
 
 
 @pytest.mark.parametrize("encoding", ["", "fp16", "int8-rows"])

@@ -1,8 +1,4 @@
-"""`cut`: an ONNX model in two halves, equal to the whole one.
-
-The frontier are the named tensors: whatever else would have to cross is refused with its names. Inputs of the model (an attention
-mask) may be read by both halves.
-"""
+"""`cut`: an ONNX model in two halves, equal to the whole one."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,19 +25,17 @@ from stillhouse.inference.halves import CUT_FILE, Cut, HalfSession, sent, travel
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.compress.frontier import BESIDE, LAYER, allowed, halves
+from stillhouse.passes.compress.masks import sizes_of_mask
 from stillhouse.passes.export.samples import parity_feeds
-from stillhouse.passes.export.tidy import subgraphs, write_model
+from stillhouse.passes.export.tidy import write_model
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
-__all__ = ["CutConfig", "CutFacts", "CutModel", "described", "halves", "places"]
+__all__ = ["CutConfig", "CutFacts", "CutModel", "described"]
 
 MODEL_FILE = "model.onnx"
 _SAMPLES = 24
-_SHOWN = 80
-"""Names of places that a message has at most, evenly among all."""
-_BESIDE = frozenset({"attention_mask", "token_type_ids"})
-"""Inputs that may travel beside activations: they say how long rows are, not what is in them."""
-_LAYER, _ENCODING = "spec.edge.cut.layer", "spec.edge.cut.encoding"
+_ENCODING = "spec.edge.cut.encoding"
 
 
 class CutConfig(PassConfig):
@@ -96,9 +90,10 @@ class CutModel(Pass[CutConfig, CutFacts]):
         source = inputs["model"].path
         signature = Signature.read(source)
         whole = onnx.load(source / MODEL_FILE, load_external_data=False)
-        lower, upper, names = halves(whole, config.at, signature.output)
-        lower_size = write_model(lower, ctx.out / "lower.onnx")
         feeds = list(parity_feeds(signature, _SAMPLES, vocabulary_rows(source) if signature.image is None else 0))
+        cuttable = sizes_of_mask(whole, feeds, signature.output)
+        lower, upper, names = halves(cuttable, config.at, signature.output)
+        lower_size = write_model(lower, ctx.out / "lower.onnx")
         low, high = (tuple(each.name for each in half.graph.input) for half in (lower, upper))
         # Types and ranks are asked of the runtime: onnx knows no shapes of the fused operators.
         draft = Cut(tuple(TensorSpec(name, "FP32", (-1,)) for name in names), low, high, signature.output, config.encoding)
@@ -119,10 +114,10 @@ class CutModel(Pass[CutConfig, CutFacts]):
         order: list[list[int]] = []
         if "data" in inputs:
             _rows_apart(names, feeds, made)
-            if set(high) - set(names) - _BESIDE:
-                found = ", ".join(sorted(set(high) - set(names) - _BESIDE))
+            if set(high) - set(names) - BESIDE:
+                found = ", ".join(sorted(set(high) - set(names) - BESIDE))
                 text = "the upper half would need what the model is asked, beside the activations"
-                raise SpecError(text, field=_LAYER, found=found, allowed=_allowed(whole, signature.output))
+                raise SpecError(text, field=LAYER, found=found, allowed=allowed(cuttable, signature.output))
             texts = read_texts(inputs["data"].path)
             encoder = TextEncoder(source / TOKENIZER_FILE, signature.max_length)
             encoded = encoder.encode(texts)
@@ -196,7 +191,7 @@ def _rows_apart(names: Sequence[str], feeds: Sequence[Any], made: Sequence[Mappi
         ):
             raise SpecError(
                 "this tensor does not have the rows along its first axis: requests could not be batched",
-                field=_LAYER,
+                field=LAYER,
                 found=f"{name} {list(made[0][name].shape)}",
                 fix="cut elsewhere",
             )
@@ -208,116 +203,6 @@ def _mark(folder: Path, encoding: str) -> int:
     for half in ("lower", "upper"):
         digest.update(hashlib.sha256((folder / f"{half}.onnx").read_bytes()).digest())
     return int.from_bytes(digest.digest()[:8], "big") >> 1 | 1
-
-
-def places(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
-    """Return the tensors that a model may be cut at, each alone, from the inputs to the output.
-
-    Those beside which what the model is asked (token ids, pixels) would have to travel are not among them.
-    """
-    graph = model.graph
-    makers = {name: position for position, node in enumerate(graph.node) for name in node.output if name}
-    constant = _constant(graph)
-    given = {each.name for each in graph.input} - {each.name for each in graph.initializer}
-    found = []
-    for name, position in makers.items():
-        if name == output or position in constant:
-            continue
-        low, _ = _before(graph, makers, (name,), ())
-        high, reached = _before(graph, makers, (output,), (name,))
-        asked = {name for position in high for name in _reads(graph.node[position])} - _BESIDE
-        if reached and not (low & high) - constant and not asked & given:
-            found.append(name)
-    return tuple(found)
-
-
-def halves(model: onnx.ModelProto, at: Sequence[str], output: str) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
-    """Cut a model at tensors (or nodes, of which the first output counts); return both halves and the tensors' names.
-
-    Raises:
-        SpecError: no such tensor, it does not lead to the output, or others would have to cross.
-    """
-    graph = model.graph
-    makers = {name: position for position, node in enumerate(graph.node) for name in node.output if name}
-    by_node = {node.name: node.output[0] for node in graph.node if node.name}
-    names = tuple(dict.fromkeys(each if each in makers else by_node.get(each, each) for each in at))
-    for name in names:
-        if name not in makers or name == output:
-            raise SpecError("no such tensor inside of the model", field=_LAYER, found=name[:100], allowed=_allowed(model, output))
-    low, _ = _before(graph, makers, names, ())
-    high, reached = _before(graph, makers, (output,), names)
-    useless = [name for name in names if name not in reached]
-    if useless:
-        raise SpecError(
-            "this tensor does not lead to the output", field=_LAYER, found=", ".join(useless), allowed=_allowed(model, output)
-        )
-    shared = (low & high) - _constant(graph)  # those are weights, unpacked: each half has its own
-    if shared:
-        makes = {name for position in shared for name in graph.node[position].output}
-        crossing = sorted({name for position in high - shared for name in _reads(graph.node[position]) if name in makes})
-        raise SpecError(
-            "other tensors would have to cross the cut",
-            field=_LAYER,
-            found=", ".join(crossing[:10]),
-            allowed=_allowed(model, output),
-            fix="cut at a tensor that everything goes through",
-        )
-    return _part(model, low, names, ()), _part(model, high, (output,), names), names
-
-
-def _allowed(model: onnx.ModelProto, output: str) -> str:
-    names = places(model, output)
-    more = f" (and {len(names) - _SHOWN} more)" if len(names) > _SHOWN else ""
-    return ", ".join(names[:: max(1, math.ceil(len(names) / _SHOWN))]) + more if names else "none: no tensor is alone"
-
-
-def _before(
-    graph: onnx.GraphProto, makers: Mapping[str, int], wanted: Iterable[str], stop: Iterable[str]
-) -> tuple[set[int], set[str]]:
-    """Return the nodes that `wanted` needs, and which tensors of `stop` were met."""
-    found, met, ends, left = set[int](), set[str](), set(stop), list(wanted)
-    while left:
-        name = left.pop()
-        if name in ends:
-            met.add(name)
-        elif name in makers and makers[name] not in found:
-            found.add(makers[name])
-            left.extend(_reads(graph.node[makers[name]]))
-    return found, met
-
-
-def _constant(graph: onnx.GraphProto) -> set[int]:
-    """Return the nodes that read nothing but weights."""
-    known, found = {each.name for each in graph.initializer}, set[int]()
-    for position, node in enumerate(graph.node):  # in order: what a node reads was made before
-        if set(_reads(node)) <= known and not node.op_type.startswith("Random"):
-            found.add(position)
-            known.update(node.output)
-    return found
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    """Return what a node reads, the graphs inside it too (of names of their own no node of the whole is the maker)."""
-    inner = [name for graph in subgraphs(node) for each in graph.node for name in _reads(each)]
-    inner += [each.name for graph in subgraphs(node) for each in graph.output]
-    return [name for name in (*node.input, *inner) if name]
-
-
-def _part(model: onnx.ModelProto, nodes: set[int], outputs: Sequence[str], given: Sequence[str]) -> onnx.ModelProto:
-    graph = model.graph
-    kept = [graph.node[position] for position in sorted(nodes)]
-    reads = {name for node in kept for name in _reads(node)}
-    weights = [each for each in graph.initializer if each.name in reads]
-    known = {each.name: each for each in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    known |= {each.name: each for each in (*graph.input, *graph.output)}
-    fixed = {each.name for each in graph.initializer}
-    inputs = [known.get(name) or helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in given]
-    inputs += [each for each in graph.input if each.name in reads and each.name not in fixed]
-    results = [known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs]
-    made = helper.make_graph(kept, graph.name, inputs, results, weights)
-    part = helper.make_model(made, opset_imports=model.opset_import, ir_version=model.ir_version)
-    part.functions.extend(model.functions)
-    return part
 
 
 def _spec(name: str, tensors: Sequence[Any]) -> TensorSpec:
@@ -362,7 +247,7 @@ def _differences(
             row = int(np.abs(found - wanted).max(axis=tuple(range(1, wanted.ndim))).argmax())
             raise SourceError(
                 "the halves do not give what the whole model gives",
-                field=_ENCODING if encoding else _LAYER,
+                field=_ENCODING if encoding else LAYER,
                 found=f"{cut.output} of row {order[at][row] if order else row} differs by {difference:.3g}",
                 allowed=f"{most:g} times the largest magnitude of the whole model's answers, {max(1.0, peak):.3g}",
                 fix="another encoding, another layer, or a larger maxDifference",
