@@ -256,7 +256,7 @@ def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str,
 def _upper(store: LocalStore, name: str, cut: Cut, given: Given) -> dict[str, Any]:
     address = given.cloud or cut.address or _served_here(store, name)
     if address is None:
-        raise _nowhere("nobody has said where the upper half is", "spec.edge.cut.address", name)
+        raise _nowhere("nobody has said where the upper half is", "spec.edge.cut.address", name, store)
     return _at(name + UPPER, address, given)
 
 

@@ -1,7 +1,7 @@
 """An encoder whose masks come from the mask alone, so that it can be cut between any two layers.
 
-Exporters make the mask that every layer reads of `attention_mask` and of the sizes of the first layer's activations: all layers then
-hang on the first. Those sizes are the mask's own, [rows, tokens]; read there, each half can make its own mask.
+Exporters make the mask that every layer reads of `attention_mask` and of the sizes of the first layer's activations: all layers
+then hang on the first. Those sizes are the mask's own, [rows, tokens]; read there, each half can make its own mask.
 """
 
 from __future__ import annotations
