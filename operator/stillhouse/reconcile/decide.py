@@ -28,8 +28,8 @@ _STEPS = (
     " leave it out here, and keep it in the edge's own file"
 )
 _CUT = (
-    "spec.edge.cut: the lower half runs in a gateway at the edge and the upper one where still up serves, in a cluster no server"
-    " has it; leave it out here, and keep it in the edge's own file"
+    "spec.edge.cut: the lower half runs in a gateway at the edge (still edge FILE) and the upper one where still up serves, in a"
+    " cluster no server has it; leave it out here, and keep it in the edge's own file"
 )
 
 _BROKER = (
