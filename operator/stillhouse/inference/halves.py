@@ -25,6 +25,8 @@ UPPER = "_upper"
 """End of the name under which the upper half is served beside the model."""
 MARK = "CUT"
 """Tensor INT64 [n, 1] that goes with every row: which cut it is of. The halves of two builds fit each other in shape alone."""
+_BATCHED = ("", "fp16", "int8-rows")
+"""Encodings that are types of tensors, each row for itself."""
 _SCALE, _ZERO = ".scale", ".zero"
 
 
@@ -128,7 +130,14 @@ def sent(cut: Cut) -> tuple[TensorSpec, ...]:
     """Return what the upper half is sent, rows first, in types that every server of the protocol knows.
 
     FP32 goes as `encoding` says: FP16, or INT8 with FP64 `NAME.scale` and INT64 `NAME.zero` [n, 1].
+
+    Raises:
+        SourceError: the encoding is none that a server could batch.
     """
+    if cut.encoding not in _BATCHED:
+        raise SourceError(
+            "rows that are encoded so cannot be batched", field="encoding", found=cut.encoding, allowed="fp16, int8-rows"
+        )
     found = [TensorSpec(MARK, "INT64", (-1, 1))]
     for each in cut.tensors:
         if each.datatype != "FP32" or not cut.encoding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,8 @@ def test_what_is_sent_is_what_is_declared_and_what_travelled(model: Artifact, tm
     found, wanted = unpacked(lower.cut, on_wire), {**feed, **travelled(made, encoding)}
     for name in lower.cut.upper:
         np.testing.assert_array_equal(found[name], wanted[name])
+    with pytest.raises(SourceError, match="cannot be batched"):
+        sent(replace(lower.cut, encoding="int8+zstd"))
     with pytest.raises(DataError, match="another build"):
         unpacked(lower.cut, {**on_wire, "CUT": on_wire["CUT"] + 2})
 
