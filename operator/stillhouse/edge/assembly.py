@@ -291,6 +291,7 @@ async def _preprocessed(
 
 async def _lower(edge: conf.Lower, given: conf.Cut, usage: Usage, largest: int, parts: Parts) -> CutLeg:
     pool = await elsewhere(given.upper, largest, parts)
+    _probe(given.upper, pool, parts)
     settings = CutSettings(given.upper.model, edge.variant, edge.threads)
     leg = CutLeg(edge.folder, edge.digest, settings, pool, ready=lambda: pool.ready)
     leg.warm_up()
