@@ -479,6 +479,9 @@ _METRIC = "spec.gate.metrics[0]"
 _POD = "spec.serve.podTemplate"
 _EDGE = "spec.edge"
 _CASCADE = f"{_EDGE}.cascade"
+_CUT: dict[str, Any] = {"layer": "encoder.2"}
+_CUT_WHOLE = {**_CUT, "encoding": "int8-rows", "maxDifference": "0.05", "address": "grpcs://cloud.example:443"}
+_GATE: dict[str, Any] = {"data": {"uri": "data:gate"}}
 _STEPS = f"{_EDGE}.preprocess"
 _STEP = f"{_STEPS}.steps[0]"
 _NORMALISE = f"{_STEPS}.steps[4]"
@@ -519,6 +522,8 @@ _VALID = [
     Case("a label of Kubernetes that is not ours", "text", {f"{_POD}.metadata.labels": {"app.kubernetes.io/part-of": "search"}}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
     Case("a gateway and nothing else", "image", {"spec.edge": {}}),
+    Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
+    Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
     Case("a cascade by temperature", "class", {f"{_CASCADE}.method": "temperature"}),
     Case(
         "an agreement of nearly everything",
@@ -637,6 +642,26 @@ _INVALID = [
         "nobody to be away", "image", {"spec.edge": {"away": {"policy": "fail"}}}, f"{_EDGE}.away.policy", "belong to a cascade"
     ),
     Case("agreement with nobody", "image", {"spec.edge": {"agreement": {}}}, f"{_EDGE}.agreement", "belongs to a cascade"),
+    Case("a cut and a cascade", "class", {f"{_EDGE}.cut": _CUT}, f"{_EDGE}.cut", "excludes cascade and preprocess"),
+    Case(
+        "a cut and steps",
+        "text",
+        {"spec.edge": {"cut": _CUT, "preprocess": {"steps": [{"kind": "tokenise"}], "model": "large"}}},
+        f"{_EDGE}.cut",
+        "excludes cascade and preprocess",
+    ),
+    Case("a cut without a gate", "text", {"spec.edge": {"cut": _CUT}, "spec.gate": GONE}, f"{_EDGE}.cut", "needs gate"),
+    Case("a cut and a pipeline", "apart", {"spec.edge": {"cut": _CUT}, "spec.gate": _GATE}, f"{_EDGE}.cut", "and a pipeline"),
+    Case(
+        "a cut of images",
+        "image",
+        {"spec.edge": {"cut": _CUT}, "spec.pipeline": GONE, "spec.gate": _GATE},
+        f"{_EDGE}.cut",
+        "texts",
+    ),
+    Case("a cut on GPUs", "class", {"spec.edge": {"cut": _CUT}}, f"{_EDGE}.cut", "triton-ort-cpu"),
+    Case("a cut of no layer", "text", {"spec.edge": {"cut": {}}}, f"{_EDGE}.cut.layer", ""),
+    Case("a cut of another encoding", "text", {"spec.edge": {"cut": {**_CUT, "encoding": "zstd"}}}, f"{_EDGE}.cut.encoding", ""),
     Case("a burst of no rate", "text", {f"{_EDGE}.clients.rate": GONE}, f"{_EDGE}.clients.burst", "belongs to rate"),
     Case(
         "steps and a cascade",

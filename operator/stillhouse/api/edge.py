@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.cascade import Cascade
+from stillhouse.api.cut import Cut
 from stillhouse.api.guarding import Clients, Guard, SecretName, Tls
 from stillhouse.api.pods import PodTemplate
 from stillhouse.api.preprocess import Preprocess
@@ -36,6 +37,11 @@ _STEPS_OR_CASCADE = CelRule(
     "!has(self.preprocess) || !has(self.cascade)",
     "preprocess and cascade exclude each other: one edge has no model, the other one has",
     "preprocess",
+)
+_CUT_ALONE = CelRule(
+    "!has(self.cut) || (!has(self.cascade) && !has(self.preprocess))",
+    "cut excludes cascade and preprocess: half a model answers nothing by itself, and takes texts itself",
+    "cut",
 )
 _AWAY_OF_CASCADE = CelRule(
     "self.away.policy == 'answer' || has(self.cascade)",
@@ -150,6 +156,8 @@ class Edge(ApiModel):
     """When the larger model answers; left out, this one answers everything."""
     preprocess: Preprocess | None = None
     """Only steps run here, and a model elsewhere takes what they give; left out, requests go on as they come."""
+    cut: Cut | None = None
+    """Only the model's lower layers run here, and their activations travel to the upper ones; left out, the model is whole."""
     away: Away = Away()
     """What happens while the larger model is not there."""
     clients: Clients = Clients()
@@ -176,7 +184,7 @@ class Edge(ApiModel):
     run: Run = Run()
     """The pods in a cluster."""
 
-    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE, _TOKEN_IN_SECRET)
+    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE, _TOKEN_IN_SECRET, _CUT_ALONE)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Edge:
@@ -189,4 +197,6 @@ class Edge(ApiModel):
         address = self.cascade.larger.address if self.cascade else None
         if self.backend_token is not None and (self.cascade is None or (address or "grpcs://")[:8] != "grpcs://"):
             raise _TOKEN_IN_SECRET.broken(fix="write grpcs:// in the address, or remove backendToken")
+        if self.cut is not None and (self.cascade is not None or self.preprocess is not None):
+            raise _CUT_ALONE.broken(fix="remove cut, or the other")
         return self

@@ -105,6 +105,24 @@ _NO_STEPS_BEFORE_STEPS = CelRule(
     "a gateway that only preprocesses joins no pipeline",
     "pipeline",
 )
+_CUT_OF_TEXTS = CelRule(
+    "!has(self.edge) || !has(self.edge.cut) || self.source.task != 'image-classification'",
+    "cut belongs to tasks that take texts",
+    "edge.cut",
+)
+_CUT_NEEDS_GATE = CelRule(
+    "!has(self.edge) || !has(self.edge.cut) || has(self.gate)",
+    "cut needs gate: the halves are held against the uncut model on its rows",
+    "edge.cut",
+)
+_CUT_OR_PIPELINE = CelRule(
+    "!has(self.edge) || !has(self.edge.cut) || !has(self.pipeline)", "cut and a pipeline exclude each other", "edge.cut"
+)
+_CUT_ON_CPUS = CelRule(
+    "!has(self.edge) || !has(self.edge.cut) || self.serve.runtime == 'triton-ort-cpu'",
+    "the upper half of a cut runs on runtime triton-ort-cpu",
+    "edge.cut",
+)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
@@ -171,6 +189,7 @@ class Spec(ApiModel):
         _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
         _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
         _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
+        _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS,
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -193,9 +212,22 @@ class Spec(ApiModel):
         if self.gate is not None and 0 < self.serve.queue.max_size < self.gate.load.concurrency:
             most = self.gate.load.concurrency
             raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
+        self._cut_fits()
         self._cascade_fits(embedding)
         self._pipeline_fits()
         return self
+
+    def _cut_fits(self) -> None:
+        if self.edge is None or self.edge.cut is None:
+            return
+        if self.source.task == "image-classification":
+            raise _CUT_OF_TEXTS.broken(fix="remove cut")
+        if self.gate is None:
+            raise _CUT_NEEDS_GATE.broken(fix="write gate with its data")
+        if self.pipeline is not None:
+            raise _CUT_OR_PIPELINE.broken(fix="remove one of both")
+        if self.serve.runtime != "triton-ort-cpu":
+            raise _CUT_ON_CPUS.broken(fix="leave serve.runtime out")
 
     def _pipeline_fits(self) -> None:
         together = self.pipeline.steps if self.pipeline and self.pipeline.placement == "together" else ()

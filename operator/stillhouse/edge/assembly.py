@@ -37,6 +37,7 @@ from stillhouse.edge.cascade.policy import CASCADE_FILE, Policy, load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.solo import Solo
 from stillhouse.edge.certificates import Shown, towards
+from stillhouse.edge.cut import CutLeg, CutSettings
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
 from stillhouse.edge.join.here import StepHere
 from stillhouse.edge.join.legs import Here, There
@@ -105,6 +106,11 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
         assert isinstance(config.edge, conf.Steps)
         steps = await _preprocessed(config.name, config.edge, config.preprocess, usage, largest, parts)
         parts.answering[config.name], parts.texts = steps, steps.texts
+    elif config.cut is not None:
+        assert isinstance(config.edge, conf.Lower)
+        solo = Solo(config.name, await _lower(config.edge, config.cut, usage, largest, parts), usage=usage)
+        parts.answering[config.name], figures = solo, solo.figures
+        parts.closing.insert(0, solo.close)
     elif config.cascade is None:
         if isinstance(config.edge, conf.Engine):
             leg = _engine(config.edge, None)
@@ -281,6 +287,16 @@ async def _preprocessed(
     pool = await elsewhere(larger, largest, parts)
     _probe(larger, pool, parts)
     return Preprocessed(name, larger.model, edge.folder, given.encoding, There(pool), usage, frozenset(edge.allowed))
+
+
+async def _lower(edge: conf.Lower, given: conf.Cut, usage: Usage, largest: int, parts: Parts) -> CutLeg:
+    pool = await elsewhere(given.upper, largest, parts)
+    _probe(given.upper, pool, parts)
+    settings = CutSettings(given.upper.model, edge.variant, edge.threads)
+    leg = CutLeg(edge.folder, edge.digest, settings, pool, ready=lambda: pool.ready)
+    leg.warm_up()
+    leg.usage = usage
+    return leg
 
 
 def _servers(config: conf.Config) -> conf.Backends | conf.Slices:

@@ -15,10 +15,12 @@ __all__ = [
     "Cascade",
     "Collect",
     "Config",
+    "Cut",
     "Engine",
     "Guard",
     "Larger",
     "Listen",
+    "Lower",
     "Pattern",
     "Pipeline",
     "Preprocess",
@@ -96,6 +98,14 @@ class Steps(_Model):
     kind: Literal["steps"]
     folder: Path
     allowed: tuple[str, ...] = ()
+
+
+class Lower(_Model):
+    """The lower half of the model in this process: a folder of pass `cut`. Its activations go where `cut` says."""
+
+    kind: Literal["lower"]
+    folder: Path
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class _Beyond(_Part):
@@ -255,6 +265,12 @@ class Preprocess(_Part):
     larger: Larger
 
 
+class Cut(_Part):
+    """Who has the upper half."""
+
+    upper: Larger
+
+
 class Telemetry(_Part):
     """Where spans go, and the share of requests without a parent that have some."""
 
@@ -268,11 +284,12 @@ class Config(_Part):
     version: Literal[1]
     name: str
     listen: Listen
-    edge: Annotated[Engine | Backends | Slices | Steps, Field(discriminator="kind")]
+    edge: Annotated[Engine | Backends | Slices | Steps | Lower, Field(discriminator="kind")]
     tls: Tls | None = None
     cascade: Cascade | None = None
     pipeline: Pipeline | None = None
     preprocess: Preprocess | None = None
+    cut: Cut | None = None
     away: Away = Away()
     clients: Clients = Clients()
     guard: Guard | None = None
@@ -287,6 +304,10 @@ class Config(_Part):
             raise ValueError("edge of kind steps and preprocess belong together")
         if self.preprocess is not None and (self.cascade is not None or self.pipeline is not None):
             raise ValueError("preprocess excludes cascade and pipeline")
+        if (self.cut is not None) != isinstance(self.edge, Lower):
+            raise ValueError("edge of kind lower and cut belong together")
+        if self.cut is not None and (self.cascade is not None or self.pipeline is not None):
+            raise ValueError("cut excludes cascade and pipeline")
         return self
 
 

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import DataError, SourceError
+from stillhouse.inference.buckets import BucketPolicy, split
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["SHORTEST", "padded_length", "text_feed", "token_rows"]
+    from stillhouse.inference.signature import Signature
+    from stillhouse.inference.text import EncodedTexts
+
+__all__ = ["SHORTEST", "padded_length", "text_feed", "text_feeds", "token_rows"]
 
 SHORTEST = 8
 """Tokens of the shortest row that `padded_length` gives."""
@@ -43,6 +47,20 @@ def text_feed(
                 allowed="input_ids, attention_mask, token_type_ids",
             )
     return feed
+
+
+def text_feeds(
+    signature: Signature, encoded: EncodedTexts, most: int = 32
+) -> list[tuple[list[int], dict[str, npt.NDArray[Any]]]]:
+    """Build the runs of a batch of texts, of at most `most` rows each: (which texts, the model's inputs). Lengths go together."""
+    runs = []
+    for start in range(0, len(encoded.ids), most):
+        lengths = encoded.lengths[start : start + most]
+        for bucket in split(lengths, BucketPolicy()):
+            at = [start + each for each in bucket]
+            rows, sizes = [encoded.ids[each] for each in at], [encoded.lengths[each] for each in at]
+            runs.append((at, text_feed(signature.inputs, rows, sizes, max(sizes), signature.pad_id)))
+    return runs
 
 
 def token_rows(ids: npt.NDArray[Any], mask: npt.NDArray[Any] | None, vocabulary: int, max_length: int) -> list[list[int]]:

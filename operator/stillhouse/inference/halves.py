@@ -12,26 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stillhouse.errors import MissingPackages, SourceError, SpecError
+from stillhouse.errors import DataError, MissingPackages, SourceError, SpecError
 from stillhouse.inference.datatypes import Tensor, TensorSpec
-from stillhouse.inference.encodings import Encoding, decode, encode
+from stillhouse.inference.encodings import Encoded, Encoding, decode, encode
 from stillhouse.inference.preprocess.config import read
 
-__all__ = ["CUT_FILE", "Cut", "HalfSession", "travelled"]
+__all__ = ["CUT_FILE", "MARK", "UPPER", "Cut", "HalfSession", "packed", "sent", "travelled", "unpacked"]
 
 CUT_FILE = "cut.json"
 VERSION = 1
+UPPER = "_upper"
+"""End of the name under which the upper half is served beside the model."""
+MARK = "CUT"
+"""Tensor INT64 [n, 1] that goes with every row: which cut it is of. The halves of two builds fit each other in shape alone."""
+_BATCHED = ("", "fp16", "int8-rows")
+"""Encodings that are types of tensors, each row for itself."""
+_SCALE, _ZERO = ".scale", ".zero"
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a model was cut: `tensors` travel, `lower` and `upper` are the inputs of the halves, `output` is what comes out."""
+    """Where a model was cut: `tensors` travel, `lower` and `upper` are the inputs of the halves, `output` is what comes out.
+
+    `mark` is a number that no other cut has (0: none).
+    """
 
     tensors: tuple[TensorSpec, ...]
     lower: tuple[str, ...]
     upper: tuple[str, ...]
     output: str
     encoding: str = ""
+    mark: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -42,6 +53,7 @@ class Cut:
             "upper": list(self.upper),
             "output": self.output,
             "encoding": self.encoding,
+            "mark": self.mark,
         }
 
     @classmethod
@@ -112,3 +124,82 @@ def travelled(tensors: Mapping[str, Tensor], encoding: str) -> dict[str, Tensor]
     return {
         name: decode(name, encode(name, tensor, how)) if tensor.dtype == "float32" else tensor for name, tensor in tensors.items()
     }
+
+
+def sent(cut: Cut) -> tuple[TensorSpec, ...]:
+    """Return what the upper half is sent, rows first, in types that every server of the protocol knows.
+
+    FP32 goes as `encoding` says: FP16, or INT8 with FP64 `NAME.scale` and INT64 `NAME.zero` [n, 1].
+
+    Raises:
+        SourceError: the encoding is none that a server could batch.
+    """
+    if cut.encoding not in _BATCHED:
+        raise SourceError(
+            "rows that are encoded so cannot be batched", field="encoding", found=cut.encoding, allowed="fp16, int8-rows"
+        )
+    found = [TensorSpec(MARK, "INT64", (-1, 1))]
+    for each in cut.tensors:
+        if each.datatype != "FP32" or not cut.encoding:
+            found.append(each)
+        elif cut.encoding == "fp16":
+            found.append(TensorSpec(each.name, "FP16", each.shape))
+        else:
+            found.append(TensorSpec(each.name, "INT8", each.shape))
+            found.append(TensorSpec(each.name + _SCALE, "FP64", (-1, 1)))
+            found.append(TensorSpec(each.name + _ZERO, "INT64", (-1, 1)))
+    names = {each.name for each in cut.tensors}
+    found += [TensorSpec(name, "INT64", (-1, -1)) for name in cut.upper if name not in names]
+    return tuple(found)
+
+
+def packed(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of `sent`. `tensors`: what the lower half gave, and the model's inputs.
+
+    Raises:
+        DataError: the encoding does not hold a value.
+    """
+    import numpy as np
+
+    rows = len(tensors[cut.tensors[0].name])
+    found: dict[str, Tensor] = {MARK: np.full((rows, 1), cut.mark, np.int64)}
+    for name in dict.fromkeys((*(each.name for each in cut.tensors), *cut.upper)):
+        tensor = tensors[name]
+        if tensor.dtype != np.float32 or not cut.encoding:
+            found[name] = tensor
+            continue
+        made = encode(name, tensor, Encoding.parse(cut.encoding, "encoding"))
+        kind = np.dtype("<f2") if cut.encoding == "fp16" else np.dtype("i1")
+        found[name] = np.frombuffer(made.data, kind).reshape(made.shape)
+        if cut.encoding != "fp16":
+            found[name + _SCALE] = np.array(made.scale, np.float64)[:, np.newaxis]
+            found[name + _ZERO] = np.array(made.zero, np.int64)[:, np.newaxis]
+    return found
+
+
+def unpacked(cut: Cut, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the upper half takes, of the tensors of `sent`.
+
+    Raises:
+        DataError: they are of another cut, or a scale or zero is none.
+    """
+    if (given[MARK] != cut.mark).any():
+        raise DataError(
+            "these activations are of another build's lower half",
+            field=MARK,
+            found=str(int(given[MARK].flat[0])),
+            allowed=str(cut.mark),
+            fix="use what one build made on both sides: still pack NAME",
+        )
+    found = {name: given[name] for name in cut.upper}
+    for each in cut.tensors:
+        if each.datatype != "FP32" or not cut.encoding:
+            continue
+        tensor = given[each.name]
+        scale: tuple[float, ...] = ()
+        zero: tuple[int, ...] = ()
+        if cut.encoding != "fp16":
+            scale, zero = (tuple(given[each.name + end].ravel().tolist()) for end in (_SCALE, _ZERO))
+        how = Encoding.parse(cut.encoding, "encoding")
+        found[each.name] = decode(each.name, Encoded(how, "FP32", tensor.shape, tensor.tobytes(), scale, zero))
+    return found

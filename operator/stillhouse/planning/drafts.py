@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stillhouse.api.cascade import Cascade
+from stillhouse.api.cut import Cut
 from stillhouse.api.distill import Distill, Loss, Stage
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
@@ -16,9 +17,10 @@ from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.request import gate_config, middle_uri, serve_config
 
-__all__ = ["CASCADE", "GATE", "INDEX", "draft", "targets"]
+__all__ = ["CASCADE", "CUT", "GATE", "INDEX", "draft", "targets"]
 
-TEACHER, DATA, GATE, INDEX, CASCADE = "resolve/source", "resolve/data", "gate/gate", "gate/index", "gate/cascade"
+TEACHER, DATA, GATE, INDEX = "resolve/source", "resolve/data", "gate/gate", "gate/index"
+CASCADE, CUT = "gate/cascade", "gate/cut"
 MIDDLE = "resolve/cascade-middle"
 SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
@@ -38,7 +40,8 @@ def draft(spec: Spec, env: Environment) -> list[StepDraft]:
 def targets(spec: Spec) -> list[str]:
     """Return the steps whose results are wanted."""
     cascade = spec.edge is not None and spec.edge.cascade is not None
-    return [GATE, *([INDEX] if spec.index else []), *([CASCADE] if cascade else [])]
+    cut = spec.edge is not None and spec.edge.cut is not None
+    return [GATE, *([INDEX] if spec.index else []), *([CASCADE] if cascade else []), *([CUT] if cut else [])]
 
 
 def _needed(drafts: list[StepDraft], targets: list[str]) -> list[StepDraft]:
@@ -91,6 +94,8 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield StepDraft(INDEX, "gate", "index", {}, {"model": GATE, "data": "resolve/index-data"})
     if spec.edge and spec.edge.cascade:
         yield from _cascade(spec.edge.cascade, spec, any(each == "compress/fp32" for each in candidates), env)
+    if spec.edge and spec.edge.cut:
+        yield _cut(spec.edge.cut)
 
 
 def _import_model(step_id: str, uri: str, source: ModelSource, env: Environment) -> StepDraft:
@@ -347,3 +352,13 @@ def _cascade(cascade: Cascade, spec: Spec, quantized: bool, env: Environment) ->
     if spec.gate:
         parents["gate"] = "resolve/gate-data"
     yield StepDraft(CASCADE, "gate", "cascade", config, parents)
+
+
+def _cut(cut: Cut) -> StepDraft:
+    """Draft the cut of what the gate let through, held against it on the gate's rows."""
+    config = {
+        "at": [cut.layer],
+        "encoding": "" if cut.encoding == "none" else cut.encoding,
+        "maxDifference": float(cut.max_difference),
+    }
+    return StepDraft(CUT, "gate", "cut", config, {"model": GATE, "data": "resolve/gate-data"})

@@ -58,6 +58,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "gate": 1.0,  # the work is the seconds that it takes here, as the student's
     "index": 2.0e-3,  # per row
     "cascade": 2.0e-3,  # per row
+    "cut": 4.0e-3,  # per row: twice, whole and in halves
 }
 
 
@@ -176,7 +177,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             return SERVER_SECONDS + (judged + sent) * SECONDS_PER_REQUEST, info
         case "export" | "quantize-dynamic" | "sensitivity":
             return (STUDENT_SHARE if plan.find("train/student") else 1.0), info
-        case "index" | "cascade":
+        case "index" | "cascade" | "cut":
             return rows, info
         case _:
             return 1.0, info
@@ -216,7 +217,7 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
         case "export" | "quantize-dynamic" | "sensitivity":
             memory, disk = loaded + 3 * teacher_bytes, teacher_bytes // 3
-        case "gate":
+        case "gate" | "cut":
             memory, disk = 512 * 2**20, teacher_bytes // 3
         case "index":
             disk = rows * hidden * 4

@@ -24,10 +24,10 @@ MESSAGE = 64 << 20
 class Place:
     """Where a gateway runs.
 
-    `edge` is the leg that answers first, `larger` the other one (None: neither cascade nor steps before a model), `middle` who is
-    asked between the two (None: nobody), all as the configuration has them; `listen` maps grpc, rest and metrics to HOST:PORT.
-    Folders and files are paths there: `cascade` of the artifact, `data` for what is written (queue, audit log, collected
-    requests), `tls`, `authority`, `tokens`, `audit_key` as they are mounted.
+    `edge` is the leg that answers first, `larger` the other one (None: neither cascade nor cut nor steps before a model).
+    `middle` is asked between the two (None: nobody). All are as the configuration has them; `listen` maps grpc, rest and
+    metrics to HOST:PORT. Folders and files are paths there: `cascade` of the artifact, `data` for what is written (queue,
+    audit log, collected requests), `tls`, `authority`, `tokens`, `audit_key` as they are mounted.
     """
 
     listen: Mapping[str, str | None]
@@ -55,6 +55,8 @@ def gateway_config(name: str, edge: Edge, place: Place) -> dict[str, Any]:
     steps = {}
     if edge.preprocess is not None and place.larger is not None:
         steps = {"preprocess": {"encoding": edge.preprocess.encoding, "larger": dict(place.larger)}}
+    if edge.cut is not None and place.larger is not None:
+        steps = {"cut": {"upper": dict(place.larger)}}
     return {
         "version": CONFIG_VERSION,
         "name": name,

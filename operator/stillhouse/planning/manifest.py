@@ -79,6 +79,13 @@ PASSES: dict[str, PassEntry] = {
             needs=("onnxruntime", "tokenizers", "pyarrow", "safetensors"),
             foresees=True,
         ),
+        PassEntry(
+            "cut",
+            1,
+            "stillhouse.passes.compress.cut:CutModel",
+            "cut-model",
+            needs=("onnx", "onnxruntime", "tokenizers", "pyarrow"),
+        ),
     )
 }
 

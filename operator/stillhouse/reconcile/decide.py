@@ -27,6 +27,10 @@ _STEPS = (
     "spec.edge.preprocess: steps run in a gateway at the edge (still edge FILE --cloud …), in a cluster no gateway runs them;"
     " leave it out here, and keep it in the edge's own file"
 )
+_CUT = (
+    "spec.edge.cut: the lower half runs in a gateway at the edge (still edge FILE) and the upper one where still up serves, in a"
+    " cluster no server has it; leave it out here, and keep it in the edge's own file"
+)
 
 _BROKER = (
     "spec.edge.cascade.larger.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
@@ -89,6 +93,8 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     cascade = model.spec.edge.cascade if model.spec.edge is not None else None
     if cascade is not None and (cascade.larger.address or "").startswith("mqtt"):
         return _without_spec(observed, Verdict("NotAvailable", _BROKER))
+    if model.spec.edge is not None and model.spec.edge.cut is not None:
+        return _without_spec(observed, Verdict("NotAvailable", _CUT))
     bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
     rebuild = model.metadata.annotations.get(labels.REBUILD, "")
     request = request_hash(model, bound, rebuild)

@@ -12,7 +12,7 @@ from typing import Any
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.steps import read_steps
 from stillhouse.triton.placement import place
-from stillhouse.triton.repository import render
+from stillhouse.triton.repository import Repository, render
 from stillhouse.triton.runtimes import runtime
 from stillhouse.triton.server import ServerOptions
 from stillhouse.triton.settings import ArtifactView, ServeSettings
@@ -31,18 +31,29 @@ def lay_out(
     serve: Mapping[str, Any],
     runtime_name: str,
     pinned: bool,
+    cut: Path | None = None,
     **options: Any,
 ) -> ServerOptions:
     """Write the repository of an artifact and return what to start; `options` are `ServerOptions`'s own.
 
     `serve` is the measured part of a spec in plain units (planning.request.serve_config). `pinned` keeps the server on as many
-    cores as its CPU limit has; in a pod the kernel bounds it instead.
+    cores as its CPU limit has; in a pod the kernel bounds it instead. `cut`: the artifact
+    of its two halves, of which the upper one is served beside it.
 
     Raises:
         SpecError, SourceError, StoreError: settings contradict each other, a file is missing, the disk is full.
     """
     which, settings, placement = runtime(runtime_name), serve_settings(serve), place(serve["cpus"])
-    write(render(view(artifact, model, digest, precision), which, settings, placement.cpus), repository)
+    seen = view(artifact, model, digest, precision)
+    rendered = render(seen, which, settings, placement.cpus)
+    if cut is not None:
+        from stillhouse.inference.halves import UPPER, Cut, sent
+        from stillhouse.triton.halves import upper
+
+        made = Cut.read(cut)
+        half = upper(seen, model + UPPER, sent(made), made.output, cut, which, settings, placement.cpus)
+        rendered = Repository({**rendered.entries, **half})
+    write(rendered, repository)
     return ServerOptions(
         model=model,
         repository=repository,

@@ -22,7 +22,7 @@ __all__ = ["Installation", "find", "libpython_folder", "prepare_backends"]
 _OURS = Path(__file__).resolve().parent / "backend"
 _BACKENDS = {
     "stillhouse": "model.py", "stillhouse_pre": "pre.py", "stillhouse_post": "post.py", "stillhouse_step": "step.py",
-    "stillhouse_copy": "copy.py", "stillhouse_preprocess": "preprocess.py",
+    "stillhouse_copy": "copy.py", "stillhouse_preprocess": "preprocess.py", "stillhouse_half": "half.py",
 }  # fmt: skip
 """Name of each of our backends → its file."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import pytest
+from pydantic import ValidationError
 from tests.support.api_objects import complete
 
 from stillhouse.api.edge import Edge
 from stillhouse.api.load import parse
+from stillhouse.edge.config import Config, Lower
 from stillhouse.planning.gateway import Place, gateway_config
 
 PLACE = Place(
@@ -74,3 +78,16 @@ def test_what_a_file_leaves_out_is_off() -> None:
     assert config["listen"]["rest"] == "0.0.0.0:8000"
     assert config["away"] == {"policy": "answer", "hedge": False, "queue": None}
     assert config["clients"] == {"tokens": "/tokens", "rate": None, "burst": None, "concurrency": None}
+
+
+def test_a_cut_says_who_has_the_upper_half() -> None:
+    edge = Edge.model_validate({"cut": {"layer": "encoder.2", "encoding": "fp16"}})
+    lower = {**PLACE.edge, "kind": "lower"}
+    made = gateway_config("m", edge, replace(PLACE, edge=lower))
+    assert made["cut"] == {"upper": PLACE.larger}
+    assert made["cascade"] is None
+    read = Config.model_validate_json(json.dumps(made))
+    assert isinstance(read.edge, Lower)
+    for wrong in ({**made, "cut": None}, {**made, "edge": dict(PLACE.edge)}):
+        with pytest.raises(ValidationError, match="belong together"):
+            Config.model_validate_json(json.dumps(wrong))

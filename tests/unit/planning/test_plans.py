@@ -302,3 +302,16 @@ def test_units_reach_the_gate_as_plain_numbers() -> None:
     assert config["serve"]["maxQueueDelay"] == 0.0005
     assert config["serve"]["cpus"] == 1.0
     assert config["serve"]["memory"] == 512 * 2**20
+
+
+def test_a_cut_is_made_of_what_the_gate_let_through_and_held_against_its_rows() -> None:
+    edge = {"cut": {"layer": "encoder.2", "encoding": "int8-rows", "maxDifference": "0.05"}}
+    plan = plan_of(edits={"spec.edge": edge})
+    step = plan.step("gate/cut")
+    assert (step.pass_name, dict(step.parents)) == ("cut", {"model": "gate/gate", "data": "resolve/gate-data"})
+    assert step.config == {"at": ["encoder.2"], "encoding": "int8-rows", "maxDifference": 0.05}
+    assert "gate/cut" in plan.targets
+    other = plan_of(edits={"spec.edge": {"cut": {**edge["cut"], "layer": "encoder.3"}}})
+    assert {each.id for each in plan.steps if each.key != other.step(each.id).key} == {"gate/cut"}
+    assert plan.request_hash != other.request_hash
+    assert plan_of(edits={"spec.edge": {}}).find("gate/cut") is None

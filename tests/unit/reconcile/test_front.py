@@ -206,15 +206,25 @@ def test_a_spec_that_cannot_be_read_changes_nothing_of_it(fronted: Fronted) -> N
     assert before == {kind: fronted.kube.names(by_name(kind)) for kind in before}
 
 
-def test_steps_of_an_edge_are_refused_in_a_cluster_and_change_nothing(fronted: Fronted) -> None:
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"edge": {"preprocess": {"steps": [{"kind": "tokenise"}], "model": "large"}}}, "spec.edge.preprocess"),
+        ({"edge": {"cut": {"layer": "encoder.2"}}, "gate": {"data": {"uri": "data:gate"}}}, "spec.edge.cut"),
+    ],
+    ids=["steps", "cut"],
+)
+def test_what_an_edge_alone_can_be_is_refused_in_a_cluster_and_changes_nothing(
+    fronted: Fronted, spec: dict[str, Any], says: str
+) -> None:
     fronted.later(61)
     before = {kind: fronted.kube.names(by_name(kind)) for kind in ("Deployment", "Service", "RoleBinding", "NetworkPolicy")}
-    fronted.apply(model(edge={"preprocess": {"steps": [{"kind": "tokenise"}], "model": "large"}}))
+    fronted.apply(model(**spec))
     fronted.settle()
     assert fronted.condition("Accepted") == ("False", "NotAvailable")
     assert fronted.condition("Ready") == ("False", "NotAvailable")
     (told,) = [each["message"] for each in fronted.status()["conditions"] if each["type"] == "Accepted"]
-    assert "spec.edge.preprocess" in told and "still edge FILE" in told
+    assert says in told and "still edge FILE" in told
     assert fronted.chosen() == "gateway"
     assert before == {kind: fronted.kube.names(by_name(kind)) for kind in before}
 

@@ -134,6 +134,7 @@ def test_the_backends_of_an_installation_stand_beside_ours(tmp_path: Path) -> No
         "stillhouse_copy",
         "stillhouse_pre",
         "stillhouse_preprocess",
+        "stillhouse_half",
     }
     assert (folder / "onnxruntime" / "libtriton_onnxruntime.so").read_text() == "backends/onnxruntime/libtriton_onnxruntime.so"
     assert "TritonPythonModel" in (folder / "stillhouse_pre" / "model.py").read_text()

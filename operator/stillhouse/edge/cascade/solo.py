@@ -14,6 +14,7 @@ from stillhouse.edge.cascade.decide import Course
 from stillhouse.edge.cascade.engine import EngineLeg
 from stillhouse.edge.cascade.figures import Figures
 from stillhouse.edge.cascade.question import Reader
+from stillhouse.edge.cut import CutLeg
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.service import left_of, onward
 from stillhouse.edge.status import Reply, RpcError
@@ -30,13 +31,14 @@ class Solo:
     def __init__(
         self,
         model: str,
-        leg: EngineLeg,
+        leg: EngineLeg | CutLeg,
         settings: CascadeSettings | None = None,
         usage: Usage | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.figures, self._leg, self._clock = Figures(), leg, clock
         self._usage = usage or Usage()
+        self._calls = isinstance(leg, CutLeg)  # each of its answers is a call of a server
         settings = settings or CascadeSettings()
         signature = leg.signature
         self._reader = Reader(signature, settings.most_rows, searched=False)
@@ -88,7 +90,8 @@ class Solo:
         figures.answered[self._leg.name] += question.rows
         figures.requests += 1
         figures.request_seconds += self._clock() - begun
-        self._usage.count(question.rows, 0, called=False)
+        away = self._calls
+        self._usage.count(question.rows, question.rows if away else 0, called=away)
         return Reply(self._composer.written(question, course, told))
 
     async def about(self, call: Call, body: bytes) -> Reply:

@@ -152,6 +152,11 @@ def _say(prepared: Prepared) -> None:
         how = "" if encoding == "none" else f", as {encoding}"
         click.echo(f"{prepared.name}: steps {edge['digest'][7:19]} run here; what they give goes to {where}{how}", err=True)
         return
+    if edge["kind"] == "lower":
+        where, what = _where(prepared.settings["cut"]["upper"]), f"{edge['digest'][7:19]} ({edge['variant']})"
+        text = f"{prepared.name}: the lower half of {what} runs here; activations go to {where}"
+        click.echo(text, err=True)
+        return
     click.echo(f"{prepared.name}: {edge['digest'][7:19]} ({edge['variant']}) answers here", err=True)
     if prepared.cascade is None:
         return

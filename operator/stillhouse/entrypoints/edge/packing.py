@@ -1,4 +1,4 @@
-"""What was built, as one file for a machine that builds nothing: the model, its cascade, and the file that asked for them."""
+"""What was built, as one file for a machine that builds nothing: model, cascade, halves, and the file that asked for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERSION = 1
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _CONTENTS, _FILE = "contents.json", "distilledmodel.yaml"
 _REVISION = (
-    "digest", "precision", "size", "index", "cascade", "figures", "truncated", "candidates", "serve", "steps", "planHash",
+    "digest", "precision", "size", "index", "cascade", "cut", "figures", "truncated", "candidates", "serve", "steps", "planHash",
     "fileHash", "lineage", "time",
 )  # fmt: skip
 
@@ -51,7 +51,7 @@ def pack(store: LocalStore, name: str, out: Path) -> int:
             fix="still build FILE",
         ) from error
     # The index is part of the cascade where there is one; alone it is of use to clients only, so it stays here.
-    digests = [digest for digest in (revision["digest"], revision.get("cascade")) if digest]
+    digests = [digest for digest in (revision["digest"], revision.get("cascade"), revision.get("cut")) if digest]
     for digest in digests:
         problem = store.objects.check(digest, full=True)
         if problem:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.api.cascade import Cascade, Larger
+from stillhouse.api.cut import Cut
 from stillhouse.api.edge import Edge
 from stillhouse.api.load import load_file
 from stillhouse.api.model import DistilledModel
@@ -20,6 +21,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.edge.brokers import SCHEMES, AtBroker, behind_broker
 from stillhouse.entrypoints.edge.steps import write_steps
 from stillhouse.errors import StoreError, UsageError
+from stillhouse.inference.halves import UPPER
 from stillhouse.planning.build import request_hash
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
@@ -87,14 +89,18 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
     if edge.preprocess is not None:
         return dataclasses.replace(_of_steps(store, model, file, given), missing=missing)
     revision = _revision(store, model, file)
-    for digest in filter(None, (revision["digest"], revision.get("cascade"))):
+    for digest in filter(None, (revision["digest"], revision.get("cascade"), revision.get("cut"))):
         problem = store.objects.check(digest)
         if problem:
             raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
     data = store.root / "edge" / name
     larger = _larger(store, edge, name, file, given) if edge.cascade else None
     folder = str(store.objects.path(revision["cascade"])) if revision.get("cascade") else ""
-    place = _place(_engine(store, revision, given), folder, data, larger, given)
+    leg = _engine(store, revision, given)
+    if edge.cut is not None:
+        larger = _upper(store, name, edge.cut, given)
+        leg |= {"kind": "lower", "folder": str(store.objects.path(revision["cut"]))}
+    place = _place(leg, folder, data, larger, given)
     if edge.cascade is not None and (middle := _middle(store, edge.cascade, folder, file, given)):
         place = dataclasses.replace(place, middle=middle)
     at = {each: _step(store, each, given) for each in step_models(model.spec)}
@@ -237,7 +243,21 @@ def _revision(store: LocalStore, model: DistilledModel, file: Path) -> dict[str,
             found=f"revision {revision['digest'][7:19]}",
             fix=f"still build {file} (only the cascade is missing, what is there stays)",
         )
+    if model.spec.edge.cut is not None and not revision.get("cut"):
+        raise UsageError(
+            "what was built is not cut",
+            field="spec.edge.cut",
+            found=f"revision {revision['digest'][7:19]}",
+            fix=f"still build {file} (only the cut is missing, what is there stays)",
+        )
     return revision
+
+
+def _upper(store: LocalStore, name: str, cut: Cut, given: Given) -> dict[str, Any]:
+    address = given.cloud or cut.address or _served_here(store, name)
+    if address is None:
+        raise _nowhere("nobody has said where the upper half is", "spec.edge.cut.address", name, store)
+    return _at(name + UPPER, address, given)
 
 
 def _step(store: LocalStore, model: str, given: Given) -> dict[str, Any]:

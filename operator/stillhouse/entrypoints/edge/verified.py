@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stillhouse.clients.store.objects import ObjectStore
-from stillhouse.edge.config import Config, Engine
+from stillhouse.edge.config import Config, Engine, Lower
 from stillhouse.errors import StoreError
 
 __all__ = ["verify"]
@@ -19,6 +19,8 @@ def verify(config: Config) -> None:
     """
     if isinstance(config.edge, Engine):
         _check(config.name, "edge.folder", config.edge.folder, config.edge.digest)
+    if isinstance(config.edge, Lower):
+        _check(config.name, "edge.folder", config.edge.folder, "")
     if config.cascade is not None:
         _check(config.name, "cascade.folder", config.cascade.folder, "")
 

@@ -125,22 +125,23 @@ def serve(
 
     running = find(store, name)
     stop_orphans(store.run_dir(name), running.handle.pid if running else 0)
-    serving = dict(revision["serve"])
+    serving, cut = dict(revision["serve"]), revision.get("cut")
+    served = {**serving, "cut": cut} if cut else serving
     wrong = trouble(running.handle) if running else ""
     if running and wrong:
         note(f"the server at {running.handle.address} does not do its work ({wrong}); it is replaced ...")
         running.handle.stop(0.0)
         running = None  # its record stays, and with it the port that is taken first
-    same = running is not None and running.revision == revision["digest"] and dict(running.settings) == serving
+    same = running is not None and running.revision == revision["digest"] and dict(running.settings) == served
     if running and same and port in (None, running.handle.grpc_port):
         return running, False
-    problem = store.objects.check(revision["digest"])
+    problem = store.objects.check(revision["digest"]) or (store.objects.check(cut) if cut else "")
     if problem:
         raise StoreError(
             f"the revision is damaged: {problem}", field=name, fix=f"build it again: still up {store.state(name).get('file')}"
         )
     folder = store.run_dir(name)
-    repository = folder / ("repository-" + revision["digest"][7:19])
+    repository = folder / ("repository-" + revision["digest"][7:19] + (f"-{cut[7:19]}" if cut else ""))
     moving = running is not None and port in (None, running.handle.grpc_port)
     options = lay_out(
         store.objects.path(revision["digest"]),
@@ -151,13 +152,14 @@ def serve(
         serve=serving,
         runtime_name=runtime_of(serving),
         pinned=True,
+        cut=store.objects.path(cut) if cut else None,
         run_folder=folder,
         cache_folder=settings.cache,
         grpc_port=0 if moving else port or 0,
     )
 
     def record(handle: ServerHandle) -> Running:
-        found = Running(handle, revision["digest"], revision["precision"], time, supervisor, serving)
+        found = Running(handle, revision["digest"], revision["precision"], time, supervisor, served)
         write_sealed(_record(store, name), found.to_json(), tmp=store.tmp)
         return found
 

@@ -75,7 +75,7 @@ def planned(store: LocalStore, plan: Plan, file: str, pin: str | None = None) ->
 def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     """Return the revision that a finished plan made."""
     gate = receipts["gate/gate"]
-    index, cascade = receipts.get("gate/index"), receipts.get("gate/cascade")
+    index, cascade, cut = (receipts.get(f"gate/{each}") for each in ("index", "cascade", "cut"))
     chosen = next((each for each in gate.facts["candidates"] if each["outcome"] == "passed"), None)
     return {
         "digest": gate.artifact,
@@ -83,6 +83,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "size": gate.facts["size"],
         "index": index.artifact if index else None,
         "cascade": cascade.artifact if cascade else None,
+        **({"cut": cut.artifact} if cut else {}),
         "figures": chosen["figures"] if chosen else {},
         "truncated": gate.facts["truncated"],
         "candidates": gate.facts["candidates"],
@@ -96,8 +97,8 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
 
 
 def objects_of(revision: Mapping[str, Any]) -> list[str]:
-    """Return the digests of what a revision consists of: the model, and where there are any its index and its cascade."""
-    return [digest for digest in (revision["digest"], revision.get("index"), revision.get("cascade")) if digest]
+    """Return the digests of what a revision consists of: the model, and if any its index, its cascade, its halves."""
+    return [digest for digest in (revision["digest"], *(revision.get(each) for each in ("index", "cascade", "cut"))) if digest]
 
 
 def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
