@@ -9,7 +9,8 @@ import pytest
 
 from stillhouse.edge.config import LargerMqtt
 from stillhouse.entrypoints.edge.brokers import AtBroker, behind_broker
-from stillhouse.entrypoints.edge.preparing import Given, _at
+from stillhouse.entrypoints.edge.given import Given
+from stillhouse.entrypoints.edge.others import at_address
 from stillhouse.errors import UsageError
 
 
@@ -22,7 +23,7 @@ def files(folder: Path, name: str) -> tuple[Path, Path]:
 
 def test_the_configuration_names_files_and_no_secret(tmp_path: Path) -> None:
     user, password = files(tmp_path, "press-7")
-    made = _at("big", "mqtt://broker:1883", Given(at_broker=AtBroker(user, password)))
+    made = at_address("big", "mqtt://broker:1883", Given(at_broker=AtBroker(user, password)))
     assert "secret" not in str(made)
     config = LargerMqtt.model_validate(made)
     assert (config.model, config.broker, config.device) == ("big", "mqtt://broker:1883", "press-7")
@@ -52,5 +53,5 @@ def test_without_a_user_it_is_the_machine_s_name(monkeypatch: pytest.MonkeyPatch
 def test_what_is_wrong_is_refused_before_anything_starts(address: str, given: dict[str, object], field: str) -> None:
     authority, at = given.get("authority"), given.get("at", AtBroker())
     with pytest.raises(UsageError) as caught:
-        _at("big", address, Given(cloud_authority=authority, at_broker=at))  # type: ignore[arg-type]
+        at_address("big", address, Given(cloud_authority=authority, at_broker=at))  # type: ignore[arg-type]
     assert field in str(caught.value.problem.field) and "secret" not in str(caught.value)

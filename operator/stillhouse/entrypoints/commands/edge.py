@@ -140,10 +140,8 @@ def _where(larger: dict[str, Any]) -> str:
 
 
 def _say(prepared: Prepared) -> None:
-    for each in prepared.missing:
+    for each in prepared.remarks:
         click.secho(f"{prepared.name}: {each}", fg="yellow", err=True)
-    if prepared.older:
-        click.secho(f"{prepared.name}: {prepared.older}", fg="yellow", err=True)
     edge = prepared.settings["edge"]
     if edge["kind"] == "steps":
         given = prepared.settings["preprocess"]

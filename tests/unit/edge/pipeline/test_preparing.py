@@ -12,7 +12,7 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.clients.store.files import write_json
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.config import read
-from stillhouse.entrypoints.edge import preparing
+from stillhouse.entrypoints.edge import others, remarks
 from stillhouse.entrypoints.edge.preparing import Given, prepare
 from stillhouse.errors import UsageError
 from stillhouse.planning.build import request_hash
@@ -37,7 +37,7 @@ def test_steps_are_where_still_up_serves_them_or_at_the_cloud(
         prepare(store, file, Given())
     assert told.value.problem.field == "spec.pipeline.steps"
     assert "topics" in told.value.problem.found
-    monkeypatch.setattr(preparing, "_served_here", lambda _, name: "grpc://127.0.0.1:8003" if name == "topics" else None)
+    monkeypatch.setattr(others, "served_here", lambda _, name: "grpc://127.0.0.1:8003" if name == "topics" else None)
     pipeline = read(prepare(store, file, Given(cloud="grpcs://cloud.example:443")).config).pipeline
     assert pipeline is not None
     places = {step.at.model: (step.at.kind, getattr(step.at, "backends", None), step.at.tls) for step in pipeline.steps}
@@ -76,11 +76,26 @@ def test_a_larger_model_that_was_taken_down_is_told_with_the_lines_that_go_on(
 def test_a_file_that_asks_for_more_than_serves_is_told() -> None:
     model = DistilledModel.model_validate(complete("apart"))
     revision = {"digest": "sha256:" + "1" * 64, "time": "2026-11-26T11:22:06Z", "fileHash": request_hash(model, {})}
-    assert preparing._older(model, Path("a.yaml"), revision) == ""
-    assert preparing._older(model, Path("a.yaml"), {**revision, "fileHash": None}) == "", "a store of before"
+    assert remarks.older(model, Path("a.yaml"), revision) == ""
+    assert remarks.older(model, Path("a.yaml"), {**revision, "fileHash": None}) == "", "a store of before"
     other = DistilledModel.model_validate(edited(complete("apart"), {"spec.source.maxLength": 17}))
-    said = preparing._older(other, Path("a.yaml"), revision)
+    said = remarks.older(other, Path("a.yaml"), revision)
     assert "revision 111111111111 serves, built 2026-11-26T11:22:06Z from request" in said
     assert revision["fileHash"][:12] in said
     assert request_hash(other, {})[:12] in said
     assert said.endswith("still build a.yaml")
+
+
+def test_a_larger_model_of_another_source_is_told(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made_of(digest: str) -> dict[str, Any]:
+        return {"lineage": {"sources": [{"name": "data", "digest": "0"}, {"name": "source", "uri": "u", "digest": digest}]}}
+
+    model = DistilledModel.model_validate(complete("text"))
+    assert model.spec.edge and model.spec.edge.cascade
+    large = model.spec.edge.cascade.larger.model
+    known = {large: {"revision": made_of("sha256:aaaaaaaaaaaa1")}}
+    monkeypatch.setattr(store, "state", lambda name: known.get(name, {}))
+    assert remarks.other_source(store, model, made_of("sha256:aaaaaaaaaaaa1")) == ""
+    said = remarks.other_source(store, model, made_of("sha256:bbbbbbbbbbbb2"))
+    assert large in said and "aaaaaaaaaaaa" in said and "bbbbbbbbbbbb" in said
+    assert remarks.other_source(store, model, {}) == "", "a build of before"
