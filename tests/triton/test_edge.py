@@ -109,8 +109,11 @@ def test_what_is_measured_is_told_to_prometheus_and_probes(site: Project) -> Non
 
 
 def test_a_second_gateway_is_refused_and_the_first_goes_on(site: Project) -> None:
+    config = site.home / "edge" / NAME / "gateway.json"
+    before = config.stat().st_mtime_ns, config.stat().st_ino
     refused = site.still("edge", str(site.file), *PORTS, code=2).stderr
     assert "runs already" in refused
+    assert (config.stat().st_mtime_ns, config.stat().st_ino) == before, "nothing of the one that runs is written anew"
     assert f"still edge stop {NAME}" in refused
     assert status(site)["pid"]
 

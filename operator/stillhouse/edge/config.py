@@ -39,9 +39,9 @@ Weights = Annotated[dict[Address, Annotated[float, Field(ge=0, le=1000)]], Field
 
 
 class _Part(BaseModel):
-    """A part of the file: nothing unknown, never changed."""
+    """A part of the file: nothing unknown, nothing infinite, never changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Listen(_Part):
@@ -282,7 +282,7 @@ class Config(_Part):
     """The file."""
 
     version: Literal[1]
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
     listen: Listen
     edge: Annotated[Engine | Backends | Slices | Steps | Lower, Field(discriminator="kind")]
     tls: Tls | None = None

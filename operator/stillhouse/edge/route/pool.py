@@ -7,7 +7,7 @@ has happened, and at most `most_ejected` of them are, because a pool that ejects
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -125,7 +125,7 @@ class Pool:
         for each in gone:
             each.sender.leave()
 
-    def pick(self, without: Iterable[Backend] = ()) -> Backend:
+    def pick(self, without: Collection[Backend] = ()) -> Backend:
         """Return the backend for the next call: the fewest in flight for its weight; among equals they take turns.
 
         Where all are ejected, they are asked all the same. `without`: those that have failed this call already.
@@ -133,6 +133,8 @@ class Pool:
         Raises:
             RpcError: UNAVAILABLE; there is none.
         """
+        if len(self._backends) == 1 and not without and self._backends[0].weight > 0:
+            return self._backends[0]  # who is alone is asked, ejected or not
         now = self._clock()
         refused = set(without)
         usable = [each for each in self._backends if each.weight > 0 and each not in refused]
