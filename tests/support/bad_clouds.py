@@ -1,4 +1,7 @@
-"""Servers that do what no cloud should: each takes connections on loopback and is bad in its own way."""
+"""Servers that do what no cloud should: each takes connections on loopback and is bad in its own way.
+
+And a line to a cloud that does all that it should, with answers that come late, or that breaks.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["WAYS", "BadCloud", "bad_cloud"]
+__all__ = ["WAYS", "BadCloud", "BadLine", "bad_cloud", "bad_line"]
 
 _SETTINGS = bytes.fromhex("000000 04 00 00000000")
 _GOAWAY = bytes.fromhex("000008 07 00 00000000 00000000 00000000")
 """No error, and no stream was begun with: the server only wants to be left."""
 _PREFACE = 24
+_ANSWERS = (0, 1)
+"""Frames of data and of headers."""
 
 
 @dataclass
@@ -85,26 +90,102 @@ def _hard(writer: asyncio.StreamWriter) -> None:
 @contextlib.asynccontextmanager
 async def bad_cloud(way: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[BadCloud]:
     """Run one."""
-    cloud, tasks = BadCloud(), set[asyncio.Task[None]]()
+    cloud = BadCloud()
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         cloud.connections += 1
+        await WAYS[way](reader, writer)
+
+    async with _listening(meet, tls) as cloud.address:
+        yield cloud
+
+
+@contextlib.asynccontextmanager
+async def _listening(way: Way, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Meet whoever comes to the address that is given."""
+    tasks = set[asyncio.Task[None]]()
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await WAYS[way](reader, writer)
+                await way(reader, writer)
         finally:
             tasks.discard(task)
             writer.close()
 
     server = await asyncio.start_server(meet, "127.0.0.1", 0, ssl=tls)
-    cloud.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield cloud
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for each in tuple(tasks):
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass
+class BadLine:
+    """What lies before a server. `late_s`: how much longer its answers take, whatever the deadline.
+
+    `late`: frames that came so; `breaks`: how often it went down.
+    """
+
+    server: str
+    late_s: float = 0.0
+    address: str = ""
+    late: int = 0
+    breaks: int = 0
+    _up: bool = True
+    _ends: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def turn(self, up: bool) -> None:
+        """Let everybody through, or end what there is by a reset and let nobody through."""
+        self._up = up
+        if not up:
+            for each in tuple(self._ends):
+                _hard(each)
+            self.breaks += 1
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection."""
+        if not self._up:
+            _hard(writer)
+            return
+        host, _, port = self.server.rpartition(":")
+        from_server, to_server = await asyncio.open_connection(host, int(port))
+        self._ends.add(writer)
+        back = asyncio.ensure_future(self._back(from_server, writer))
+        try:
+            while piece := await reader.read(1 << 16):
+                to_server.write(piece)
+        finally:
+            self._ends.discard(writer)
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+            to_server.close()
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            head = await reader.readexactly(9)
+            frame = head + await reader.readexactly(int.from_bytes(head[:3]))
+            if self.late_s and head[3] in _ANSWERS:
+                loop.call_later(self.late_s, self._write_late, writer, frame)
+            else:
+                writer.write(frame)
+
+    def _write_late(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
+        if not writer.is_closing():
+            self.late += 1
+            writer.write(frame)
+
+
+@contextlib.asynccontextmanager
+async def bad_line(server: str, late_s: float = 0.0) -> AsyncIterator[BadLine]:
+    """Lay one before a server."""
+    line = BadLine(server, late_s)
+    async with _listening(line.carry) as line.address:
+        yield line

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.bad_clouds import WAYS, bad_cloud
+from tests.support.bad_clouds import WAYS, bad_cloud, bad_line
+from tests.support.cascade_site import Cloud
 from tests.support.cascades import DIGEST, INFER, ask_body, read, write_cascade
 from tests.support.pki import certificates
 from tests.support.tiny_model import write_tiny_model
-from tests.support.wire import run
+from tests.support.wire import run, until
 
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.gateway import Options
@@ -32,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier that is never sure enough."""
     folder = tmp_path_factory.mktemp("bad")
     write_tiny_model(folder / "edge", task="text-classification")
+    write_tiny_model(folder / "cloud", task="text-classification", seed=1)
     write_cascade(folder / "cascade", threshold=None)
     return folder
 
@@ -86,6 +88,67 @@ def test_who_asks_is_answered_whatever_the_cloud_does(folder: Path, way: str) ->
             assert cloud.connections > 0
 
     run(main())
+
+
+@contextlib.asynccontextmanager
+async def good_cloud(folder: Path) -> AsyncIterator[str]:
+    cloud = Cloud(folder / "cloud")
+    await cloud.listen()
+    try:
+        yield f"127.0.0.1:{cloud.port}"
+    finally:
+        await cloud.end()
+
+
+def test_a_cloud_whose_answers_come_too_late(folder: Path) -> None:
+    async def main() -> None:
+        async with good_cloud(folder) as cloud, bad_line(cloud) as line, gateway(folder, line.address) as client:
+            assert await leg(client) == "cloud"
+            line.late_s = 3.5
+            await holds_out(client)
+            await until(lambda: line.late >= 30)  # to nobody: what they are for was answered; the line goes on
+            line.late_s = 0.0
+            await answered_by_the_cloud(client)
+
+    run(main())
+
+
+def test_a_cloud_that_comes_and_goes_costs_no_answer(folder: Path) -> None:
+    async def main() -> None:
+        async with good_cloud(folder) as cloud, bad_line(cloud) as line, gateway(folder, line.address) as client:
+
+            async def flap() -> None:
+                for turn in range(30):
+                    await asyncio.sleep(0.1)
+                    line.turn(up=turn % 2 == 1)
+
+            assert await leg(client) == "cloud"
+            flapping = asyncio.ensure_future(flap())
+            legs = set()
+            while not flapping.done():
+                legs |= set(await asyncio.gather(*(leg(client) for _ in range(5))))
+                await asyncio.sleep(0.02)
+            await flapping
+            assert "edge" in legs and line.breaks == 15
+            await answered_by_the_cloud(client)
+
+    run(main())
+
+
+async def leg(client: Channel) -> str:
+    """Ask; give the leg that answered, in time. It is the small model only where the cloud is away."""
+    told = read((await client.unary(INFER, BODY, timeout_s=3.0)).message)[1]
+    assert told.get("away") == ("answer" if told["leg"] == "edge" else None)
+    return str(told["leg"])
+
+
+async def answered_by_the_cloud(client: Channel) -> None:
+    """Ask until the breaker has seen that the cloud is there again."""
+    for _ in range(400):
+        if await leg(client) == "cloud":
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the cloud is there, and nobody asks it")
 
 
 def test_a_cloud_that_does_not_even_shake_hands(folder: Path, tmp_path: Path) -> None:

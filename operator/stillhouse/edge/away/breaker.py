@@ -123,7 +123,8 @@ class Breaker:
         self._state = BreakerState.CLOSED
         self._generation = 0
         self._trips = 0  # what open times grow with
-        self._since = clock()
+        self._since = self._latest = clock()
+        self._jumped = 0.0
         self._open_until = 0.0
         self._probing = self._proved = 0
         self._probed_at = 0.0
@@ -137,20 +138,20 @@ class Breaker:
     @property
     def state(self) -> BreakerState:
         """The state that the next request finds."""
-        if self._state is BreakerState.OPEN and self._clock() >= self._open_until:
+        if self._state is BreakerState.OPEN and self._now() >= self._open_until:
             return BreakerState.HALF_OPEN
         return self._state
 
     @property
     def retry_in(self) -> float:
         """Seconds until a request is let through again; 0 where one is."""
-        return max(0.0, self._open_until - self._clock()) if self._state is BreakerState.OPEN else 0.0
+        return max(0.0, self._open_until - self._now()) if self._state is BreakerState.OPEN else 0.0
 
     def admit(self) -> int | None:
         """Give a ticket for one request, or None where it must not be sent. Every ticket is handed to `record` once."""
         if self._state is BreakerState.CLOSED:
             return self._generation
-        now = self._clock()
+        now = self._now()
         if self._state is BreakerState.OPEN:
             if now < self._open_until:
                 self.refused += 1
@@ -169,7 +170,7 @@ class Breaker:
         """Take a ticket back with what its request's end says."""
         if ticket != self._generation:
             return
-        now = self._clock()
+        now = self._now()
         if self._state is BreakerState.CLOSED:
             self._record_closed(verdict, now)
             return
@@ -183,7 +184,7 @@ class Breaker:
 
     def snapshot(self) -> Snapshot:
         """Give what there is to see."""
-        self._advance(self._clock())
+        self._advance(self._now())
         return Snapshot(
             self.state, self._seen_sum, self._failed_sum, self._consecutive, self.retry_in, self._trips, self.opened, self.refused
         )
@@ -237,3 +238,12 @@ class Breaker:
             self._failed_sum -= self._failed[at]
             self._seen[at] = self._failed[at] = 0
         self._slot = max(slot, self._slot)
+
+    def _now(self) -> float:
+        """Give the time, which stands still where the clock jumps back: nothing is open, nor counts, any longer for that."""
+        now = self._clock() + self._jumped
+        if now < self._latest:
+            self._jumped += self._latest - now
+            now = self._latest
+        self._latest = now
+        return now

@@ -192,6 +192,43 @@ def test_closing_begins_with_an_empty_window() -> None:
     assert bench.breaker.snapshot().failures == 4
 
 
+HOUR, YEARS = 3600.0, 30 * 365 * 86400.0
+
+
+@pytest.mark.parametrize("jump", [HOUR, YEARS])
+def test_a_clock_that_jumps_ahead_lets_one_probe_through_and_forgets_the_window(jump: float) -> None:
+    bench = Bench(consecutive=5, minimum=10, probes=1, successes=1)
+    bench.send(*[BAD] * 4)
+    bench.time += jump
+    assert bench.breaker.snapshot().failures == 0 and bench.breaker.state is BreakerState.CLOSED
+    bench.send(*[BAD] * 5)
+    bench.time += jump
+    assert [bench.breaker.admit() is not None for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("jump", [HOUR, YEARS])
+def test_a_clock_that_jumps_back_neither_prolongs_what_is_open_nor_keeps_what_was_seen(jump: float) -> None:
+    bench = Bench(consecutive=5, minimum=10, open_base=1.0, probes=1, successes=1, probe_timeout=30.0)
+    bench.time += YEARS
+    bench.send(*[BAD] * 5)
+    bench.time -= jump
+    assert bench.open_for() == pytest.approx(1.0)
+    bench.time += 1.0
+    lost = bench.breaker.admit()
+    assert lost is not None
+    bench.time -= jump
+    assert bench.breaker.admit() is None
+    bench.time += 30.0
+    assert bench.send(OK) == [True] and bench.breaker.state is BreakerState.CLOSED
+    bench.send(*[OK, BAD] * 4)
+    bench.time -= jump
+    assert bench.breaker.snapshot().failures == 4
+    bench.time += 11.0
+    assert bench.breaker.snapshot().failures == 0
+    bench.send(*[BAD] * 5)
+    assert bench.open_for() == pytest.approx(2.0), "no growth but that of its own trips"
+
+
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
