@@ -19,7 +19,10 @@ from stillhouse.planning.build import build_plan
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Plan, Step
 
-KINDS = {"cascade", "torch-model", "onnx-model", "onnx-step", "dataset", "teacher-outputs", "measurement", "index", "revision"}
+KINDS = {
+    *("cascade", "cut-model", "torch-model", "onnx-model", "onnx-step", "dataset", "teacher-outputs", "measurement", "index"),
+    "revision",
+}
 
 
 def plans() -> Iterator[Plan]:
@@ -32,6 +35,7 @@ def plans() -> Iterator[Plan]:
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
     yield onnx_plan()
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
+    yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
     yield plan_of("text", {"spec.source.factory": {"target": "nets:teacher", "arguments": {"width": 3, "name": "x"}}})
 
 
