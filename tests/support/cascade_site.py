@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.support.cascades import DIGEST, INFER
+from tests.support.cascades import DIGEST, INFER, write_cascade
+from tests.support.tiny_model import write_tiny_model
 
 from stillhouse.edge.away.overload import Admission, FixedLimit
 from stillhouse.edge.cascade.away import AwaySettings, Way
@@ -31,9 +32,18 @@ from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Server
 from stillhouse.inference.engine import Engine
 
-__all__ = ["CLOUD_DIGEST", "Cloud", "Site"]
+__all__ = ["CLOUD_DIGEST", "Cloud", "Site", "half_go_on"]
 
 CLOUD_DIGEST = "sha256:" + "c" * 64
+
+
+def half_go_on(folder: Path, texts: list[str]) -> Path:
+    """Write two classifiers and a cascade whose threshold sends half of these texts on."""
+    write_tiny_model(folder / "edge", task="text-classification", seed=0)
+    write_tiny_model(folder / "cloud", task="text-classification", seed=1)
+    sure = Engine(folder / "edge").predict(texts).max(axis=1)
+    write_cascade(folder / "cascade", threshold=float(np.median(sure)))
+    return folder
 
 
 class Cloud:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -87,7 +86,7 @@ class CutLeg:
         self._width = len(self.signature.labels) or self.signature.dimension
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="lower")
         self.latencies = Quantiles(clock=clock)
-        self.usage: Usage | None = None
+        self.usage = Usage()
 
     @property
     def ready(self) -> bool:
@@ -130,7 +129,7 @@ class CutLeg:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _make(self, texts: Sequence[str]) -> _Made:
-        with contextlib.nullcontext() if self.usage is None else self.usage.leg():
+        with self.usage.leg():
             try:
                 encoded = self._encoder.encode(texts)
                 runs = text_feeds(self.signature, encoded, self.settings.most_rows)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.buckets import BucketPolicy, split
-from stillhouse.inference.feed import text_feed, token_rows
+from stillhouse.inference.feed import run_feed, token_rows
 from stillhouse.inference.image import normalise
 from stillhouse.inference.postprocess import softmax
 from stillhouse.inference.session import ModelSession
@@ -218,11 +218,10 @@ class Engine:
 
         buckets = [[row] for row in range(len(encoded.ids))] if self._apart else split(encoded.lengths, self.buckets)
         if len(buckets) == 1 and len(encoded.ids) == 1:
-            return self._session.run(self._feed(encoded.ids, encoded.lengths))
+            return self._session.run(run_feed(self.signature, encoded, buckets[0]))
         values: npt.NDArray[np.float32] | None = None
         for bucket in buckets:
-            rows = [encoded.ids[index] for index in bucket]
-            answer = self._session.run(self._feed(rows, [encoded.lengths[index] for index in bucket]))
+            answer = self._session.run(run_feed(self.signature, encoded, bucket))
             if values is None:
                 values = np.empty((len(encoded.ids), answer.shape[1]), dtype=np.float32)
             values[bucket] = answer
@@ -230,9 +229,6 @@ class Engine:
             width = len(self.signature.labels) or self.signature.dimension
             values = np.empty((0, width), dtype=np.float32)
         return values
-
-    def _feed(self, rows: Sequence[list[int]], lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
-        return text_feed(self.signature.inputs, rows, lengths, max(lengths), self.signature.pad_id)
 
     def _require(self, task: str) -> None:
         if self.signature.task != task:

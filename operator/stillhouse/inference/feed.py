@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stillhouse.inference.signature import Signature
     from stillhouse.inference.text import EncodedTexts
 
-__all__ = ["SHORTEST", "padded_length", "text_feed", "text_feeds", "token_rows"]
+__all__ = ["SHORTEST", "padded_length", "run_feed", "text_feed", "text_feeds", "token_rows"]
 
 SHORTEST = 8
 """Tokens of the shortest row that `padded_length` gives."""
@@ -58,9 +58,14 @@ def text_feeds(
         lengths = encoded.lengths[start : start + most]
         for bucket in split(lengths, BucketPolicy()):
             at = [start + each for each in bucket]
-            rows, sizes = [encoded.ids[each] for each in at], [encoded.lengths[each] for each in at]
-            runs.append((at, text_feed(signature.inputs, rows, sizes, max(sizes), signature.pad_id)))
+            runs.append((at, run_feed(signature, encoded, at)))
     return runs
+
+
+def run_feed(signature: Signature, encoded: EncodedTexts, at: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+    """Build the inputs of one run: the texts `at`, padded to the longest of them."""
+    rows, sizes = [encoded.ids[each] for each in at], [encoded.lengths[each] for each in at]
+    return text_feed(signature.inputs, rows, sizes, max(sizes), signature.pad_id)
 
 
 def token_rows(ids: npt.NDArray[Any], mask: npt.NDArray[Any] | None, vocabulary: int, max_length: int) -> list[list[int]]:

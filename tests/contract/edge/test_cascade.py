@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Cloud, Site
+from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Cloud, Site, half_go_on
 from tests.support.cascades import DIGEST, ask_body, call, parameters, read, write_cascade
 from tests.support.edge_cascade_life import cascade_of
 from tests.support.tiny_model import write_tiny_model
@@ -54,12 +54,7 @@ PARENT = f"00-{'1' * 32}-{'2' * 16}-01"
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Classifiers whose threshold sends half of the texts on."""
-    folder = tmp_path_factory.mktemp("texts")
-    write_tiny_model(folder / "edge", task="text-classification", seed=0)
-    write_tiny_model(folder / "cloud", task="text-classification", seed=1)
-    sure = Engine(folder / "edge").predict(TEXTS).max(axis=1)
-    write_cascade(folder / "cascade", threshold=float(np.median(sure)))
-    return folder
+    return half_go_on(tmp_path_factory.mktemp("texts"), TEXTS)
 
 
 def infer(address: str, texts: list[str], *outputs: str, **how: Any) -> Any:

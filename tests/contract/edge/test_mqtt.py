@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.bridges import bridging
 from tests.support.cascades import DIGEST, ask_body, read, write_cascade
 from tests.support.mosquitto import Mosquitto
 from tests.support.oip_backend import Backend
@@ -25,7 +26,7 @@ from tests.support.wire import run, until
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
-from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
+from stillhouse.edge.mqtt.bridge import Bridge
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
 from stillhouse.edge.mqtt.link import Link, LinkSettings
 from stillhouse.edge.mqtt.notes import Arrived, notes
@@ -94,20 +95,8 @@ def device(where: Broker, name: str = "press-7", **settings: Any) -> MqttSender:
     return MqttSender(where, DeviceSettings(name, **settings), uniform=lambda low, high: 0.05)
 
 
-@contextlib.asynccontextmanager
-async def bridge(where: Broker, backend: Backend, **settings: Any) -> AsyncIterator[Bridge]:
-    pool = Pool(Channel)
-    pool.update({backend.address: 1.0})
-    given = {"name": "bridge-1", "grace_s": 5.0, **settings}
-    made = Bridge(where, BridgeSettings(**given), {"echo": pool})
-    stop = asyncio.Event()
-    running = asyncio.ensure_future(made.run(stop))
-    try:
-        await until(lambda: made.ready or running.done())
-        yield made
-    finally:
-        stop.set()
-        await running
+def bridge(where: Broker, backend: Backend, **settings: Any) -> contextlib.AbstractAsyncContextManager[Bridge]:
+    return bridging(where, backend.address, **{"grace_s": 5.0, **settings})
 
 
 @contextlib.asynccontextmanager

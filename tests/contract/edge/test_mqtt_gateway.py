@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import ClientSession
+from tests.support.bridges import bridging
 from tests.support.cascades import DIGEST, ask_body, read, write_cascade
 from tests.support.kube.process import free_port
 from tests.support.mosquitto import Mosquitto
@@ -25,7 +26,7 @@ from stillhouse.edge.config import LargerMqtt
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
-from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
+from stillhouse.edge.mqtt.bridge import Bridge
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
 from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.mqtt.link import Link, LinkSettings
@@ -33,7 +34,6 @@ from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tensors import add_input, add_output, outputs_of
 from stillhouse.edge.report import AtBroker as AtBrokerSeen
-from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.client import Channel
@@ -61,18 +61,8 @@ async def gateway(options: Options) -> AsyncIterator[dict[str, str]]:
         await running
 
 
-@contextlib.asynccontextmanager
-async def bridge(where: Broker, address: str) -> AsyncIterator[Bridge]:
-    pool = Pool(Channel)
-    pool.update({address: 1.0})
-    made, stop = Bridge(where, BridgeSettings(name="bridge-1", grace_s=2.0), {"echo": pool}), asyncio.Event()
-    running = asyncio.ensure_future(made.run(stop))
-    try:
-        await until(lambda: made.ready or running.done())
-        yield made
-    finally:
-        stop.set()
-        await running
+def bridge(where: Broker, address: str) -> contextlib.AbstractAsyncContextManager[Bridge]:
+    return bridging(where, address, grace_s=2.0)
 
 
 async def status(address: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.cascade_site import DOWN, Cloud, Site
-from tests.support.cascades import DIGEST, ask_body, call, read, write_cascade
-from tests.support.tiny_model import write_tiny_model
+from tests.support.cascade_site import DOWN, Cloud, Site, half_go_on
+from tests.support.cascades import DIGEST, ask_body, call, read
 from tests.support.wire import run
 
 from stillhouse.edge.assembly import assemble
@@ -37,12 +36,7 @@ BODY = ask_body(TEXTS, "PROBABILITIES", "LEG")
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Classifiers; half of the texts go on."""
-    folder = tmp_path_factory.mktemp("texts")
-    write_tiny_model(folder / "edge", task="text-classification", seed=0)
-    write_tiny_model(folder / "cloud", task="text-classification", seed=1)
-    sure = Engine(folder / "edge").predict(TEXTS).max(axis=1)
-    write_cascade(folder / "cascade", threshold=float(np.median(sure)))
-    return folder
+    return half_go_on(tmp_path_factory.mktemp("texts"), TEXTS)
 
 
 def on(folder: Path, work: Callable[[Site], Coroutine[Any, Any, None]], **how: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillhouse.edge.cascade.decide import Course, Merged
-from stillhouse.edge.cascade.legs import Leg
+from stillhouse.edge.cascade.legs import Leg, told_digest
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import (
     CONFIDENCE,
@@ -28,7 +28,7 @@ from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tensors import add_output
 from stillhouse.triton.model_config import CONTRACT_VERSION
 
-__all__ = ["NONE", "Composer", "Told", "digest_of"]
+__all__ = ["NONE", "Composer", "Told"]
 
 NONE = "none"
 """The leg of a row that abstains."""
@@ -116,7 +116,8 @@ class Composer:
         for row in np.flatnonzero(course.by == stage).tolist():
             said = merged.provenance[row]
             if said is not None:
-                return digest_of(said) or self._legs[stage].digest
+                digest = told_digest(said)
+                return digest if 0 < len(digest) <= _LONGEST else self._legs[stage].digest
         return self._legs[stage].digest
 
     def _parameters(self, parameters: Any, course: Course, merged: Merged, told: Told) -> None:
@@ -152,16 +153,6 @@ class Composer:
                 parameters[f"trace_{name}"].int64_param = value
             else:
                 parameters[f"trace_{name}"].double_param = value
-
-
-def digest_of(provenance: bytes) -> str:
-    """Return the digest that a server tells of an answer; empty where it tells none."""
-    try:
-        said = json.loads(provenance)
-    except ValueError:
-        return ""
-    digest = said.get("digest") if isinstance(said, dict) else None
-    return digest if isinstance(digest, str) and len(digest) <= _LONGEST else ""
 
 
 def _column(values: list[bytes]) -> npt.NDArray[Any]:

@@ -232,7 +232,7 @@ class Cascade:
                 return None
         if error is None and len(course.pending):
             last = self._stages[-1].leg.name
-            error = RpcError(Code.INTERNAL, f"{last}: {len(course.pending)} rows of its answer are no probabilities")
+            error = _no_answer(last, course)
             self.figures.failed[last, error.code.name] += 1
         if error is not None and (course.by == NOBODY).any():
             raise error
@@ -289,7 +289,7 @@ class Cascade:
         rows = await (last.once(question, until) if isinstance(last, Way) else last.ask(question, until))
         course.take(len(self._stages) - 1, rows, None, self.settings.unsure)
         if len(course.pending):
-            raise RpcError(Code.INTERNAL, f"{last.name}: {len(course.pending)} rows of its answer are no probabilities")
+            raise _no_answer(last.name, course)
         if self.observer is not None:
             self.observer.delivered(question)
         return self._composer.written(question, course, Told())
@@ -304,6 +304,10 @@ class Cascade:
             figures.answered[NONE] += abstained
         for stage in (course.by[~course.abstained] if abstained else course.by).tolist():
             figures.answered[self._stages[stage].leg.name] += 1
+
+
+def _no_answer(leg: str, course: Course) -> RpcError:
+    return RpcError(Code.INTERNAL, f"{leg}: {len(course.pending)} rows of its answer are no probabilities")
 
 
 def _key(call: Call) -> str | None:

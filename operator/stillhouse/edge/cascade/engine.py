@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -80,8 +79,8 @@ class EngineLeg:
                 fix="build the model again: still rebuild NAME",
             )
         self._index, self._clock = index, clock
-        self.usage: Usage | None = None
-        """Who counts the CPU of inferences, once there is somebody."""
+        self.usage = Usage()
+        """Counts the CPU of inferences; that of the gateway takes its place once it is warm."""
         self.batches: Batches[tuple[Work, bool], Rows] = Batches(
             self._run,
             ThreadPoolExecutor(self.settings.workers, thread_name_prefix="model"),
@@ -130,7 +129,7 @@ class EngineLeg:
 
     def _run(self, works: Sequence[tuple[Work, bool]]) -> list[Rows | Exception]:
         """Run a batch, in a thread. Of each: what the model takes, and whether its answer says how much was cut off."""
-        with contextlib.nullcontext() if self.usage is None else self.usage.leg():
+        with self.usage.leg():
             return self._ran(works)
 
     def _ran(self, works: Sequence[tuple[Work, bool]]) -> list[Rows | Exception]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,9 +15,20 @@ from stillhouse.edge.away.quantiles import Quantiles
 from stillhouse.edge.cascade.question import Question
 from stillhouse.inference.confidence import Neighbours
 
-__all__ = ["Leg", "Rows"]
+__all__ = ["Leg", "Rows", "told_digest"]
 
 Values = npt.NDArray[np.float32]
+
+
+@functools.lru_cache(256)  # what rows say differs by few values
+def told_digest(provenance: bytes) -> str:
+    """Return the digest that a server tells of a row; empty where it tells none."""
+    try:
+        said = json.loads(provenance)
+    except ValueError:
+        return ""
+    digest = said.get("digest") if isinstance(said, dict) else None
+    return digest if isinstance(digest, str) else ""
 
 
 @dataclass(slots=True)

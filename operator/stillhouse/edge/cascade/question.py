@@ -103,12 +103,10 @@ class Question:
                 self._work = tensors[IMAGE]
         return self._work
 
-    def written(
-        self, model: str, version: str, outputs: Sequence[str], names: dict[str, str], *, provenance: bool = False
-    ) -> bytes:
+    def written(self, model: str, version: str, outputs: Sequence[str], names: dict[str, str]) -> bytes:
         """Return this as a request to another server's model; `names`: what it calls inputs that it has another name for.
 
-        `provenance`: ask for it though the client did not.
+        PROVENANCE among `outputs` is asked for though the client did not.
         """
         request = _REQUEST()
         if self.whole is None:
@@ -126,8 +124,6 @@ class Question:
         request.model_name, request.model_version = model, version
         for name in _OURS:
             request.parameters.pop(name, None)
-        if provenance:
-            request.parameters["provenance"].bool_param = True
         for name in outputs:
             request.outputs.add(name=name)
         if PROVENANCE in outputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import ssl
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillhouse.edge.away.quantiles import Quantiles
-from stillhouse.edge.cascade.legs import Rows
+from stillhouse.edge.cascade.legs import Rows, told_digest
 from stillhouse.edge.cascade.question import EMBEDDING, PROBABILITIES, PROVENANCE, Question
 from stillhouse.edge.cascade.search import Index
 from stillhouse.edge.cascade.told import Labels
@@ -36,7 +35,6 @@ _RESPONSE = message("ModelInferResponse")
 _OUTSIDE = 1e-3
 _OFF = 1e-2
 """How far a probability may lie beyond 0 and 1, and a row's sum from 1: half precision and many labels are within it."""
-_MOST_KEPT = 256
 _log = logging.getLogger(__name__)
 
 
@@ -113,7 +111,6 @@ class RemoteLeg:
         self._order: list[int] | None = None
         self.served = ""
         """A digest that it told and that is not the one of the settings."""
-        self._digests: dict[bytes, str] = {}
         self.labels: Labels | None = None
         if changes is not None and signature.labels and not remote.labels:
             self.labels = Labels(remote.model, signature.labels, self._said, changes=changes, clock=clock)
@@ -141,7 +138,7 @@ class RemoteLeg:
         remote = self.remote
         provenance = (remote.provenance and (question.provenance or remote.checked)) or self._says_what_it_is
         outputs = (self._output, PROVENANCE) if provenance else (self._output,)
-        body = question.written(remote.model, remote.version, outputs, self._names, provenance=provenance)
+        body = question.written(remote.model, remote.version, outputs, self._names)
         metadata = question.metadata + remote.credentials
         begun = self._clock()
         left = None if until == math.inf else until - begun
@@ -219,28 +216,13 @@ class RemoteLeg:
         """Return which rows say that another model gave them, None where none does."""
         if not self.remote.checked or provenance is None:
             return None
-        digests = [self._digest_of(each) for each in provenance]
+        digests = [told_digest(each) for each in provenance]
         other = np.array([bool(each) and each != self.digest for each in digests], dtype=np.bool_)
         served = next((each for each in digests if each and each != self.digest), "")
         if served and served != self.served:
             _log.error("%s: the server's model is %s; the calibration is of %s: not trusted", self.name, served, self.digest)
         self.served = served
         return other if served else None
-
-    def _digest_of(self, told: bytes) -> str:
-        """Return the digest in a row's provenance, "" where there is none; what rows say differs by few values: it is kept."""
-        known = self._digests.get(told)
-        if known is None:
-            try:
-                said = json.loads(told)
-            except ValueError:
-                said = None
-            digest = said.get("digest") if isinstance(said, dict) else None
-            known = digest if isinstance(digest, str) else ""
-            if len(self._digests) >= _MOST_KEPT:
-                self._digests.clear()
-            self._digests[told] = known
-        return known
 
     async def close(self) -> None:
         """End the connections."""

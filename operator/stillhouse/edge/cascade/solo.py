@@ -90,8 +90,7 @@ class Solo:
         figures.answered[self._leg.name] += question.rows
         figures.requests += 1
         figures.request_seconds += self._clock() - begun
-        away = self._calls
-        self._usage.count(question.rows, question.rows if away else 0, called=away)
+        self._usage.count(question.rows, question.rows if self._calls else 0, called=self._calls)
         return Reply(self._composer.written(question, course, told))
 
     async def about(self, call: Call, body: bytes) -> Reply:

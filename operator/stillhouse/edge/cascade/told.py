@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from stillhouse.edge.oip.configs import CONFIG
+from stillhouse.edge.oip.configs import CONFIG, labels_in
 from stillhouse.edge.oip.messages import SERVICE
-from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["Labels", "order_of"]
@@ -80,9 +78,7 @@ class Labels:
         request = CONFIG.message("ModelConfigRequest")(name=self._model).SerializeToString()
         told: Any = None
         try:
-            config = parsed(CONFIG.message("ModelConfigResponse"), await self._ask(_CONFIG, request)).config
-            if "stillhouse.labels" in config.parameters:
-                told = json.loads(config.parameters["stillhouse.labels"].string_value)
+            told = labels_in(await self._ask(_CONFIG, request))
         except RpcError as error:
             if error.code in _AWAY:
                 raise

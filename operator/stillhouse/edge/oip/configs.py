@@ -5,11 +5,12 @@ Tests hold it against tritonclient's messages.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from stillhouse.edge.oip.tables import Protocol
+from stillhouse.edge.oip.tables import Protocol, parsed
 
-__all__ = ["CONFIG", "TYPES", "own"]
+__all__ = ["CONFIG", "TYPES", "labels_in", "own"]
 
 _NAMES = (
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "BF16",
@@ -31,6 +32,16 @@ enum DataType TYPE_INVALID=0 TYPE_BOOL=1 TYPE_UINT8=2 TYPE_UINT16=3 TYPE_UINT32=
 """,  # noqa: E501 - one message a line
     {},
 )
+
+
+def labels_in(response: bytes) -> Any:
+    """Return what a `ModelConfigResponse` says of the classes' names, as our own models tell them; None where it does not.
+
+    Raises:
+        RpcError: it is no such response. ValueError: what it says is no JSON.
+    """
+    parameters = parsed(CONFIG.message("ModelConfigResponse"), response).config.parameters
+    return json.loads(parameters["stillhouse.labels"].string_value) if "stillhouse.labels" in parameters else None
 
 
 def own(config: Any, about: Any) -> Any:

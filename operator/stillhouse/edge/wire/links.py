@@ -15,6 +15,7 @@ from httpunk.asyncio import H2ClientProtocol
 from httpunk.exceptions import HTTPunkError
 
 from stillhouse.edge.status import Code, RpcError
+from stillhouse.edge.wire.ends import NeverHalfOpen
 
 __all__ = ["Link", "Links", "words_of"]
 
@@ -25,12 +26,8 @@ _SILENT_MS = 20_000
 """A connection whose bytes nobody acknowledges for so long is dead (TCP_USER_TIMEOUT): a black hole sends no reset."""
 
 
-class _Protocol(H2ClientProtocol):
-    """Does not ask for a connection that is half open: over TLS there is none, and asyncio would warn at every end."""
-
-    def eof_received(self) -> bool | None:
-        super().eof_received()  # type: ignore[no-untyped-call]
-        return None
+class _Protocol(NeverHalfOpen, H2ClientProtocol):
+    pass
 
 
 class Link:

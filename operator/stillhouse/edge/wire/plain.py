@@ -12,6 +12,7 @@ from httpunk import H1Connection, Request, Response
 from httpunk.asyncio import H1ClientProtocol
 from httpunk.exceptions import HTTPunkError
 
+from stillhouse.edge.wire.ends import NeverHalfOpen
 from stillhouse.edge.wire.links import words_of
 
 __all__ = ["Answer", "Broken", "asked"]
@@ -20,12 +21,8 @@ _CONNECT_S = 5.0
 _ANSWER_S = 30.0
 
 
-class _Protocol(H1ClientProtocol):
-    """Does not ask for a connection that is half open: over TLS there is none, and asyncio would warn at every end."""
-
-    def eof_received(self) -> bool | None:
-        super().eof_received()  # type: ignore[no-untyped-call]
-        return None
+class _Protocol(NeverHalfOpen, H1ClientProtocol):
+    pass
 
 
 class Broken(Exception):

@@ -98,7 +98,6 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     Example:
       still edge run distilledmodel.yaml --cloud grpcs://cloud.example:443 --detach
     """
-    from stillhouse.api.load import load_file
     from stillhouse.clients.store.local import LocalStore
     from stillhouse.entrypoints.edge import starting
     from stillhouse.entrypoints.edge.brokers import AtBroker
@@ -122,7 +121,6 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
         given["cloud_device"],
     )
     clouds = Given(cloud, cloud_authority, at_broker, threads=threads, **doors, **files)
-    starting.refuse_second(store, load_file(file).metadata.name)  # before anything of the one that runs is written anew
     prepared = prepare(store, file, clouds)
     _say(prepared)
     if not detach:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import ssl
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.away.keys import KEY as PATTERN
-from stillhouse.edge.oip.configs import CONFIG
+from stillhouse.edge.oip.configs import labels_in
 from stillhouse.edge.oip.messages import SERVICE, message, value_of
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of, packed_bytes
@@ -162,8 +161,7 @@ async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: fl
     request = message("ModelMetadataRequest")(name=name).SerializeToString()  # as a ModelConfigRequest has it
     try:
         told = await channel.unary(_CONFIG, request, metadata=metadata, timeout_s=timeout_s)
-        parameters = parsed(CONFIG.message("ModelConfigResponse"), told.message).config.parameters
-        labels = json.loads(parameters["stillhouse.labels"].string_value) if "stillhouse.labels" in parameters else []
+        labels = labels_in(told.message) or []
     except (RpcError, ValueError):
         return []
     return [str(label) for label in labels]

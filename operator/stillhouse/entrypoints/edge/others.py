@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,10 @@ def larger_at(store: LocalStore, edge: Edge, name: str, file: Path, given: Given
     return at_address(larger.model, address, given)
 
 
-def middle_at(store: LocalStore, cascade: Cascade, folder: str, file: Path, given: Given) -> dict[str, Any] | None:
-    """Return the server of the model between; None where the file has none.
+def middle_at(
+    store: LocalStore, cascade: Cascade, artifact: Mapping[str, Any], file: Path, given: Given
+) -> dict[str, Any] | None:
+    """Return the server of the model between; None where the file has none. `artifact`: what was solved, `cascade.json`.
 
     Raises:
         UsageError: nobody has said where it is, or the thresholds were solved with another one.
@@ -64,7 +67,7 @@ def middle_at(store: LocalStore, cascade: Cascade, folder: str, file: Path, give
     if cascade.middle is None:
         return None
     name = cascade.middle.model
-    solved = json.loads((Path(folder) / "cascade.json").read_bytes()).get("middle") or {}
+    solved = artifact.get("middle") or {}
     said = given.middle or cascade.middle.address
     here = None if said else served_here(store, name)
     digest = (store.state(name).get("revision") or {}).get("digest")

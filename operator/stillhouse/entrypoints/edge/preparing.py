@@ -15,6 +15,7 @@ from stillhouse.clients.store.files import write_json
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.edge.given import Given
 from stillhouse.entrypoints.edge.others import at_address, larger_at, middle_at, nowhere, served_here, step_at, upper
+from stillhouse.entrypoints.edge.record import refuse_second
 from stillhouse.entrypoints.edge.remarks import missing, older, other_source
 from stillhouse.entrypoints.edge.steps import write_steps
 from stillhouse.errors import StoreError, UsageError
@@ -48,6 +49,7 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
     """
     model = load_file(file)
     edge, name = model.spec.edge, model.metadata.name
+    refuse_second(store, name)  # before anything of the one that runs is written anew
     if edge is None:
         raise UsageError(
             "this file has no gateway", field="spec.edge", found="left out", fix="write edge: {} for one without a cascade"
@@ -68,16 +70,16 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
         larger = upper(store, name, edge.cut, given)
         leg |= {"kind": "lower", "folder": str(store.objects.path(revision["cut"]))}
     place = _place(leg, folder, data, larger, given)
-    if edge.cascade is not None and (middle := middle_at(store, edge.cascade, folder, file, given)):
-        place = dataclasses.replace(place, middle=middle)
+    cascade = None
+    if edge.cascade is not None:
+        cascade = json.loads((Path(folder) / "cascade.json").read_bytes())
+        if middle := middle_at(store, edge.cascade, cascade, file, given):
+            place = dataclasses.replace(place, middle=middle)
     at = {each: step_at(store, each, given) for each in step_models(model.spec)}
     if at:
         place = dataclasses.replace(place, extra={**place.extra, "pipeline": pipeline_config(model.spec, at)})
     config = gateway_config(name, edge, place)
     target = _written(store, data, config)
-    cascade = None
-    if config["cascade"]:
-        cascade = json.loads((Path(config["cascade"]["folder"]) / "cascade.json").read_bytes())
     remarks += tuple(filter(None, (older(model, file, revision), other_source(store, model, revision))))
     return Prepared(name, target, config, cascade, remarks)
 

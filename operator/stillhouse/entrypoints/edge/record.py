@@ -17,7 +17,7 @@ from stillhouse.clients.store.locks import Busy, hold
 from stillhouse.errors import UsageError
 from stillhouse.triton.birth import birth, runs
 
-__all__ = ["Gateway", "alone", "find", "killed", "path", "remove", "require", "running", "write"]
+__all__ = ["Gateway", "alone", "find", "killed", "path", "refuse_second", "remove", "require", "running", "write"]
 
 _POLL_S = 0.05
 
@@ -96,14 +96,34 @@ def find(store: LocalStore, name: str) -> Gateway | None:
 
 def running(store: LocalStore) -> list[Gateway]:
     """Return every gateway that runs here."""
-    found = (find(store, folder.parent.name) for folder in sorted((store.root / "run").glob("*/gateway.json")))
-    return [each for each in found if each is not None]
+    return [each for each in _recorded(store) if each.alive]
 
 
 def killed(store: LocalStore) -> list[Gateway]:
     """Return those that have ended without removing their record, as they do when they are asked to end."""
-    found = (_read(path(store, folder.parent.name)) for folder in sorted((store.root / "run").glob("*/gateway.json")))
-    return [each for each in found if each is not None and not each.alive]
+    return [each for each in _recorded(store) if not each.alive]
+
+
+def _recorded(store: LocalStore) -> Iterator[Gateway]:
+    for file in sorted((store.root / "run").glob("*/gateway.json")):
+        if (found := _read(file)) is not None:
+            yield found
+
+
+def refuse_second(store: LocalStore, name: str) -> None:
+    """Refuse a second gateway of a model: the queue on disk has one owner.
+
+    Raises:
+        UsageError: one runs.
+    """
+    found = find(store, name)
+    if found is not None:
+        raise UsageError(
+            "a gateway of this model runs already",
+            field="FILE",
+            found=f"process {found.pid} at {found.listen.get('grpc', '')}",
+            fix=f"still edge stop {name}, or still edge status",
+        )
 
 
 def require(store: LocalStore, name: str) -> Gateway:

@@ -14,28 +14,12 @@ from stillhouse.entrypoints.edge.preparing import Prepared
 from stillhouse.entrypoints.edge.record import Gateway, find, path
 from stillhouse.errors import EnvironmentProblem, ServerError, UsageError, UserError
 
-__all__ = ["become", "detach", "log_of", "refuse_second", "require_packages"]
+__all__ = ["become", "detach", "log_of", "require_packages"]
 
 _START_S = 30.0
 _POLL_S = 0.05
 _LINES = 20
 _LOG_BYTES = 4 << 20
-
-
-def refuse_second(store: LocalStore, name: str) -> None:
-    """Refuse a second gateway of a model: the queue on disk has one owner.
-
-    Raises:
-        UsageError: one runs.
-    """
-    found = find(store, name)
-    if found is not None:
-        raise UsageError(
-            "a gateway of this model runs already",
-            field="FILE",
-            found=f"process {found.pid} at {found.listen.get('grpc', '')}",
-            fix=f"still edge stop {name}, or still edge status",
-        )
 
 
 def require_packages() -> None:

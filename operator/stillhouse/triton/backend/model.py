@@ -57,7 +57,7 @@ class TritonPythonModel:
         """
         responses: list[Any] = [None] * len(requests)
         rows: list[Any] = []
-        spans: list[tuple[int, int, int]] = []
+        spans: list[tuple[int, int, int, bool]] = []
         read = self._texts if self.engine.is_text else self._images
         for position, request in enumerate(requests):
             try:
@@ -68,13 +68,12 @@ class TritonPythonModel:
             if len(values) >= _ASK_FROM_ROWS and request.is_cancelled():
                 responses[position] = _failure("the client cancelled the request", pb_utils.TritonError.CANCELLED)
                 continue
-            spans.append((position, len(rows), len(rows) + len(values)))
+            spans.append((position, len(rows), len(rows) + len(values), _asked_for_provenance(request)))
             rows.extend(values)
         if rows:
-            count = any(_asked_for_provenance(requests[position]) for position, _, _ in spans)
-            answers, cut = self._run(rows, count)
-            for position, start, end in spans:
-                responses[position] = self._answer(requests[position], answers[start:end], cut[start:end])
+            answers, cut = self._run(rows, any(told for _, _, _, told in spans))
+            for position, start, end, told in spans:
+                responses[position] = self._answer(requests[position], answers[start:end], cut[start:end] if told else None)
         return responses
 
     def _run(self, rows: list[Any], count: bool) -> tuple[npt.NDArray[np.float32], list[int]]:
@@ -97,7 +96,8 @@ class TritonPythonModel:
     def _images(self, request: Any) -> npt.NDArray[np.float32]:
         return self.engine.prepare_images(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy())
 
-    def _answer(self, request: Any, values: npt.NDArray[np.float32], cut: list[int]) -> Any:
+    def _answer(self, request: Any, values: npt.NDArray[np.float32], cut: list[int] | None) -> Any:
+        """Return a request's outputs. `cut` None: it does not ask for provenance."""
         tensors = []
         for asked in request.requested_output_names():
             name = asked.removesuffix(".next")  # a pipeline's next step gets what the answer has
@@ -105,7 +105,7 @@ class TritonPythonModel:
                 tensors.append(pb_utils.Tensor(asked, values))
             elif name == "LABEL":
                 tensors.append(_string_tensor(asked, top_labels(values, self.labels)))
-            elif name == "PROVENANCE" and _asked_for_provenance(request):
+            elif name == "PROVENANCE" and cut is not None:
                 rows = [json.dumps({**self.identity, "truncated": tokens}, sort_keys=True) for tokens in cut]
                 tensors.append(_string_tensor(asked, rows))
         return pb_utils.InferenceResponse(output_tensors=tensors)
