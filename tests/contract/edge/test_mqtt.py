@@ -366,8 +366,10 @@ def test_bridges_share_the_work_and_leave_nothing_behind(mosquitto: Mosquitto) -
                     await until(lambda: backend.waiting == 5)  # four there, one here: three wait at the broker
                     backend.gate.set()
                 await asyncio.gather(*asked)
+                await until(lambda: sum(stays.counts.values()) >= 4)  # an answer is counted once it is gone
                 assert leaves.counts == stays.counts == {"OK": 4}  # it left when all was answered that the broker had for it
                 await asyncio.gather(*(sender.unary(INFER, request(each)) for each in range(8)))
+                await until(lambda: sum(stays.counts.values()) >= 12)
                 assert stays.counts == {"OK": 12}
             with pytest.raises(RpcError, match="nobody takes requests"):
                 await sender.unary(INFER, request())
