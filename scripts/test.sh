@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tiers in order in one pytest, and says what took long. FULL=1 also runs what is marked slow.
+# Runs the tiers and says what took long. FULL=1 also runs what is marked slow.
+#
+# Two lanes at once where there are two cores (scripts/lanes.py). LANES=1: one after the other, in order.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tiers=()
@@ -20,4 +22,4 @@ else
   echo "bench/loadgen: its tests cannot run: ${reason##*$'\n'}; they need Go >= 1.25 and its modules" >&2
   [ "${CI:-}" != true ]
 fi
-exec .venv/bin/python -m pytest -p no:cacheprovider "${tiers[@]}" "${select[@]}" --durations=15 --durations-min=2
+exec .venv/bin/python scripts/lanes.py "${tiers[@]}" -- -p no:cacheprovider "${select[@]}" --durations=15 --durations-min=2
