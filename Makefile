@@ -131,7 +131,7 @@ bench-rollout: setup cluster-packages ## A model changed, scaled, its node drain
 
 .PHONY: fuzz
 FUZZ_INPUTS ?= 10000000
-fuzz: setup ## The gateway's decoders under a fuzzer guided by coverage (x86_64); FUZZ_INPUTS of them, about an hour
+fuzz: setup ## The gateway's decoders under a fuzzer guided by coverage (x86_64); FUZZ_INPUTS of them, some minutes
 	$(BIN)/python -m bench.fuzz --inputs $(FUZZ_INPUTS) --corpus .cache/fuzz --json bench/results/fuzz.json
 
 .PHONY: clean

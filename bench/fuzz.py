@@ -4,7 +4,7 @@ Twelve targets share the inputs evenly; what each has found useful is kept in `-
 its input beside it, ends its target, and makes the command fail: it becomes a case of tests/unit/edge/test_decoders.py.
 
 Example:
-    python -m bench.fuzz --inputs 10000000       # the soak: about an hour and a half of one core
+    python -m bench.fuzz --inputs 10000000       # the soak: some minutes of one core
     python -m bench.fuzz --inputs 240000 --target framing --target rest
 """
 
