@@ -16,7 +16,6 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from stillhouse.edge import config as conf
 from stillhouse.edge.agreement.collecting import Collector as Samples
 from stillhouse.edge.agreement.exposed import Exposed
 from stillhouse.edge.agreement.settings import Bounds, Collecting, Expected, Sampling
@@ -37,6 +36,7 @@ from stillhouse.edge.cascade.policy import CASCADE_FILE, Policy, load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.solo import Solo
 from stillhouse.edge.certificates import Shown, towards
+from stillhouse.edge.config import Config
 from stillhouse.edge.cut import CutLeg, CutSettings
 from stillhouse.edge.economics import Prices, Usage, economics, process_cpu_s
 from stillhouse.edge.join.here import StepHere
@@ -49,6 +49,9 @@ from stillhouse.edge.preprocessed import Preprocessed
 from stillhouse.edge.probing import Probe
 from stillhouse.edge.report import Served, report
 from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.sections import beyond as sections
+from stillhouse.edge.sections import places
+from stillhouse.edge.sections.watching import Agreement
 from stillhouse.edge.service import Answering
 from stillhouse.edge.watching import Api, Watcher
 from stillhouse.edge.wire.call import Call
@@ -86,7 +89,7 @@ class Parts:
     probes: list[Probe] = field(default_factory=list)
 
 
-async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int) -> Parts:
+async def assemble(config: Config, who: Callable[[Call], str], largest: int) -> Parts:
     """Build what the configuration asks for. `who` names a call's client; `largest`: bytes of a message.
 
     Raises:
@@ -103,16 +106,16 @@ async def assemble(config: conf.Config, who: Callable[[Call], str], largest: int
     if config.pipeline is not None:
         parts.answering[config.name] = await _pipeline(config, config.pipeline, usage, largest, parts)
     elif config.preprocess is not None:
-        assert isinstance(config.edge, conf.Steps)
+        assert isinstance(config.edge, places.Steps)
         steps = await _preprocessed(config.name, config.edge, config.preprocess, usage, largest, parts)
         parts.answering[config.name], parts.texts = steps, steps.texts
     elif config.cut is not None:
-        assert isinstance(config.edge, conf.Lower)
+        assert isinstance(config.edge, places.Lower)
         solo = Solo(config.name, await _lower(config.edge, config.cut, usage, largest, parts), usage=usage)
         parts.answering[config.name], figures = solo, solo.figures
         parts.closing.insert(0, solo.close)
     elif config.cascade is None:
-        if isinstance(config.edge, conf.Engine):
+        if isinstance(config.edge, places.Engine):
             leg = _engine(config.edge, None)
             leg.usage = usage
             solo = Solo(config.name, leg, usage=usage)
@@ -164,8 +167,8 @@ class _Families(Collector):
 
 
 async def _cascade(
-    config: conf.Config,
-    given: conf.Cascade,
+    config: Config,
+    given: sections.Cascade,
     policy: Policy,
     usage: Usage,
     who: Callable[[Call], str],
@@ -175,7 +178,7 @@ async def _cascade(
     away = config.away
     settings = AwaySettings(policy=away.policy, hedge=HedgePolicy() if away.hedge else None)
     first: Leg
-    if isinstance(config.edge, conf.Engine):
+    if isinstance(config.edge, places.Engine):
         engine = _engine(config.edge, policy)
         engine.usage = usage
         signature = engine.signature
@@ -224,7 +227,7 @@ async def _cascade(
 
 
 async def _between(
-    given: conf.Larger | None, policy: Policy | None, signature: Signature, settings: AwaySettings, largest: int, parts: Parts
+    given: places.Larger | None, policy: Policy | None, signature: Signature, settings: AwaySettings, largest: int, parts: Parts
 ) -> list[Stage]:
     """Return the stage between the small model and the larger one, if there is one that ever answers.
 
@@ -248,10 +251,10 @@ async def _between(
     return [Stage(Way(leg, settings, on_change=_told(given.model)), policy)]
 
 
-async def _pipeline(config: conf.Config, given: conf.Pipeline, usage: Usage, largest: int, parts: Parts) -> Pipeline:
+async def _pipeline(config: Config, given: sections.Pipeline, usage: Usage, largest: int, parts: Parts) -> Pipeline:
     """Build a pipeline. Its steps' models are among no models that clients see."""
     base: JoinLeg
-    if isinstance(config.edge, conf.Engine):
+    if isinstance(config.edge, places.Engine):
         solo = Solo(config.name, _engine(config.edge, None), usage=usage)
         parts.closing.append(solo.close)
         base = Here(solo)
@@ -281,7 +284,7 @@ def _with_steps(name: str, model: Solo, signature: Signature, folder: Path, part
 
 
 async def _preprocessed(
-    name: str, edge: conf.Steps, given: conf.Preprocess, usage: Usage, largest: int, parts: Parts
+    name: str, edge: places.Steps, given: sections.Preprocess, usage: Usage, largest: int, parts: Parts
 ) -> Preprocessed:
     larger = given.larger
     pool = await elsewhere(larger, largest, parts)
@@ -289,7 +292,7 @@ async def _preprocessed(
     return Preprocessed(name, larger.model, edge.folder, given.encoding, There(pool), usage, frozenset(edge.allowed))
 
 
-async def _lower(edge: conf.Lower, given: conf.Cut, usage: Usage, largest: int, parts: Parts) -> CutLeg:
+async def _lower(edge: places.Lower, given: sections.Cut, usage: Usage, largest: int, parts: Parts) -> CutLeg:
     pool = await elsewhere(given.upper, largest, parts)
     _probe(given.upper, pool, parts)
     settings = CutSettings(given.upper.model, edge.variant, edge.threads)
@@ -299,12 +302,12 @@ async def _lower(edge: conf.Lower, given: conf.Cut, usage: Usage, largest: int, 
     return leg
 
 
-def _servers(config: conf.Config) -> conf.Backends | conf.Slices:
-    assert isinstance(config.edge, conf.Backends | conf.Slices)
+def _servers(config: Config) -> places.Backends | places.Slices:
+    assert isinstance(config.edge, places.Backends | places.Slices)
     return config.edge
 
 
-def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:
+def _engine(given: places.Engine, policy: Policy | None) -> EngineLeg:
     settings = EngineSettings(variant=given.variant, threads=given.threads)
     leg = EngineLeg(given.folder, given.digest, settings, index=policy.edge if policy is not None else None)
     leg.warm_up()
@@ -312,16 +315,16 @@ def _engine(given: conf.Engine, policy: Policy | None) -> EngineLeg:
 
 
 async def _pool(
-    given: conf.Backends | conf.Slices | conf.LargerBackends | conf.LargerSlices,
+    given: places.Backends | places.Slices | places.LargerBackends | places.LargerSlices,
     tls: ssl.SSLContext | None,
     largest: int,
     parts: Parts,
 ) -> Pool:
-    far = given if isinstance(given, conf.LargerBackends | conf.LargerSlices) else None
+    far = given if isinstance(given, places.LargerBackends | places.LargerSlices) else None
     token = Shown(far.token) if far is not None and far.token is not None else None
     name = far.serverName if far is not None else ""
     pool = Pool(lambda address: Channel(address, tls=tls, server_name=name, largest=largest, token=token))
-    if isinstance(given, conf.Backends | conf.LargerBackends):
+    if isinstance(given, places.Backends | places.LargerBackends):
         pool.update(given.backends)
     else:
         watcher = Watcher(Api.of_pod(), given.namespace, given.service, given.port, pool.update)
@@ -331,9 +334,9 @@ async def _pool(
     return pool
 
 
-async def elsewhere(given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt, largest: int, parts: Parts) -> Pool:
+async def elsewhere(given: places.LargerBackends | places.LargerSlices | places.LargerMqtt, largest: int, parts: Parts) -> Pool:
     """Return the servers of a model that is elsewhere."""
-    if isinstance(given, conf.LargerMqtt):
+    if isinstance(given, places.LargerMqtt):
         pool = parts.brokers.pool_over(given, largest)
         parts.closing.append(pool.close)
         return pool
@@ -341,19 +344,19 @@ async def elsewhere(given: conf.LargerBackends | conf.LargerSlices | conf.Larger
 
 
 def _probe(
-    given: conf.LargerBackends | conf.LargerSlices | conf.LargerMqtt,
+    given: places.LargerBackends | places.LargerSlices | places.LargerMqtt,
     pool: Pool,
     parts: Parts,
     found: Callable[[set[str]], None] = lambda outputs: None,
 ) -> None:
-    if isinstance(given, conf.LargerMqtt):
+    if isinstance(given, places.LargerMqtt):
         return  # inferences alone travel there
     probe = Probe(given.model, pool, found)
     parts.probes.append(probe)
     parts.tasks.append(probe.run)
 
 
-async def _later(given: conf.Queue) -> Later:
+async def _later(given: sections.Queue) -> Later:
     try:
         given.folder.mkdir(parents=True, exist_ok=True)
         limits = QueueLimits(bytes=given.maxSize, age=given.maxAge, keep=given.maxAge)
@@ -367,7 +370,7 @@ async def _later(given: conf.Queue) -> Later:
         ) from error
 
 
-def _watch(given: conf.Agreement, folder: Path, way: Way, parts: Parts) -> Watch:
+def _watch(given: Agreement, folder: Path, way: Way, parts: Parts) -> Watch:
     artifact = json.loads((folder / CASCADE_FILE).read_bytes())
     collecting = Collecting(given.collect.folder, given.collect.maxSize) if given.collect is not None else None
     collector = None

@@ -22,7 +22,6 @@ from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
 
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.edge.config import LargerMqtt
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
@@ -34,6 +33,7 @@ from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tensors import add_input, add_output, outputs_of
 from stillhouse.edge.report import AtBroker as AtBrokerSeen
+from stillhouse.edge.sections.places import LargerMqtt
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.client import Channel

@@ -13,7 +13,7 @@ from tests.support.wire import SAY, Seen, our_server, until
 
 from stillhouse.edge.assembly import Parts, elsewhere
 from stillhouse.edge.certificates import Files, Front, Shown, towards
-from stillhouse.edge.config import LargerBackends
+from stillhouse.edge.sections.places import LargerBackends
 from stillhouse.edge.status import RpcError
 from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError

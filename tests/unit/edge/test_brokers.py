@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.edge.config import LargerMqtt
+from stillhouse.edge.sections.places import LargerMqtt
 from stillhouse.entrypoints.edge.brokers import AtBroker, behind_broker
 from stillhouse.entrypoints.edge.given import Given
 from stillhouse.entrypoints.edge.others import at_address

@@ -14,7 +14,8 @@ from tests.unit.planning.test_gateway_config import PLACE
 
 from stillhouse.api.edge import Edge
 from stillhouse.api.load import parse
-from stillhouse.edge.config import Engine, LargerBackends, read
+from stillhouse.edge.config import read
+from stillhouse.edge.sections.places import Engine, LargerBackends
 from stillhouse.errors import SpecError, UsageError
 from stillhouse.planning.gateway import gateway_config
 

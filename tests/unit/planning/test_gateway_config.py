@@ -11,7 +11,8 @@ from tests.support.api_objects import complete
 
 from stillhouse.api.edge import Edge
 from stillhouse.api.load import parse
-from stillhouse.edge.config import Config, Lower
+from stillhouse.edge.config import Config
+from stillhouse.edge.sections.places import Lower
 from stillhouse.planning.gateway import Place, gateway_config
 
 PLACE = Place(

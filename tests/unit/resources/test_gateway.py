@@ -13,7 +13,8 @@ from tests.unit.resources.test_golden import EDGE, INDEX, PIPELINE, SETTINGS, fr
 
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.edge.config import Engine, LargerSlices, Slices, read
+from stillhouse.edge.config import read
+from stillhouse.edge.sections.places import Engine, LargerSlices, Slices
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway import CONFIG, gateway_workload
 from stillhouse.resources.wanted import Gateway, Owner

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stillhouse.edge import config as conf
 from stillhouse.edge.mqtt.broker import Credentials, broker
 from stillhouse.edge.mqtt.topics import Topics
 from stillhouse.edge.report import AtBroker
 from stillhouse.edge.route.pool import Pool
+from stillhouse.edge.sections.places import LargerMqtt
 from stillhouse.errors import MissingPackages
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ class Senders:
     """A gateway's connections to brokers: one for each broker and name, since a broker ends the older of two of one name."""
 
     def __init__(self) -> None:
-        self._made: dict[conf.LargerMqtt, MqttSender] = {}
+        self._made: dict[LargerMqtt, MqttSender] = {}
 
-    def pool_over(self, given: conf.LargerMqtt, largest: int) -> Pool:
+    def pool_over(self, given: LargerMqtt, largest: int) -> Pool:
         """Return a pool of one sender, which begins to connect; within a running loop.
 
         `largest`: bytes of a message (8 MiB at most).
@@ -47,7 +47,7 @@ class Senders:
         return [AtBroker(of.broker, of.device, sender.ready, sender.words) for of, sender in self._made.items()]
 
 
-def _sender(given: conf.LargerMqtt, largest: int) -> MqttSender:
+def _sender(given: LargerMqtt, largest: int) -> MqttSender:
     try:
         from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
     except ModuleNotFoundError as error:

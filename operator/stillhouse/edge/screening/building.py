@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stillhouse.edge import config as conf
 from stillhouse.edge.guard.patterns import Rule
 from stillhouse.edge.guard.shapes import Bounds
 from stillhouse.edge.route.pool import Pool
@@ -17,6 +16,7 @@ from stillhouse.edge.screening.known import Ask, Known
 from stillhouse.edge.screening.recorder import Recorder
 from stillhouse.edge.screening.screen import Screen
 from stillhouse.edge.screening.settings import AuditSettings, ScreenSettings
+from stillhouse.edge.sections.guarding import Audit, Guard, Pattern
 from stillhouse.edge.status import Reply
 from stillhouse.edge.wire.call import Call, Peer
 
@@ -90,14 +90,14 @@ def guarding(
     return Guarding(screens, recorder) if screens or recorder is not None else None
 
 
-def screen_of(given: conf.Guard) -> ScreenSettings:
+def screen_of(given: Guard) -> ScreenSettings:
     """Return the settings that the gateway's configuration file has."""
     bounds = Bounds(message=given.maxMessageSize, characters=given.maxTextLength)
     rules = tuple(_rule(each) for each in given.patterns)
     return ScreenSettings(bounds, rows=given.maxRows, patterns=rules)
 
 
-def audit_of(given: conf.Audit, model: str, variant: str, digest: str) -> AuditSettings:
+def audit_of(given: Audit, model: str, variant: str, digest: str) -> AuditSettings:
     """Return the settings that the gateway's configuration file has. `variant`, `digest`: of its model, "": it tells none."""
     told = {name: value for name, value in (("variant", variant), ("digest", digest)) if value}
     return AuditSettings(
@@ -111,7 +111,7 @@ def audit_of(given: conf.Audit, model: str, variant: str, digest: str) -> AuditS
     )
 
 
-def _rule(given: conf.Pattern) -> Rule:
+def _rule(given: Pattern) -> Rule:
     return Rule(given.name, given.action, given.regex or "", given.named or "")
 
 

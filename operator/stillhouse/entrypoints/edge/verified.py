@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stillhouse.clients.store.objects import ObjectStore
-from stillhouse.edge.config import Config, Engine, Lower
+from stillhouse.edge.config import Config
+from stillhouse.edge.sections.places import Engine, Lower
 from stillhouse.errors import StoreError
 
 __all__ = ["verify"]

@@ -14,7 +14,8 @@ from tests.support.plans import environment, keys
 
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.edge.config import LargerBackends, read
+from stillhouse.edge.config import read
+from stillhouse.edge.sections.places import LargerBackends
 from stillhouse.entrypoints.edge.preparing import Given, prepare
 from stillhouse.entrypoints.local.between import find_middle
 from stillhouse.errors import NotAvailable, SourceError, UsageError
