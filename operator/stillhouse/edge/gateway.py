@@ -10,7 +10,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from stillhouse.edge.assembly import Parts, assemble
+from stillhouse.edge.assembly.gateway import assemble
+from stillhouse.edge.assembly.parts import Parts
 from stillhouse.edge.away.overload import Admission, FixedLimit, GradientLimit
 from stillhouse.edge.certificates import Front
 from stillhouse.edge.config import Config

@@ -12,7 +12,7 @@ from tests.support.cascades import DIGEST, ask_body, call, read, write_cascade
 from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run
 
-from stillhouse.edge.assembly import assemble
+from stillhouse.edge.assembly.gateway import assemble
 from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.config import Config
 from stillhouse.errors import SourceError, UsageError

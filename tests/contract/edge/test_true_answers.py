@@ -16,7 +16,7 @@ from tests.support.cascade_site import DOWN, Cloud, Site, half_go_on
 from tests.support.cascades import DIGEST, ask_body, call, read
 from tests.support.wire import run
 
-from stillhouse.edge.assembly import assemble
+from stillhouse.edge.assembly.gateway import assemble
 from stillhouse.edge.cascade.away import AwaySettings
 from stillhouse.edge.cascade.cascade import Cascade, Stage
 from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings

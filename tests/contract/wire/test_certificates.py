@@ -11,7 +11,8 @@ import pytest
 from tests.support.pki import certificates
 from tests.support.wire import SAY, Seen, our_server, until
 
-from stillhouse.edge.assembly import Parts, elsewhere
+from stillhouse.edge.assembly.parts import Parts
+from stillhouse.edge.assembly.servers import elsewhere
 from stillhouse.edge.certificates import Files, Front, Shown, towards
 from stillhouse.edge.sections.places import LargerBackends
 from stillhouse.edge.status import RpcError
