@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stillhouse.edge.answering import OF_A_MODEL
 from stillhouse.edge.cascade.question import said
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.join.legs import Leg
@@ -20,7 +21,7 @@ from stillhouse.edge.oip.encodings import add_encoded
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import inputs_of
-from stillhouse.edge.service import left_of, onward
+from stillhouse.edge.onward import left_of, onward
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.errors import DataError, SourceError
@@ -35,7 +36,6 @@ _INFER = f"/{SERVICE}/ModelInfer"
 _REQUEST, _RESPONSE = message("ModelInferRequest"), message("ModelInferResponse")
 _OURS = {Code.NOT_FOUND: Code.UNAVAILABLE, Code.UNIMPLEMENTED: Code.INTERNAL}
 """What the model's server says → what that is to a client, who asked for a model that there is."""
-_ASKED = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 
 class Preprocessed:
@@ -119,7 +119,7 @@ class Preprocessed:
             RpcError: UNIMPLEMENTED; it is none of these. Else as the model's server.
         """
         name = call.method.rpartition("/")[2]
-        if name not in _ASKED:
+        if name not in OF_A_MODEL:
             text = f"{self._name} is steps before {self._model}, which have no {name} as a whole"
             raise RpcError(Code.UNIMPLEMENTED, text)
         if name == "ModelConfig":

@@ -5,50 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from stillhouse.edge.answering import OF_A_MODEL, Answering
 from stillhouse.edge.door import Door, refused
 from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.edge.metrics import Counts
+from stillhouse.edge.oip.asked import id_of, inference_of, model_of
 from stillhouse.edge.oip.marked import is_marked, plain
 from stillhouse.edge.oip.messages import METHODS, SERVICE, message
-from stillhouse.edge.oip.outline import bounded
 from stillhouse.edge.oip.standard import Health, reflection
 from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.onward import left_of, onward
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.screening.building import Guarding
 from stillhouse.edge.screening.screen import Screened
-from stillhouse.edge.status import Code, Metadata, Reply, RpcError
-from stillhouse.edge.tracing.context import passed_on
+from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.tracing.spans import Tracing
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.server import Stream, Unary
 
-__all__ = ["Answering", "Service", "inference_of", "left_of", "model_of", "onward"]
+__all__ = ["Service"]
 
 _STREAM, _INFER_METHOD = f"/{SERVICE}/ModelStreamInfer", f"/{SERVICE}/ModelInfer"
-_OURS = frozenset({"authorization", "x-api-key"})
-"""What a client shows us is not for the backends."""
-_OF_A_MODEL = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 _PROBED = ("ModelReady",)
 """What is asked every other second, by nobody in particular, is not recorded."""
-
-
-class Answering(Protocol):
-    """A model that is answered here and not by a pool alone (`cascade.Cascade`)."""
-
-    @property
-    def ready(self) -> bool:
-        """Return whether it can answer."""
-        ...
-
-    async def infer(self, call: Call, body: bytes) -> Reply:
-        """Answer `ModelInfer`."""
-        ...
-
-    async def about(self, call: Call, body: bytes) -> Reply:
-        """Answer what is asked of the model itself (`_OF_A_MODEL`)."""
-        ...
 
 
 @dataclass(slots=True)
@@ -96,7 +77,7 @@ class Service:
             f"/{SERVICE}/ServerMetadata": self._always("ServerMetadata", self._metadata),
             f"/{SERVICE}/RepositoryIndex": self._recorded(self._index),
             f"/{SERVICE}/ModelInfer": self._inference,
-            **{f"/{SERVICE}/{name}": self._recorded(self._forward) for name in _OF_A_MODEL if name not in _PROBED},
+            **{f"/{SERVICE}/{name}": self._recorded(self._forward) for name in OF_A_MODEL if name not in _PROBED},
             **{f"/{SERVICE}/{name}": self._forward for name in _PROBED},
             **health_unary,
         }
@@ -254,58 +235,5 @@ class Service:
                 response.infer_response.MergeFromString(reply.message)
             except RpcError as error:
                 response.error_message = str(error)
-                response.infer_response.id = _id_of(body)
+                response.infer_response.id = id_of(body)
             yield response.SerializeToString()
-
-
-def left_of(call: Call) -> float | None:
-    """Return the seconds until a call's deadline, None where it has none.
-
-    Raises:
-        RpcError: DEADLINE_EXCEEDED; it has passed.
-    """
-    if call.deadline is None:
-        return None
-    left = call.deadline - asyncio.get_running_loop().time()
-    if left <= 0:
-        raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
-    return left
-
-
-def onward(call: Call) -> Metadata:
-    """Return the client's metadata as backends get it: without what it has shown to us."""
-    metadata = call.metadata
-    if metadata:
-        metadata = tuple(each for each in metadata if each[0] not in _OURS)
-        if call.span is None:
-            metadata = passed_on(metadata)
-    return metadata if call.span is None else call.span.onward(metadata)
-
-
-def inference_of(body: bytes) -> Any:
-    """Return the `ModelInferRequest` of a message.
-
-    Raises:
-        RpcError: INVALID_ARGUMENT; it is none, or has so many parts that it is not worth reading.
-    """
-    bounded(body)
-    return parsed(_INFER, body)
-
-
-def model_of(body: bytes) -> str:
-    """Return the model that a request names; `model_name` and the `name` of other requests have one number.
-
-    Raises:
-        RpcError: INVALID_ARGUMENT; it is no such request.
-    """
-    return str(inference_of(body).model_name)
-
-
-def _id_of(body: bytes) -> str:
-    try:
-        return str(inference_of(body).id)
-    except RpcError:
-        return ""
-
-
-_INFER = message("ModelInferRequest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stillhouse.edge.answering import Answering
 from stillhouse.edge.assembly.parts import Parts
 from stillhouse.edge.assembly.servers import elsewhere, own, probe
 from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
@@ -19,7 +20,6 @@ from stillhouse.edge.join.pipeline import Pipeline
 from stillhouse.edge.join.steps import BASE, PipelineSettings, StepSettings
 from stillhouse.edge.preprocessed import Preprocessed
 from stillhouse.edge.sections import beyond, places
-from stillhouse.edge.service import Answering
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.steps import ends_of, read_steps
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from prometheus_client.registry import Collector
 
+from stillhouse.edge.answering import Answering
 from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.probing import Probe
 from stillhouse.edge.route.pool import Pool
-from stillhouse.edge.service import Answering
 
 __all__ = ["Parts"]
 

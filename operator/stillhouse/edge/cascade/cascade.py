@@ -24,7 +24,7 @@ from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import EMBEDDING, Question, Reader
 from stillhouse.edge.cascade.remote import RemoteLeg
-from stillhouse.edge.service import left_of, onward
+from stillhouse.edge.onward import left_of, onward
 from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
 from stillhouse.edge.tracing.spans import Span
 from stillhouse.edge.wire.call import Call

@@ -16,7 +16,7 @@ from stillhouse.edge.cascade.figures import Figures
 from stillhouse.edge.cascade.question import Reader
 from stillhouse.edge.cut import CutLeg
 from stillhouse.edge.economics import Usage
-from stillhouse.edge.service import left_of, onward
+from stillhouse.edge.onward import left_of, onward
 from stillhouse.edge.status import Reply, RpcError
 from stillhouse.edge.wire.call import Call
 

@@ -11,7 +11,7 @@ from stillhouse.edge.join.steps import PipelineSettings, StepSettings
 from stillhouse.edge.oip.configs import CONFIG, own
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
-from stillhouse.edge.service import left_of, onward
+from stillhouse.edge.onward import left_of, onward
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 

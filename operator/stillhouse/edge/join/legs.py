@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Protocol
 
+from stillhouse.edge.answering import Answering
 from stillhouse.edge.oip.messages import SERVICE
 from stillhouse.edge.route.pool import Pool
-from stillhouse.edge.service import Answering
 from stillhouse.edge.status import Metadata, Reply
 from stillhouse.edge.wire.call import Call
 

@@ -19,7 +19,7 @@ from stillhouse.edge.join.steps import BASE, Order, PipelineSettings, StepSettin
 from stillhouse.edge.oip.carried import Carried, of_inputs, of_outputs, put_input, put_output
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
-from stillhouse.edge.service import left_of, onward
+from stillhouse.edge.onward import left_of, onward
 from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 
