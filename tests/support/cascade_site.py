@@ -15,11 +15,12 @@ from tests.support.tiny_model import write_tiny_model
 
 from stillhouse.edge.away.overload import Admission, FixedLimit
 from stillhouse.edge.cascade.away import AwaySettings, Way
-from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
 from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.cascade.stages import CascadeSettings, Stage
 from stillhouse.edge.door import Door
 from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.metrics import Counts

@@ -14,8 +14,9 @@ from pathlib import Path
 from tests.support.cascades import SIGNATURE, TableLeg, ask_body, call, policy, read
 
 from stillhouse.edge.cascade.away import AwaySettings, Way
-from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.later import Later, LaterSettings
+from stillhouse.edge.cascade.stages import CascadeSettings, Stage
 from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["cascade_of"]

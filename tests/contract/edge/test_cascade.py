@@ -30,12 +30,13 @@ from stillhouse.edge.away.records import Limits, QueueState
 from stillhouse.edge.away.retries import RetryPolicy
 from stillhouse.edge.cascade.about import CONFIG
 from stillhouse.edge.cascade.away import AwaySettings
-from stillhouse.edge.cascade.cascade import Cascade, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.engine import EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
 from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.cascade.stages import Stage
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, RpcError

@@ -30,7 +30,8 @@ from tests.support.wire import run
 from tritonclient.utils import InferenceServerException
 
 from stillhouse.edge.away.overload import Admission, FixedLimit
-from stillhouse.edge.cascade.cascade import Cascade, Stage
+from stillhouse.edge.cascade.cascade import Cascade
+from stillhouse.edge.cascade.stages import Stage
 from stillhouse.edge.certificates import Files, Front
 from stillhouse.edge.door import Door
 from stillhouse.edge.guard.clients import Clients

@@ -19,9 +19,10 @@ from tests.support.wire import run
 from tritonclient.utils import InferenceServerException
 
 from stillhouse.edge.cascade.away import AwaySettings, Way
-from stillhouse.edge.cascade.cascade import Cascade, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.legs import Rows
 from stillhouse.edge.cascade.question import Question
+from stillhouse.edge.cascade.stages import Stage
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.tracing.spans import Telemetry, Tracing
 

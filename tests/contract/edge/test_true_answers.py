@@ -18,11 +18,12 @@ from tests.support.wire import run
 
 from stillhouse.edge.assembly.gateway import assemble
 from stillhouse.edge.cascade.away import AwaySettings
-from stillhouse.edge.cascade.cascade import Cascade, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
 from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.question import Reader
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.cascade.stages import Stage
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.inference.engine import Engine

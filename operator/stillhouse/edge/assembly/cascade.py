@@ -17,12 +17,13 @@ from stillhouse.edge.away.breaker import BreakerState
 from stillhouse.edge.away.records import Limits, QueueError
 from stillhouse.edge.away.retries import HedgePolicy
 from stillhouse.edge.cascade.away import AwaySettings, Way
-from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.later import Later, LaterSettings
 from stillhouse.edge.cascade.legs import Leg
 from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import Policy, load
 from stillhouse.edge.cascade.remote import Remote, RemoteLeg
+from stillhouse.edge.cascade.stages import CascadeSettings, Stage
 from stillhouse.edge.config import Config
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.sections import places

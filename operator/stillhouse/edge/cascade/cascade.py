@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from stillhouse.edge.away.deadlines import Deadlines
-from stillhouse.edge.away.records import QueueError
 from stillhouse.edge.cascade.about import About
-from stillhouse.edge.cascade.answer import NONE, Composer, Told
-from stillhouse.edge.cascade.away import AwaySettings, Way, is_away, refusal
-from stillhouse.edge.cascade.decide import NOBODY, Course, Unsure
+from stillhouse.edge.cascade.absence import Absence
+from stillhouse.edge.cascade.answer import Composer, Told
+from stillhouse.edge.cascade.away import Way, is_away
+from stillhouse.edge.cascade.decide import NOBODY, Course
 from stillhouse.edge.cascade.figures import Figures
-from stillhouse.edge.cascade.later import KEY, Later
-from stillhouse.edge.cascade.legs import Leg, Rows
+from stillhouse.edge.cascade.later import Later
+from stillhouse.edge.cascade.legs import Rows
 from stillhouse.edge.cascade.observing import Observer
-from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.question import EMBEDDING, Question, Reader
 from stillhouse.edge.cascade.remote import RemoteLeg
+from stillhouse.edge.cascade.stages import CascadeSettings, Stage, checked, width_of
 from stillhouse.edge.onward import left_of, onward
-from stillhouse.edge.status import Code, Metadata, Refused, Reply, RpcError
+from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 from stillhouse.edge.tracing.spans import Span
 from stillhouse.edge.wire.call import Call
-from stillhouse.errors import UsageError
 from stillhouse.inference.signature import Signature
 
-__all__ = ["Cascade", "CascadeSettings", "Stage"]
+__all__ = ["Cascade"]
 
 _DELIVERY_S = 60.0
 """How long the larger model may take for a request that was kept."""
 _MS = 1000
-_TELL_S = 60.0
-"""Between two lines of the log on why the larger model is away."""
-_log = logging.getLogger(__name__)
 _UNTRACED = nullcontext()
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A leg, and when its answer stands; the last one has no policy: it has the last word."""
-
-    leg: Leg
-    policy: Policy | None
-
-
-@dataclass(frozen=True, slots=True)
-class CascadeSettings:
-    """`unsure`: what becomes of unusual inputs. `most_rows`: of a request (the wire contract's n)."""
-
-    unsure: Unsure = "escalate"
-    most_rows: int = 32
-    away: AwaySettings = field(default_factory=AwaySettings)
 
 
 class Cascade:
@@ -86,10 +63,12 @@ class Cascade:
             UsageError: they do not belong together.
         """
         self.model, self.settings, self.figures = model, settings or CascadeSettings(), Figures()
-        self._stages, self._later, self._who, self._clock = tuple(stages), later, who, clock
+        self._stages, self._clock = tuple(stages), clock
+        self._names = tuple(each.leg.name for each in stages)
         self.observer = observer
-        self._tell_again = -math.inf
-        first = _checked(self._stages, signature, self.settings, later)
+        first = checked(self._stages, signature, self.settings, queue=later is not None)
+        last = stages[-1].leg
+        self._absence = Absence(self.settings.away.policy, last, later, self.figures, who, clock)
         self._reader = Reader(signature, self.settings.most_rows, searched=first.edge is not None)
         self._composer = Composer(
             model, signature.labels, [each.leg for each in stages], [each.policy for each in stages], first.k
@@ -99,26 +78,20 @@ class Cascade:
             Deadlines(self.settings.away.deadlines, edge=one.leg.latencies, cloud=next_.leg.latencies, clock=clock)
             for one, next_ in zip(self._stages, self._stages[1:], strict=False)
         ]
-        widths = {each.policy.edge.dimension for each in stages if each.policy is not None and each.policy.edge is not None}
-        widths |= {
-            each.policy.larger.dimension for each in stages[-2:-1] if each.policy is not None and each.policy.larger is not None
-        }
-        width = len(signature.labels) or (signature.dimension if len(widths) <= 1 else -1)
         self._about = About(
             model,
             signature,
             self._reader,
-            width=width,
+            width=width_of(stages, signature),
             k=first.k,
             most_rows=self.settings.most_rows,
             variant=first.variant,
             digest=first.digest,
             threshold=first.threshold,
-            legs=tuple(each.leg.name for each in stages),
+            legs=self._names,
         )
         if later is not None:
-            last = stages[-1].leg
-            later.join(model, self._deliver, (lambda: last.breaker.retry_in) if isinstance(last, Way) else (lambda: 0.0))
+            later.join(model, self._deliver, lambda: self._absence.retry_in)
 
     @property
     def ready(self) -> bool:
@@ -176,20 +149,19 @@ class Cascade:
 
     async def _infer(self, call: Call, body: bytes, begun: float) -> Reply:
         question = self._reader.read(body, onward(call))
-        if self._later is not None and (key := _key(call)) is not None:
-            known = await self._later.known(self._who(call), key, body)
-            if known is not None:
-                return known
+        known = await self._absence.known(call, body)
+        if known is not None:
+            return known
         deadline = self._pairs[0].start(left_of(call))
         course = Course(question.rows, together=EMBEDDING in question.outputs)
         told = Told()
         away = await self._walk(question, course, told, deadline, call.span)
         if away is not None:
-            await self._answer_for(away, call, body, told)
+            await self._absence.answer(away, call, body, told)
         if question.trace:
             told.trace["total_ms"] = (self._clock() - begun) * _MS
         message = self._composer.written(question, course, told)
-        self._count(course)
+        self.figures.request(course, self._names)
         if self.observer is not None:
             called = any(part[0] == len(self._stages) - 1 for part in course.parts)
             self.observer.answered(question, course, body, called=called or away is not None, away=away is not None)
@@ -255,31 +227,6 @@ class Cascade:
         if at == 0:
             self.figures.confidence(course.confidence[asked])
 
-    async def _answer_for(self, error: RpcError, call: Call, body: bytes, told: Told) -> None:
-        """Do what the policy says, in the place of a leg that is away."""
-        now = self._clock()
-        if now >= self._tell_again and not isinstance(error, Refused):  # a breaker that refuses is not why
-            self._tell_again = now + _TELL_S
-            _log.warning("%s does not answer: %s", self._stages[-1].leg.variant, error)
-        policy = self.settings.away.policy
-        if policy == "fail":
-            self.figures.away["fail"] += 1
-            last = self._stages[-1].leg
-            raise refusal(error, last.breaker.retry_in if isinstance(last, Way) else 0.0)
-        told.away = "answer"
-        if policy == "queue":
-            assert self._later is not None  # looked at when the cascade was built
-            try:
-                kept = await self._later.keep(self._who(call), _key(call), body)
-            except QueueError as refused:
-                if refused.code == Code.ALREADY_EXISTS:
-                    raise
-                # Full, or the disk fails: nothing is promised then, and what there is of an answer is given all the same.
-                self.figures.away["queue_refused"] += 1
-                return
-            told.away, told.queued = "queue", kept.key
-        self.figures.away[told.away] += 1
-
     async def _deliver(self, body: bytes, metadata: Metadata) -> bytes:
         """Answer a request that was kept: the last leg alone, all rows."""
         question = self._reader.read(body, metadata)
@@ -294,49 +241,6 @@ class Cascade:
             self.observer.delivered(question)
         return self._composer.written(question, course, Told())
 
-    def _count(self, course: Course) -> None:
-        figures = self.figures
-        figures.rows += len(course.by)
-        figures.escalated += course.escalated
-        abstained = int(course.abstained.sum())
-        if abstained:
-            figures.abstained += abstained
-            figures.answered[NONE] += abstained
-        for stage in (course.by[~course.abstained] if abstained else course.by).tolist():
-            figures.answered[self._stages[stage].leg.name] += 1
-
 
 def _no_answer(leg: str, course: Course) -> RpcError:
     return RpcError(Code.INTERNAL, f"{leg}: {len(course.pending)} rows of its answer are no probabilities")
-
-
-def _key(call: Call) -> str | None:
-    value = call.header(KEY)
-    return None if value is None else value.decode("latin-1")
-
-
-def _checked(stages: tuple[Stage, ...], signature: Signature, settings: CascadeSettings, later: Later | None) -> Policy:
-    """Return the first stage's policy, once the stages are found to belong together."""
-
-    def wrong(field_: str, found: object, allowed: str) -> UsageError:
-        return UsageError("the stages make no cascade", field=field_, found=str(found), allowed=allowed)
-
-    if len(stages) < 2 or stages[-1].policy is not None or any(each.policy is None for each in stages[:-1]):
-        raise wrong("stages", len(stages), "two or more, each with a cascade but the last one")
-    names = [each.leg.name for each in stages]
-    if len(set(names)) != len(names) or {NONE, "mixed"} & set(names):
-        raise wrong("stages: names", ", ".join(names), f"all different, none of them {NONE} or mixed")
-    for at, stage in enumerate(stages[:-1]):
-        policy, leg = stage.policy, stage.leg
-        assert policy is not None
-        if policy.task != signature.task:
-            raise wrong(f"stages[{at}].task", policy.task, signature.task)
-        if leg.digest != policy.digest:
-            raise wrong(f"stages[{at}].digest", leg.digest, f"{policy.digest}: a calibration belongs to one model")
-        if policy.needs_logits and not leg.gives_logits:
-            raise wrong(f"stages[{at}].outliers.kind", "energy", "a leg that gives logits: the model in this process")
-    if settings.away.policy == "queue" and later is None:
-        raise wrong("away.policy", "queue", "a file for the queue beside it")
-    first = stages[0].policy
-    assert first is not None
-    return first

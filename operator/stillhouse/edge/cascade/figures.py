@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from stillhouse.edge.away.breaker import BreakerState
+from stillhouse.edge.cascade.answer import NONE
 from stillhouse.edge.cascade.away import Way
+from stillhouse.edge.cascade.decide import Course
 
 __all__ = ["BINS", "Figures", "families"]
 
@@ -46,6 +48,17 @@ class Figures:
             else:
                 self.bins[min(BINS - 1, max(0, int(value * BINS)))] += 1
                 self.confidences += value
+
+    def request(self, course: Course, legs: Sequence[str]) -> None:
+        """Count the rows of a request by who answers them; `legs`: names of the stages."""
+        self.rows += len(course.by)
+        self.escalated += course.escalated
+        abstained = int(course.abstained.sum())
+        if abstained:
+            self.abstained += abstained
+            self.answered[NONE] += abstained
+        for stage in (course.by[~course.abstained] if abstained else course.by).tolist():
+            self.answered[legs[stage]] += 1
 
     def took(self, leg: str, seconds: float) -> None:
         """Count an answer of a leg."""

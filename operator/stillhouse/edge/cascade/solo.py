@@ -9,11 +9,11 @@ from collections.abc import Callable
 from stillhouse.edge.away.deadlines import Deadlines
 from stillhouse.edge.cascade.about import About
 from stillhouse.edge.cascade.answer import Composer, Told
-from stillhouse.edge.cascade.cascade import CascadeSettings
 from stillhouse.edge.cascade.decide import Course
 from stillhouse.edge.cascade.engine import EngineLeg
 from stillhouse.edge.cascade.figures import Figures
 from stillhouse.edge.cascade.question import Reader
+from stillhouse.edge.cascade.stages import CascadeSettings
 from stillhouse.edge.cut import CutLeg
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.onward import left_of, onward

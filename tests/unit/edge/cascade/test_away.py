@@ -16,9 +16,10 @@ from stillhouse.edge.away.breaker import BreakerPolicy, BreakerState
 from stillhouse.edge.away.deadlines import DeadlinePolicy
 from stillhouse.edge.away.retries import HedgePolicy, RetryPolicy
 from stillhouse.edge.cascade.away import AwaySettings, Way
-from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.figures import families
 from stillhouse.edge.cascade.policy import Policy
+from stillhouse.edge.cascade.stages import CascadeSettings, Stage
 from stillhouse.edge.status import Code, Refused, RpcError
 from stillhouse.errors import UsageError
 

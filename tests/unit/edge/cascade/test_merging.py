@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tests.support.cascades import DIGEST, LABELS, SIGNATURE, TableLeg, ask_body, call, policy, read
 from tests.support.virtual_time import run
 
-from stillhouse.edge.cascade.cascade import Cascade, CascadeSettings, Stage
+from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.policy import Policy
 from stillhouse.edge.cascade.search import Index
+from stillhouse.edge.cascade.stages import CascadeSettings, Stage
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.inference.confidence import Calibration
 from stillhouse.inference.outliers import OutlierRule
