@@ -165,9 +165,9 @@ def test_every_commit_is_synced(tmp_path: Path) -> None:
     async def main() -> None:
         queue = await DiskQueue.open(tmp_path / "queue.sqlite3")
         for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("locking_mode", "exclusive")):
-            assert await queue._ask(lambda name=pragma: queue._ledger.db.execute(f"PRAGMA {name}").fetchone(), writes=False) == (
-                value,
-            )
+            assert await queue._writer.ask(
+                lambda name=pragma: queue._ledger.db.execute(f"PRAGMA {name}").fetchone(), writes=False
+            ) == (value,)
         await queue.close()
 
     asyncio.run(main())
@@ -292,7 +292,7 @@ def test_the_file_has_a_largest_size_of_its_own(tmp_path: Path) -> None:
 
     async def main() -> list[str]:
         queue = await DiskQueue.open(tmp_path / "queue.sqlite3", Limits())
-        await queue._ask(lambda: queue._ledger.db.execute("PRAGMA max_page_count = 300").fetchall())
+        await queue._writer.ask(lambda: queue._ledger.db.execute("PRAGMA max_page_count = 300").fetchall())
         kept = await put_until_full(queue)
         with pytest.raises(QueueFull):
             await queue.put("/infer", bytes(2**20), key="large")
@@ -308,7 +308,7 @@ def test_the_file_has_a_largest_size_of_its_own(tmp_path: Path) -> None:
 def test_one_request_that_finds_no_room_does_not_take_the_others_of_its_transaction_with_it(tmp_path: Path) -> None:
     async def main() -> None:
         queue = await DiskQueue.open(tmp_path / "queue.sqlite3")
-        await queue._ask(lambda: queue._ledger.db.execute("PRAGMA max_page_count = 100").fetchall())
+        await queue._writer.ask(lambda: queue._ledger.db.execute("PRAGMA max_page_count = 100").fetchall())
         bodies = [b"small", bytes(2**19), b"small", b"small"]
         results = await asyncio.gather(*(queue.put("/infer", body) for body in bodies), return_exceptions=True)
         assert [isinstance(each, QueueFull) for each in results] == [False, True, False, False]

@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stillhouse.edge.away.age import Age, Clocks, Mark
 from stillhouse.edge.away.file import DISK_FULL, QueueFile, is_torn
-from stillhouse.edge.away.records import Limits, Outcome, QueueError, QueueFull, QueueState, Record, Request
+from stillhouse.edge.away.records import Book, Limits, Outcome, QueueError, QueueFull, QueueState, Record, Request
+from stillhouse.edge.away.rescue import TAKEN, request_of, rescued
+from stillhouse.edge.away.settlements import Settlement, Unsaved
 from stillhouse.edge.status import Code
 
-__all__ = ["Book", "Ledger", "Settlement"]
+__all__ = ["Ledger"]
 
 WAITING, DELIVERED, FAILED, EXPIRED, READ = range(5)
 STATES = (QueueState.WAITING, QueueState.DELIVERED, QueueState.FAILED, QueueState.EXPIRED, QueueState.READ)
-TAKEN = (
-    "SELECT number, owner, key, attempts, created, digest, target, headers, data FROM record LEFT JOIN body USING(number) WHERE "
-)
 OLDEST_END = "SELECT number, size FROM record INDEXED BY ended WHERE state <> 0 ORDER BY ended, number LIMIT 1"
 ENDED = "SELECT number, size FROM record INDEXED BY ended WHERE state <> 0 AND ended <= ?"
-UNSAVED_BYTES = 16 * 2**20
-
-
-@dataclass(slots=True)
-class Book:
-    """What the file holds, in figures; a transaction that fails takes its changes back."""
-
-    waiting: int = 0
-    waiting_bytes: int = 0
-    outcomes: int = 0
-    outcome_bytes: int = 0
-    accepted: int = 0
-    delivered: int = 0
-    failed: int = 0
-    expired: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How a record's delivery ended."""
-
-    record: Record
-    code: int
-    message: str = ""
-    body: bytes = b""
-    cut: bool = False
 
 
 class Ledger:
@@ -62,7 +34,7 @@ class Ledger:
         self.age = Age(clocks, None, 0.0)
         self.leased: set[int] = set()
         self.held: dict[int, float] = {}
-        self.unsaved: dict[int, Settlement] = {}
+        self.unsaved = Unsaved()
         self.suspect = False
 
     @property
@@ -105,17 +77,10 @@ class Ledger:
 
     def _set_aside(self) -> list[Request]:
         """Set a damaged file aside and give the whole requests that can still be found in it."""
-        found: dict[int, Request] = {}
-        aside = self.file.rename_aside()
-        for order in ("ASC", "DESC"):  # from both ends up to what is torn
-            with contextlib.suppress(sqlite3.Error, ValueError, TypeError), contextlib.closing(sqlite3.connect(aside)) as db:
-                for row in db.execute(f"{TAKEN} +state = 0 ORDER BY number {order}"):
-                    request = _request(row)
-                    if request is not None:
-                        found[row[0]] = request
+        found = rescued(self.file.rename_aside())
         self.leased.clear()
         self.held.clear()
-        return [found[number] for number in sorted(found)]
+        return found
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -184,7 +149,7 @@ class Ledger:
         records, torn = [], []
         for number in numbers:
             row = self.db.execute(f"{TAKEN} number = ?", (number,)).fetchone()
-            request = _request(row)
+            request = request_of(row)
             if request is None:
                 torn.append(number)
                 continue
@@ -214,17 +179,10 @@ class Ledger:
         """Give the time of a next try in `delay` seconds."""
         return self.age.now() + min(max(delay, 0.0), self.limits.retry_most)
 
-    def remember(self, end: Settlement) -> None:
-        """Keep an end that could not be written; answers beyond `UNSAVED_BYTES` in all are dropped."""
-        if sum(len(each.body) for each in list(self.unsaved.values())) + len(end.body) > UNSAVED_BYTES:
-            end = replace(end, body=b"", cut=True)
-        self.unsaved[end.record.number] = end
-
     def saved(self, ends: list[Settlement]) -> None:
         """Forget ends that are on the disk now."""
-        for end in ends:
-            self.unsaved.pop(end.record.number, None)
-            self.leased.discard(end.record.number)
+        self.unsaved.forget(ends)
+        self.leased.difference_update([end.record.number for end in ends])
 
     def again(self, record: Record, due: float) -> None:
         """Let a request wait, after a try that failed."""
@@ -315,14 +273,3 @@ class Ledger:
     def _write_mark(self) -> None:
         mark = self.age.mark()
         self.db.execute("REPLACE INTO clock VALUES(1, ?, ?, ?, ?)", (mark.age, mark.running, mark.wall, mark.boot))
-
-
-def _request(row: tuple[Any, ...]) -> Request | None:
-    """Make a request out of its row; None where it is not what was written."""
-    _, owner, key, _, _, digest, target, headers, data = row
-    try:
-        pairs = tuple((name, value) for name, value in json.loads(headers)) if headers else ()
-        request = Request(str(owner), str(key), str(target), bytes(data), pairs)
-    except (ValueError, TypeError):
-        return None
-    return request if request.digest() == digest else None

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from stillhouse.edge.status import Code, Refused
 
-__all__ = ["Limits", "Outcome", "QueueError", "QueueFull", "QueueState", "Record", "Request", "Stand"]
+__all__ = ["Book", "Limits", "Outcome", "QueueError", "QueueFull", "QueueState", "Record", "Request", "Stand"]
 
 
 class QueueError(Refused):
@@ -99,6 +99,20 @@ class Outcome:
     message: str = ""
     body: bytes = b""
     cut: bool = False
+
+
+@dataclass(slots=True)
+class Book:
+    """What the file holds, in figures; a transaction that fails takes its changes back."""
+
+    waiting: int = 0
+    waiting_bytes: int = 0
+    outcomes: int = 0
+    outcome_bytes: int = 0
+    accepted: int = 0
+    delivered: int = 0
+    failed: int = 0
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,7 +440,7 @@ class TestTrouble:
     def test_a_bug_in_a_job_ends_that_job_and_no_other(self, path: Path) -> None:
         async def part(queue: DiskQueue, clocks: HandClocks) -> None:
             with pytest.raises(QueueError):
-                await queue._ask(lambda: 1 / 0)
+                await queue._writer.ask(lambda: 1 / 0)
             await fill(queue, "a")
             assert await take(queue) == ["a"]
 
@@ -455,7 +455,7 @@ class TestTrouble:
 
         async def part(queue: DiskQueue, clocks: HandClocks) -> None:
             await fill(queue, "a")
-            failing = asyncio.gather(queue._ask(fail), queue.put("/infer", b"b", key="b"), return_exceptions=True)
+            failing = asyncio.gather(queue._writer.ask(fail), queue.put("/infer", b"b", key="b"), return_exceptions=True)
             failed, kept = await failing
             assert isinstance(failed, QueueError)
             assert failed.code == Code.UNAVAILABLE
