@@ -12,7 +12,8 @@ from stillhouse.entrypoints.findings import finding
 from stillhouse.entrypoints.local.state import objects_of
 from stillhouse.entrypoints.local.text import size
 from stillhouse.passes.base import Progress
-from stillhouse.planning.drafts import CASCADE, CUT, GATE, INDEX
+from stillhouse.planning.edge import CASCADE, CUT
+from stillhouse.planning.gating import GATE, INDEX
 
 __all__ = ["verify"]
 

@@ -1,0 +1,52 @@
+"""Which precisions of a model are made, as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stillhouse.api.model import Spec
+from stillhouse.errors import SpecError
+from stillhouse.planning.imports import TEACHER
+from stillhouse.planning.plan import Environment, StepDraft
+
+__all__ = ["candidates"]
+
+SENSITIVITY_SAMPLES = 128
+PARITY_SAMPLES = 16
+
+
+def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environment) -> Iterator[tuple[StepDraft, bool]]:
+    """Yield (draft, whether it makes a candidate)."""
+    precision = spec.compress.precision
+    fp32 = "compress/fp32"
+    onnx_source = model_id == TEACHER and env.pins[spec.source.uri].info.get("format") == "onnx"
+    config: dict[str, Any] = {"opset": 17, "samples": PARITY_SAMPLES, "threads": 1}
+    if onnx_source:
+        fp32 = TEACHER
+        if precision != "int8":
+            raise SpecError(
+                "an ONNX source can be compressed to int8 in this version",
+                field="spec.compress.precision",
+                found=precision,
+                allowed="int8",
+                fix="write precision: int8, or give the model as safetensors",
+            )
+    else:
+        yield StepDraft(fp32, "compress", "export", config, {"model": model_id}), True
+    if precision == "fp32":
+        return
+    quantize: dict[str, Any] = {"perChannel": True, "reduceRange": env.reduce_range, "exclude": 0}
+    yield StepDraft("compress/int8", "compress", "quantize-dynamic", quantize, {"model": fp32}), True
+    if precision == "int8" or calibration is None:
+        return
+    rows = {
+        "samples": SENSITIVITY_SAMPLES,
+        "top": max(spec.compress.keep_fp32, 8),
+        "reduceRange": env.reduce_range,
+        "threads": 1,
+    }
+    yield StepDraft("compress/sensitivity", "compress", "sensitivity", rows, {"model": fp32, "data": calibration}), False
+    parents = {"model": fp32, "sensitivity": "compress/sensitivity"}
+    mixed = {**quantize, "exclude": spec.compress.keep_fp32}
+    yield StepDraft("compress/int8-mixed", "compress", "quantize-dynamic", mixed, parents), True

@@ -1,0 +1,135 @@
+"""How a student is trained, as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stillhouse.api.distill import Distill, Loss, Stage
+from stillhouse.api.scalars import parse_percent
+from stillhouse.api.source import ModelSource
+from stillhouse.errors import SpecError
+from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
+from stillhouse.planning.manifest import LOSSES
+from stillhouse.planning.plan import Environment, StepDraft
+
+__all__ = ["distillation", "last_stage"]
+
+SHARD_ROWS = 2048
+CHECKPOINT_STEPS = 50
+
+
+def _stage_id(stage: Stage, position: int) -> str:
+    return f"train/{stage.name or f'stage-{position + 1}'}"
+
+
+def last_stage(distill: Distill) -> str:
+    """Return the step that makes the student."""
+    return _stage_id(distill.stages[-1], len(distill.stages) - 1)
+
+
+def _loss(loss: Loss) -> dict[str, Any]:
+    return {
+        "kind": loss.kind,
+        "weight": float(loss.weight),
+        "distance": loss.distance,
+        "temperature": float(loss.temperature or LOSSES[loss.kind].temperature),
+        "alpha": float(loss.alpha),
+        "layer": loss.layer,
+        "keys": loss.keys or 0,
+    }
+
+
+def _reads(losses: Iterable[Loss]) -> list[str]:
+    """Return which of the teacher's outputs these losses learn from, in the order that is part of the step's key."""
+    return sorted({reads for loss in losses if (reads := LOSSES[loss.kind].reads)})
+
+
+def distillation(distill: Distill, source: ModelSource, env: Environment) -> Iterator[StepDraft]:
+    """Draft a student's making: its data, what the teacher says of them, and its stages.
+
+    Raises:
+        SpecError: two stages have one name.
+    """
+    names = [_stage_id(stage, position) for position, stage in enumerate(distill.stages)]
+    if len(set(names)) != len(names) or {"train/student", "train/teacher-outputs"} & set(names):
+        raise SpecError(
+            "stages need names of their own", field="spec.distill.stages", found=", ".join(n.partition("/")[2] for n in names)
+        )
+    yield import_data(DATA, distill.data, source, env)
+    if distill.validation:
+        yield import_data("resolve/validation", distill.validation, source, env)
+    max_length = distill.max_length or source.max_length
+    losses = [loss for stage in distill.stages for loss in stage.losses]
+    outputs = _reads(losses)
+    if outputs:
+        config: dict[str, Any] = {
+            "outputs": outputs,
+            "maxLength": max_length,
+            # Only the teacher knows how many layers it has: -1 is its last.
+            "layers": sorted({-1 if loss.layer is None else loss.layer for loss in losses if loss.kind == "hidden"}),
+            "shardRows": SHARD_ROWS,
+        }
+        yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": DATA})
+    student = distill.student
+    if student.uri:
+        yield import_model("train/student", student.uri, source.model_copy(update={"factory": None}), env)
+    else:
+        architecture = _architecture(distill, source)
+        config = {
+            "architecture": architecture,
+            "hiddenLayers": student.hidden_layers,
+            "hiddenSize": student.hidden_size,
+            "intermediateSize": student.intermediate_size,
+            "attentionHeads": student.attention_heads,
+            "init": student.init or _default_init(distill, source),
+            "vocabularySize": student.vocabulary.max_size if student.vocabulary else None,
+            "maxLength": max_length,
+            "factory": factory(student.factory, env),
+            "seed": distill.seed,
+        }
+        parents = {"teacher": TEACHER, "data": DATA}
+        if architecture == "residual" and "embedding" in outputs:
+            parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
+        yield StepDraft("train/student", "train", "student", config, parents)
+    previous = "train/student"
+    for position, stage in enumerate(distill.stages):
+        config = {
+            "stage": names[position].partition("/")[2],
+            "losses": [_loss(loss) for loss in stage.losses],
+            "epochs": stage.epochs,
+            "batchSize": stage.batch_size,
+            "learningRate": float(stage.learning_rate),
+            "embeddingLearningRate": float(stage.embedding_learning_rate) if stage.embedding_learning_rate else None,
+            "warmup": parse_percent(stage.warmup),
+            "weightDecay": float(stage.weight_decay),
+            "maxLength": max_length,
+            "checkpointSteps": CHECKPOINT_STEPS,
+            "seed": distill.seed + position,
+        }
+        parents = {"teacher": TEACHER, "student": previous, "data": DATA}
+        if _reads(stage.losses):
+            parents["outputs"] = "train/teacher-outputs"
+        if distill.validation:
+            parents["validation"] = "resolve/validation"
+        yield StepDraft(names[position], "train", "distill", config, parents)
+        previous = names[position]
+
+
+def _default_init(distill: Distill, source: ModelSource) -> str:
+    if distill.student.factory:
+        return "random"
+    if distill.student.architecture == "residual":
+        return "static"
+    if distill.student.hidden_size is None:
+        return "layers"
+    return "static" if source.task == "sentence-embedding" else "svd"
+
+
+def _architecture(distill: Distill, source: ModelSource) -> str:
+    """Return the student's architecture: where static token vectors are its beginning, the one that keeps their weights."""
+    student = distill.student
+    if student.architecture or student.factory:
+        return student.architecture or "encoder"
+    static = (student.init or _default_init(distill, source)) == "static"
+    return "residual" if static and source.task == "sentence-embedding" else "encoder"
