@@ -11,14 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stillhouse.edge.oip.messages import SERVICE, message
-from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.oip.models import Told, names_of
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
 
 __all__ = ["Probe"]
 
 _PATIENCE_S, _AGAIN_S = 2.0, 30.0
-_INDEX, _METADATA, _STATISTICS = (f"/{SERVICE}/{name}" for name in ("RepositoryIndex", "ModelMetadata", "ModelStatistics"))
 _MOST = 20
 """Names that are told."""
 _log = logging.getLogger(__name__)
@@ -62,22 +60,28 @@ class Probe:
             await self.sleep(_AGAIN_S)
 
     @property
-    def trouble(self) -> str:
-        """Return what is wrong; empty where nothing is known to be."""
+    def words(self) -> str:
+        """Return what is wrong, as everybody words it; empty where nothing is known to be."""
+        if self.state == "unreachable":
+            return f"{self.model}: its server did not answer"
         if self.state != "missing":
             return ""
         names = f"; it has {', '.join(self.has[:_MOST])}{', …' if len(self.has) > _MOST else ''}" if self.has else ""
-        return f"the larger model's server has no model {self.model}{names}"
+        return f"{self.model}: its server has no model of this name{names}"
+
+    @property
+    def trouble(self) -> str:
+        """Return the words where only people can help; a server that does not answer is the breaker's affair."""
+        return self.words if self.state == "missing" else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return {"model": self.model, "state": self.state, "has": self.has[:_MOST]}
+        return {"model": self.model, "state": self.state, "has": self.has[:_MOST], "words": self.words}
 
     async def once(self) -> None:
         """Ask, for two seconds at most."""
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._look()
+            about = await Told(self.model, self._ask).metadata()
         except TimeoutError:
             self.state = "unreachable"
         except RpcError as error:
@@ -85,23 +89,11 @@ class Probe:
             away = error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
             self.state = "missing" if error.code is Code.NOT_FOUND else "unreachable" if away else "unknown"
             if self.state == "missing":
-                self.has = await self._names()
+                self.has = await names_of(self._ask)
+        else:
+            self.state, self.has = "there", []
+            self.found({str(each.name) for each in about.outputs})
 
-    async def _look(self) -> None:
-        request = message("ModelMetadataRequest")(name=self.model).SerializeToString()
-        reply = await self.server.unary(_METADATA, request, told_s=_PATIENCE_S)
-        about = parsed(message("ModelMetadataResponse"), reply.message)
-        self.state, self.has = "there", []
-        self.found({str(each.name) for each in about.outputs})
-
-    async def _names(self) -> list[str]:
-        # A server of ours keeps its index to itself; who has been asked for what it tells.
-        for method, kind, models in ((_INDEX, "RepositoryIndex", "models"), (_STATISTICS, "ModelStatistics", "model_stats")):
-            try:
-                async with asyncio.timeout(_PATIENCE_S):
-                    reply = await self.server.unary(method, b"", told_s=_PATIENCE_S)
-                told = parsed(message(f"{kind}Response"), reply.message)
-            except (RpcError, TimeoutError):
-                continue
-            return sorted({str(each.name) for each in getattr(told, models)})
-        return []
+    async def _ask(self, method: str, body: bytes) -> bytes:
+        async with asyncio.timeout(_PATIENCE_S):
+            return (await self.server.unary(method, body, told_s=_PATIENCE_S)).message

@@ -37,3 +37,12 @@ def test_a_threshold_is_told_where_there_is_a_cascade(threshold: float | None, b
     assert "escalated    2 (25.0%)" in text
     assert (says in text) if says else ("threshold" not in text)
     assert ("when away" in text) == bool(breakers)
+
+
+def test_what_is_wrong_with_the_larger_model_is_told_as_the_gateway_words_it() -> None:
+    told = report(0.75, BREAKER)
+    told["cloud"]["larger"] = {"model": "large", "state": "missing", "has": [], "words": "large: nobody knows it"}
+
+    assert "  larger model large: nobody knows it" in list(lines(told))
+    told["cloud"]["larger"]["words"] = ""
+    assert not any("larger model" in line for line in lines(told))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from stillhouse.edge.oip.configs import CONFIG, labels_in
-from stillhouse.edge.oip.messages import SERVICE
+from stillhouse.edge.oip.models import Ask, Told
 from stillhouse.edge.status import Code, RpcError
 
 __all__ = ["Labels", "order_of"]
 
-_CONFIG = f"/{SERVICE}/ModelConfig"
 _AGAIN_S = 60.0
 """A server that restarts behind its address may serve another model: how old what it said may become."""
 _AWAY = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED})
@@ -40,13 +38,14 @@ class Labels:
         self,
         model: str,
         labels: Sequence[str],
-        ask: Callable[[str, bytes], Awaitable[bytes]],
+        ask: Ask,
         *,
         changes: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state, self.trouble = "unknown", ""
-        self._model, self._labels, self._ask, self._changes, self._clock = model, tuple(labels), ask, changes, clock
+        self._model, self._labels, self._changes, self._clock = model, tuple(labels), changes, clock
+        self._server = Told(model, ask)
         self._order: list[int] | None = None
         self._seen: int | None = None
         self._next = 0.0
@@ -75,10 +74,9 @@ class Labels:
 
     async def _read(self) -> None:
         changes = self._changes()
-        request = CONFIG.message("ModelConfigRequest")(name=self._model).SerializeToString()
         told: Any = None
         try:
-            told = labels_in(await self._ask(_CONFIG, request))
+            told = await self._server.labels()
         except RpcError as error:
             if error.code in _AWAY:
                 raise

@@ -5,28 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from stillhouse.edge.answering import Answering
 from stillhouse.edge.guard.patterns import Rule
 from stillhouse.edge.guard.shapes import Bounds
+from stillhouse.edge.oip.models import Ask
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.screening.exposed import GuardMetrics
 from stillhouse.edge.screening.journal import Journal
-from stillhouse.edge.screening.known import Ask, Known
+from stillhouse.edge.screening.known import Known
 from stillhouse.edge.screening.recorder import Recorder
 from stillhouse.edge.screening.screen import Screen
 from stillhouse.edge.screening.settings import AuditSettings, ScreenSettings
 from stillhouse.edge.sections.guarding import Audit, Guard, Pattern
-from stillhouse.edge.status import Reply
 from stillhouse.edge.wire.call import Call, Peer
 
 __all__ = ["Guarding", "audit_of", "guarding", "screen_of"]
-
-
-class _About(Protocol):
-    """A model that tells of itself (`service.Answering`)."""
-
-    async def about(self, call: Call, body: bytes) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +64,7 @@ def guarding(
     screen: ScreenSettings | None,
     audit: AuditSettings | None,
     pools: Mapping[str, Pool],
-    answering: Mapping[str, _About],
+    answering: Mapping[str, Answering],
     clock: Callable[[], float] = time.monotonic,
 ) -> Guarding | None:
     """Build the guard of these models; None where there is nothing to build.
@@ -122,7 +116,7 @@ def _of_pool(pool: Pool, patience_s: float) -> Ask:
     return ask
 
 
-def _of_itself(answering: _About) -> Ask:
+def _of_itself(answering: Answering) -> Ask:
     async def ask(method: str, body: bytes) -> bytes:
         return (await answering.about(Call(_Own(method), Peer(""), None), body)).message
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from stillhouse.edge.guard.shapes import Model
-from stillhouse.edge.oip.configs import CONFIG
-from stillhouse.edge.oip.messages import SERVICE, message
-from stillhouse.edge.oip.tables import parsed
+from stillhouse.edge.oip.models import Ask, Told
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import Code, RpcError
 
-__all__ = ["CONFIG", "Ask", "Known"]
-
-Ask = Callable[[str, bytes], Awaitable[bytes]]
-"""Asks somebody who has the model: method and request to answer, or an RpcError."""
+__all__ = ["Known"]
 
 _WITHOUT_CONFIG = frozenset({Code.UNIMPLEMENTED, Code.NOT_FOUND})
 """A server of the protocol that is not Triton: it tells metadata alone."""
@@ -33,7 +28,8 @@ class Known:
     def __init__(
         self, name: str, ask: Ask, settings: ScreenSettings, clock: Callable[[], float], stamp: Callable[[], object] = lambda: 0
     ) -> None:
-        self._name, self._ask, self._settings, self._clock, self._stamp_of = name, ask, settings, clock, stamp
+        self._name, self._settings, self._clock, self._stamp_of = name, settings, clock, stamp
+        self._server = Told(name, ask)
         self._model: Model | None = None
         self._stamp: object = None
         self._asking: asyncio.Task[None] | None = None
@@ -87,12 +83,10 @@ class Known:
             self._asking = None
 
     async def _read(self) -> Model:
-        request = message("ModelMetadataRequest")(name=self._name).SerializeToString()
-        metadata = parsed(message("ModelMetadataResponse"), await self._ask(f"/{SERVICE}/ModelMetadata", request))
+        metadata = await self._server.metadata()
         config: Any = None
         try:
-            answer = await self._ask(f"/{SERVICE}/ModelConfig", request)
-            config = parsed(CONFIG.message("ModelConfigResponse"), answer).config
+            config = await self._server.config()
         except RpcError as error:
             if error.code not in _WITHOUT_CONFIG:
                 raise

@@ -11,7 +11,7 @@ from typing import Any
 from stillhouse.entrypoints.edge.record import Gateway
 from stillhouse.errors import ServerError
 
-__all__ = ["fetch", "lines", "trouble_of", "wait_for_larger"]
+__all__ = ["fetch", "lines", "wait_for_larger"]
 
 _PATIENCE_S = 5.0
 _POLL_S = 0.1
@@ -41,16 +41,6 @@ def fetch(gateway: Gateway) -> dict[str, Any]:
     return {**report, "listen": dict(gateway.listen), "pid": gateway.pid}
 
 
-def trouble_of(larger: dict[str, Any] | None) -> str:
-    """Return what is wrong with the larger model, as its server says; empty where nothing is known to be."""
-    if not larger or larger["state"] not in ("missing", "unreachable"):
-        return ""
-    if larger["state"] == "unreachable":
-        return f"{larger['model']}: its server did not answer"
-    has = f"; it has {', '.join(larger['has'])}" if larger["has"] else ""
-    return f"{larger['model']}: its server has no model of this name{has}"
-
-
 def wait_for_larger(gateway: Gateway, patience_s: float, sleep: Callable[[float], None] = time.sleep) -> str:
     """Return what is wrong with the larger model, once the gateway has looked for it or the patience is over."""
     until = time.monotonic() + patience_s
@@ -60,7 +50,7 @@ def wait_for_larger(gateway: Gateway, patience_s: float, sleep: Callable[[float]
         except ServerError:
             return ""
         if not larger or larger["state"] != "unknown" or time.monotonic() >= until:
-            return trouble_of(larger)
+            return str((larger or {}).get("words", ""))
         sleep(_POLL_S)
 
 
@@ -75,7 +65,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         yield "  threshold    none: everything escalates"
     yield from _economics(report.get("economics") or {})
     cloud = report.get("cloud") or {}
-    if trouble := trouble_of(cloud.get("larger")):
+    if trouble := (cloud.get("larger") or {}).get("words"):
         yield f"  larger model {trouble}"
     for name, breaker in (cloud.get("breakers") or {}).items():
         again = f", asks again in {breaker['retryInSeconds']:.1f} s" if breaker["state"] == "open" else ""

@@ -51,22 +51,22 @@ def test_a_wrong_name_is_told_once_with_those_that_there_are(caplog: pytest.LogC
     caplog.set_level("INFO")
     asyncio.run(probe.run())
     warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
-    assert warnings == ["the larger model's server has no model large; it has a, b"]
+    assert warnings == ["large: its server has no model of this name; it has a, b"]
     assert caplog.records[-1].message == "large is there now"
     assert (probe.state, probe.trouble, outputs) == ("there", "", [{"PROVENANCE"}])
 
 
 @pytest.mark.parametrize(
-    ("error", "state", "trouble"),
+    ("error", "state", "words"),
     [
-        (NOT_FOUND, "missing", "the larger model's server has no model large"),
-        (AWAY, "unreachable", ""),
+        (NOT_FOUND, "missing", "large: its server has no model of this name"),
+        (AWAY, "unreachable", "large: its server did not answer"),
         (RpcError(Code.UNIMPLEMENTED), "unknown", ""),
         (RpcError(Code.UNAUTHENTICATED), "unknown", ""),
     ],
 )
-def test_what_a_server_does_not_say_is_not_known(error: RpcError, state: str, trouble: str) -> None:
+def test_what_a_server_does_not_say_is_not_known(error: RpcError, state: str, words: str) -> None:
     probe = Probe("large", Server([error], None))
     asyncio.run(probe.once())
-    assert (probe.state, probe.trouble) == (state, trouble)
-    assert probe.to_json() == {"model": "large", "state": state, "has": []}
+    assert (probe.state, probe.trouble) == (state, words if state == "missing" else "")
+    assert probe.to_json() == {"model": "large", "state": state, "has": [], "words": words}

@@ -15,10 +15,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from stillhouse.edge.guard.patterns import Rule
 from stillhouse.edge.guard.shapes import Bounds
 from stillhouse.edge.oip.asked import inference_of
+from stillhouse.edge.oip.configs import CONFIG
 from stillhouse.edge.oip.encodings import add_encoded
 from stillhouse.edge.oip.messages import message as oip
 from stillhouse.edge.oip.tensors import inputs_of
-from stillhouse.edge.screening.known import CONFIG, Known
+from stillhouse.edge.screening.known import Known
 from stillhouse.edge.screening.screen import Screen
 from stillhouse.edge.screening.settings import ScreenSettings
 from stillhouse.edge.status import Code, RpcError
