@@ -19,7 +19,7 @@ from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
 from stillhouse.edge.cascade.policy import load
-from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.stages import CascadeSettings, Stage
 from stillhouse.edge.door import Door
 from stillhouse.edge.guard.clients import Clients
@@ -30,6 +30,7 @@ from stillhouse.edge.oip.tensors import add_output, inputs_of
 from stillhouse.edge.service import Service
 from stillhouse.edge.status import Code, Reply, RpcError
 from stillhouse.edge.wire.call import Call
+from stillhouse.edge.wire.client import Channel
 from stillhouse.edge.wire.server import Server
 from stillhouse.inference.engine import Engine
 
@@ -140,7 +141,7 @@ class Site:
         remote = Remote("large", variant="fp32", digest=CLOUD_DIGEST, provenance=False, credentials=(("x-key", "s"),))
         far = RemoteLeg(
             remote,
-            channel(f"grpc://127.0.0.1:{cloud.port}", None),
+            Channel(f"127.0.0.1:{cloud.port}"),
             edge.signature,
             index=policy.larger,
             changes=lambda: cloud.restarts,

@@ -35,7 +35,7 @@ from stillhouse.edge.cascade.engine import EngineSettings
 from stillhouse.edge.cascade.later import Delivered, Later, LaterSettings
 from stillhouse.edge.cascade.observing import Observer
 from stillhouse.edge.cascade.policy import load
-from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.stages import Stage
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.route.pool import Pool
@@ -104,7 +104,7 @@ def test_a_client_gets_each_row_from_the_leg_that_is_sure(texts: Path) -> None:
 @pytest.mark.parametrize(("outputs", "told"), [(set(), []), ({"PROVENANCE"}, [CLOUD_DIGEST])])
 def test_the_clouds_digest_is_given_where_it_tells_one(texts: Path, outputs: set[str], told: list[str]) -> None:
     async def work(site: Site) -> None:
-        larger = RemoteLeg(Remote("m", provenance=False), channel(f"grpc://{site.address}", None), site.edge.signature)
+        larger = RemoteLeg(Remote("m", provenance=False), Channel(f"{site.address}"), site.edge.signature)
         larger.offers(outputs)
         stages = [Stage(site.edge, load(texts / "cascade", DIGEST)), Stage(larger, None)]
         cascade = Cascade("m", site.edge.signature, stages)
@@ -296,14 +296,14 @@ def test_a_cloud_that_speaks_otherwise(texts: Path) -> None:
     order = [labels.index(each) for each in signature.labels]
 
     async def work(site: Site) -> None:
-        where = f"grpc://127.0.0.1:{site.cloud.port}"
-        leg = RemoteLeg(Remote("large", input="words", output="scores", labels=labels), channel(where, None), signature)
+        where = f"127.0.0.1:{site.cloud.port}"
+        leg = RemoteLeg(Remote("large", input="words", output="scores", labels=labels), Channel(where), signature)
         question = site.cascade._reader.read(ask_body(TEXTS), ())
         rows = await leg.ask(question, float("inf"))
         np.testing.assert_allclose(rows.values, Engine(texts / "cloud").predict(TEXTS)[:, order], atol=1e-6)
         assert site.cloud.requests[-1].inputs[0].name == "words"
         await leg.close()
-        narrow = RemoteLeg(Remote("large"), channel(where, None), Signature(**{**_fields(signature), "labels": ("a", "b")}))
+        narrow = RemoteLeg(Remote("large"), Channel(where), Signature(**{**_fields(signature), "labels": ("a", "b")}))
         with pytest.raises(RpcError) as caught:
             await narrow.ask(question, float("inf"))
         assert caught.value.code == Code.INTERNAL and "not FP32 [6, 2]" in caught.value.message
@@ -311,7 +311,7 @@ def test_a_cloud_that_speaks_otherwise(texts: Path) -> None:
 
     on(texts, work)
     with pytest.raises(UsageError):
-        RemoteLeg(Remote("large", labels=("a", "b", "c")), channel("grpc://127.0.0.1:1", None), signature)
+        RemoteLeg(Remote("large", labels=("a", "b", "c")), Channel("127.0.0.1:1"), signature)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
@@ -358,14 +358,6 @@ def test_the_small_model_may_be_a_pool_of_servers(texts: Path) -> None:
 
 def _fields(signature: Signature) -> dict[str, Any]:
     return {name: getattr(signature, name) for name in ("task", "inputs", "output", "dimension", "labels", "max_length")}
-
-
-@pytest.mark.parametrize(
-    "url", ["cloud:443", "http://cloud", "grpc://cloud", "grpcs://cloud", "grpc://:1", "grpc://a/b:1", "grpc://a:0"]
-)
-def test_what_is_no_address_of_a_cloud(url: str) -> None:
-    with pytest.raises(UsageError):
-        channel(url, None)
 
 
 class Sink:

@@ -22,10 +22,11 @@ from stillhouse.edge.cascade.cascade import Cascade
 from stillhouse.edge.cascade.engine import EngineLeg, EngineSettings
 from stillhouse.edge.cascade.policy import load
 from stillhouse.edge.cascade.question import Reader
-from stillhouse.edge.cascade.remote import Remote, RemoteLeg, channel
+from stillhouse.edge.cascade.remote import Remote, RemoteLeg
 from stillhouse.edge.cascade.stages import Stage
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.status import Code, RpcError
+from stillhouse.edge.wire.client import Channel
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.signature import Signature
 
@@ -130,7 +131,7 @@ def test_a_calibration_is_not_trusted_for_another_model_than_its_own(texts: Path
         await near.listen()
         signature = Signature.read(texts / "edge")
         remote = Remote("large", variant="int8", digest=DIGEST, checked=True)
-        edge = RemoteLeg(remote, channel(f"grpc://127.0.0.1:{near.port}", None), signature, name="edge", finite=False)
+        edge = RemoteLeg(remote, Channel(f"127.0.0.1:{near.port}"), signature, name="edge", finite=False)
         cascade = Cascade("m", signature, [Stage(edge, load(texts / "cascade", DIGEST)), Stage(site.cascade.ways[0], None)])
         _, legs, told = await ask(cascade)
         assert (legs.count(b"edge"), cascade.served) == (3, None) and "calibration" not in told

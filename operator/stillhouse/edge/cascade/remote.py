@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,12 +22,11 @@ from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError
-from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError
 from stillhouse.inference.postprocess import softmax
 from stillhouse.inference.signature import Signature
 
-__all__ = ["INFER", "Backends", "Remote", "RemoteLeg", "channel"]
+__all__ = ["INFER", "Backends", "Remote", "RemoteLeg"]
 
 INFER = f"/{SERVICE}/ModelInfer"
 _RESPONSE = message("ModelInferResponse")
@@ -130,7 +128,11 @@ class RemoteLeg:
         return self._ready()
 
     def offers(self, outputs: set[str]) -> None:
-        """Take note of the outputs that the server's model has: one that says what it is is asked for that with every request."""
+        """Take note of the outputs that the server's model has: one that says what it is is asked for that with every request.
+
+        A digest that was learned once would not do: behind an address there may be servers of several revisions, and one may
+        change its model between two calls. An answer is said to be of a digest that came with it, or of none.
+        """
         self._says_what_it_is = PROVENANCE in outputs
 
     async def ask(self, question: Question, until: float) -> Rows:
@@ -227,30 +229,3 @@ class RemoteLeg:
     async def close(self) -> None:
         """End the connections."""
         await self._backends.close()
-
-
-def channel(url: str, tls: ssl.SSLContext | None, largest: int = 64 << 20) -> Channel:
-    """Return a connection to `grpcs://HOST[:PORT]` (443) or, without encryption, `grpc://HOST:PORT`; `tls` as `towards` gives it.
-
-    Raises:
-        UsageError: it is no such address.
-    """
-    scheme, separator, rest = url.partition("://")
-    address = rest.rstrip("/")
-    if scheme == "grpcs" and ":" not in address.rpartition("]")[2]:
-        address += ":443"
-    host, _, port = address.rpartition(":")
-    if (
-        not separator
-        or scheme not in ("grpc", "grpcs")
-        or not host
-        or not port.isdigit()
-        or not 0 < int(port) <= 65535
-        or "/" in host
-    ):
-        raise UsageError(
-            "this is no address of a cloud", field="cloud", found=url[:200], allowed="grpcs://HOST[:PORT], grpc://HOST:PORT"
-        )
-    if scheme == "grpcs" and tls is None:
-        raise UsageError("grpcs:// needs TLS", field="cloud", found=url[:200], fix="give the authority, or the system's")
-    return Channel(address, tls=tls if scheme == "grpcs" else None, largest=largest)
