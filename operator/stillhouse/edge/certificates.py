@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from stillhouse.errors import UsageError
 
 __all__ = ["Files", "Front", "towards"]
 
+_STILL_NS = 1_000_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -44,14 +47,7 @@ class Files:
         return self._stamp() != self._seen
 
     def _stamp(self) -> tuple[object, ...]:
-        found: list[object] = []
-        for path in (self.certificate, self.key):
-            try:
-                state = path.stat()
-                found.append((state.st_mtime_ns, state.st_ino, state.st_size))
-            except OSError:
-                found.append(None)
-        return tuple(found)
+        return (_stamp(self.certificate), _stamp(self.key))
 
 
 class Front:
@@ -79,27 +75,46 @@ class Front:
 
 
 class Shown:
-    """A token in a file that may be replaced while we run: read for every call, as it is small and mounted from memory."""
+    """A token in a file that may be replaced while we run: looked at for every call, and read where it is another file.
 
-    def __init__(self, file: Path) -> None:
+    `now`: nanoseconds of the files' clock.
+    """
+
+    def __init__(self, file: Path, now: Callable[[], int] = time.time_ns) -> None:
         """Read it once.
 
         Raises:
             UsageError: the file cannot be read, or holds no token.
         """
-        self._file, self._last = file, ""
+        self._file, self._now, self._last = file, now, ""
+        self._seen: tuple[int, ...] | None = None
         if not self():
             raise UsageError("the token of the larger model cannot be read", field=str(file), allowed="printable ASCII, one line")
 
     def __call__(self) -> str:
         """Return it; while the file is being replaced, the one of before."""
+        stamp = _stamp(self._file)
+        if stamp is not None and stamp == self._seen:
+            return self._last
         try:
             text = self._file.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return self._last
         if text and text.isprintable():
             self._last = text
+            # A clock that ticks in milliseconds may give two contents one time: a file is known once it has been still.
+            still = stamp is not None and self._now() - max(stamp[:2]) > _STILL_NS
+            self._seen = stamp if still else None
         return self._last
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """Return what changes with a file's content, its times first; None where there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return (state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size)
 
 
 def towards(authority: Path | None, own: Files | None) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,35 @@ def test_a_token_is_shown_and_its_successor_once_it_is_there(tmp_path: Path) -> 
             await other.close()
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+@pytest.mark.parametrize("how", ["renamed", "linked", "written at once"])
+def test_a_token_is_read_once_and_its_successor_of_the_same_size_at_the_next_call(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    real = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda self, **how: reads.append(self) or real(self, **how))
+    for name in ("first", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "token").write_text(name)
+    file = tmp_path / "token"  # as a Secret's volume has it: a link, behind another one that is swapped
+    file.symlink_to("data/token")
+    (tmp_path / "data").symlink_to("first")
+    (tmp_path / "next").symlink_to("other")
+    still = how != "written at once"
+    now = time.time_ns() + 10**10 if still else 0
+    shown = Shown(file, lambda: now)
+    assert [shown() for _ in range(3)] == ["first"] * 3
+    assert len(reads) == (1 if still else 4), "what was written just now may be written again within one tick of its clock"
+    match how:
+        case "renamed":
+            (tmp_path / "other" / "token").rename(tmp_path / "first" / "token")
+        case "linked":
+            (tmp_path / "next").rename(tmp_path / "data")
+        case _:
+            (tmp_path / "first" / "token").write_text("other")
+    assert shown() == "other"
 
 
 def test_a_gateway_of_a_configuration_shows_its_token_to_the_larger_model(tmp_path: Path) -> None:
