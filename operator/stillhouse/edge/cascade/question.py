@@ -157,6 +157,8 @@ class Reader:
         Raises:
             RpcError: INVALID_ARGUMENT, or NOT_FOUND for another version; what is wrong with it.
         """
+        # The service has read it before us. To read it again is less than what it would take to hand it through all that answer:
+        # 0.4 µs of 32 texts, 8 µs of a picture's 600 kB, beside a model's milliseconds.
         request = parsed(_REQUEST, body)
         if request.model_version not in ("", "1"):
             raise RpcError(Code.NOT_FOUND, f"there is no version {request.model_version[:20]!r}; there is 1")
