@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from stillhouse.edge.guard.audit import chain as module
-from stillhouse.edge.guard.audit.chain import Chain, Entry, Rotation
+from stillhouse.edge.guard.audit.chain import Chain, Entry
 from stillhouse.edge.guard.audit.files import being_written, listing
 from stillhouse.edge.guard.audit.records import Key
+from stillhouse.edge.guard.audit.rotation import Rotation
 from stillhouse.edge.guard.audit.verify import Report, verify
 from stillhouse.errors import StoreError
 
@@ -324,7 +325,8 @@ HOLD = """
 import sys
 from collections import deque
 from pathlib import Path
-from stillhouse.edge.guard.audit.chain import Chain, Entry, Rotation
+from stillhouse.edge.guard.audit.chain import Chain, Entry
+from stillhouse.edge.guard.audit.rotation import Rotation
 chain = Chain(Path(sys.argv[1]), rotation=Rotation(size=5000, files=int(sys.argv[2]) or None))
 print("open", flush=True)
 number = 0

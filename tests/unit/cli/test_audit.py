@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stillhouse.edge.guard.audit.chain import Chain, Entry, Rotation
+from stillhouse.edge.guard.audit.chain import Chain, Entry
 from stillhouse.edge.guard.audit.files import listing
 from stillhouse.edge.guard.audit.records import Key
+from stillhouse.edge.guard.audit.rotation import Rotation
 
 from .conftest import Still
 

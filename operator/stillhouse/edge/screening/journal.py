@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stillhouse.edge.guard.audit.chain import Chain, Rotation
+from stillhouse.edge.guard.audit.chain import Chain
 from stillhouse.edge.guard.audit.log import AuditLog
 from stillhouse.edge.guard.audit.records import Key, stamp
+from stillhouse.edge.guard.audit.rotation import Rotation
 from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.edge.screening.settings import AuditSettings
 from stillhouse.errors import Problem, StillhouseError, StoreError

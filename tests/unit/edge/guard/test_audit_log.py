@@ -229,7 +229,8 @@ def test_a_sync_that_fails_is_told_even_if_the_next_succeeds(disk: Disk) -> None
 
 
 def test_a_folder_for_real(tmp_path: Path) -> None:
-    from stillhouse.edge.guard.audit.chain import Chain, Rotation
+    from stillhouse.edge.guard.audit.chain import Chain
+    from stillhouse.edge.guard.audit.rotation import Rotation
     from stillhouse.edge.guard.audit.verify import verify
 
     writer = AuditLog(Chain(tmp_path, rotation=Rotation(size=20_000, files=None)), linger=0)

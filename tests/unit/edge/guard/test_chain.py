@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.edge.guard.audit.chain import Chain, Entry, Rotation
+from stillhouse.edge.guard.audit.chain import Chain, Entry
 from stillhouse.edge.guard.audit.files import listing
 from stillhouse.edge.guard.audit.inputs import Inputs
 from stillhouse.edge.guard.audit.records import GENESIS, BadRecord, Key, encode, parse
+from stillhouse.edge.guard.audit.rotation import Rotation
 from stillhouse.edge.guard.audit.verify import Report, verify
 from stillhouse.errors import StoreError
 

@@ -33,9 +33,10 @@ from stillhouse.edge.guard.audit.files import (
     write_all,
 )
 from stillhouse.edge.guard.audit.records import GENESIS, BadRecord, Key, Record, encode, parse, stamp
+from stillhouse.edge.guard.audit.rotation import Rotation
 from stillhouse.errors import StoreError
 
-__all__ = ["FORMAT", "Chain", "Entry", "Rotation"]
+__all__ = ["FORMAT", "Chain", "Entry"]
 
 FORMAT = 1
 CHUNK = 1 << 20
@@ -49,31 +50,6 @@ class Entry:
     time: float
     kind: str
     data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """When a file is full, and how many are kept; None is no limit.
-
-    `size`: bytes, exceeded by one record at most. `age`: seconds since the file was begun. `files`: with the one that is
-    written. `kept`: seconds since the youngest record of a file.
-    """
-
-    size: int = 16 << 20
-    age: float | None = 24 * 3600.0
-    files: int | None = 64
-    kept: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the figures.
-
-        Raises:
-            ValueError: one of them is none that a limit can have.
-        """
-        if self.size < 1 or (self.files is not None and self.files < 1):
-            raise ValueError("size and files must be at least 1")
-        if (self.age is not None and self.age <= 0) or (self.kept is not None and self.kept <= 0):
-            raise ValueError("age and kept must be above 0")
 
 
 class Chain:
@@ -123,7 +99,7 @@ class Chain:
             OSError: the disk is full, or the like; the same call may be made again.
         """
         while entries:
-            if self._file < 0 or self._full():
+            if self._file < 0 or self._rotation.full(self._size, self._clock() - self._begun):
                 self._rotate(entries[0].time)
             self._write(entries)
 
@@ -200,10 +176,6 @@ class Chain:
             raise StoreError("the audit log's last record is not of this key", found=str(file), fix=fix)
         return record
 
-    def _full(self) -> bool:
-        age = self._rotation.age
-        return self._size >= self._rotation.size or (age is not None and self._clock() - self._begun >= age)
-
     def _write(self, entries: deque[Entry]) -> None:
         """Write some of the entries, as many as the file takes."""
         seq, head = self._seq, self._head
@@ -271,27 +243,14 @@ class Chain:
 
     def _remove(self, now: float) -> None:
         """Delete files beyond what is kept. First a record that says so is on disk: the rest can be verified without them."""
-        files = listing(self._folder)
-        most, kept = self._rotation.files, self._rotation.kept
-        removed = 0
-        after: Record | None = None  # the first record that stays
-        for file in files[1:]:
-            too_many = most is not None and len(files) - removed > most
-            if not too_many and kept is None:
-                break
-            try:
-                first = parse(first_line(file))
-            except BadRecord:
-                break  # damaged: what is left of it is evidence
-            if not too_many and kept is not None and now - first.seconds < kept:
-                break
-            removed, after = removed + 1, first
-        if after is None:
+        surplus = self._rotation.surplus(listing(self._folder), now)
+        if surplus is None:
             return
-        data = {"through": after.seq - 1, "hash": after.prev, "files": [file.name for file in files[:removed]]}
+        files, after = surplus
+        data = {"through": after.seq - 1, "hash": after.prev, "files": [file.name for file in files]}
         self._write(deque([Entry(now, "removed", data)]))
         self.sync()
-        for file in files[:removed]:
+        for file in files:
             file.unlink(missing_ok=True)
         sync_folder(self._folder)
 
