@@ -98,7 +98,7 @@ def test_an_image_that_cannot_be_pulled_is_told_and_the_pods_before_serve_on(
     told = models.conditions(name)
     assert f"{image} cannot be pulled" in told["Ready"]["message"], told["Ready"]
     assert told["Available"]["status"] == "True"
-    assert any(reason == "ImageUnavailable" and image in text for reason, text in models.events(name)), models.events(name)
+    models.told(name, "ImageUnavailable", image)
     assert not models.ask(name, "--requests", "5")["failures"]
     helm.do("upgrade", RELEASE, str(CHART), *PLACE, *READY, "--values", str(values))
     models.wait_ready(name, 90)

@@ -141,6 +141,10 @@ class Models:
         command = self.cluster.within(sys.executable, str(_CLIENT), address, name, *words)
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
+    def told(self, name: str, reason: str, words: str) -> None:
+        """Wait for a model's Event; it is written after the status that it tells of."""
+        self.eventually(lambda: any(each == reason and words in text for each, text in self.events(name)), about=name)
+
     def eventually(self, look: Callable[[], _T], seconds: float = 60, about: str = "") -> _T:
         """Wait until `look` returns something true; tell what is to be seen of the namespace where it does not."""
         deadline = time.monotonic() + seconds
