@@ -215,7 +215,7 @@ async def end_all_on_a_full_disk(queue: DiskQueue) -> int:
     unwritten = 0
     for each in records:
         try:
-            await queue.settle(each, Code.OK, "", bytes(60_000))  # a hundred of them are more than the whole disk
+            await queue.settle(each, Code.OK, "", bytes(11_000))  # all of them: 5.5 MB, of which a fourth finds no room
         except QueueFull:
             unwritten += 1
     assert await queue.take(10) == ([], None)
