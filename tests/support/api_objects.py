@@ -531,6 +531,11 @@ _VALID = [
         {f"{_CASCADE}.escalationBudget": GONE, f"{_CASCADE}.targetAgreement": "99.9%"},
     ),
     Case("a model between", "class", {f"{_CASCADE}.middle": {"model": "between", "address": "grpc://near:8001", "cost": "2.5"}}),
+    Case(
+        "a token for the model between",
+        "class",
+        {f"{_CASCADE}.middle": {"model": "between", "address": "grpcs://near.example:443", "token": "near"}},
+    ),
     Case("an address in brackets", "class", {f"{_CASCADE}.larger.address": "grpc://[::1]:8001"}),
 ]
 
@@ -636,6 +641,20 @@ _INVALID = [
         "fitted to answers",
     ),
     _bad("a model between of embeddings", "text", f"{_CASCADE}.middle", {"model": "between"}, "classification tasks only"),
+    Case(
+        "a model between behind a broker",
+        "class",
+        {f"{_CASCADE}.middle": {"model": "between", "address": "mqtts://broker:8883"}},
+        f"{_CASCADE}.middle.address",
+        "asked by gRPC",
+    ),
+    Case(
+        "a token shown to pods between",
+        "class",
+        {f"{_CASCADE}.middle": {"model": "between", "token": "near"}},
+        f"{_CASCADE}.middle.token",
+        "over TLS alone",
+    ),
     _bad("outliers of classes", "class", f"{_CASCADE}.outliers", {}, "sentence-embedding only"),
     Case("a queue of another policy", "text", {f"{_EDGE}.away.policy": "fail"}, f"{_EDGE}.away.queue", "belongs to policy queue"),
     Case(

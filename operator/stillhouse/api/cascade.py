@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.guarding import SecretName
 from stillhouse.api.scalars import DecimalString, ModelName, Percent
 from stillhouse.api.source import DataSource
 
@@ -35,6 +36,16 @@ _TEMPERATURE_OF_ANSWERS = CelRule(
     "method temperature is fitted to answers: it cannot be judged by labels",
     "method",
 )
+_MIDDLE_BY_CALL = CelRule(
+    "!has(self.address) || !self.address.startsWith('mqtt')",
+    "the model between is asked by gRPC: a request cannot wait twice at a broker",
+    "address",
+)
+_TOKEN_OVER_TLS = CelRule(
+    "!has(self.token) || (has(self.address) && self.address.startsWith('grpcs://'))",
+    "a token is shown at an address over TLS alone",
+    "token",
+)
 _KEEP_WITHIN = CelRule("!self.keep.matches('^(100|0*([.]0*)?%)')", "keep lies between 0% and 100%", "keep")
 
 
@@ -52,11 +63,24 @@ class Middle(ApiModel):
     """A model that is asked between the small one and the larger one, with a confidence and a threshold of its own."""
 
     model: ModelName
-    """A DistilledModel of the same task and labels, built in the same store before this one."""
+    """A DistilledModel of the same task and labels, built in the same store before this one; in a cluster, of this namespace."""
     address: Address | None = None
-    """Where it is served, as `grpcs://HOST:PORT`. `still edge --middle` is stronger than this."""
+    """Where it is served, as `grpcs://HOST:PORT`. `still edge --middle` is stronger than this. Left out in a cluster: the pods
+    that serve the very artifact which the thresholds were solved with."""
+    token: SecretName | None = None
+    """Secret with `token`, which is shown to it at its address, in a cluster."""
     cost: DecimalString = "3"
     """What an answer of it costs, where one of the small model costs 1: of the thresholds that hold, the cheapest are taken."""
+
+    cel_rules = (_MIDDLE_BY_CALL, _TOKEN_OVER_TLS)
+
+    @model_validator(mode="after")
+    def _address_fits(self) -> Middle:
+        if (self.address or "").startswith("mqtt"):
+            raise _MIDDLE_BY_CALL.broken(fix="write grpcs://HOST:PORT")
+        if self.token is not None and not (self.address or "").startswith("grpcs://"):
+            raise _TOKEN_OVER_TLS.broken(fix="write address: grpcs://HOST:PORT, or remove token")
+        return self
 
 
 class Outliers(ApiModel):
@@ -87,7 +111,7 @@ class Cascade(ApiModel):
     larger: Larger
     """The larger model."""
     middle: Middle | None = None
-    """One more stage, for classification; `still build` and `still edge` only. Where it is away, the larger model is asked."""
+    """One more stage, for classification. Where it is away, the larger model is asked."""
     data: DataSource
     """Rows (`text`, or `image`; `label` where there are labels: for retrieval the name of the right row) that the threshold is
     solved on. They must not be in the training, calibration or gate data. What agrees is judged against `spec.source`."""

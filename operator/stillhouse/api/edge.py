@@ -165,8 +165,8 @@ class Edge(ApiModel):
     tls: Tls | None = None
     """TLS at the front, in a cluster; left out: none. `still edge` takes files."""
     backend_authority: SecretName | None = None
-    """Secret with `ca.crt` of the larger model's certificate, in a cluster; left out: the system's authorities. Of a larger model
-    without `address`: that its gateway has TLS, with a certificate for MODEL.NAMESPACE.svc."""
+    """Secret with `ca.crt` of the certificates of those that are asked at an address, in a cluster; left out: the system's
+    authorities. Of a larger model without `address`: that its gateway has TLS, with a certificate for MODEL.NAMESPACE.svc."""
     backend_token: SecretName | None = None
     """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`."""
     guard: Guard | None = None

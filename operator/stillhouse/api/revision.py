@@ -15,7 +15,7 @@ from stillhouse.api.model import Metadata
 from stillhouse.api.scalars import ModelName
 from stillhouse.api.status import Figure, Lineage
 
-__all__ = ["REVISION_KIND", "Candidate", "ModelRevision", "RevisionSpec", "ServeSettings"]
+__all__ = ["REVISION_KIND", "Between", "Candidate", "ModelRevision", "RevisionSpec", "ServeSettings"]
 
 REVISION_KIND = "ModelRevision"
 
@@ -75,6 +75,15 @@ class Candidate(ApiModel):
     """The limit that it missed, with the figures."""
 
 
+class Between(ApiModel):
+    """The model between the small and the larger one of a cascade."""
+
+    model: ModelName
+    """The `DistilledModel`."""
+    digest: Digest
+    """Digest of the artifact that the thresholds were solved with."""
+
+
 class RevisionSpec(ApiModel):
     """What was built, from what, and how it did."""
 
@@ -96,6 +105,8 @@ class RevisionSpec(ApiModel):
     """Digest of its retrieval index."""
     cascade: Digest | None = None
     """Digest of its cascade: calibration and threshold of this artifact, for a gateway (`spec.edge.cascade`)."""
+    middle: Between | None = None
+    """The model between, where the cascade has one (`spec.edge.cascade.middle`)."""
     precision: Short | None = None
     """Its precision."""
     size: Annotated[int, Field(ge=0)] = 0

@@ -8,7 +8,7 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
 from stillhouse.planning.drafts import draft, targets
 from stillhouse.planning.plan import Environment, Pin, Plan, seal
-from stillhouse.planning.request import uris
+from stillhouse.planning.request import middle_uri, uris
 
 __all__ = ["build_plan", "request_hash"]
 
@@ -46,9 +46,11 @@ def request_hash(model: DistilledModel, bound: Mapping[str, str], rebuild: str =
 
     It is over the steps as they are planned on paper, where every URI stands for its own contents: units, numbers and
     defaults are plain there, so that two ways to say the same ("1s" and "1000ms", a default left out and written) are
-    one request. `bound` maps the spec's URIs to what they are bound to here.
+    one request. `bound` maps the spec's URIs, and the model between of a cascade, to what they are bound to here.
     """
-    paper = Environment(pins={uri: Pin(bound.get(uri, uri)) for uri in uris(model.spec).values()})
+    cascade = model.spec.edge.cascade if model.spec.edge else None
+    named = [*uris(model.spec).values(), *([middle_uri(cascade.middle.model)] if cascade and cascade.middle else [])]
+    paper = Environment(pins={uri: Pin(bound.get(uri, uri)) for uri in named})
     steps = [[each.id, each.pass_name, each.config, each.parents] for each in draft(model.spec, paper)]
     # Who adds a Secret to a model that could not be fetched asks for another attempt. What is cached stays so.
     secrets = [[each.secret, each.for_] for each in model.spec.credentials]

@@ -13,7 +13,7 @@ from stillhouse.planning.imports import DATA, import_data
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.request import middle_uri
 
-__all__ = ["CASCADE", "CUT", "cascade", "cut"]
+__all__ = ["CASCADE", "CUT", "MIDDLE", "cascade", "cut"]
 
 CASCADE, CUT = "gate/cascade", "gate/cut"
 MIDDLE = "resolve/cascade-middle"

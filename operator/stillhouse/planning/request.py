@@ -14,12 +14,13 @@ from stillhouse.api.serve import Gpu, Serve
 from stillhouse.api.source import DataSource, ModelSource
 from stillhouse.planning.runtimes import GPU
 
-__all__ = ["data_sources", "from_record", "gate_config", "middle_uri", "serve_config", "to_record", "uris"]
+__all__ = ["data_sources", "from_record", "gate_config", "is_built", "middle_uri", "serve_config", "to_record", "uris"]
 
 _NUMBERS: dict[str, Callable[[str], float]] = {
     "maxQueueDelay": float, "queueTimeout": float, "cpus": float, "memory": int, "workspace": int,
 }  # fmt: skip
 _RECORDED = {"cpus": "cpu"}
+_BUILT = "still:"
 
 
 def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource | Head]]:
@@ -55,7 +56,12 @@ def uris(spec: Spec) -> dict[str, str]:
 
 def middle_uri(model: str) -> str:
     """Return how a plan names what was built of another model of the store; no file can: a source has another scheme."""
-    return f"still:{model}"
+    return f"{_BUILT}{model}"
+
+
+def is_built(uri: str) -> bool:
+    """Return whether a URI names what was built of another model (`middle_uri`)."""
+    return uri.startswith(_BUILT)
 
 
 def data_sources(spec: Spec) -> dict[str, DataSource]:

@@ -32,6 +32,14 @@ def key_of(body: Body) -> Key | None:
     return (metadata.get("namespace", ""), name) if name else None
 
 
+def _middle(model: Body) -> str:
+    """Return the name of the model between, as somebody wrote it; empty where there is none."""
+    found: object = model.get("spec")
+    for part in ("edge", "cascade", "middle", "model"):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
 class Cache:
     """Objects by kind and place. It lags behind the server: whoever writes by it writes conditionally."""
 
@@ -43,6 +51,8 @@ class Cache:
         self._agreed: dict[Key, Agreement] = {}
         self._building: set[Key] = set()
         self._between: set[Key] = set()
+        self._middles: dict[Key, Key] = {}
+        self._stirred: set[Key] = set()
 
     def put(self, body: Body) -> Iterable[Key]:
         """Keep an object unless a newer one is known; return the models whose work could be another now.
@@ -63,15 +73,22 @@ class Cache:
                 return ()
             objects[place] = kept = Kept(body)
             self._count(key, place[0])
-            return self._concerned(key) if kept.matter != known.matter else ()
+            self._relate(key, body)
+            return self._concerned(key, place[0]) if kept.matter != known.matter else ()
         objects[place] = Kept(body)
         self._count(key, place[0])
-        return self._concerned(key)
+        self._relate(key, body)
+        return self._concerned(key, place[0])
 
     def wrote(self, body: Body) -> None:
         """Keep what the answer to a write of ours had; its echo by a watch needs no reading (`is_echo`)."""
         self._written.note((by_name(body["kind"]).plural, version_of(body["metadata"])))
-        self.put(body)
+        self._stirred.update(each for each in self.put(body) if each != key_of(body))
+
+    def stirred(self) -> set[Key]:
+        """Return the models that writes of ours to other models concern, and forget them."""
+        found, self._stirred = self._stirred, set()
+        return found
 
     def is_echo(self, plural: str, version: int) -> bool:
         """Return whether an object of that version is one that `wrote` was given; asked once, it is forgotten."""
@@ -86,7 +103,7 @@ class Cache:
         # By version: one that only lost our label is gone for this watch, and comes back.
         self._dead.note(uid, version_of(body["metadata"]))
         self._forget(key, (body["kind"], body["metadata"]["name"]), uid)
-        return self._concerned(key)
+        return self._concerned(key, body["kind"])
 
     def versions(self, kind: str) -> dict[tuple[Key, str], int]:
         """Return the version of every object of a kind; take it before a list, for `replace`."""
@@ -108,14 +125,25 @@ class Cache:
             known = self._objects.get(key, {}).get((kind, name))
             if (key, name) not in listed and known is not None and known.version == version:
                 self._forget(key, (kind, name), known.uid)
-                touched.update(self._concerned(key))
+                touched.update(self._concerned(key, kind))
         for body in listed.values():
             touched.update(self.put(body))
         return touched
 
-    def _concerned(self, key: Key) -> Iterable[Key]:
-        """Return whose work an object of a key is."""
-        return (key,) if key[1] else [each for each in self._objects if each[0] == key[0] and each[1]]
+    def _concerned(self, key: Key, kind: str) -> Iterable[Key]:
+        """Return whose work an object of a key is. A model's is that of those, too, whose cascade has it between."""
+        if not key[1]:
+            return [each for each in self._objects if each[0] == key[0] and each[1]]
+        return (key, *(each for each, of in self._middles.items() if of == key)) if kind == _MODEL else (key,)
+
+    def _relate(self, key: Key, body: Body) -> None:
+        """Keep which model a model's cascade has between."""
+        if body["kind"] == _MODEL:
+            name = _middle(body)
+            if name:
+                self._middles[key] = (key[0], name)
+            else:
+                self._middles.pop(key, None)
 
     def _forget(self, key: Key, place: tuple[str, str], uid: str) -> None:
         objects = self._objects.get(key, {})
@@ -124,6 +152,8 @@ class Cache:
             del objects[place]
             if not objects:
                 self._objects.pop(key, None)
+            if place[0] == _MODEL:
+                self._middles.pop(key, None)
             self._count(key, place[0])
 
     def models(self) -> Iterator[Key]:
@@ -220,7 +250,12 @@ class Cache:
             sources=self._sources(key[0]),
             told={kept.uid: self._told[kept.uid] for kept in objects.values() if kept.uid in self._told} if self._told else {},
             agreement=self._agreed.get(key),
+            middle=self._model(self._middles.get(key)),
         )
+
+    def _model(self, key: Key | None) -> Body | None:
+        kept = self._objects.get(key, {}).get((_MODEL, key[1])) if key else None
+        return kept.body() if kept else None
 
     def _sources(self, namespace: str) -> dict[str, str]:
         kept = self._objects.get((namespace, ""), {}).get((_CONFIG_MAP, labels.SOURCES_NAME))

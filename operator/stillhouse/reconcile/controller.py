@@ -208,6 +208,8 @@ class Controller:
                 _log.exception("reconcile failed: a bug", extra={"model": "/".join(key)})
             finally:
                 self.queue.done(key, failed=failed, retry_after_s=after)
+                for other in self.cache.stirred():
+                    self.queue.add(other)
                 if later:
                     self.queue.add_later(key, later)
                 self._metrics.reconciles.labels(result).inc()

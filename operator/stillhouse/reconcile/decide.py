@@ -14,6 +14,7 @@ from stillhouse.api.serve import Amounts
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
 from stillhouse.planning.request import from_record, serve_config, uris
+from stillhouse.reconcile.between import bind_middle, middle_of
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, quantities
 from stillhouse.resources.wanted import Building, Gateway, Scaling, Serving
@@ -96,6 +97,9 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     if model.spec.edge is not None and model.spec.edge.cut is not None:
         return _without_spec(observed, Verdict("NotAvailable", _CUT))
     bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
+    middle, lacking = bind_middle(model, observed)
+    bound |= middle
+    unusable = unusable or (Verdict("SourceUnusable", lacking) if lacking else None)
     rebuild = model.metadata.annotations.get(labels.REBUILD, "")
     request = request_hash(model, bound, rebuild)
     scale = model.spec.scale
@@ -225,7 +229,8 @@ def _gateway(revision: Body, model: DistilledModel) -> Gateway | None:
     if model.spec.edge is None:
         return None
     spec: dict[str, Any] = revision["spec"]
-    return Gateway(model.spec, revision["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
+    name = revision["metadata"]["name"]
+    return Gateway(model.spec, name, spec["digest"], spec["precision"], spec.get("cascade"), middle_of(spec))
 
 
 def _measured(model: DistilledModel) -> Serving:

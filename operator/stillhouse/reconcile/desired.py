@@ -14,7 +14,14 @@ from stillhouse.resources.gateway_place import watches
 from stillhouse.resources.guards import account, build_policy, disruption_budget, network_policy
 from stillhouse.resources.metrics_api import Figures
 from stillhouse.resources.monitor import gateway_monitor, service_monitor
-from stillhouse.resources.services import backend_service, client_service, local_service, metrics_service, revision_service
+from stillhouse.resources.services import (
+    backend_service,
+    client_service,
+    local_service,
+    metrics_service,
+    middle_service,
+    revision_service,
+)  # fmt: skip
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
 __all__ = ["KINDS", "children"]
@@ -64,12 +71,10 @@ def children(
     found += [service_monitor(owner, settings)] if monitors else []
     if front.gateway is None:
         return found
-    return [*found, *_gateway(owner, front.gateway, front.revisions, settings, monitors=monitors)]
+    return [*found, *_gateway(owner, front.gateway, front, settings, monitors=monitors)]
 
 
-def _gateway(
-    owner: Owner, gateway: Gateway, revisions: tuple[str, ...], settings: ClusterSettings, *, monitors: bool
-) -> list[dict[str, Any]]:
+def _gateway(owner: Owner, gateway: Gateway, front: Front, settings: ClusterSettings, *, monitors: bool) -> list[dict[str, Any]]:
     """Return the gateway's own children."""
     budget = gateway_budget(owner, gateway)
     return [
@@ -77,7 +82,8 @@ def _gateway(
         *([gateway_binding(owner, settings)] if watches(gateway) else []),
         gateway_policy(owner, gateway, settings),
         metrics_service(owner),
-        *(revision_service(owner, each) for each in revisions),
+        *(revision_service(owner, each) for each in front.revisions),
+        *(middle_service(owner, each) for each in front.middles),
         *([local_service(owner, rest=gateway.edge.rest)] if gateway.per_node else []),
         gateway_workload(owner, gateway, settings),
         *([budget] if budget else []),

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from stillhouse.reconcile.between import middle_of
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.observed import Body, Observed, is_ready
 from stillhouse.resources import labels, names
 from stillhouse.resources.deployment import DRAIN_S
-from stillhouse.resources.wanted import Gateway
+from stillhouse.resources.gateway_legs import finds_middle
+from stillhouse.resources.wanted import Between, Gateway
 
 __all__ = ["LOOK_AGAIN_S", "NONE", "Front", "front", "gateway_pods", "settled", "stands"]
 
@@ -33,9 +35,9 @@ class Front:
     """`gateway`: what is wanted of one (None: nothing). `serves`: the clients' Service chooses its pods.
 
     `moved`: when it came to do so, empty where it did from the first. `gateway_only`: the model's pods answer the gateway alone.
-    `revisions` are those that need a Service of their own. `leaving`: there was one, and its pods stay (`settling`) or end
-    (`ending`); `kept` are live objects (kind, name) that are not wanted and stay for now; `wait`: seconds after which to look
-    again, 0: never.
+    `revisions` are those that need a Service of their own, `middles` what of other models' pods needs one. `leaving`: there was
+    one, and its pods stay (`settling`) or end (`ending`); `kept` are live objects (kind, name) that are not wanted and stay for
+    now; `wait`: seconds after which to look again, 0: never.
     """
 
     gateway: Gateway | None = None
@@ -43,6 +45,7 @@ class Front:
     moved: str = ""
     gateway_only: bool = False
     revisions: tuple[str, ...] = ()
+    middles: tuple[Between, ...] = ()
     leaving: str = ""
     kept: frozenset[tuple[str, str]] = frozenset()
     wait: float = 0.0
@@ -78,9 +81,20 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
         moved=moved,
         gateway_only=serves and left <= 0 and not gateway.engine,
         revisions=tuple(sorted(used)),
+        middles=_middles(observed, gateway),
         kept=frozenset(former if not ready else ()),
         wait=max(0.0, left),
     )
+
+
+def _middles(observed: Observed, gateway: Gateway) -> tuple[Between, ...]:
+    """Return what gateways ask between: the one that is wanted, and pods of before, whose thresholds fit no other artifact."""
+    if not finds_middle(gateway):
+        return ()
+    of = {_revision(pod) for pod in gateway_pods(observed)}
+    former = (middle_of(each["spec"]) for each in observed.revisions if each["metadata"]["name"] in of)
+    found = {each.digest: each for each in (gateway.middle, *former) if each is not None}
+    return tuple(each for _, each in sorted(found.items()))
 
 
 def _without(observed: Observed, live: frozenset[tuple[str, str]], settled: bool) -> Front:
@@ -170,7 +184,8 @@ def _fitting(observed: Observed, decision: Decision, wanted: Gateway) -> Gateway
 
 def _of_record(wanted: Gateway, record: Mapping[str, Any]) -> Gateway:
     spec = record["spec"]
-    return Gateway(wanted.spec, record["metadata"]["name"], spec["digest"], spec["precision"], spec.get("cascade"))
+    name = record["metadata"]["name"]
+    return Gateway(wanted.spec, name, spec["digest"], spec["precision"], spec.get("cascade"), middle_of(spec))
 
 
 def _answers(pod: Body, revision: str) -> bool:

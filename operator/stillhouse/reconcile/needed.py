@@ -23,7 +23,7 @@ def needed(cache: Cache, namespace: str) -> dict[str, Any] | None:
     """
     models = {body["metadata"]["name"] for body in cache.bodies(namespace, KIND)}
     specs = [body["spec"] for body in cache.bodies(namespace, REVISION_KIND)]
-    digests = {str(spec[each])[:_ENOUGH] for spec in specs for each in ("digest", "index", "cascade") if spec.get(each)}
+    digests = {str(spec[each])[:_ENOUGH] for spec in specs for each in ("digest", "index", "cascade", "cut") if spec.get(each)}
     if len(models) + len(digests) > _MOST_NEEDED:
         return None
     return {"namespace": namespace, "models": sorted(models), "digests": sorted(digests)}

@@ -44,7 +44,7 @@ class Observed:
 
     `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources;
     `told` maps a build's pod (its uid) to what its worker said of how far it is; `agreement` is what the gateways say of theirs,
-    None where this process has heard nothing new.
+    None where this process has heard nothing new; `middle` is the model between of its cascade, None where there is none.
     """
 
     model: Body
@@ -54,6 +54,7 @@ class Observed:
     sources: Mapping[str, str] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
     agreement: Agreement | None = None
+    middle: Body | None = None
 
     @property
     def owner(self) -> Owner:

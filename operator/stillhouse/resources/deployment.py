@@ -38,7 +38,11 @@ def deployment(owner: Owner, serving: Serving, scaling: Scaling, settings: Clust
         "template": {
             "metadata": template.with_metadata(
                 {
-                    "labels": {**labels.labels(owner.name, names.VARIANT, "serve"), REVISION_LABEL: serving.revision},
+                    "labels": {
+                        **labels.labels(owner.name, names.VARIANT, "serve"),
+                        REVISION_LABEL: serving.revision,
+                        **labels.of_artifact(serving.digest),
+                    },
                     "annotations": {DIGEST_ANNOTATION: serving.digest},
                 },
                 serving.pods,

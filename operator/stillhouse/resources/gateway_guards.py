@@ -7,6 +7,7 @@ from typing import Any
 
 from stillhouse.planning.pipeline import step_models
 from stillhouse.resources import labels, names
+from stillhouse.resources.gateway_legs import between_at, finds_middle, port_of
 from stillhouse.resources.gateway_place import watches
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner, metadata
@@ -78,7 +79,12 @@ def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> list[d
         if cascade.larger.address is None:
             found.append(_to_pods({labels.MODEL: cascade.larger.model}))
         else:
-            found.append({"to": [*_ANYWHERE], "ports": _ports(int(cascade.larger.address.rpartition(":")[2]))})
+            found.append({"to": [*_ANYWHERE], "ports": _ports(port_of(cascade.larger.address))})
+        middle = between_at(gateway)
+        if gateway.middle is not None and finds_middle(gateway):
+            found.append(_to_pods(labels.selector(gateway.middle.model, names.VARIANT)))
+        elif middle is not None and middle.address is not None:
+            found.append({"to": [*_ANYWHERE], "ports": _ports(port_of(middle.address))})
     if gateway.edge.telemetry is not None:
         url = urllib.parse.urlsplit(gateway.edge.telemetry.endpoint)
         found.append({"to": [*_ANYWHERE], "ports": _ports(_port(url))})

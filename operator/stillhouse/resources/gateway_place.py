@@ -12,6 +12,7 @@ from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
 from stillhouse.resources import names, pods, quantities
+from stillhouse.resources.gateway_legs import at_address, finds_middle, middle_leg
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
@@ -38,12 +39,14 @@ class Mounted:
 def secrets(edge: Edge) -> tuple[Mounted, ...]:
     """Return every Secret that `spec.edge` names."""
     audit = edge.guard.audit if edge.guard else None
+    middle = edge.cascade.middle if edge.cascade else None
     named = (
         ("edge.tls.secret", "tls", edge.tls.secret if edge.tls else None),
         ("edge.tls.clientAuthority", "client-authority", edge.tls.client_authority if edge.tls else None),
         ("edge.clients.tokens", "tokens", edge.clients.tokens),
         ("edge.backendAuthority", "authority", edge.backend_authority),
         ("edge.backendToken", "backend-token", edge.backend_token),
+        ("edge.cascade.middle.token", "middle-token", middle.token if middle else None),
         ("edge.guard.audit.key", "audit", audit.key if audit else None),
     )
     return tuple(Mounted(field, name, f"{_SECRETS}/{part}") for field, part, name in named if name)
@@ -52,7 +55,8 @@ def secrets(edge: Edge) -> tuple[Mounted, ...]:
 def watches(gateway: Gateway) -> bool:
     """Return whether a gateway's backends are found by the API server: pods of the model, or of another one beside it."""
     cascade = gateway.edge.cascade if gateway.cascade else None
-    return not gateway.engine or bool(step_models(gateway.spec)) or (cascade is not None and cascade.larger.address is None)
+    beside = cascade is not None and (cascade.larger.address is None or finds_middle(gateway))
+    return not gateway.engine or bool(step_models(gateway.spec)) or beside
 
 
 def stored(gateway: Gateway) -> bool:
@@ -76,6 +80,7 @@ def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> st
         listen={"grpc": f"{_ANY}:{GRPC_PORT}", "rest": f"{_ANY}:{HTTP_PORT}", "metrics": f"{_ANY}:{METRICS_PORT}"},
         edge=_first(owner, gateway, settings),
         larger=_beyond(owner, gateway),
+        middle=middle_leg(owner, gateway, found),
         cascade=_object(gateway.cascade, settings) if gateway.cascade else "",
         # Of a claim: so that another model's gateway which was given the same one has a queue of its own.
         data=f"{_DATA}/{owner.name}" if outlives(edge) else _DATA,
@@ -111,10 +116,7 @@ def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
         name = f"{names.client_service(larger.model)}.{owner.namespace}.svc"
         tls = {"tls": True, "authority": f"{authority}/ca.crt", "serverName": name} if authority else {}
         return {**_beside(owner, larger.model), **tls, **shown}
-    scheme, _, address = larger.address.partition("://")
-    secure = scheme == "grpcs"
-    backends = {"kind": "backends", "backends": {address: 1.0}, "tls": secure}
-    return {"model": larger.model, "authority": f"{authority}/ca.crt" if secure and authority else None, **backends, **shown}
+    return at_address(larger.model, larger.address, authority, token)
 
 
 def _beside(owner: Owner, model: str) -> Part:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "APPLIED", "COMPONENT", "CREDENTIALS", "MANAGED_BY", "MODEL", "MOVED", "QUEUE", "REBUILD", "REQUEST", "REVISION",
+    "APPLIED", "COMPONENT", "CREDENTIALS", "DIGEST", "MANAGED_BY", "MODEL", "MOVED", "QUEUE", "REBUILD", "REQUEST", "REVISION",
     "SOURCES_LABEL", "SOURCES_NAME", "STAGE", "TRACK", "VARIANT",
-    "building", "gateway", "labels", "query", "selector",
+    "building", "gateway", "labels", "of_artifact", "query", "selector",
 ]  # fmt: skip
 
 MODEL = "stillhouse.io/model"
@@ -16,6 +16,8 @@ REQUEST = "stillhouse.io/request"
 STAGE = "stillhouse.io/stage"
 REVISION = "stillhouse.io/revision"
 """Of pods: the ModelRevision that they serve, of a gateway's the one whose cascade it has."""
+DIGEST = "stillhouse.io/digest"
+"""Of pods that serve: first 32 hex digits of their artifact's digest. Another model's cascade may have been solved with it."""
 MOVED = "stillhouse.io/moved"
 """Annotation of the Service that clients use: when it went from the model's pods to the gateway's."""
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -64,6 +66,12 @@ def building(model: str, variant: str) -> dict[str, str]:
 def gateway(model: str, variant: str) -> dict[str, str]:
     """Return the labels that choose the pods of the gateway before a variant."""
     return {**selector(model, variant), COMPONENT: "gateway"}
+
+
+def of_artifact(digest: str) -> dict[str, str]:
+    """Return the label of pods that serve an artifact; none where there is no digest."""
+    found = digest.removeprefix("sha256:")[:32]
+    return {DIGEST: found} if found else {}
 
 
 def query(values: dict[str, str]) -> str:

@@ -6,8 +6,8 @@ A model's name has at most 40 characters, so that every ending fits into the 63 
 from __future__ import annotations
 
 __all__ = [
-    "VARIANT", "account", "backend", "build_job", "build_policy", "client_service", "gateway", "local_service", "of_revision",
-    "revision", "workload",
+    "VARIANT", "account", "backend", "between", "build_job", "build_policy", "client_service", "gateway", "local_service",
+    "of_revision", "revision", "workload",
 ]  # fmt: skip
 
 VARIANT = "main"
@@ -57,6 +57,11 @@ def gateway(model: str, variant: str = VARIANT) -> str:
 def local_service(model: str, variant: str = VARIANT) -> str:
     """Return the Service by which clients reach the gateway of their own node."""
     return f"{model}-{variant}-local"
+
+
+def between(model: str, digest: str, variant: str = VARIANT) -> str:
+    """Return the headless Service of those pods of another model that serve an artifact, which a cascade was solved with."""
+    return f"{model}-{variant}-middle-{digest.removeprefix('sha256:')[:8]}"
 
 
 def of_revision(revision: str) -> str:

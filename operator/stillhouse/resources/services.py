@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.resources import labels, names
-from stillhouse.resources.wanted import Owner, metadata
+from stillhouse.resources.wanted import Between, Owner, metadata
 
 __all__ = [
     "GRPC_PORT", "HTTP_PORT", "METRICS_PORT",
-    "backend_service", "client_service", "local_service", "metrics_service", "revision_service",
+    "backend_service", "client_service", "local_service", "metrics_service", "middle_service", "revision_service",
 ]  # fmt: skip
 
 GRPC_PORT = 8001
@@ -39,6 +39,12 @@ def revision_service(owner: Owner, revision: str) -> dict[str, Any]:
     """Return the Service of the pods of one revision: a gateway whose confidence was fitted on it asks no others."""
     chosen = {**labels.selector(owner.name, names.VARIANT), labels.REVISION: revision}
     return _service(owner, names.of_revision(revision), {"grpc": GRPC_PORT}, chosen=chosen, component="gateway")
+
+
+def middle_service(owner: Owner, middle: Between) -> dict[str, Any]:
+    """Return the Service of another model's pods that serve the artifact which a cascade's thresholds were solved with."""
+    chosen = {**labels.selector(middle.model, names.VARIANT), **labels.of_artifact(middle.digest)}
+    return _service(owner, names.between(owner.name, middle.digest), {"grpc": GRPC_PORT}, chosen=chosen, component="gateway")
 
 
 def local_service(owner: Owner, *, rest: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from stillhouse.api.edge import Edge
 from stillhouse.api.model import API_VERSION, KIND, Spec
 from stillhouse.resources import labels, names
 
-__all__ = ["Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "metadata"]
+__all__ = ["Between", "Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,19 @@ class Building:
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """The model between the small and the larger one: its name, and the digest of what a cascade was solved with."""
+
+    model: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """What `spec.edge` asks for, and the revision that its gateway stands before.
 
     `spec` is the whole one, which has an `edge`; `digest` and `cascade` are those of the model and of its cascade (None: it has
-    none).
+    none); `middle` is the model between, where that cascade has one.
     """
 
     spec: Spec
@@ -81,6 +89,7 @@ class Gateway:
     digest: str = ""
     precision: str = ""
     cascade: str | None = None
+    middle: Between | None = None
 
     @property
     def edge(self) -> Edge:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 from tests.support.api_objects import complete
-from tests.unit.resources.test_golden import EDGE, INDEX, PIPELINE, SETTINGS, fronted
+from tests.unit.resources.test_golden import BETWEEN, CLASSES, EDGE, INDEX, PIPELINE, SETTINGS, THREE, fronted
 
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.config import read
-from stillhouse.edge.sections.places import Engine, LargerSlices, Slices
+from stillhouse.edge.sections.places import Engine, LargerBackends, LargerSlices, Slices
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway import CONFIG, gateway_workload
-from stillhouse.resources.wanted import Gateway, Owner
+from stillhouse.resources.wanted import Between, Gateway, Owner
 
 CASCADE = "sha256:" + "d" * 64
 OWNER = Owner("m" * 40, "models", "uid")
@@ -197,3 +197,49 @@ def test_every_name_fits() -> None:
     model = "m" * 40
     for name in (names.gateway(model), names.local_service(model), names.of_revision(names.revision(model, "f" * 64))):
         assert len(name) <= 63
+
+
+def _middle(edge: dict[str, Any], middle: Between | None, folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    objects = fronted(edge, CASCADE, middle, **CLASSES)
+    (folder / "gateway.json").write_text(text(one(objects, "Deployment")))
+    cascade = read(folder / "gateway.json").cascade
+    assert cascade is not None
+    return cascade.middle, objects
+
+
+def test_the_model_between_is_the_pods_of_the_artifact_that_the_thresholds_fit(tmp_path: Path) -> None:
+    found, objects = _middle(THREE, BETWEEN, tmp_path)
+    assert isinstance(found, LargerSlices) and (found.model, found.tls, found.token) == ("near", False, None)
+    (service,) = [each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Service", found.service)]
+    chosen = service["spec"]["selector"]
+    assert (chosen[labels.MODEL], chosen[labels.COMPONENT]) == ("near", "serve")
+    own = next(each for each in fronted({}, None) if each["kind"] == "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert own[labels.DIGEST] == "a" * 32, "what it is chosen by is what pods have"
+    assert chosen[labels.DIGEST] == "e" * 32
+    assert len(names.between("m" * 40, BETWEEN.digest)) <= 63
+    out = one(objects, "NetworkPolicy")["spec"]["egress"]
+    to = [peer.get("podSelector", {}).get("matchLabels", {}).get(labels.MODEL) for rule in out for peer in rule.get("to", [])]
+    assert "near" in to
+
+
+def test_a_model_between_at_an_address_is_shown_its_own_token(tmp_path: Path) -> None:
+    middle = {"model": "near", "address": "grpcs://near.example:8443", "token": "near-token"}
+    edge = {"cascade": {**THREE["cascade"], "middle": middle}, "backendAuthority": "ca", "backendToken": "far-token"}
+    found, objects = _middle(edge, BETWEEN, tmp_path)
+    assert isinstance(found, LargerBackends) and found.tls and list(found.backends) == ["near.example:8443"]
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    mounted = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    given = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
+    assert given[mounted[str(found.token and found.token.parent)]] == "near-token"
+    assert given[mounted[str(found.authority and found.authority.parent)]] == "ca"
+    assert not [each for each in objects if each["metadata"]["name"].startswith("search-main-middle")]
+    ports = [port["port"] for rule in one(objects, "NetworkPolicy")["spec"]["egress"] for port in rule.get("ports", [])]
+    assert 8443 in ports
+
+
+def test_an_artifact_decides_whether_there_is_a_model_between(tmp_path: Path) -> None:
+    """The gateway refuses to start where artifact and configuration differ on it."""
+    assert _middle(THREE, None, tmp_path)[0] is None, "the cascade that serves was solved without"
+    found, objects = _middle({"cascade": EDGE["cascade"]}, BETWEEN, tmp_path)
+    assert isinstance(found, LargerSlices), "the spec of today has none, and what serves was solved with it"
+    assert [each for each in objects if each["metadata"]["name"] == found.service]

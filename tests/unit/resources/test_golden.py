@@ -20,10 +20,11 @@ from stillhouse.planning.request import from_record
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.desired import children
 from stillhouse.reconcile.front import Front
+from stillhouse.resources.gateway_legs import finds_middle
 from stillhouse.resources.guards import build_policy
 from stillhouse.resources.jobs import job
 from stillhouse.resources.metrics_api import Figures
-from stillhouse.resources.wanted import Building, ClusterSettings, Gateway, Owner, Scaling, Serving
+from stillhouse.resources.wanted import Between, Building, ClusterSettings, Gateway, Owner, Scaling, Serving
 
 GOLDEN = Path(__file__).parent / "golden"
 OWNER = Owner("search", "models", "0b5e3f0a-0000-4000-8000-000000000000")
@@ -60,13 +61,14 @@ EDGE = {
 }
 
 
-def fronted(edge: dict[str, Any], cascade: str | None, **more: Any) -> list[dict[str, Any]]:
+def fronted(edge: dict[str, Any], cascade: str | None, middle: Between | None = None, **more: Any) -> list[dict[str, Any]]:
     """All that is there once clients have moved to the gateway."""
     spec = parse(model("search", edge=edge, **more)).spec
-    gateway = Gateway(spec, "search-1", "sha256:" + "a" * 64, "int8", cascade)
+    gateway = Gateway(spec, "search-1", "sha256:" + "a" * 64, "int8", cascade, middle)
     decision = Decision(REQUEST, BOUND, Scaling("hpa", 1, 4, 2), serving=serving(), gateway=gateway)
     revisions = ("search-1",) if gateway.bound and not gateway.engine else ()
-    front = Front(gateway, True, "2026-01-01T00:00:00Z", gateway_only=not gateway.engine, revisions=revisions)
+    asked = {"revisions": revisions, "middles": (middle,) if middle is not None and finds_middle(gateway) else ()}
+    front = Front(gateway, True, "2026-01-01T00:00:00Z", gateway_only=not gateway.engine, **asked)
     return children(OWNER, decision, SETTINGS, monitors=True, front=front)
 
 
@@ -77,7 +79,13 @@ PIPELINE = {
 }
 
 
+BETWEEN = Between("near", "sha256:" + "e" * 64)
+CLASSES = {"source": {"uri": "models:minilm", "task": "text-classification"}}
+THREE: dict[str, Any] = {"cascade": {**EDGE["cascade"], "middle": {"model": "near"}}}  # type: ignore[dict-item]
+
+
 CASES = {
+    "gateway-of-three": lambda: fronted(THREE, "sha256:" + "d" * 64, BETWEEN, **CLASSES),
     "gateway": lambda: fronted(EDGE, "sha256:" + "d" * 64, index=INDEX),
     "gateway-of-a-pipeline": lambda: fronted({}, None, pipeline=PIPELINE),
     "gateway-alone": lambda: fronted({"rest": False, "run": {"replicas": 1}}, None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stillhouse.api.model import DistilledModel
 from stillhouse.clients.sources import Resolved
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.errors import NotAvailable, SourceError
+from stillhouse.errors import SourceError
 from stillhouse.planning.plan import Pin
 from stillhouse.planning.request import middle_uri
 
@@ -14,26 +14,21 @@ __all__ = ["find_middle"]
 _FIELD = "spec.edge.cascade.middle.model"
 
 
-def find_middle(model: DistilledModel, store: LocalStore, *, cluster: bool = False) -> tuple[Resolved, Pin] | None:
-    """Return where it lies and its digest, None where the cascade has none. `cluster`: a pod builds.
+def find_middle(model: DistilledModel, store: LocalStore, digest: str | None = None) -> tuple[Resolved, Pin] | None:
+    """Return where it lies and its digest, None where the cascade has none.
+
+    `digest`: of what serves of it, as an operator knows (None: what this store holds as its revision).
 
     Raises:
-        NotAvailable: in a cluster. SourceError: nothing has been built of it here, it is damaged, or it is the model itself.
+        SourceError: nothing has been built of it here, it is damaged, or it is the model itself.
     """
     cascade = model.spec.edge.cascade if model.spec.edge else None
     if cascade is None or cascade.middle is None:
         return None
     name = cascade.middle.model
-    if cluster:
-        raise NotAvailable(
-            "a model between is built and asked on one machine only: the operator starts no gateway with three legs",
-            field="spec.edge.cascade.middle",
-            found=name,
-            fix="remove middle, or use still build and still edge",
-        )
     if name == model.metadata.name:
         raise SourceError("a model does not stand between itself and a larger one", field=_FIELD, found=name, fix="name another")
-    digest = (store.state(name).get("revision") or {}).get("digest")
+    digest = digest or (store.state(name).get("revision") or {}).get("digest")
     if not digest:
         raise SourceError(
             "nothing has been built of the model between, in this store",

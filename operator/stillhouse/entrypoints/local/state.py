@@ -11,6 +11,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints.local.lineage import lineage
 from stillhouse.errors import SpecError
+from stillhouse.planning.edge import CASCADE, MIDDLE
 from stillhouse.planning.plan import Plan
 
 __all__ = [
@@ -83,6 +84,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "size": gate.facts["size"],
         "index": index.artifact if index else None,
         "cascade": cascade.artifact if cascade else None,
+        **({"middle": middle} if (middle := _middle(plan)) else {}),
         **({"cut": cut.artifact} if cut else {}),
         "figures": chosen["figures"] if chosen else {},
         "truncated": gate.facts["truncated"],
@@ -94,6 +96,14 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "lineage": lineage(plan, lambda step: receipts.get(step.id)),
         "time": _measured(gate),
     }
+
+
+def _middle(plan: Plan) -> dict[str, str] | None:
+    """Return the model between that a cascade is solved with: its name, and the digest of what was built of it."""
+    steps = {step.id: step.config for step in plan.steps}
+    if MIDDLE not in steps:
+        return None
+    return {"model": steps[CASCADE]["middle"], "digest": steps[MIDDLE]["digest"]}
 
 
 def objects_of(revision: Mapping[str, Any]) -> list[str]:

@@ -94,12 +94,13 @@ def open_file(
     access: Access | None = None,
     cache: Path | None = None,
     known: Mapping[str, tuple[Resolved, Pin]] | None = None,
+    middle: str | None = None,
 ) -> Workspace:
     """Read a file, bind and pin its sources, and plan it. `progress` is told of the sources: a large one takes long.
 
     `rebuild` None: the token that the store holds. `server` is the container that will serve, None: a process of this machine.
     `access`: with whose rights sources are fetched (None: those of this machine's user). `cache`: where they are fetched to.
-    `known`: they were pinned before, and are not looked at.
+    `known`: they were pinned before, and are not looked at. `middle`: digest of a cascade's model between, where it is known.
 
     Raises:
         SpecError, SourceError: the file or one of its sources cannot be used; every one, with field and line.
@@ -117,7 +118,7 @@ def open_file(
     else:
         found = known_sources(model, base, known, mistakes)
     try:
-        between = find_middle(model, store, cluster=access is not None)
+        between = find_middle(model, store, middle)
     except StillhouseError as error:
         between = None
         mistakes.add(error)

@@ -27,6 +27,7 @@ def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
         "digest": revision["digest"],
         "index": revision.get("index"),
         "cascade": revision.get("cascade"),
+        "middle": revision.get("middle"),
         "precision": revision["precision"],
         "size": revision["size"],
         "reason": "GatePassed" if gated else "NoGate",

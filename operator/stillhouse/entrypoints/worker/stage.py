@@ -21,6 +21,7 @@ from stillhouse.entrypoints.worker.record import record
 from stillhouse.passes.base import CandidateServer
 from stillhouse.passes.runner import Listener
 from stillhouse.planning.plan import STAGES
+from stillhouse.planning.request import is_built
 from stillhouse.settings import load_settings
 
 __all__ = ["run_stage"]
@@ -50,7 +51,7 @@ def run_stage(
     known = None if first else pinned.read()
     if first:
         pinned.begin()
-    names = {uri: target for uri, target in given.sources.items() if "://" not in uri}
+    names = {uri: target for uri, target in given.sources.items() if "://" not in uri and not is_built(uri)}
     with listener.busy("sources") as progress:
         workspace = open_file(
             file,
@@ -61,6 +62,7 @@ def run_stage(
             access=of_worker(os.environ),
             cache=pinned.fetched,
             known=known,
+            middle=next((target for uri, target in given.sources.items() if is_built(uri)), None),
         )
     name = workspace.name
     with workspace.store.model(name):
