@@ -5,21 +5,33 @@ Containers are started as the kubelet would, as processes; what is not here is i
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from kubernetes import client
 from tests.integration.test_operator import Hands, eventually
-from tests.integration.test_real_build import CLAIM, run_job
+from tests.integration.test_real_build import CLAIM, run_job, started
 from tests.support.cli import NAME, Project, write_rows
+from tests.support.cli_servers import wait_until
 from tests.support.kube.control_plane import ControlPlane
+from tests.support.kube.process import free_port
 from tests.support.operator_process import install_crds, running_operator
 
-from stillhouse.edge.config import Config, LargerSlices
+from stillhouse.clients.triton import TritonClient
+from stillhouse.edge.config import Config
+from stillhouse.edge.sections.places import LargerSlices, Lower
 from stillhouse.entrypoints.edge.verified import verify
+from stillhouse.planning.upper import UPPER
 from stillhouse.resources import labels
 from stillhouse.resources.gateway import CONFIG
 from stillhouse.resources.pods import CLAIMS
@@ -102,3 +114,56 @@ def test_a_cascade_is_solved_with_what_serves_between(control_plane: ControlPlan
         pods = hands.apps.read_namespaced_deployment("near-main", hands.namespace).spec.template.metadata.labels
         assert service.spec.selector.items() <= pods.items()
         assert service.spec.selector[labels.DIGEST] == near["digest"][7:39]
+
+
+TEXTS = ["read the file", "a", "return the list of path name value", "open the file and write the warm value of the list"]
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.timeout(600)
+def test_a_model_in_halves_answers_through_the_gateway_as_it_does_whole(
+    control_plane: ControlPlane, hands: Hands, tmp_path: Path
+) -> None:
+    """The gateway's pods find the model's by slices (`test_front.py`); here the two processes are told of each other."""
+    site = Site(tmp_path, hands)
+    where = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": site.sources}
+    with running_operator(control_plane, tmp_path / "operator", **where):
+        hands.apply(site.spec(NAME, edge={"cut": {"layer": "rows"}}))
+        record = site.build(NAME)
+        live = eventually(lambda: hands.apps.read_namespaced_deployment(f"{NAME}-main", hands.namespace))
+        (container,) = live.spec.template.spec.containers
+        assert f"--cut={record['cut']}" in container.args
+        given = site.config()
+        config = Config.model_validate(given)
+        verify(config)
+        assert isinstance(config.edge, Lower) and config.cut is not None and isinstance(config.cut.upper, LargerSlices)
+        service = hands.core.read_namespaced_service(config.cut.upper.service, hands.namespace)
+        assert service.spec.selector.items() <= live.spec.template.metadata.labels.items()
+
+        grpc, health, door, metrics = (free_port() for _ in range(4))
+        ports = (f"--grpc-port={grpc}", f"--health-port={health}", f"--metrics-port={free_port()}", "--host=127.0.0.1")
+        upper = {"kind": "backends", "model": config.cut.upper.model, "backends": {f"127.0.0.1:{grpc}": 1.0}}
+        listen = {"grpc": f"127.0.0.1:{door}", "rest": None, "metrics": f"127.0.0.1:{metrics}"}
+        (tmp_path / "gateway.json").write_text(json.dumps({**given, "listen": listen, "cut": {"upper": upper}}))
+        words = [sys.executable, "-m", "stillhouse.entrypoints.gateway", f"--config={tmp_path / 'gateway.json'}", "--verify"]
+        with (
+            ending(started(container, tmp_path, ports)) as server,
+            TritonClient(f"127.0.0.1:{grpc}", timeout_s=5.0, retries=0) as pods,
+            TritonClient(f"127.0.0.1:{door}", timeout_s=5.0, retries=0) as clients,
+        ):
+            wait_until(lambda: server.poll() is not None or pods.ready(NAME), 120)
+            assert pods.ready(NAME + UPPER)
+            gateway = subprocess.Popen(words, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            with ending(gateway):
+                wait_until(lambda: gateway.poll() is not None or clients.ready(NAME))
+                whole, halves = pods.infer_texts(NAME, TEXTS), clients.infer_texts(NAME, TEXTS)
+        assert whole.probabilities is not None and halves.probabilities is not None
+        np.testing.assert_allclose(halves.probabilities, whole.probabilities, atol=1e-5)

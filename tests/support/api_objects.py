@@ -524,6 +524,11 @@ _VALID = [
     Case("a gateway and nothing else", "image", {"spec.edge": {}}),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
+    Case(
+        "a token for who has the upper half",
+        "text",
+        {"spec.edge": {"cut": {**_CUT, "address": "grpcs://halves.example:443"}, "backendToken": "halves"}},
+    ),
     Case("a cascade by temperature", "class", {f"{_CASCADE}.method": "temperature"}),
     Case(
         "an agreement of nearly everything",
@@ -668,6 +673,16 @@ _INVALID = [
         {"spec.edge": {"cut": _CUT, "preprocess": {"steps": [{"kind": "tokenise"}], "model": "large"}}},
         f"{_EDGE}.cut",
         "excludes cascade and preprocess",
+    ),
+    Case(
+        "a token shown to the pods of the upper half",
+        "text",
+        {"spec.edge": {"cut": _CUT, "backendToken": "halves"}},
+        f"{_EDGE}.backendToken",
+        "over TLS alone",
+    ),
+    Case(
+        "a token for nobody", "text", {"spec.edge": {"backendToken": "halves"}}, f"{_EDGE}.backendToken", "shown to a cascade's"
     ),
     Case("a cut without a gate", "text", {"spec.edge": {"cut": _CUT}, "spec.gate": GONE}, f"{_EDGE}.cut", "needs gate"),
     Case("a cut and a pipeline", "apart", {"spec.edge": {"cut": _CUT}, "spec.gate": _GATE}, f"{_EDGE}.cut", "and a pipeline"),

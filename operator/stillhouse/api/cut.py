@@ -16,7 +16,7 @@ __all__ = ["Cut"]
 class Cut(ApiModel):
     """The layers up to a named one run in the gateway, what they give travels, and the others run where the model is served.
 
-    For `still edge FILE`; a cluster refuses it.
+    With `still edge FILE` and in a cluster, where the model's pods serve the upper half beside the whole model.
     """
 
     layer: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -28,5 +28,6 @@ class Cut(ApiModel):
     """Most that a number of the answer (an embedding's, a logit) may differ from the uncut model's on the gate's rows, times the
     largest magnitude of the uncut answers where that is above 1. What differs more fails the build."""
     address: Address | None = None
-    """Where the upper half is, as `grpcs://HOST:PORT` (`grpc://` without TLS). `still edge --cloud` is stronger than this; left
-    out, what `still up` serves here."""
+    """Where the upper half is, as `grpcs://HOST:PORT` (`grpc://` without TLS). `still edge --cloud` is stronger than this. Left
+    out: what `still up` serves here, in a cluster the pods of the same revision. A gateway that reaches no pod needs it, and a
+    way to them of your own."""

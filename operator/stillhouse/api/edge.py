@@ -25,9 +25,10 @@ _ONE_OF_CLAIM = CelRule(
     "claim",
 )
 _TOKEN_IN_SECRET = CelRule(
-    "!has(self.backendToken) || has(self.cascade)"
-    " && (!has(self.cascade.larger.address) || self.cascade.larger.address.startsWith('grpcs://'))",
-    "a token is shown to a cascade's larger model, and at an address over TLS alone",
+    "!has(self.backendToken) || (has(self.cascade)"
+    " ? !has(self.cascade.larger.address) || self.cascade.larger.address.startsWith('grpcs://')"
+    " : has(self.cut) && has(self.cut.address) && self.cut.address.startsWith('grpcs://'))",
+    "a token is shown to a cascade's larger model, or to an upper half at an address, and there over TLS alone",
     "backendToken",
 )
 _AGREEMENT_OF_CASCADE = CelRule(
@@ -168,7 +169,8 @@ class Edge(ApiModel):
     """Secret with `ca.crt` of the certificates of those that are asked at an address, in a cluster; left out: the system's
     authorities. Of a larger model without `address`: that its gateway has TLS, with a certificate for MODEL.NAMESPACE.svc."""
     backend_token: SecretName | None = None
-    """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`."""
+    """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`. Or to what
+    stands before the upper half, at the address of a cut."""
     guard: Guard | None = None
     """What requests may hold, and the audit log; left out: every message of the protocol up to 64 MiB."""
     agreement: Agreement | None = None
@@ -194,8 +196,8 @@ class Edge(ApiModel):
             raise _AWAY_OF_CASCADE.broken()
         if self.preprocess is not None and self.cascade is not None:
             raise _STEPS_OR_CASCADE.broken(fix="remove one of both")
-        address = self.cascade.larger.address if self.cascade else None
-        if self.backend_token is not None and (self.cascade is None or (address or "grpcs://")[:8] != "grpcs://"):
+        address = self.cascade.larger.address or "grpcs://" if self.cascade else self.cut.address if self.cut else None
+        if self.backend_token is not None and not (address or "").startswith("grpcs://"):
             raise _TOKEN_IN_SECRET.broken(fix="write grpcs:// in the address, or remove backendToken")
         if self.cut is not None and (self.cascade is not None or self.preprocess is not None):
             raise _CUT_ALONE.broken(fix="remove cut, or the other")

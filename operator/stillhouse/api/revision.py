@@ -107,6 +107,8 @@ class RevisionSpec(ApiModel):
     """Digest of its cascade: calibration and threshold of this artifact, for a gateway (`spec.edge.cascade`)."""
     middle: Between | None = None
     """The model between, where the cascade has one (`spec.edge.cascade.middle`)."""
+    cut: Digest | None = None
+    """Digest of its two halves (`spec.edge.cut`)."""
     precision: Short | None = None
     """Its precision."""
     size: Annotated[int, Field(ge=0)] = 0

@@ -16,13 +16,12 @@ from stillhouse.errors import DataError, MissingPackages, SourceError, SpecError
 from stillhouse.inference.datatypes import Tensor, TensorSpec
 from stillhouse.inference.encodings import Encoded, Encoding, decode, encode
 from stillhouse.inference.preprocess.config import read
+from stillhouse.planning.upper import UPPER
 
 __all__ = ["CUT_FILE", "MARK", "UPPER", "Cut", "HalfSession", "packed", "sent", "travelled", "unpacked"]
 
 CUT_FILE = "cut.json"
 VERSION = 1
-UPPER = "_upper"
-"""End of the name under which the upper half is served beside the model."""
 MARK = "CUT"
 """Tensor INT64 [n, 1] that goes with every row: which cut it is of. The halves of two builds fit each other in shape alone."""
 _BATCHED = ("", "fp16", "int8-rows")

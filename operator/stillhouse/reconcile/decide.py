@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stillhouse.api.load import parse
-from stillhouse.api.model import DistilledModel
+from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.api.pods import Placement, PodTemplate
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.api.serve import Amounts
@@ -19,7 +19,7 @@ from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.resources import labels, quantities
 from stillhouse.resources.wanted import Building, Gateway, Scaling, Serving
 
-__all__ = ["Decision", "Verdict", "decide"]
+__all__ = ["Decision", "Verdict", "decide", "gateway_of"]
 
 _LOCAL = ("file://", "package://")
 _REMOTE = ("pvc", "s3", "oci", "https", "http", "hf")
@@ -28,14 +28,13 @@ _STEPS = (
     "spec.edge.preprocess: steps run in a gateway at the edge (still edge FILE --cloud …), in a cluster no gateway runs them;"
     " leave it out here, and keep it in the edge's own file"
 )
-_CUT = (
-    "spec.edge.cut: the lower half runs in a gateway at the edge (still edge FILE) and the upper one where still up serves, in a"
-    " cluster no server has it; leave it out here, and keep it in the edge's own file"
-)
-
 _BROKER = (
     "spec.edge.cascade.larger.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
     " in a cluster write grpcs://HOST:PORT, or leave address out for a DistilledModel of this namespace"
+)
+_BROKER_OF_CUT = (
+    "spec.edge.cut.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
+    " in a cluster leave address out for the pods of the same revision, or write grpcs://HOST:PORT"
 )
 
 
@@ -94,8 +93,9 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     cascade = model.spec.edge.cascade if model.spec.edge is not None else None
     if cascade is not None and (cascade.larger.address or "").startswith("mqtt"):
         return _without_spec(observed, Verdict("NotAvailable", _BROKER))
-    if model.spec.edge is not None and model.spec.edge.cut is not None:
-        return _without_spec(observed, Verdict("NotAvailable", _CUT))
+    cut = model.spec.edge.cut if model.spec.edge is not None else None
+    if cut is not None and (cut.address or "").startswith("mqtt"):
+        return _without_spec(observed, Verdict("NotAvailable", _BROKER_OF_CUT))
     bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
     middle, lacking = bind_middle(model, observed)
     bound |= middle
@@ -120,7 +120,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         serving=_serving(serves, model) if serves else None,
         measured=_measured(model),
         builds=_builds(model),
-        gateway=_gateway(serves, model) if serves else None,
+        gateway=gateway_of(model.spec, serves) if serves and model.spec.edge is not None else None,
         build=wanted is None and unusable is None,
         pinned=held is not None,
         pin_missing=missing,
@@ -221,16 +221,15 @@ def _serving(revision: Body, model: DistilledModel | None) -> Serving:
         digest=spec["digest"],
         precision=spec["precision"],
         serve=from_record(spec.get("serve") or {}),
+        cut=spec.get("cut"),
     )
 
 
-def _gateway(revision: Body, model: DistilledModel) -> Gateway | None:
-    """Return the gateway before a revision; one that was built without the cascade that is asked for answers for itself."""
-    if model.spec.edge is None:
-        return None
+def gateway_of(asked: Spec, revision: Body) -> Gateway:
+    """Return the gateway before a revision; one that was built without the cascade, or cut, that is asked for is for itself."""
     spec: dict[str, Any] = revision["spec"]
-    name = revision["metadata"]["name"]
-    return Gateway(model.spec, name, spec["digest"], spec["precision"], spec.get("cascade"), middle_of(spec))
+    name, cascade, cut = revision["metadata"]["name"], spec.get("cascade"), spec.get("cut")
+    return Gateway(asked, name, spec["digest"], spec["precision"], cascade, middle_of(spec), cut)
 
 
 def _measured(model: DistilledModel) -> Serving:

@@ -8,13 +8,13 @@ stands in docs/design/20261126-edge-cluster.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from stillhouse.reconcile.between import middle_of
-from stillhouse.reconcile.decide import Decision
+from stillhouse.reconcile.decide import Decision, gateway_of
 from stillhouse.reconcile.observed import Body, Observed, is_ready
 from stillhouse.resources import labels, names
 from stillhouse.resources.deployment import DRAIN_S
@@ -73,18 +73,24 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     left = _left(moved, now) if serves else 0.0
     # One of the other kind stays until its successor answers.
     former = {(kind, name) for kind in _WORKLOADS if kind != gateway.edge.run.kind and (kind, name) in live}
-    used = {gateway.revision} if gateway.bound and not gateway.engine else set()
-    used |= {revision for revision in map(_revision, gateway_pods(observed)) if revision and not gateway.engine}
+    used = {gateway.revision} if gateway.bound and gateway.asks_pods else set()
+    used |= _asked(observed, gateway)
     return Front(
         gateway=gateway,
         serves=serves,
         moved=moved,
-        gateway_only=serves and left <= 0 and not gateway.engine,
+        gateway_only=serves and left <= 0 and gateway.asks_pods,
         revisions=tuple(sorted(used)),
         middles=_middles(observed, gateway),
         kept=frozenset(former if not ready else ()),
         wait=max(0.0, left),
     )
+
+
+def _asked(observed: Observed, gateway: Gateway) -> set[str]:
+    """Return the revisions whose pods the gateway's pods ask. Those that have the model ask none, but where it was cut before."""
+    found = {revision for revision in map(_revision, gateway_pods(observed)) if revision}
+    return {each for each in found if gateway.asks_pods or observed.child("Service", names.of_revision(each)) is not None}
 
 
 def _middles(observed: Observed, gateway: Gateway) -> tuple[Between, ...]:
@@ -179,13 +185,7 @@ def _fitting(observed: Observed, decision: Decision, wanted: Gateway) -> Gateway
     if not of:  # it has no cascade yet
         return Gateway(wanted.spec)
     record = next((each for each in observed.revisions if each["metadata"]["name"] == of), None)
-    return _of_record(wanted, record) if record is not None else wanted
-
-
-def _of_record(wanted: Gateway, record: Mapping[str, Any]) -> Gateway:
-    spec = record["spec"]
-    name = record["metadata"]["name"]
-    return Gateway(wanted.spec, name, spec["digest"], spec["precision"], spec.get("cascade"), middle_of(spec))
+    return gateway_of(wanted.spec, record) if record is not None else wanted
 
 
 def _answers(pod: Body, revision: str) -> bool:

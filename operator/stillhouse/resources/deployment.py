@@ -20,6 +20,9 @@ a name anew when a connection ends (every 10 s: --grpc-max-connection-age), but 
 server's. With 10 s a client that had just asked was refused for 18 (docs/design/20261124-operator.md, section 11)."""
 DRAIN_WITHOUT_SUCCESSOR_S = 5
 """The same with strategy Recreate: clients have nobody to learn of, and no new pod starts before the old ones have ended."""
+DRAIN_OF_HALVES_S = 3 * DRAIN_S
+"""Of pods whose upper half gateways have the lower one of, which no other pod will do for: new gateways start once the first new
+pod answers, and old ones serve on for as long as clients may know them (docs/design/20261126-edge-cluster.md, section 8)."""
 ANSWER_S = 50
 """Seconds that a server then has for the requests under way (entrypoints/serving/server.py takes a little less)."""
 START_S = 180
@@ -68,7 +71,9 @@ def _strategy(serving: Serving) -> dict[str, Any]:
 
 
 def _drain(serving: Serving) -> int:
-    return DRAIN_WITHOUT_SUCCESSOR_S if serving.strategy == "Recreate" else DRAIN_S
+    if serving.strategy == "Recreate":
+        return DRAIN_WITHOUT_SUCCESSOR_S
+    return DRAIN_OF_HALVES_S if serving.cut else DRAIN_S
 
 
 def _pod(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
@@ -97,6 +102,7 @@ def _another_zone(owner: Owner) -> dict[str, Any]:
 
 def _server(owner: Owner, serving: Serving, settings: ClusterSettings) -> dict[str, Any]:
     what = [f"--model={owner.name}", f"--digest={serving.digest}", f"--precision={serving.precision}"]
+    what += [f"--cut={serving.cut}"] if serving.cut else []
     return {
         **server_container(serving, settings, ["serve", *what]),
         "ports": [

@@ -40,7 +40,9 @@ def gateway_workload(owner: Owner, gateway: Gateway, settings: ClusterSettings) 
         "template": {"metadata": meta, "spec": _pod(owner, gateway, settings, given, chosen)},
     }
     # None goes before its successor answers.
-    rolling = {"maxUnavailable": 0, "maxSurge": 1 if gateway.per_node else "25%"}
+    surge = 1 if gateway.per_node else "25%"
+    # Those that have the lower half of another revision all go while its pods still answer.
+    rolling = {"maxUnavailable": 0, "maxSurge": "100%" if gateway.lower else surge}
     strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
     if gateway.per_node:
         spec["updateStrategy"] = strategy

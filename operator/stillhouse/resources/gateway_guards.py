@@ -47,8 +47,11 @@ def gateway_binding(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
     }
 
 
-def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> dict[str, Any]:
-    """Return the policy: clients from everywhere in; out to names, the model, the larger model, the API server, the collector."""
+def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings, *, asks: bool = False) -> dict[str, Any]:
+    """Return the policy: clients from everywhere in; out to names, the model, the larger model, the API server, the collector.
+
+    `asks`: gateways of before still ask the model's pods, whatever the one that is wanted does.
+    """
     reading = {settings.operator_namespace: None, settings.monitoring_namespace: None}
     readers = [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}} for name in reading if name]
     doors = [GRPC_PORT, *([HTTP_PORT] if gateway.edge.rest else [])]
@@ -56,7 +59,7 @@ def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings) ->
         "podSelector": {"matchLabels": labels.gateway(owner.name, names.VARIANT)},
         "policyTypes": ["Egress", "Ingress"],
         "ingress": [{"ports": _ports(*doors)}, {"from": readers, "ports": _ports(METRICS_PORT)}],
-        "egress": _egress(owner, gateway, settings),
+        "egress": _egress(owner, gateway, settings, asks),
     }
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -66,11 +69,13 @@ def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings) ->
     }
 
 
-def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> list[dict[str, Any]]:
+def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings, asks: bool) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{"ports": [{"port": 53, "protocol": each} for each in ("UDP", "TCP")]}]
-    if not gateway.engine:
+    if gateway.asks_pods or asks:
         found.append(_to_pods(labels.selector(owner.name, names.VARIANT)))
-    if watches(gateway):
+    if gateway.lower and gateway.edge.cut is not None and gateway.edge.cut.address is not None:
+        found.append({"to": [*_ANYWHERE], "ports": _ports(port_of(gateway.edge.cut.address))})
+    if watches(gateway) or asks:
         to = [{"ipBlock": {"cidr": each}} for each in settings.api_server_cidrs]
         found.append({**({"to": to} if to else {}), "ports": _ports(*settings.api_server_ports)})
     found += [_to_pods({labels.MODEL: each}) for each in step_models(gateway.spec)]

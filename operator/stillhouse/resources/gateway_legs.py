@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.api.cascade import Middle
+from stillhouse.planning.upper import UPPER
 from stillhouse.resources import names
 from stillhouse.resources.services import GRPC_PORT
 from stillhouse.resources.wanted import Gateway, Owner
 
-__all__ = ["at_address", "between_at", "finds_middle", "middle_leg", "port_of"]
+__all__ = ["at_address", "between_at", "finds_middle", "middle_leg", "port_of", "upper_leg"]
 
 Part = dict[str, Any]
 
@@ -45,6 +46,17 @@ def middle_leg(owner: Owner, gateway: Gateway, found: dict[str, str]) -> Part | 
     service = names.between(owner.name, gateway.middle.digest)
     where = {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT}
     return {"model": gateway.middle.model, "tls": False, "authority": None, **where}
+
+
+def upper_leg(owner: Owner, gateway: Gateway, found: dict[str, str]) -> Part:
+    """Return who has the upper half: the pods of the same revision, since halves of two give nothing; or an address."""
+    cut = gateway.edge.cut
+    model = owner.name + UPPER
+    if cut is not None and cut.address is not None:
+        return at_address(model, cut.address, found.get("edge.backendAuthority"), found.get("edge.backendToken"))
+    service = names.of_revision(gateway.revision)
+    where = {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT}
+    return {"model": model, "tls": False, "authority": None, **where}
 
 
 def at_address(model: str, address: str, authority: str | None, token: str | None) -> Part:

@@ -12,7 +12,7 @@ from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
 from stillhouse.resources import names, pods, quantities
-from stillhouse.resources.gateway_legs import at_address, finds_middle, middle_leg
+from stillhouse.resources.gateway_legs import at_address, finds_middle, middle_leg, upper_leg
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
@@ -56,11 +56,11 @@ def watches(gateway: Gateway) -> bool:
     """Return whether a gateway's backends are found by the API server: pods of the model, or of another one beside it."""
     cascade = gateway.edge.cascade if gateway.cascade else None
     beside = cascade is not None and (cascade.larger.address is None or finds_middle(gateway))
-    return not gateway.engine or bool(step_models(gateway.spec)) or beside
+    return gateway.asks_pods or bool(step_models(gateway.spec)) or beside
 
 
 def stored(gateway: Gateway) -> bool:
-    """Return whether it reads the store: its cascade lies there, and where it is the model's process, the model."""
+    """Return whether it reads the store: its cascade lies there, and where the model or half of it runs in it, that."""
     return gateway.bound
 
 
@@ -94,16 +94,19 @@ def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> st
 
 def _first(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> Part:
     of = {"digest": gateway.digest, "variant": gateway.precision} if gateway.bound else {}
-    if gateway.engine:
+    if gateway.engine or gateway.lower:
         cpu = gateway.edge.run.resources.limits.cpu
         threads = max(1, int(parse_cpu(cpu))) if cpu else 1
-        return {"kind": "engine", "folder": _object(gateway.digest, settings), "threads": threads, **of}
+        kind, digest = ("lower", gateway.cut) if gateway.lower else ("engine", gateway.digest)
+        return {"kind": kind, "folder": _object(digest, settings), "threads": threads, **of}
     # Who has no confidence asks whichever revision answers, so that a new one changes nothing here.
     service = names.of_revision(gateway.revision) if gateway.bound else names.backend(owner.name)
     return {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT, **of}
 
 
 def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
+    if gateway.lower:
+        return upper_leg(owner, gateway, {each.field: each.folder for each in secrets(gateway.edge)})
     cascade = gateway.edge.cascade
     if cascade is None or gateway.cascade is None:
         return None

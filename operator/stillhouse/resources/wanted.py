@@ -37,7 +37,8 @@ class Owner:
 class Serving:
     """The revision that pods are to serve. `serve` are its measured settings in plain units (planning.request.serve_config).
 
-    `pods` is `serve.podTemplate` in the form of the API, what is left out left out; `strategy` of the Deployment.
+    `pods` is `serve.podTemplate` in the form of the API, what is left out left out; `strategy` of the Deployment; `cut`: digest
+    of its halves, of which pods serve the upper one beside it.
     Of a gate's pod, which is told its candidates one by one, revision, digest and precision are empty.
     """
 
@@ -49,6 +50,7 @@ class Serving:
     memory_request: str | None = None
     pods: Mapping[str, Any] = field(default_factory=dict)
     strategy: str = "RollingUpdate"
+    cut: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Gateway:
     """What `spec.edge` asks for, and the revision that its gateway stands before.
 
     `spec` is the whole one, which has an `edge`; `digest` and `cascade` are those of the model and of its cascade (None: it has
-    none); `middle` is the model between, where that cascade has one.
+    none); `middle` is the model between, where that cascade has one; `cut` the digest of its halves.
     """
 
     spec: Spec
@@ -90,6 +92,7 @@ class Gateway:
     precision: str = ""
     cascade: str | None = None
     middle: Between | None = None
+    cut: str | None = None
 
     @property
     def edge(self) -> Edge:
@@ -105,12 +108,23 @@ class Gateway:
     @property
     def engine(self) -> bool:
         """Return whether the model runs in the gateway's own process, with the steps that its artifact has."""
-        return self.per_node
+        return self.per_node and not self.lower
+
+    @property
+    def lower(self) -> bool:
+        """Return whether the lower half of the model runs in the gateway's process; until a model is cut, it is whole."""
+        return self.edge.cut is not None and self.cut is not None
 
     @property
     def bound(self) -> bool:
-        """Return whether it belongs to this revision and no other: it has the model, or a confidence that was fitted on it."""
-        return self.engine or (self.edge.cascade is not None and self.cascade is not None)
+        """Return whether it belongs to this revision and no other: by the model, half of it, or a confidence fitted on it."""
+        return self.engine or self.lower or (self.edge.cascade is not None and self.cascade is not None)
+
+    @property
+    def asks_pods(self) -> bool:
+        """Return whether it asks pods of the model, which it finds by the API server."""
+        at_address = self.edge.cut is not None and self.edge.cut.address is not None
+        return not self.engine and not (self.lower and at_address)
 
 
 @dataclass(frozen=True, slots=True)

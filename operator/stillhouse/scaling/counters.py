@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 
 from stillhouse.errors import ServerError
+from stillhouse.planning.upper import UPPER
 
 __all__ = ["Sample", "read"]
 
@@ -47,7 +48,7 @@ class Sample:
 
 
 def read(text: str, model: str, at: float) -> Sample:
-    """Read what a server says of a model.
+    """Read what a server says of a model; of one that was cut, its upper half runs in the same pod and counts with it.
 
     Raises:
         ServerError: it says nothing of that model, or not in a form that we know.
@@ -57,7 +58,7 @@ def read(text: str, model: str, at: float) -> Sample:
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for sample in family.samples:
-                if sample.labels.get("model") == model:
+                if sample.labels.get("model") in (model, model + UPPER):
                     sums[sample.name] = sums.get(sample.name, 0.0) + float(sample.value)
     except ValueError as error:
         raise ServerError("the metrics cannot be read", found=str(error)[:200]) from error

@@ -14,7 +14,8 @@ from tests.unit.resources.test_golden import BETWEEN, CLASSES, EDGE, INDEX, PIPE
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.config import read
-from stillhouse.edge.sections.places import Engine, LargerBackends, LargerSlices, Slices
+from stillhouse.edge.sections.places import Engine, LargerBackends, LargerSlices, Lower, Slices
+from stillhouse.planning.upper import UPPER
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway import CONFIG, gateway_workload
 from stillhouse.resources.wanted import Between, Gateway, Owner
@@ -243,3 +244,59 @@ def test_an_artifact_decides_whether_there_is_a_model_between(tmp_path: Path) ->
     found, objects = _middle({"cascade": EDGE["cascade"]}, BETWEEN, tmp_path)
     assert isinstance(found, LargerSlices), "the spec of today has none, and what serves was solved with it"
     assert [each for each in objects if each["metadata"]["name"] == found.service]
+
+
+CUT = "sha256:" + "c" * 64
+HALVES = {"cut": {"layer": "encoder.2"}}
+GATE = {"data": {"uri": "data:gate"}}
+
+
+@pytest.mark.parametrize("run", [{}, DAEMON])
+def test_the_upper_half_is_asked_of_the_pods_of_the_same_revision(tmp_path: Path, run: dict[str, Any]) -> None:
+    objects = fronted({**HALVES, **run}, None, cut=CUT, gate=GATE)
+    body = one(objects, "DaemonSet" if run else "Deployment")
+    (tmp_path / "gateway.json").write_text(text(body))
+    config = read(tmp_path / "gateway.json")
+    store = LocalStore(Path(f"/claims/{SETTINGS.store_claim}/store"))
+    assert isinstance(config.edge, Lower) and config.edge.folder == store.objects.path(CUT)
+    assert config.cut is not None and isinstance(config.cut.upper, LargerSlices)
+    (service,) = [each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Service", config.cut.upper.service)]
+    model = next(each for each in objects if each["kind"] == "Deployment" and each["metadata"]["name"] == "search-main")
+    template = model["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert service["spec"]["selector"][labels.REVISION] == body["spec"]["template"]["metadata"]["labels"][labels.REVISION]
+    assert config.cut.upper.model == "search" + UPPER
+    (server,) = template["spec"]["containers"]
+    assert f"--cut={CUT}" in server["args"]
+    assert "--verify" in body["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert one(objects, "RoleBinding")
+
+
+def test_pods_of_halves_answer_until_no_old_gateway_can_be_asked(tmp_path: Path) -> None:
+    objects = fronted(HALVES, None, cut=CUT, gate=GATE)
+    gateway = one(objects, "Deployment")["spec"]
+    model = next(each for each in objects if each["metadata"]["name"] == "search-main" and each["kind"] == "Deployment")
+    pod, whole = model["spec"]["template"]["spec"], workload({})["spec"]["template"]["spec"]
+    drain = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert gateway["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": "100%"}, "all at once"
+    assert drain >= whole["terminationGracePeriodSeconds"] + 30, "an old gateway's end, and the new one's start"
+    assert pod["terminationGracePeriodSeconds"] > drain
+
+
+def test_halves_at_an_address_are_asked_there(tmp_path: Path) -> None:
+    edge = {"cut": {**HALVES["cut"], "address": "grpcs://halves.example:8443"}, "backendToken": "t", **DAEMON}
+    objects = fronted(edge, None, cut=CUT, gate=GATE)
+    body = one(objects, "DaemonSet")
+    (tmp_path / "gateway.json").write_text(text(body))
+    config = read(tmp_path / "gateway.json")
+    assert config.cut is not None and isinstance(config.cut.upper, LargerBackends) and config.cut.upper.token is not None
+    assert list(config.cut.upper.backends) == ["halves.example:8443"] and config.cut.upper.tls
+    assert not [each for each in objects if each["kind"] == "RoleBinding"], "it looks for nobody"
+    assert body["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_until_a_model_is_cut_it_is_whole() -> None:
+    for run, kind in (({}, "slices"), (DAEMON, "engine")):
+        config = json.loads(text(workload({**HALVES, **run}, gate=GATE)))
+        assert config["edge"]["kind"] == kind
+        assert "cut" not in config

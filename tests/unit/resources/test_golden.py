@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,17 @@ EDGE = {
 }
 
 
-def fronted(edge: dict[str, Any], cascade: str | None, middle: Between | None = None, **more: Any) -> list[dict[str, Any]]:
+def fronted(
+    edge: dict[str, Any], cascade: str | None, middle: Between | None = None, cut: str | None = None, **more: Any
+) -> list[dict[str, Any]]:
     """All that is there once clients have moved to the gateway."""
     spec = parse(model("search", edge=edge, **more)).spec
-    gateway = Gateway(spec, "search-1", "sha256:" + "a" * 64, "int8", cascade, middle)
-    decision = Decision(REQUEST, BOUND, Scaling("hpa", 1, 4, 2), serving=serving(), gateway=gateway)
-    revisions = ("search-1",) if gateway.bound and not gateway.engine else ()
+    gateway = Gateway(spec, "search-1", "sha256:" + "a" * 64, "int8", cascade, middle, cut)
+    serves = dataclasses.replace(serving(), cut=cut)
+    decision = Decision(REQUEST, BOUND, Scaling("hpa", 1, 4, 2), serving=serves, gateway=gateway)
+    revisions = ("search-1",) if gateway.bound and gateway.asks_pods else ()
     asked = {"revisions": revisions, "middles": (middle,) if middle is not None and finds_middle(gateway) else ()}
-    front = Front(gateway, True, "2026-01-01T00:00:00Z", gateway_only=not gateway.engine, **asked)
+    front = Front(gateway, True, "2026-01-01T00:00:00Z", gateway_only=gateway.asks_pods, **asked)
     return children(OWNER, decision, SETTINGS, monitors=True, front=front)
 
 
@@ -85,6 +89,9 @@ THREE: dict[str, Any] = {"cascade": {**EDGE["cascade"], "middle": {"model": "nea
 
 
 CASES = {
+    "gateway-with-the-lower-half": lambda: fronted(
+        {"cut": {"layer": "encoder.2"}, "run": {"kind": "DaemonSet"}}, None, cut="sha256:" + "c" * 64, gate=SPEC["gate"]
+    ),
     "gateway-of-three": lambda: fronted(THREE, "sha256:" + "d" * 64, BETWEEN, **CLASSES),
     "gateway": lambda: fronted(EDGE, "sha256:" + "d" * 64, index=INDEX),
     "gateway-of-a-pipeline": lambda: fronted({}, None, pipeline=PIPELINE),

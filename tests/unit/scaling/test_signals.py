@@ -49,6 +49,13 @@ def test_another_models_figures_are_not_taken() -> None:
     assert read(text, "m", 0.0).ended == 10
 
 
+def test_the_upper_half_of_a_model_is_its_own_work() -> None:
+    """All of its clients ask that one where it is cut."""
+    text = triton_text("m", requests=1, queue_us=1e6) + triton_text("m_upper", requests=10, pending=4, queue_us=2e6)
+    sample = read(text, "m", 0.0)
+    assert (sample.ended, sample.pending, sample.queue_s) == (11, 4, 3.0)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "<html>", triton_text("other"), triton_text("m").replace("nv_inference_exec_count{", "nv_else{"), "nv_inference_count{"],

@@ -28,6 +28,7 @@ def main() -> None:
 @click.option("--model", required=True, help="Name of the model on the wire.")
 @click.option("--digest", required=True, help="Digest of the artifact.")
 @click.option("--precision", default="", help="Its precision, for the provenance of answers.")
+@click.option("--cut", default="", help="Digest of its halves, where its upper half is served too.")
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="The store, mounted read-only.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("/work"), help="A folder of the pod's own.")
 @click.option("--host", default="0.0.0.0", help="Address to listen at.")  # noqa: S104

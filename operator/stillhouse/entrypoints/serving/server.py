@@ -28,7 +28,10 @@ _GRACE_S = 45.0
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What a serving pod is started with. `settings` are the measured settings in plain units; ports of 0: any free one."""
+    """What a serving pod is started with. `settings` are the measured settings in plain units; ports of 0: any free one.
+
+    `cut`: digest of the model's halves, of which the upper one is served beside it; empty: it is served whole alone.
+    """
 
     model: str
     digest: str
@@ -36,6 +39,7 @@ class Pod:
     store: Path
     work: Path
     settings: Mapping[str, Any]
+    cut: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - the pod's own; its network policy says who may
     grpc_port: int = 8001
     health_port: int = 8000
@@ -57,8 +61,9 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
         probes.append(endpoint)
     counters = Counters(pod.host, pod.metrics_port, pod.model, state.metrics_port)
     try:
+        store = LocalStore(pod.store)
         options = lay_out(
-            verified(LocalStore(pod.store), pod.digest, pod.model),
+            verified(store, pod.digest, pod.model),
             pod.work / "repository",
             model=pod.model,
             digest=pod.digest,
@@ -66,6 +71,7 @@ def serve(pod: Pod, stop: threading.Event, started: list[ServerHandle] | None = 
             serve=pod.settings,
             runtime_name=runtime_of(pod.settings),
             pinned=False,
+            cut=verified(store, pod.cut, pod.model) if pod.cut else None,
             run_folder=pod.work / "run",
             cache_folder=pod.work / "cache",
             grpc_port=pod.grpc_port,

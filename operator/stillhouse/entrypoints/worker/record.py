@@ -28,6 +28,7 @@ def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
         "index": revision.get("index"),
         "cascade": revision.get("cascade"),
         "middle": revision.get("middle"),
+        "cut": revision.get("cut"),
         "precision": revision["precision"],
         "size": revision["size"],
         "reason": "GatePassed" if gated else "NoGate",
