@@ -62,6 +62,8 @@ def next_of(observed: Observed, decision: Decision, *, asked: bool = False) -> B
     mine = [job for job in jobs if job["metadata"]["labels"].get(labels.REQUEST) == decision.request[:32]]
     if not decision.build:
         return Build(remove=tuple(jobs))
+    if decision.waits:
+        return Build(remove=tuple(jobs), progress=decision.waits)
     others = tuple(job for job in jobs if job not in mine)
     by_stage = {job["metadata"]["labels"].get(labels.STAGE, ""): job for job in mine}
     stage = FIRST_STAGE

@@ -52,8 +52,9 @@ class Decision:
 
     `refused`: the spec cannot be carried out; `wanted` is the record of the build that the spec asks for (None: there is
     none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `builds` what
-    a build's Jobs have; `build` whether Jobs must run; `expired` are records that nobody needs any more; `frozen`: the spec
-    cannot be read, so that what serves stays as it is; `gateway` is `spec.edge` before the revision that serves.
+    a build's Jobs have; `build` whether Jobs must run, and `waits` for what they wait; `expired` are records that nobody needs
+    any more; `frozen`: the spec cannot be read, so that what serves stays as it is; `gateway` is `spec.edge` before the
+    revision that serves.
     """
 
     request: str
@@ -66,6 +67,7 @@ class Decision:
     measured: Serving | None = None
     builds: Building = field(default_factory=Building)
     build: bool = False
+    waits: str = ""
     pinned: bool = False
     pin_missing: Verdict | None = None
     pin: str = ""
@@ -97,9 +99,9 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     if cut is not None and (cut.address or "").startswith("mqtt"):
         return _without_spec(observed, Verdict("NotAvailable", _BROKER_OF_CUT))
     bound, unusable = _bind(model, {**defaults, **observed.sources}, _unseen(observed))
-    middle, lacking = bind_middle(model, observed)
-    bound |= middle
-    unusable = unusable or (Verdict("SourceUnusable", lacking) if lacking else None)
+    middle = bind_middle(model, observed)
+    bound |= middle.digest
+    unusable = unusable or (Verdict("SourceUnusable", middle.wrong) if middle.wrong else None)
     rebuild = model.metadata.annotations.get(labels.REBUILD, "")
     request = request_hash(model, bound, rebuild)
     scale = model.spec.scale
@@ -122,6 +124,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         builds=_builds(model),
         gateway=gateway_of(model.spec, serves) if serves and model.spec.edge is not None else None,
         build=wanted is None and unusable is None,
+        waits=middle.waits,
         pinned=held is not None,
         pin_missing=missing,
         pin=pin or "",

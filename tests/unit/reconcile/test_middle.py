@@ -74,7 +74,11 @@ def test_it_is_built_once_the_model_between_is_and_told_which(three: Three) -> N
     three.apply(model("near", source=CLASSES))
     three.settle("near")
     three.settle()
-    assert "no revision of near has been accepted" in three.why()
+    assert three.condition("Accepted")[0] == "True"
+    assert three.condition("Stalled") == ("", ""), "it goes on by itself"
+    assert three.condition("Ready") == ("False", "Building")
+    assert "first accepted revision of near" in three.status()["progress"]
+    assert not three.kube.names(by_name("Job"))[1:], "near's alone"
     three.near()
     three.settle()
     assert three.condition("Accepted")[0] == "True"
