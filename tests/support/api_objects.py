@@ -342,7 +342,6 @@ RESERVED: dict[str, Any] = {
     "spec.protect": {"watermark": {}},
     "spec.sites": [{"name": "north"}],
     "spec.packing": {"with": "other"},
-    "spec.compress.goal": {"maxLoss": "1%"},
     "spec.distill.teachers": [{"uri": "models:a"}],
     "spec.distill.search": {"budget": 10},
 }
@@ -522,6 +521,7 @@ _VALID = [
     Case("a label of Kubernetes that is not ours", "text", {f"{_POD}.metadata.labels": {"app.kubernetes.io/part-of": "search"}}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
     Case("a gateway and nothing else", "image", {"spec.edge": {}}),
+    Case("a goal", "text", {"spec.compress": {"goal": "balanced"}}),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
     Case(
@@ -666,6 +666,21 @@ _INVALID = [
         "nobody to be away", "image", {"spec.edge": {"away": {"policy": "fail"}}}, f"{_EDGE}.away.policy", "belong to a cascade"
     ),
     Case("agreement with nobody", "image", {"spec.edge": {"agreement": {}}}, f"{_EDGE}.agreement", "belongs to a cascade"),
+    Case(
+        "a goal of one precision",
+        "text",
+        {"spec.compress": {"goal": "fast", "precision": "int8"}},
+        "spec.compress.goal",
+        "belongs to",
+    ),
+    Case(
+        "a goal without a gate",
+        "text",
+        {"spec.compress": {"goal": "fast"}, "spec.gate": GONE},
+        "spec.compress.goal",
+        "needs gate",
+    ),
+    _bad("another goal", "text", "spec.compress.goal", "cheap"),
     Case("a cut and a cascade", "class", {f"{_EDGE}.cut": _CUT}, f"{_EDGE}.cut", "excludes cascade and preprocess"),
     Case(
         "a cut and steps",

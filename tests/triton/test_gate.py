@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from tests.support.tiny_model import WORDS, write_tiny_model
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.errors import DataError, GateFailed, GateInconclusive, ServerError
 from stillhouse.inference.engine import Engine
-from stillhouse.passes.base import Artifact, Context
+from stillhouse.passes.base import Artifact, Context, Served
 from stillhouse.passes.evaluate.gate import Gate, GateConfig, GateFacts
 from stillhouse.passes.evaluate.serving import BesideUs
 from stillhouse.passes.sources.dataset import Description
@@ -132,6 +134,48 @@ def test_a_candidate_that_fails_gives_way_to_the_next_and_its_figures_are_kept(t
     assert "missed by" in facts.candidates[0]["checks"][0]["text"]
     assert (ctx.out / "model.onnx").read_bytes() == (given["candidate-1"].path / "model.onnx").read_bytes()
     assert len(json.loads((ctx.out / "receipt.json").read_text())["gate"]) == 2
+
+
+class Stopped(BesideUs):
+    """Servers of which the one for a precision is never reached: the build is stopped there."""
+
+    def __init__(self, before: str = "") -> None:
+        self.before, self.started = before, list[str]()
+
+    @contextmanager
+    def serving(self, artifact: Artifact, precision: str, config: Mapping[str, Any], scratch: Path) -> Iterator[Served]:
+        if precision == self.before:
+            raise KeyboardInterrupt
+        self.started.append(precision)
+        with super().serving(artifact, precision, config, scratch) as served:
+            yield served
+
+
+def test_a_search_measures_all_and_takes_the_best_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    given = inputs(tmp_path, SAME, OTHER)
+    small = given["candidate-0"]
+    large = Artifact("sha256:" + "1" * 64, "onnx-model", small.path, 3 * small.size, {})  # as if it had more beside
+    given |= {"candidate-0": large, "candidate-2": small}
+    settings = config("fp32", "int4", "int8", metrics=cosine(0.99), goal="small")
+    ctx = context(tmp_path / "run", Recorder())
+    with pytest.raises(KeyboardInterrupt):
+        Gate().run(settings, given, replace(ctx, server=Stopped("int8")))
+
+    servers_again, progress = Stopped(), Recorder()
+    facts = Gate().run(settings, given, replace(ctx, server=servers_again, progress=progress))
+    assert servers_again.started == ["int8"], "what was measured before is not measured again"
+    assert (facts.precision, facts.model, facts.size) == ("int8", small.digest, small.size)
+    by = {each["precision"]: each for each in facts.candidates}
+    assert [(name, each["outcome"]) for name, each in by.items()] == [("fp32", "passed"), ("int4", "failed"), ("int8", "passed")]
+    assert by["fp32"]["lost"].startswith("larger: ")
+    assert by["int4"]["lost"].startswith("cosine")
+    assert by["int8"]["lost"] == ""
+    assert all(each["figures"]["throughput"]["estimate"] > 0 for each in by.values()), "one that fails is measured too"
+    assert "int8: taken, small" in progress.notes
+    assert facts.server["cores"] >= 1
+    assert "int8" in (ctx.out / "candidates.svg").read_text()
+    assert json.loads((ctx.out / "receipt.json").read_text())["gate"] == facts.candidates
+    assert servers() == []
 
 
 LIMITS: list[tuple[str, dict[str, Any], str]] = [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.source import DataSource
 
 __all__ = ["LATER", "Compress", "Precision"]
@@ -26,6 +26,10 @@ _LATER = CelRule(
     "precision",
 )
 
+_OF_AUTO = CelRule(
+    "!has(self.goal) || self.precision == 'auto'", "a goal chooses among candidates: it belongs to precision auto", "goal"
+)
+
 
 class Compress(ApiModel):
     """Quantization.
@@ -40,13 +44,17 @@ class Compress(ApiModel):
     """Texts or images on which sensitivity is measured; the training data when left out. Must not overlap the gate's."""
     keep_fp32: Annotated[int, Field(ge=1, le=256)] = 4
     """How many of the most sensitive operators the ladder's second rung keeps in FP32."""
-    goal: Annotated[Any, Reserved, ReservedField("precision chosen by a goal")] = None
-    """Precision chosen by a goal."""
+    goal: Literal["fast", "balanced", "small"] | None = None
+    """With `auto`: every candidate is measured, and of those that pass the gate one is taken. `fast`: most answers a second
+    under the gate's load; `small`: fewest bytes; `balanced`: most answers a second for each byte. Of candidates that differ by
+    less than the noise the smaller one. Left out, the first of the ladder that passes: the sooner known."""
 
-    cel_rules = (_LATER,)
+    cel_rules = (_LATER, _OF_AUTO)
 
     @model_validator(mode="after")
     def _available(self) -> Compress:
         if self.precision in LATER:
             raise _LATER.broken(fix=LATER[self.precision], allowed=f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}")
+        if self.goal is not None and self.precision != "auto":
+            raise _OF_AUTO.broken(fix="remove goal, or write precision: auto")
         return self

@@ -114,6 +114,9 @@ _CUT_ON_CPUS = CelRule(
     "the upper half of a cut runs on runtime triton-ort-cpu",
     "edge.cut",
 )
+_GOAL_NEEDS_GATE = CelRule(
+    "!has(self.compress.goal) || has(self.gate)", "goal needs gate: candidates are measured on its rows", "compress.goal"
+)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
@@ -125,7 +128,7 @@ RULES = (
     _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
-    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS,
+    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE,
 )  # fmt: skip
 
 
@@ -153,6 +156,8 @@ def parts_fit(spec: Spec) -> None:
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:
         most = spec.gate.load.concurrency
         raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
+    if spec.compress.goal is not None and spec.gate is None:
+        raise _GOAL_NEEDS_GATE.broken(fix="write gate with its data, or remove goal")
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)

@@ -25,6 +25,8 @@ def gate(spec: Spec, ladder: list[str], served: list[str], calibration: str | No
         "runtime": spec.serve.runtime,
         "cpus": env.cpus,
         **gate_config(spec.gate),
+        # Only where there is one: a gate without has the key that it had before there were any.
+        **({"goal": spec.compress.goal} if spec.compress.goal else {}),
     }
     if spec.gate:
         yield import_data("resolve/gate-data", spec.gate.data, spec.source, env)

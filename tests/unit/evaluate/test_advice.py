@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillhouse.passes.evaluate.gate import advice
+from stillhouse.passes.evaluate.advice import advice
 
 
 def test_more_training_is_advised_only_where_something_was_trained() -> None:

@@ -125,6 +125,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
         branch = tree.add(f"{what}  {outcome}  {verdict['time']}")
         for candidate in verdict["candidates"]:
             rung = branch.add(f"{candidate['precision']}  {candidate['outcome']}  {size(candidate['size'])}")
+            if candidate.get("lost") and candidate["outcome"] == "passed":
+                rung.add(escape(f"not taken: {candidate['lost']}"))
             for check in candidate["checks"]:
                 rung.add(escape(f"{'✓' if check['outcome'] == 'passed' else '✗'} {check['text']}"))
             if candidate.get("truncated"):

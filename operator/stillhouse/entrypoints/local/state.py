@@ -77,7 +77,7 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     """Return the revision that a finished plan made."""
     gate = receipts["gate/gate"]
     index, cascade, cut = (receipts.get(f"gate/{each}") for each in ("index", "cascade", "cut"))
-    chosen = next((each for each in gate.facts["candidates"] if each["outcome"] == "passed"), None)
+    chosen = next((each for each in gate.facts["candidates"] if each["precision"] == gate.facts["precision"]), None)
     return {
         "digest": gate.artifact,
         "precision": gate.facts["precision"],

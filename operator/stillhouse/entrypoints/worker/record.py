@@ -46,7 +46,7 @@ def lineage(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def candidates(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return every candidate of a gate, with the first limit that it missed."""
+    """Return every candidate of a gate, with the first limit that it missed, or why a search did not take it."""
     found = []
     for each in report[:32]:
         checks = each.get("checks") or []
@@ -58,7 +58,7 @@ def candidates(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "outcome": outcome if outcome in ("passed", "failed", "inconclusive") else "untried",
                 "digest": each.get("digest") or "",
                 "size": int(each.get("size") or 0),
-                "reason": missed[:_REASON],
+                "reason": (missed or each.get("lost", ""))[:_REASON],
             }
         )
     return found

@@ -40,7 +40,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class Measured:
-    """What a candidate showed: figures by name, checks against limits, how much of the text it did not see."""
+    """What a candidate showed: figures by name, checks against limits, how much of the text it did not see.
+
+    `server` is what served it (`clients.hardware.Hardware`).
+    """
 
     precision: str
     digest: str
@@ -49,6 +52,7 @@ class Measured:
     checks: list[Check] = field(default_factory=list)
     repeats: int = 0
     truncated: Truncation | None = None
+    server: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outcome(self) -> str:

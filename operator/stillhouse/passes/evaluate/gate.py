@@ -1,32 +1,36 @@
-"""The gate: candidates are measured in the ladder's order, the first that meets every limit becomes the revision."""
+"""The gate: candidates are measured in the ladder's order, the first that meets every limit becomes the revision.
+
+With a goal every one is measured, and the best of those that meet every limit becomes it (`choosing`).
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stillhouse.errors import GateFailed, GateInconclusive
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.evaluate.candidate import SPEED, Candidate, Measured, measure
+from stillhouse.passes.evaluate.advice import advice, refusal
+from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure
+from stillhouse.passes.evaluate.choosing import Goal, choose, lost
 from stillhouse.passes.evaluate.disjoint import check_disjoint
-from stillhouse.passes.evaluate.rows import Truncation, read_reference, read_rows, truncation
+from stillhouse.passes.evaluate.front import svg
+from stillhouse.passes.evaluate.kept import keep, kept
+from stillhouse.passes.evaluate.metrics import Outputs
+from stillhouse.passes.evaluate.rows import GateRows, Truncation, read_reference, read_rows, truncation
 from stillhouse.passes.evaluate.serving import BesideUs
 from stillhouse.passes.evaluate.verdict import describe
-from stillhouse.planning.few import after_the_gate
 
-__all__ = ["Gate", "GateConfig", "GateFacts", "advice", "report"]
+__all__ = ["FRONT", "Gate", "GateConfig", "GateFacts", "report"]
 
-_SMALLER_STUDENT = (
-    "a smaller student (spec.distill.student: hiddenSize, hiddenLayers, vocabulary.maxSize; a factory's own numbers)"
-)
-_OTHER_MODEL = "name another model (spec.source.uri; one in safetensors can be distilled for your data with spec.distill)"
-_LIMITS = {"size": "maxSize", "latencyP50": "maxLatencyP50", "latencyP99": "maxLatencyP99", "throughput": "minThroughput"}
+_KEPT = "measured"
+FRONT = "candidates.svg"
+"""The picture of a search, beside the revision's files."""
 
 
 class GateConfig(PassConfig):
@@ -41,6 +45,7 @@ class GateConfig(PassConfig):
     load: dict[str, int] | None
     limits: dict[str, float]
     repeats: int
+    goal: Goal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,41 +89,47 @@ class Gate(Pass[GateConfig, GateFacts]):
         metrics = [str(metric["name"]) for metric in config.metrics]
         rows = read_rows(inputs["data"], signature, metrics) if "data" in inputs else None
         reference = read_reference(inputs["reference"]) if "reference" in inputs else None
-        settings = config.model_dump()
-        server = ctx.server or BesideUs()
         measured: list[Measured] = []
         for candidate in candidates:
             same = next((each.precision for each in measured if each.digest == candidate.artifact.digest), None)
             if same is not None:  # for example nothing to exclude: the rung below would measure the same bytes again
-                ctx.progress.note(f"{candidate.precision}: the same model as {same}, which did not pass")
+                ctx.progress.note(f"{candidate.precision}: the same model as {same}")
                 continue
-            ctx.progress.update(0, None, "", f"{candidate.precision}: starting the server")
-            scratch = ctx.scratch / candidate.precision
-            shutil.rmtree(scratch, ignore_errors=True)
-            with server.serving(candidate.artifact, candidate.precision, settings, scratch) as served:
-                found = measure(served.connect, candidate, settings, rows, reference, ctx.progress)
-            shutil.rmtree(scratch, ignore_errors=True)  # nothing to go on from; kept only where the server's log may tell more
-            if rows is not None:
-                found.truncated = truncation(rows, candidate.artifact.path, signature)
+            found = kept(ctx.scratch / _KEPT, candidate)
+            if found is None:
+                found = _measured(candidate, config, signature, rows, reference, ctx)
+                keep(ctx.scratch / _KEPT, found)
             measured.append(found)
             for check in found.checks:
                 ctx.progress.note(f"{candidate.precision}: {describe(check)}")
-            if found.outcome == "passed":
-                _write_revision(ctx.out, candidate, report(measured), inputs)
-                return GateFacts(
-                    precision=candidate.precision,
-                    model=candidate.artifact.digest,
-                    size=candidate.artifact.size,
-                    rows=rows.count if rows else 0,
-                    truncated=found.truncated,
-                    candidates=report(measured),
-                    server=dict(served.facts),
-                )
-        training = inputs.get("training")
-        learned = training.facts.get("rows") if training else None
-        missed = {check.name for each in measured for check in each.checks if check.outcome == "failed"}
-        better = advice(missed, distilled=training is not None, rows=learned, precisions=config.candidates)
-        raise _refusal(measured, better)
+            if found.outcome == "passed" and config.goal is None:
+                break
+        passed = [each for each in measured if each.outcome == "passed"]
+        if not passed:
+            training = inputs.get("training")
+            learned = training.facts.get("rows") if training else None
+            missed = {check.name for each in measured for check in each.checks if check.outcome == "failed"}
+            better = advice(missed, distilled=training is not None, rows=learned, precisions=config.candidates)
+            error = refusal(measured, better)
+            error.report = report(measured)
+            raise error
+        taken = choose(config.goal, passed) if config.goal else passed[0]
+        told = report(measured, config.goal, taken)
+        for each in told if config.goal else ():
+            ctx.progress.note(f"{each['precision']}: {each['lost'] or f'taken, {config.goal}'}")
+        chosen = next(each for each in candidates if each.precision == taken.precision)
+        _write_revision(ctx.out, chosen, told, inputs)
+        if config.goal:
+            (ctx.out / FRONT).write_text(svg(measured, taken, config.goal), encoding="utf-8")
+        return GateFacts(
+            precision=taken.precision,
+            model=taken.digest,
+            size=taken.size,
+            rows=rows.count if rows else 0,
+            truncated=taken.truncated,
+            candidates=told,
+            server=taken.server,
+        )
 
     def foresee(self, inputs: Mapping[str, Artifact]) -> None:
         """Refuse rows that leak.
@@ -129,8 +140,11 @@ class Gate(Pass[GateConfig, GateFacts]):
         check_disjoint(inputs)
 
 
-def report(measured: list[Measured]) -> list[dict[str, Any]]:
-    """Return every candidate's figures as JSON data, with its verdict and the limits that it missed."""
+def report(measured: Sequence[Measured], goal: Goal | None = None, taken: Measured | None = None) -> list[dict[str, Any]]:
+    """Return every candidate's figures as JSON data, with its verdict and the limits that it missed.
+
+    Of a search also why it was not `taken`: `lost`, empty for the one that was.
+    """
     return [
         {
             "precision": each.precision,
@@ -141,54 +155,39 @@ def report(measured: list[Measured]) -> list[dict[str, Any]]:
             "checks": [{**check.to_json(), "text": describe(check)} for check in each.checks],
             "repeats": each.repeats,
             "truncated": None if each.truncated is None else asdict(each.truncated),
+            **({"lost": _lost(goal, each, taken)} if goal and taken else {}),
         }
         for each in measured
     ]
 
 
-def advice(missed: Collection[str], *, distilled: bool, rows: int | None = None, precisions: Collection[str] = ()) -> str:
-    """Return what to do about the limits that were missed, by their names: more training makes no model smaller or faster.
-
-    `rows` were trained on (None: not known), `precisions` are the candidates'. An ONNX source, which the candidates do not
-    tell of, cannot be distilled.
-    """
-    size, speed = "size" in missed, bool(missed & SPEED.keys())
-    if missed - SPEED.keys() - {"size"} or not missed:  # quality as well: a smaller model would be worse still
-        better = after_the_gate(rows, alone=not (size or speed)) if distilled else _OTHER_MODEL
-        return f"{better}, or move the limit"
-    student = (
-        _SMALLER_STUDENT if distilled else "a smaller model (spec.source.uri; one in safetensors can be distilled: spec.distill)"
-    )
-    ways = [f"{'smaller' if size else 'faster'}: {student}"]
-    if "int8" not in precisions:
-        ways.append("int8 (spec.compress.precision: auto)")
-    if speed:
-        ways.append("more CPU (spec.serve.resources.limits.cpu)")
-        ways.append("other batching (spec.serve.batching), or fewer clients (spec.gate.load.concurrency)")
-    limits = [f"spec.gate.{field}" for name, field in _LIMITS.items() if name in missed]
-    return f"make it {', '.join(ways)}, or move {' and '.join(limits)}"
+def _lost(goal: Goal, each: Measured, taken: Measured) -> str:
+    if each is taken:
+        return ""
+    missed = next((check for check in each.checks if check.outcome != "passed"), None)
+    return describe(missed) if missed else lost(goal, each, taken)
 
 
-def _refusal(measured: list[Measured], better: str) -> GateFailed | GateInconclusive:
-    lines = [f"{each.precision}: {describe(check)}" for each in measured for check in each.checks if check.outcome != "passed"]
-    open_ones = [each for each in measured if each.outcome == "inconclusive"]
-    if open_ones:
-        error: GateFailed | GateInconclusive = GateInconclusive(
-            "the gate could not tell",
-            field="spec.gate",
-            found="\n           ".join(lines),
-            fix="give the gate more rows (spec.gate.data) or requests (spec.gate.load.requests), quieten the machine,"
-            " or move the limit",
-        )
-    else:
-        error = GateFailed(
-            "no candidate met every limit",
-            field="spec.gate",
-            found="\n           ".join(lines),
-            fix=f"{better}; what served before goes on serving",
-        )
-    error.report = report(measured)
-    return error
+def _measured(
+    candidate: Candidate,
+    config: GateConfig,
+    signature: Signature,
+    rows: GateRows | None,
+    reference: Outputs | None,
+    ctx: Context,
+) -> Measured:
+    """Serve a candidate and measure it."""
+    ctx.progress.update(0, None, "", f"{candidate.precision}: starting the server")
+    settings = config.model_dump()
+    scratch = ctx.scratch / candidate.precision
+    shutil.rmtree(scratch, ignore_errors=True)
+    with (ctx.server or BesideUs()).serving(candidate.artifact, candidate.precision, settings, scratch) as served:
+        found = measure(served.connect, candidate, settings, rows, reference, ctx.progress)
+        found.server = dict(served.facts)
+    shutil.rmtree(scratch, ignore_errors=True)  # nothing to go on from; kept only where the server's log may tell more
+    if rows is not None:
+        found.truncated = truncation(rows, candidate.artifact.path, signature)
+    return found
 
 
 def _write_revision(out: Path, candidate: Candidate, figures: list[dict[str, Any]], inputs: Mapping[str, Artifact]) -> None:

@@ -1,0 +1,61 @@
+"""Which of the candidates that passed is taken, by the goal of the search, and why the others lost. Pure.
+
+Noise decides nothing: whose interval reaches the best one's is as good, and then the other figure counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from stillhouse.passes.evaluate.candidate import Measured
+from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.sizes import size
+
+__all__ = ["Goal", "choose", "lost"]
+
+Goal = Literal["fast", "balanced", "small"]
+ALIKE = 1.02
+"""Sizes whose ratio is below are alike: an export differs by as much in its names."""
+
+
+def choose(goal: Goal, passed: Sequence[Measured]) -> Measured:
+    """Return the best of one or more candidates that passed.
+
+    `fast`: most answers a second, of those that are as fast the smallest. `small`: fewest bytes, of those that are alike the
+    fastest. `balanced`: most answers a second for each byte (half the bytes weigh as much as twice the answers), of those that
+    are as good the smallest.
+    """
+    if goal == "small":
+        least = min(each.size for each in passed)
+        return max((each for each in passed if each.size <= least * ALIKE), key=lambda each: _speed(each).estimate)
+    values = [_value(goal, each) for each in passed]
+    best = max(values, key=lambda each: each.estimate)
+    alike = [each for each, value in zip(passed, values, strict=True) if value.high >= best.low]
+    return min(alike, key=lambda each: (each.size, -_speed(each).estimate))
+
+
+def lost(goal: Goal, each: Measured, winner: Measured) -> str:
+    """Say why a candidate that passed was not taken."""
+    speeds = f"{_words(each)}, {winner.precision} {_words(winner)}"
+    if goal == "small":
+        words = "as small, and slower" if each.size <= winner.size * ALIKE else "larger"
+    else:
+        as_good = _value(goal, each).high >= _value(goal, winner).low
+        worse = "slower" if goal == "fast" else "fewer answers a second for each byte"
+        words = f"{'as fast' if goal == 'fast' else 'as good'} within the noise, and larger" if as_good else worse
+    return f"{words}: {speeds}"
+
+
+def _words(each: Measured) -> str:
+    return f"{_speed(each).estimate:.0f}/s in {size(each.size)}"
+
+
+def _speed(each: Measured) -> Interval:
+    """Return answers a second; none where a gate without rows measured none."""
+    return each.figures.get("throughput") or Interval(0.0, 0.0, 0.0, 0)
+
+
+def _value(goal: Goal, each: Measured) -> Interval:
+    speed, by = _speed(each), 1.0 if goal == "fast" else float(max(each.size, 1))
+    return Interval(speed.estimate / by, speed.low / by, speed.high / by, speed.n)
