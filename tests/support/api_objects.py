@@ -343,7 +343,6 @@ RESERVED: dict[str, Any] = {
     "spec.sites": [{"name": "north"}],
     "spec.packing": {"with": "other"},
     "spec.distill.teachers": [{"uri": "models:a"}],
-    "spec.distill.search": {"budget": 10},
 }
 """A plausible use of every name that is kept free."""
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
 from stillhouse.api.scalars import DecimalString, ModelName, Percent, Uri
+from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, Factory
 
 __all__ = ["Distill", "Loss", "Stage", "Student", "Vocabulary"]
@@ -67,6 +68,19 @@ _STAGE_NAMES = CelRule(
     "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
     "every stage needs a name of its own",
     "stages",
+)
+
+_SEARCH_NEEDS_VALIDATION = CelRule(
+    "!has(self.search) || has(self.validation)", "search needs validation: shapes are judged on its rows", "search"
+)
+_SEARCHED_OR_SAID = CelRule(
+    "!has(self.search) || !(has(self.student.uri) || has(self.student.factory)"
+    " || has(self.student.hiddenLayers) && has(self.search.hiddenLayers)"
+    " || has(self.student.hiddenSize) && has(self.search.hiddenSize)"
+    " || has(self.student.attentionHeads) && has(self.search.attentionHeads)"
+    " || has(self.student.vocabulary) && has(self.search.vocabulary))",
+    "what search looks for is left out of student, and student is a shape (no uri, no factory)",
+    "search",
 )
 
 
@@ -217,10 +231,10 @@ class Distill(ApiModel):
     """Seed of every random choice, kept in the receipt."""
     teachers: Annotated[Any, Reserved, ReservedField("several teachers", "array")] = None
     """Several teachers."""
-    search: Annotated[Any, Reserved, ReservedField("search for the student's shape")] = None
-    """Search for the student's shape."""
+    search: Search | None = None
+    """Looks for the student's shape; left out, `student` says it."""
 
-    cel_rules = (_STAGE_NAMES, _CONTRASTIVE_NEEDS_GROUPS)
+    cel_rules = (_STAGE_NAMES, _CONTRASTIVE_NEEDS_GROUPS, _SEARCH_NEEDS_VALIDATION, _SEARCHED_OR_SAID)
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Distill:
@@ -228,8 +242,19 @@ class Distill(ApiModel):
         if len(set(names)) < len(names):
             raise _STAGE_NAMES.broken()
         contrastive = any(loss.kind == "contrastive" for stage in self.stages for loss in stage.losses)
+        self._search_fits()
         columns = self.data.columns
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
         return self
+
+    def _search_fits(self) -> None:
+        if self.search is None:
+            return
+        if self.validation is None:
+            raise _SEARCH_NEEDS_VALIDATION.broken(fix="write validation with its data")
+        dimensions = ("hidden_layers", "hidden_size", "attention_heads", "vocabulary")
+        both = [name for name in dimensions if getattr(self.student, name) and getattr(self.search, name)]
+        if both or self.student.uri or self.student.factory:
+            raise _SEARCHED_OR_SAID.broken(fix="leave it out of student, or out of search")

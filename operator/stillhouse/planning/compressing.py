@@ -10,10 +10,15 @@ from stillhouse.errors import SpecError
 from stillhouse.planning.imports import TEACHER
 from stillhouse.planning.plan import Environment, StepDraft
 
-__all__ = ["candidates"]
+__all__ = ["candidates", "int8"]
 
 SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
+
+
+def int8(env: Environment) -> dict[str, Any]:
+    """Return how a model is made INT8 where nothing is said of its operators."""
+    return {"perChannel": True, "reduceRange": env.reduce_range, "exclude": 0}
 
 
 def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environment) -> Iterator[tuple[StepDraft, bool]]:
@@ -36,7 +41,7 @@ def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environm
         yield StepDraft(fp32, "compress", "export", config, {"model": model_id}), True
     if precision == "fp32":
         return
-    quantize: dict[str, Any] = {"perChannel": True, "reduceRange": env.reduce_range, "exclude": 0}
+    quantize = int8(env)
     yield StepDraft("compress/int8", "compress", "quantize-dynamic", quantize, {"model": fp32}), True
     if precision == "int8" or calibration is None:
         return

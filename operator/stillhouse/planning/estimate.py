@@ -36,6 +36,8 @@ PROJECTION_ROWS = 2_048
 
 STUDENT_SHARE = 0.3
 """What export, quantization and sensitivity take of a student, as a share of what they take of a teacher such as MiniLM."""
+TRIAL_SECONDS = 6.0
+"""Of a search, to a shape beside its training: made, exported, quantized, timed."""
 SERVER_SECONDS = 1.5
 """Starting a server with a candidate, loading and warming it."""
 SECONDS_PER_REQUEST = 1.0e-3
@@ -49,6 +51,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "join-steps": 0.02,
     "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
     "student": 1.0,  # its parts differ too much for one unit: the work is the seconds that they take here
+    "search-student": 1.0,  # likewise
     "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
@@ -142,6 +145,15 @@ def _student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
     return _macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
 
 
+def _usual(plan: Plan) -> dict[str, Any]:
+    """Return the student's shape; of what is searched the middle of what it may be."""
+    found = dict(plan.step("train/student").config)
+    search = plan.find("train/search")
+    for name, values in (search.config["space"] if search else {}).items():
+        found[name] = values[len(values) // 2]
+    return found
+
+
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
     """Return (units of work, the sizes it was computed from) of a step."""
     info = _shape(step, plan, env)
@@ -165,16 +177,21 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             task = str(source.config.get("task", "")) if source else ""
             return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
-            shape = plan.step("train/student").config
-            width = int(shape.get("hiddenSize") or hidden)
-            inner = int(shape.get("intermediateSize") or 4 * width)
-            depth = int(shape.get("hiddenLayers") or layers)
-            return rows * tokens * int(step.config["epochs"]) * 3 * _macs_per_token(width, depth, inner), info
+            shape = _usual(plan)
+            return rows * tokens * int(step.config["epochs"]) * 3 * _student_macs(
+                shape, {"hiddenSize": hidden, "layers": layers}
+            ), info
+        case "search-student":
+            macs = _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers})
+            epoch = rows * tokens * 3 * macs * SECONDS_PER_UNIT["distill"]
+            return int(step.config["trials"]) * (int(step.config["stage"]["epochs"]) * epoch + TRIAL_SECONDS), info
         case "gate":
-            # One candidate: the ladder ends at the first that passes, which nearly always is the first that is tried.
+            # One candidate: the ladder ends at the first that passes, which nearly always is the first that is tried. A search
+            # measures all.
+            many = len(step.config["candidates"]) if step.config.get("goal") else 1
             judged = 2 * rows if step.config.get("metrics") else 0.0  # of a pair both texts
             sent = float((step.config.get("load") or {}).get("requests", 0))
-            return SERVER_SECONDS + (judged + sent) * SECONDS_PER_REQUEST, info
+            return many * (SERVER_SECONDS + (judged + sent) * SECONDS_PER_REQUEST), info
         case "export" | "quantize-dynamic" | "sensitivity":
             return (STUDENT_SHARE if plan.find("train/student") else 1.0), info
         case "index" | "cascade" | "cut":
@@ -213,7 +230,7 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
             disk = pin.size if pin else 0
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
-        case "student" | "distill":
+        case "student" | "distill" | "search-student":
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
         case "export" | "quantize-dynamic" | "sensitivity":
             memory, disk = loaded + 3 * teacher_bytes, teacher_bytes // 3

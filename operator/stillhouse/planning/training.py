@@ -12,6 +12,7 @@ from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
+from stillhouse.planning.searching import SEARCH, search_step
 
 __all__ = ["distillation", "last_stage"]
 
@@ -45,8 +46,10 @@ def _reads(losses: Iterable[Loss]) -> list[str]:
     return sorted({reads for loss in losses if (reads := LOSSES[loss.kind].reads)})
 
 
-def distillation(distill: Distill, source: ModelSource, env: Environment) -> Iterator[StepDraft]:
+def distillation(distill: Distill, source: ModelSource, env: Environment, quantize: dict[str, Any] | None) -> Iterator[StepDraft]:
     """Draft a student's making: its data, what the teacher says of them, and its stages.
+
+    `quantize`: how what serves is made INT8, for a search that measures it; None: it serves in FP32.
 
     Raises:
         SpecError: two stages have one name.
@@ -91,22 +94,15 @@ def distillation(distill: Distill, source: ModelSource, env: Environment) -> Ite
         parents = {"teacher": TEACHER, "data": DATA}
         if architecture == "residual" and "embedding" in outputs:
             parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
+        if distill.search:
+            judged = {"validation": "resolve/validation", **({"outputs": "train/teacher-outputs"} if outputs else {})}
+            stage = _stage(distill, 0, names[0], max_length)
+            yield search_step(distill.search, config, stage, {**parents, **judged}, quantize)
+            parents["search"] = SEARCH
         yield StepDraft("train/student", "train", "student", config, parents)
     previous = "train/student"
     for position, stage in enumerate(distill.stages):
-        config = {
-            "stage": names[position].partition("/")[2],
-            "losses": [_loss(loss) for loss in stage.losses],
-            "epochs": stage.epochs,
-            "batchSize": stage.batch_size,
-            "learningRate": float(stage.learning_rate),
-            "embeddingLearningRate": float(stage.embedding_learning_rate) if stage.embedding_learning_rate else None,
-            "warmup": parse_percent(stage.warmup),
-            "weightDecay": float(stage.weight_decay),
-            "maxLength": max_length,
-            "checkpointSteps": CHECKPOINT_STEPS,
-            "seed": distill.seed + position,
-        }
+        config = _stage(distill, position, names[position], max_length)
         parents = {"teacher": TEACHER, "student": previous, "data": DATA}
         if _reads(stage.losses):
             parents["outputs"] = "train/teacher-outputs"
@@ -114,6 +110,24 @@ def distillation(distill: Distill, source: ModelSource, env: Environment) -> Ite
             parents["validation"] = "resolve/validation"
         yield StepDraft(names[position], "train", "distill", config, parents)
         previous = names[position]
+
+
+def _stage(distill: Distill, position: int, name: str, max_length: int | None) -> dict[str, Any]:
+    """Return the configuration of a stage."""
+    stage = distill.stages[position]
+    return {
+        "stage": name.partition("/")[2],
+        "losses": [_loss(loss) for loss in stage.losses],
+        "epochs": stage.epochs,
+        "batchSize": stage.batch_size,
+        "learningRate": float(stage.learning_rate),
+        "embeddingLearningRate": float(stage.embedding_learning_rate) if stage.embedding_learning_rate else None,
+        "warmup": parse_percent(stage.warmup),
+        "weightDecay": float(stage.weight_decay),
+        "maxLength": max_length,
+        "checkpointSteps": CHECKPOINT_STEPS,
+        "seed": distill.seed + position,
+    }
 
 
 def _default_init(distill: Distill, source: ModelSource) -> str:

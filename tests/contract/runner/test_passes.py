@@ -21,7 +21,7 @@ from stillhouse.planning.plan import Plan, Step
 
 KINDS = {
     *("cascade", "cut-model", "torch-model", "onnx-model", "onnx-step", "dataset", "teacher-outputs", "measurement", "index"),
-    "revision",
+    *("revision", "search"),
 }
 
 
@@ -33,6 +33,8 @@ def plans() -> Iterator[Plan]:
     bare = {"spec.source.maxLength": GONE, "spec.distill.maxLength": GONE}
     yield plan_of("text", {**bare, "spec.distill.student": {"hiddenLayers": 2}, "spec.distill.validation": GONE})
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
+    searched = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
+    yield plan_of("text", searched)
     yield onnx_plan()
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})

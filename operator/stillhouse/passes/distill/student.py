@@ -13,6 +13,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.residual import check_teacher
 from stillhouse.passes.distill.rows import Rows
+from stillhouse.passes.distill.search.shapes import found_shape
 from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.students.encoder import encoder_student
 from stillhouse.passes.distill.students.factory import factory_student
@@ -41,6 +42,8 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         """
         torch.set_num_threads(ctx.threads)
         seed_everything(config.seed)
+        if "search" in inputs:
+            config = config.model_copy(update=found_shape(inputs["search"]))
         ctx.progress.update(0, None, "", "loading the teacher")
         folder = inputs["teacher"].path
         teacher = load(folder, role="teacher")

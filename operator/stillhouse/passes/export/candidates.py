@@ -54,8 +54,11 @@ def candidates(
     samples: int,
     threads: int,
     report: Callable[[str], None],
+    quick: bool = False,
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     """Export the torch-model in `source` in every way; return (name → candidate, name → why there is none).
+
+    `quick`: the first way that works will do.
 
     Names: `legacy` (fused here), `legacy-plain` (left to the runtime to fuse), `dynamo`. `report` is told what comes
     next of each.
@@ -85,6 +88,8 @@ def candidates(
                 if disk_full(error):
                     raise
                 refused[name] = _first_line(error)
+            if made and quick:
+                return made, refused
     return made, refused
 
 

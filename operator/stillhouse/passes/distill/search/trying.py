@@ -1,0 +1,94 @@
+"""One shape: made, trained for a short while, exported as it would be served, and timed on texts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stillhouse.inference.engine import Engine
+from stillhouse.passes.base import Artifact, Context
+from stillhouse.passes.compress.dynamic import QuantizeConfig, QuantizeDynamic
+from stillhouse.passes.distill.search.shapes import DIMENSIONS, Tried
+from stillhouse.passes.distill.student import InitStudent
+from stillhouse.passes.distill.students.config import StudentConfig
+from stillhouse.passes.distill.train import Distill, DistillConfig
+from stillhouse.passes.export.onnx import ExportConfig, ExportOnnx
+
+__all__ = ["Trying"]
+
+_TIMED = 200
+"""Texts that are timed, one after the other."""
+
+
+class Trying:
+    """Tries shapes. What a trial leaves goes once it is measured; a trial that was stopped goes on from its checkpoint."""
+
+    def __init__(
+        self,
+        student: StudentConfig,
+        stage: DistillConfig,
+        quantize: QuantizeConfig | None,
+        inputs: Mapping[str, Artifact],
+        texts: Sequence[str],
+        ctx: Context,
+    ) -> None:
+        """`quantize`: how what serves is made INT8, None: it is FP32. `texts` are what it is timed on."""
+        self._student, self._stage, self._quantize = student, stage, quantize
+        self._inputs, self._texts, self._ctx = inputs, texts[:_TIMED], ctx
+
+    def __call__(self, shape: Mapping[str, int], metric: Callable[[str], None]) -> Tried:
+        """Return what the shape showed; `metric` is told by what quality was judged.
+
+        Raises:
+            StillhouseError: as the passes that it goes through.
+        """
+        began = time.monotonic()
+        folder = self._ctx.scratch / ("shape-" + "-".join(str(value) for value in shape.values()))
+        student = self._run(InitStudent(), self._student.model_copy(update=_inside(shape)), self._inputs, folder / "student")
+        inputs = {**self._inputs, "student": student}
+        trained = self._run(Distill(), self._stage, inputs, folder / "trained")
+        facts = trained.facts["made"]
+        metric(facts.validation_metric)
+        served = exported = self._run(ExportOnnx(), ExportConfig(samples=4, quick=True), {"model": trained}, folder / "exported")
+        if self._quantize is not None:
+            served = self._run(QuantizeDynamic(), self._quantize, {"model": exported}, folder / "quantized")
+        macs = exported.facts["made"].macs
+        found = Tried(
+            dict(shape),
+            float(facts.validation[-1]),
+            self._latency(served.path),
+            served.size,
+            int(macs.get("32", next(iter(macs.values()), 0))),
+            round(time.monotonic() - began, 1),
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+    def _run(self, work: Any, config: Any, inputs: Mapping[str, Artifact], folder: Path) -> Artifact:
+        """Run a pass in a folder of its own; its checkpoints stay there until the shape is measured."""
+        out, scratch = folder / "out", folder / "scratch"
+        shutil.rmtree(out, ignore_errors=True)
+        for each in (out, scratch):
+            each.mkdir(parents=True, exist_ok=True)
+        facts = work.run(config, inputs, replace(self._ctx, out=out, scratch=scratch))
+        size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
+        return Artifact("", work.kind, out, size, {"made": facts})
+
+    def _latency(self, folder: Path) -> float:
+        """Return the median of one text after the other, seconds, tokenising included."""
+        engine = Engine(folder, self._ctx.threads)
+        seconds = []
+        for text in [*self._texts[:10], *self._texts]:  # the first ten warm up
+            start = time.perf_counter()
+            engine.run_texts([text])
+            seconds.append(time.perf_counter() - start)
+        timed = sorted(seconds[10:]) or sorted(seconds)
+        return timed[len(timed) // 2]
+
+
+def _inside(shape: Mapping[str, int]) -> dict[str, int]:
+    return {DIMENSIONS[name]: value for name, value in shape.items()}

@@ -1,0 +1,46 @@
+"""The step that looks for a student's shape. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stillhouse.api.scalars import parse_duration, parse_percent, parse_quantity
+from stillhouse.api.search import Search
+from stillhouse.planning.plan import StepDraft
+
+__all__ = ["SEARCH", "search_step"]
+
+SEARCH = "train/search"
+
+
+def search_step(
+    search: Search,
+    student: Mapping[str, Any],
+    stage: Mapping[str, Any],
+    parents: Mapping[str, str],
+    quantize: Mapping[str, Any] | None,
+) -> StepDraft:
+    """Draft the search. `student`, `stage`: the configurations of the student's step and of its first stage; `parents`: theirs.
+
+    `quantize`: how what serves is made INT8; None: it serves in FP32.
+    """
+    space = {
+        "hiddenLayers": search.hidden_layers,
+        "hiddenSize": search.hidden_size,
+        "attentionHeads": search.attention_heads,
+        "vocabularySize": search.vocabulary,
+    }
+    config = {
+        "space": {name: sorted(set(values)) for name, values in space.items() if values},
+        "trials": search.trials,
+        "patience": search.patience,
+        "tolerance": parse_percent(search.tolerance),
+        "size": float(parse_quantity(search.max_size)) if search.max_size else None,
+        "latency": parse_duration(search.max_latency_p50) if search.max_latency_p50 else None,
+        "student": dict(student),
+        "stage": {**stage, "epochs": search.epochs},
+        "quantize": dict(quantize) if quantize is not None else None,
+        "seed": student["seed"],
+    }
+    return StepDraft(SEARCH, "train", "search-student", config, dict(parents))
