@@ -58,7 +58,8 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
                 found=source.uri,
                 fix="give the model's safetensors folder, or leave out distill to compress the ONNX model as it is",
             )
-        yield from training.distillation(spec.distill, source, env)
+        quantize = None if spec.compress.precision == "fp32" else compressing.int8(env)
+        yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
         calibration = DATA
     if spec.compress.calibration:

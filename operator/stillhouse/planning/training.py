@@ -96,8 +96,8 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
             parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
         if distill.search:
             judged = {"validation": "resolve/validation", **({"outputs": "train/teacher-outputs"} if outputs else {})}
-            stage = _stage(distill, 0, names[0], max_length)
-            yield search_step(distill.search, config, stage, {**parents, **judged}, quantize)
+            first = _stage(distill, 0, names[0], max_length)
+            yield search_step(distill.search, config, first, {**parents, **judged}, quantize)
             parents["search"] = SEARCH
         yield StepDraft("train/student", "train", "student", config, parents)
     previous = "train/student"
