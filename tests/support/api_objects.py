@@ -479,6 +479,10 @@ _EDGE = "spec.edge"
 _CASCADE = f"{_EDGE}.cascade"
 _CUT: dict[str, Any] = {"layer": "encoder.2"}
 _CUT_WHOLE = {**_CUT, "encoding": "int8-rows", "maxDifference": "0.05", "address": "grpcs://cloud.example:443"}
+_SEARCH: dict[str, Any] = {
+    "hiddenLayers": [1, 2], "vocabulary": [4000, 8000], "maxSize": "4Mi", "maxLatencyP50": "2ms", "trials": 4, "patience": 2,
+    "epochs": 2, "tolerance": "2%",
+}  # fmt: skip
 _GATE: dict[str, Any] = {"data": {"uri": "data:gate"}}
 _STEPS = f"{_EDGE}.preprocess"
 _STEP = f"{_STEPS}.steps[0]"
@@ -520,6 +524,7 @@ _VALID = [
     Case("a label of Kubernetes that is not ours", "text", {f"{_POD}.metadata.labels": {"app.kubernetes.io/part-of": "search"}}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
     Case("a gateway and nothing else", "image", {"spec.edge": {}}),
+    Case("a search", "text", {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": _SEARCH}),
     Case("a goal", "text", {"spec.compress": {"goal": "balanced"}}),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
@@ -678,6 +683,34 @@ _INVALID = [
         {"spec.compress": {"goal": "fast"}, "spec.gate": GONE},
         "spec.compress.goal",
         "needs gate",
+    ),
+    Case(
+        "a search among nothing",
+        "text",
+        {"spec.distill.student": {}, "spec.distill.search": {"trials": 3}},
+        "spec.distill.search",
+        "something to search",
+    ),
+    Case(
+        "a search without validation",
+        "text",
+        {"spec.distill.student": {}, "spec.distill.search": _SEARCH, "spec.distill.validation": GONE},
+        "spec.distill.search",
+        "needs validation",
+    ),
+    Case(
+        "searched and said",
+        "text",
+        {"spec.distill.student": {"hiddenLayers": 2}, "spec.distill.search": _SEARCH},
+        "spec.distill.search",
+        "left out of student",
+    ),
+    Case(
+        "a search for a factory's shape",
+        "text",
+        {"spec.distill.student": {"factory": {"target": "nets:student"}}, "spec.distill.search": _SEARCH},
+        "spec.distill.search",
+        "left out of student",
     ),
     _bad("another goal", "text", "spec.compress.goal", "cheap"),
     Case("a cut and a cascade", "class", {f"{_EDGE}.cut": _CUT}, f"{_EDGE}.cut", "excludes cascade and preprocess"),
