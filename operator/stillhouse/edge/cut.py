@@ -81,7 +81,7 @@ class CutLeg:
         if self.signature.image is not None:
             raise SourceError("a cut model takes texts", field="signature.json: image", found="an image")
         self._half = HalfSession(folder, "lower", settings.threads)
-        self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length)
+        self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
         self._backends, self._ready, self._clock = backends, ready, clock
         self._width = len(self.signature.labels) or self.signature.dimension
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="lower")

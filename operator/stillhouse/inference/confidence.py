@@ -154,10 +154,17 @@ class Calibration:
                 fix="build the model again with this version: still rebuild NAME",
             )
         try:
-            values = dict(data["parameters"])
-            values |= {name: tuple(float(value) for value in values[name]) for name in ("x", "y") if name in values}
+            given = data["parameters"]
+            if not isinstance(given, dict) or type(given.get("neighbours", 0)) is not int:
+                raise ValueError("parameters")
+            values: dict[str, Any] = {}
+            for name, value in given.items():
+                if name in ("x", "y"):
+                    values[name] = tuple(float(each) for each in value)
+                else:
+                    values[name] = value if name == "neighbours" else float(value)
             return cls(kind=data["kind"], signal=data["signal"], **values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SourceError("the calibration is not readable", field="calibration", found=str(error)) from error
 
 

@@ -19,6 +19,7 @@ __all__ = ["Reference", "by_chance", "psi"]
 
 VERSION = 1
 BINS = 10
+_MOST = 2**53
 _HALF = 0.5
 """What every bin is given beforehand: an empty one would make the index infinite."""
 
@@ -39,7 +40,7 @@ class Reference:
         rising = all(low < high for low, high in zip(self.edges, self.edges[1:], strict=False))
         if not rising or not all(map(math.isfinite, self.edges)) or len(self.counts) != len(self.edges) + 1:
             raise ValueError(f"{len(self.edges)} edges, {len(self.counts)} counts")
-        if min(*self.counts, self.abstained) < 0 or not self.total:
+        if min(*self.counts, self.abstained) < 0 or not 0 < self.total < _MOST:
             raise ValueError("counts")
 
     @classmethod
@@ -89,7 +90,7 @@ class Reference:
                 raise ValueError(f"version {data['version']}")
             edges = tuple(float(each) for each in data["edges"])
             return cls(edges, tuple(int(each) for each in data["counts"]), int(data["abstained"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SourceError(
                 "the histogram of confidences is not readable",
                 field="confidences",

@@ -6,7 +6,7 @@ use it too: there is one implementation of tokenising, bucketing and post-proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,9 +86,7 @@ class Engine:
         self._apart = apart and self._session.scales_by_run()
         self._encoder: TextEncoder | None = None
         if self.signature.task != "image-classification":
-            self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length)
-        elif self.signature.image is None:
-            raise SourceError("an image model needs the image's shape", field="signature.json: image", found="null")
+            self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
 
     @property
     def is_text(self) -> bool:
@@ -200,18 +198,41 @@ class Engine:
         return self._session.run({self.signature.inputs[0]: prepared})
 
     def warm_up(self, rows: int) -> None:
-        """Answer a few made-up batches, short and long, up to `rows` rows: allocations are made and pages touched."""
+        """Answer a few made-up batches, short and long, up to `rows` rows: allocations are made and pages touched.
+
+        Raises:
+            SourceError: the model does not run, or answers something else than its signature says.
+        """
+        try:
+            widths = {values.shape[1] for values in self._warmed(rows)}
+        except Exception as error:  # ONNX Runtime has one class per status, without a common base
+            raise SourceError(
+                "the model does not run",
+                field="model.onnx",
+                found=str(error)[:500],
+                fix="build the model again: still rebuild NAME",
+            ) from error
+        if widths != {self.signature.dimension}:
+            raise SourceError(
+                "the model answers something else than its signature says",
+                field="signature.json: dimension",
+                found=", ".join(map(str, widths)),
+                allowed=str(self.signature.dimension),
+                fix="build the model again: still rebuild NAME",
+            )
+
+    def _warmed(self, rows: int) -> Iterator[npt.NDArray[np.float32]]:
         import numpy as np
 
         if self._encoder is None:
             spec = self.signature.image
-            assert spec is not None  # checked when the model was loaded
+            assert spec is not None  # checked when the signature was read
             for count in {1, rows}:
-                self.predict_images(np.zeros((count, spec.channels, spec.height, spec.width), dtype=np.float32))
+                yield self.predict_images(np.zeros((count, spec.channels, spec.height, spec.width), dtype=np.float32))
             return
         for words in (1, 16, max(16, self.signature.max_length)):
-            self.run_texts(["warm " * words] * min(rows, 4))
-        self.run_texts(["warm " * (1 + row % 24) for row in range(rows)])
+            yield self.run_texts(["warm " * words] * min(rows, 4)).values
+        yield self.run_texts(["warm " * (1 + row % 24) for row in range(rows)]).values
 
     def _run_buckets(self, encoded: EncodedTexts) -> npt.NDArray[np.float32]:
         import numpy as np

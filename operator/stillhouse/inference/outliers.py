@@ -106,7 +106,7 @@ class OutlierRule:
                 raise ValueError(f"version {data['version']}, not {VERSION}")
             limit = math.inf if data["limit"] is None else float(data["limit"])
             return cls(data["kind"], limit, tuple(float(value) for value in data["centroid"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SourceError(
                 "the rule for unusual inputs is not readable",
                 field="outliers",

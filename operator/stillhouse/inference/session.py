@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MODEL_FILE", "ModelSession"]
 
 MODEL_FILE = "model.onnx"
+_FIX = "build the model again: still rebuild NAME"
 
 
 class ModelSession:
@@ -51,17 +52,28 @@ class ModelSession:
         options.log_severity_level = 3
         path = folder / MODEL_FILE
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            # Its falling back would be to the same provider once more, told on standard output.
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)
+            found = tuple(value.name for value in self._session.get_inputs())
+            shapes = {value.name: value.shape for value in self._session.get_outputs()}
         except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base
-            raise SourceError("the model is not readable", field=str(path), found=str(error)) from error
-        found = tuple(value.name for value in self._session.get_inputs())
-        outputs = tuple(value.name for value in self._session.get_outputs())
-        if set(found) != set(signature.inputs) or signature.output not in outputs:
+            raise SourceError("the model is not readable", field=str(path), found=str(error), fix=_FIX) from error
+        if set(found) != set(signature.inputs) or signature.output not in shapes:
             raise SourceError(
                 "the model's inputs and outputs differ from its signature's",
                 field=str(path),
-                found=f"inputs {', '.join(found)}; outputs {', '.join(outputs)}",
+                found=f"inputs {', '.join(found)}; outputs {', '.join(shapes)}",
                 allowed=f"inputs {', '.join(signature.inputs)}; output {signature.output}",
+                fix=_FIX,
+            )
+        shape = shapes[signature.output]
+        if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != signature.dimension):
+            raise SourceError(
+                "the model's output differs from its signature's",
+                field=str(path),
+                found=f"{signature.output} {shape}",
+                allowed=f"[batch, {signature.dimension}]",
+                fix=_FIX,
             )
         self._outputs = [signature.output]
         self._path = path

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from stillhouse.errors import SourceError
 
@@ -14,6 +15,9 @@ __all__ = ["SIGNATURE_FILE", "ImageSpec", "Signature", "Task"]
 
 Task = Literal["sentence-embedding", "text-classification", "image-classification"]
 SIGNATURE_FILE = "signature.json"
+_FIX = "build the model again: still rebuild NAME"
+_MOST, _LARGEST_SIDE, _GREAT, _SHOWN = 2**24, 2**16, 1e30, 10**100
+"""Beyond these a number is none of a model's: of a width or a length, of an image's side, of its mean; and none that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Signature:
         """Build from JSON data.
 
         Raises:
-            SourceError: a field is unknown or missing, or the version is newer than this one.
+            SourceError: a field is unknown, missing or no such thing, or the version is newer than this one.
         """
         if data.get("version", 1) != 1:
             raise SourceError(
@@ -77,11 +81,17 @@ class Signature:
             spec = None
             if image is not None:
                 spec = ImageSpec(**{**image, "mean": tuple(image["mean"]), "std": tuple(image["std"])})
-            values["inputs"] = tuple(values["inputs"])
-            values["labels"] = tuple(values.get("labels", ()))
-            return cls(image=spec, **values)
+            values["inputs"] = tuple(_list(values["inputs"]))
+            values["labels"] = tuple(_list(values.get("labels", ())))
+            signature = cls(image=spec, **values)
         except (KeyError, TypeError) as error:
-            raise SourceError("the signature is not readable", field=SIGNATURE_FILE, found=str(error)) from error
+            raise SourceError("the signature is not readable", field=SIGNATURE_FILE, found=str(error), fix=_FIX) from error
+        for name, found, allowed in _wrong(signature):
+            shown = f"{found!r}"[:200] if not isinstance(found, int) or abs(found) < _SHOWN else "a giant number"
+            raise SourceError(
+                "the signature is not readable", field=f"{SIGNATURE_FILE}: {name}", found=shown, allowed=allowed, fix=_FIX
+            )
+        return signature
 
     @classmethod
     def read(cls, folder: Path) -> Signature:
@@ -93,8 +103,64 @@ class Signature:
         path = folder / SIGNATURE_FILE
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SourceError("the signature is not readable", field=str(path), found=str(error)) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise SourceError("the signature is not readable", field=str(path), found=str(error), fix=_FIX) from error
         if not isinstance(data, dict):
-            raise SourceError("the signature is not readable", field=str(path), found=type(data).__name__, allowed="an object")
+            raise SourceError(
+                "the signature is not readable", field=str(path), found=type(data).__name__, allowed="an object", fix=_FIX
+            )
         return cls.from_json(data)
+
+
+def _list(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{type(value).__name__} where a list is expected")
+    return value
+
+
+def _wrong(given: Signature) -> Iterator[tuple[str, object, str]]:
+    """Yield the fields that cannot be a model's: name, what was found, what is allowed. What follows may rest on those before."""
+    if given.task not in get_args(Task):
+        yield "task", given.task, ", ".join(get_args(Task))
+    if not given.inputs or not all(map(_named, given.inputs)) or len(set(given.inputs)) < len(given.inputs):
+        yield "inputs", given.inputs, "names, each once"
+    if not _named(given.output):
+        yield "output", given.output, "a name"
+    if not all(isinstance(each, str) and _is_utf8(each) for each in given.labels):
+        yield "labels", given.labels, "texts"
+    digest: object = given.tokenizer_digest
+    if not isinstance(digest, str):
+        yield "tokenizer_digest", digest, "a text"
+    for name, least, most in (("dimension", 1, _MOST), ("max_length", 0, _MOST), ("pad_id", 0, 2**31 - 1)):
+        if not _is_number(getattr(given, name), least, most):
+            yield name, getattr(given, name), f"a whole number from {least} to {most}"
+    labels = 0 if given.task == "sentence-embedding" else given.dimension
+    if len(given.labels) != labels:
+        yield "labels", f"{len(given.labels)} labels", f"{labels}, for {given.task} of dimension {given.dimension}"
+    if (given.image is not None) != (given.task == "image-classification"):
+        yield "image", given.image, f"what {given.task} takes"
+    if given.image is not None:
+        yield from _wrong_of_image(given.image)
+
+
+def _wrong_of_image(given: ImageSpec) -> Iterator[tuple[str, object, str]]:
+    for name in ("height", "width", "channels"):
+        if not _is_number(getattr(given, name), 1, _LARGEST_SIDE):
+            yield f"image.{name}", getattr(given, name), f"a whole number from 1 to {_LARGEST_SIDE}"
+    for name, least in (("mean", -_GREAT), ("std", 0.0)):
+        values = getattr(given, name)
+        numbers = all(type(each) in (int, float) and least <= each <= _GREAT for each in values)
+        if not numbers or len(values) != given.channels or (name == "std" and not all(values)):
+            yield f"image.{name}", values, f"{given.channels} numbers" + (" above 0" if name == "std" else "")
+
+
+def _is_number(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _named(value: object) -> bool:
+    return isinstance(value, str) and value != "" and _is_utf8(value)
+
+
+def _is_utf8(value: str) -> bool:
+    return value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ __all__ = ["NOT_COUNTED", "TOKENIZER_FILE", "EncodedTexts", "TextEncoder", "deco
 
 TOKENIZER_FILE = "tokenizer.json"
 NOT_COUNTED = -1
+_FIX = "build the model again: still rebuild NAME"
 _CHARACTERS_A_TOKEN = 6
 """Of a text's beginning that is tried in place of the whole; English has 4 to 5. One that gives too few tokens is done anew."""
 
@@ -34,18 +36,29 @@ class EncodedTexts:
 class TextEncoder:
     """A tokenizer.json with truncation to `max_length` tokens (0: none) on the right and no padding."""
 
-    def __init__(self, path: Path, max_length: int) -> None:
-        """Load the tokenizer.
+    def __init__(self, path: Path, max_length: int, digest: str = "") -> None:
+        """Load the tokenizer. `digest`: of its file, as the model's signature has it; "" compares nothing.
 
         Raises:
-            SourceError: the file is missing, or is not a fast tokenizer's.
+            SourceError: the file is missing, is not a fast tokenizer's, or another one than the model was made with.
         """
         from tokenizers import Tokenizer
 
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception, with the reason as its text
-            raise SourceError("the tokenizer is not readable", field=str(path), found=str(error)) from error
+            content = path.read_bytes()
+            self._tokenizer = Tokenizer.from_buffer(content)
+        except BaseException as error:  # the library raises bare Exception, with the reason as its text, or panics
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
+            raise SourceError("the tokenizer is not readable", field=str(path), found=str(error), fix=_FIX) from error
+        if digest and (found := f"sha256:{hashlib.sha256(content).hexdigest()}") != digest:
+            raise SourceError(
+                "the tokenizer is another one than the model was made with",
+                field=str(path),
+                found=found,
+                allowed=digest,
+                fix=_FIX,
+            )
         self.max_length = max_length
         self._tokenizer.no_padding()
         if max_length > 0:
@@ -57,6 +70,7 @@ class TextEncoder:
                     field="max_length",
                     found=str(max_length),
                     allowed=f"more than {special}",
+                    fix=_FIX,
                 )
             self._tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
         else:
@@ -88,6 +102,10 @@ class TextEncoder:
             encodings = self._tokenizer.encode_batch_fast(list(texts))
         except TypeError:
             raise _not_text(texts) from None
+        except BaseException as error:
+            if _is_panic(error):
+                raise RuntimeError(f"the tokenizer panicked: {error}") from error
+            raise
         ids = [encoding.ids for encoding in encodings]
         lengths = [len(row) for row in ids]
         limit = self.max_length
@@ -111,6 +129,11 @@ class TextEncoder:
             for row, encoding in zip(again, self._tokenizer.encode_batch_fast([texts[row] for row in again]), strict=True):
                 ids[row] = encoding.ids
         return ids
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Tell whether the library panicked: what it raises then is no `Exception`, and would take more with it than its request."""
+    return type(error).__name__ == "PanicException"
 
 
 def decode_utf8(values: Sequence[bytes], field: str) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stillhouse.errors import SourceError
+
 __all__ = ["Bounds", "Collecting", "Expected", "Sampling", "Settings"]
 
 
@@ -65,12 +67,25 @@ class Expected:
 
     @classmethod
     def of_point(cls, point: Any) -> Expected | None:
-        """Read a point as `cascade.json` has it (`solved`, or better `verified`); None where it has no rate."""
+        """Read a point as `cascade.json` has it (`solved`, or better `verified`); None where it has no rate.
+
+        Raises:
+            SourceError: what stands there is no share.
+        """
         told = point.get("escalation") if isinstance(point, dict) else None
         if not isinstance(told, dict) or told.get("estimate") is None:
             return None
-        high = told.get("high")
-        return cls(float(told["estimate"]), 1.0 if high is None else float(high))
+        high = 1 if told.get("high") is None else told["high"]
+        for name, value in (("estimate", told["estimate"]), ("high", high)):
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise SourceError(
+                    "the cascade is damaged",
+                    field=f"cascade.json: point.escalation.{name}",
+                    found=str(value)[:100] if type(value) is not int else "a giant number",
+                    allowed="from 0 to 1",
+                    fix="build the model again: still rebuild NAME",
+                )
+        return cls(float(told["estimate"]), float(high))
 
 
 @dataclass(frozen=True, slots=True)

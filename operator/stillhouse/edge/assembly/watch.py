@@ -24,12 +24,13 @@ _log = logging.getLogger(__name__)
 
 def watch_of(given: Agreement, folder: Path, way: Way, parts: Parts) -> Watch:
     """Build the watch of the cascade in `folder`; `way`: to the larger model."""
-    artifact = json.loads((folder / CASCADE_FILE).read_bytes())
+    artifact = json.loads((folder / CASCADE_FILE).read_bytes())  # an object: `load` has read it
     collecting = Collecting(given.collect.folder, given.collect.maxSize) if given.collect is not None else None
     collector = None
     if collecting is not None:
         collector = Collector(collecting, lambda text: text)  # the guard has masked before
-    point = (artifact.get("verified") or artifact["solved"])["point"]
+    solved = artifact.get("verified") or artifact.get("solved")
+    point = solved.get("point") if isinstance(solved, dict) else None
     watch = Watch(
         Settings(Sampling(share=given.sample), Bounds(agreement=given.minAgreement, psi=given.maxDrift), collecting),
         now=asyncio.get_running_loop().time,

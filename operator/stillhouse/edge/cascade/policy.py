@@ -22,6 +22,8 @@ _NAMES_FILE = "names.json"
 _EDGE_FILE, _LARGER_FILE = "edge.npy", "larger.npy"
 _VERSION = 1
 _MOST_K = 1000
+_SHOWN = 10**100
+"""A number from which on it is not shown: Python refuses to write the longest ones."""
 _FIX = "build the model again: still rebuild NAME"
 _SEARCHED = ("peak", "margin", "top")
 """Signals of a search whose answer is the nearest row's name."""
@@ -173,9 +175,13 @@ def _threshold(path: Path, data: Mapping[str, Any]) -> float:
     value = data["threshold"]
     if value is None:
         return math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        threshold = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        threshold = math.inf
+    if not math.isfinite(threshold):
         _wrong(path, "threshold", value, "a number, or null where everything goes on")
-    return float(value)
+    return threshold
 
 
 def _part(path: Path, data: Mapping[str, Any], name: str, read: Any) -> Any:
@@ -190,4 +196,5 @@ def _part(path: Path, data: Mapping[str, Any], name: str, read: Any) -> Any:
 
 def _wrong(path: Path, name: str, found: object, allowed: str) -> NoReturn:
     field_ = f"{path}: {name}" if name else str(path)
-    raise SourceError("the cascade is damaged", field=field_, found=str(found)[:200], allowed=allowed, fix=_FIX)
+    shown = "a giant number" if isinstance(found, int) and abs(found) >= _SHOWN else str(found)[:200]
+    raise SourceError("the cascade is damaged", field=field_, found=shown or "nothing", allowed=allowed, fix=_FIX)

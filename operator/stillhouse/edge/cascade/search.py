@@ -50,7 +50,7 @@ def read_index(path: Path, names: tuple[bytes, ...], k: int) -> Index:
     """
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of a damaged header numpy raises whatever its parser meets: tokenize's, ast's errors, …
         raise SourceError("the index is not readable", field=str(path), found=str(error), fix=_FIX) from error
     if vectors.ndim != 2 or vectors.dtype != np.float32 or not vectors.shape[1]:
         found = f"{vectors.dtype} {list(vectors.shape)}"

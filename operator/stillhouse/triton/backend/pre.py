@@ -35,7 +35,11 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         self.signature = Signature.read(folder)
-        self.encoder = None if self.signature.image else TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length)
+        self.encoder = (
+            None
+            if self.signature.image
+            else TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
+        )
         names = ("contract", "digest", "precision", "variant")
         self.identity = {name: parameters.get(f"stillhouse.{name}", "") for name in names}
 
