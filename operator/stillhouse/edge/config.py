@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from stillhouse.edge.sections.base import Part
+from stillhouse.edge.sections.base import File, Part
 from stillhouse.edge.sections.beyond import Away, Cascade, Cut, Pipeline, Preprocess
 from stillhouse.edge.sections.guarding import Clients, Guard
 from stillhouse.edge.sections.places import Backends, Engine, Lower, Slices, Steps
@@ -28,9 +28,9 @@ class Listen(Part):
 class Tls(Part):
     """Files of the front's certificate."""
 
-    certificate: Path
-    key: Path
-    clientAuthority: Path | None = None  # noqa: N815 - the file's names
+    certificate: File
+    key: File
+    clientAuthority: File | None = None  # noqa: N815 - the file's names
 
 
 class Config(Part):

@@ -7,12 +7,16 @@ from stillhouse.errors import UsageError
 __all__ = ["address_of", "models_of"]
 
 
+_DIGITS, _LAST = 5, 65535
+
+
 def address_of(text: str, field: str) -> tuple[str, int]:
     """Return host and port. Raises UsageError where it is no address."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= _DIGITS else -1
+    if not colon or not host or "\0" in host or not 0 <= number <= _LAST:
         raise UsageError("this is no address", field=field, found=text, allowed="HOST:PORT, such as 127.0.0.1:8001 or [::1]:8001")
-    return host.strip("[]"), int(port)
+    return host.strip("[]"), number
 
 
 def models_of(given: tuple[str, ...]) -> dict[str, dict[str, float]]:

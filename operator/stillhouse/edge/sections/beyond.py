@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stillhouse.edge.sections.base import Part
+from stillhouse.edge.sections.base import File, Part
 from stillhouse.edge.sections.places import Larger
 
 __all__ = ["Away", "Cascade", "Cut", "Pipeline", "Preprocess", "Queue", "Step"]
@@ -16,7 +15,7 @@ __all__ = ["Away", "Cascade", "Cut", "Pipeline", "Preprocess", "Queue", "Step"]
 class Cascade(Part):
     """Folder of the cascade's artifact, and who is asked beyond it: `middle`, where the artifact has one, and `larger`."""
 
-    folder: Path
+    folder: File
     outliers: Literal["escalate", "flag", "refuse"] = "escalate"
     middle: Larger | None = None
     larger: Larger
@@ -25,7 +24,7 @@ class Cascade(Part):
 class Queue(Part):
     """The queue on disk; bytes and seconds."""
 
-    folder: Path
+    folder: File
     maxSize: Annotated[int, Field(ge=1)]  # noqa: N815
     maxAge: Annotated[float, Field(gt=0)]  # noqa: N815
 

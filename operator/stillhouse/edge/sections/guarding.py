@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stillhouse.edge.sections.base import Part
+from stillhouse.edge.sections.base import File, Part
 
 __all__ = ["Audit", "Clients", "Guard", "Pattern"]
 
@@ -15,7 +14,7 @@ __all__ = ["Audit", "Clients", "Guard", "Pattern"]
 class Clients(Part):
     """Who may ask: a folder of tokens; inferences a second, at once, under way."""
 
-    tokens: Path | None = None
+    tokens: File | None = None
     rate: Annotated[float, Field(gt=0)] | None = None
     burst: Annotated[int, Field(ge=1)] | None = None
     concurrency: Annotated[int, Field(ge=1)] | None = None
@@ -33,9 +32,9 @@ class Pattern(Part):
 class Audit(Part):
     """The audit log; seconds and bytes."""
 
-    folder: Path
+    folder: File
     mode: Literal["required", "best-effort"] = "best-effort"
-    key: Path | None = None
+    key: File | None = None
     raw: bool = False
     keep: Annotated[float, Field(gt=0)] = 90 * 86400.0
     maxSize: Annotated[int, Field(ge=1)] = 1 << 30  # noqa: N815

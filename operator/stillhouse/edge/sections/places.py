@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stillhouse.edge.sections.base import Part
+from stillhouse.edge.sections.base import File, Part
 
 __all__ = ["Backends", "Engine", "Larger", "LargerBackends", "LargerMqtt", "LargerSlices", "Lower", "Slices", "Steps"]
 
@@ -25,7 +24,7 @@ class Engine(_Model):
     """The model in this process: a folder with `model.onnx`, `signature.json`, `tokenizer.json`."""
 
     kind: Literal["engine"]
-    folder: Path
+    folder: File
     threads: Annotated[int, Field(ge=1, le=256)] = 1
 
 
@@ -52,7 +51,7 @@ class Steps(_Model):
     """
 
     kind: Literal["steps"]
-    folder: Path
+    folder: File
     allowed: tuple[str, ...] = ()
 
 
@@ -60,15 +59,15 @@ class Lower(_Model):
     """The lower half of the model in this process: a folder of pass `cut`. Its activations go where `cut` says."""
 
     kind: Literal["lower"]
-    folder: Path
+    folder: File
     threads: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 class _Beyond(Part):
     model: str
     tls: bool = False
-    authority: Path | None = None
-    token: Path | None = None
+    authority: File | None = None
+    token: File | None = None
     """File with the token that is shown to it."""
     serverName: str = ""  # noqa: N815
     """Whom its certificate has to name; empty: the address."""
@@ -99,11 +98,11 @@ class LargerMqtt(Part):
     device: str
     requests: str = "stillhouse/infer"
     answers: str = "stillhouse/answers"
-    authority: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    username: Path | None = None
-    password: Path | None = None
+    authority: File | None = None
+    certificate: File | None = None
+    key: File | None = None
+    username: File | None = None
+    password: File | None = None
 
 
 Larger = Annotated[LargerBackends | LargerSlices | LargerMqtt, Field(discriminator="kind")]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from stillhouse.edge.sections.base import Part, Share
+from stillhouse.edge.sections.base import File, Part, Share
 
 __all__ = ["Agreement", "Collect", "Prices", "Telemetry"]
 
@@ -15,7 +14,7 @@ __all__ = ["Agreement", "Collect", "Prices", "Telemetry"]
 class Collect(Part):
     """Where requests are kept as training data, and bytes of all of them."""
 
-    folder: Path
+    folder: File
     maxSize: Annotated[int, Field(ge=1)]  # noqa: N815
 
 
