@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -22,8 +23,8 @@ _SHORT = 64 << 10
 _NOT_FINITE = (b"NaN", b"Infinity")
 
 
-async def body_of(request: Any, largest: int) -> bytes:
-    """Return a request's body, inflated.
+async def body_of(request: Any, largest: int, more: Callable[[int], None]) -> bytes:
+    """Return a request's body, inflated. `more` is told of every piece before it is kept, and may raise.
 
     Raises:
         HttpProblem: 413, it is larger than `largest` bytes, as it comes or inflated; 415, its encoding is not known; 400, it is
@@ -38,14 +39,13 @@ async def body_of(request: Any, largest: int) -> bytes:
     told = request.headers.get("content-length")
     if told is not None and told.isdigit() and int(told[:20]) > largest:
         raise _too_large(largest)  # nothing of it is read
-    pieces: list[bytes] = []
-    size = 0
+    held = bytearray()  # pieces of a few bytes each would take many times of them
     async for piece in request.aiter_bytes():
-        size += len(piece)
-        if size > largest:
+        if len(held) + len(piece) > largest:
             raise _too_large(largest)
-        pieces.append(piece)
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        more(len(piece))
+        held += piece
+    body = bytes(held)
     return body if window is None else _inflated(body, window, largest)
 
 

@@ -22,6 +22,7 @@ from stillhouse.edge.rest.problems import STATUS, HttpProblem, headers_of
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.call import Call, Limits, Peer
 from stillhouse.edge.wire.headers import timeout_of
+from stillhouse.edge.wire.room import Held
 from stillhouse.edge.wire.server import Unary
 from stillhouse.edge.wire.watch import Watch
 
@@ -89,12 +90,14 @@ class Rest:
             problem = error
         watch = Watch(loop, asked, call.deadline, self._limits.body_s)
         there = False
+        held = Held.arriving(peer.load)
         try:
             if problem is not None:
                 asked.ends = not await left_out(request)
                 raise problem
-            body = await body_of(request, self._limits.message)
+            body = await body_of(request, self._limits.message, held.more)
             watch.body_is_there()
+            held.end()
             there = True
             return await self._called(words, request, call, body)
         except asyncio.CancelledError:
@@ -103,8 +106,12 @@ class Rest:
             if not there:
                 raise HttpProblem(408, "the body does not come") from None
             raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
+        except RpcError:
+            asked.ends = asked.ends or not there  # the rest of its body is not read
+            raise
         finally:
             watch.end()
+            held.end()
 
     async def _called(self, words: list[str], request: Any, call: Call, body: bytes) -> Answer:
         match words:

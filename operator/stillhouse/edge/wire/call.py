@@ -11,6 +11,7 @@ from stillhouse.edge.wire.headers import metadata_of
 
 if TYPE_CHECKING:
     from stillhouse.edge.tracing.spans import Span
+    from stillhouse.edge.wire.room import Room
 
 __all__ = ["Call", "Limits", "Load", "Peer"]
 
@@ -23,7 +24,8 @@ class Limits:
     clients come to know new servers. `body_s`: how long a unary request's body may take to come. `first_s`: a connection that has
     asked nothing for so long after it was made is ended, so that silence does not take everybody's places (0: never).
     `unread`: bytes of answers that one connection may leave unread and still be answered; `unread_all`: of all, before the one
-    that leaves the most is ended.
+    that leaves the most is ended. `calls`: at once of all connections; `arriving`: bytes of messages of all that have not come
+    whole. Beyond them who has the most gives way: nobody is known by then.
     """
 
     message: int = 64 << 20
@@ -35,13 +37,19 @@ class Limits:
     first_s: float = 60.0
     unread: int = 64 << 20
     unread_all: int = 256 << 20
+    calls: int = 16_384
+    arriving: int = 256 << 20
 
 
 @dataclass(slots=True, eq=False)
 class Load:
-    """Bytes of answers that wait for a connection's client to read them. `end`: breaks the connection off."""
+    """Bytes of answers that wait for a connection's client to read them. `end`: breaks the connection off.
+
+    `arriving`: where what arrives is counted, with that of all others.
+    """
 
     end: Callable[[], None]
+    arriving: Room | None = None
     unread: int = 0
 
 

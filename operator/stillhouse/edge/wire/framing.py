@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from stillhouse.edge.status import Code, RpcError
@@ -37,20 +38,30 @@ def single(body: bytes, encoding: str, largest: int) -> bytes:
     return messages[0]
 
 
-async def whole(source: Any, largest: int, what: str) -> bytes:
+async def whole(source: Any, largest: int, what: str, more: Callable[[int], None] | None = None) -> bytes:
     """Return the whole body of a request or a response, which holds one message of at most `largest` bytes; `what` it is.
+
+    `more` is told of every piece before it is kept, and may raise.
 
     Raises:
         RpcError: more has come, which is not kept.
     """
-    pieces: list[bytes] = []
+    first: bytes = b""
+    held: bytearray | None = None  # pieces of a few bytes each would take many times of them
     size = 0
     async for piece in source.aiter_bytes():
         size += len(piece)
         if size > largest + _HEAD:
             raise RpcError(Code.RESOURCE_EXHAUSTED, f"{what} of more than {largest} bytes")
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if more is not None:
+            more(len(piece))
+        if held is not None:
+            held += piece
+        elif first:
+            held = bytearray(first + piece)
+        else:
+            first = piece
+    return first if held is None else bytes(held)
 
 
 class Deframer:
@@ -83,6 +94,11 @@ class Deframer:
         if position:
             del held[:position]
         return found
+
+    @property
+    def waiting(self) -> int:
+        """Return how many bytes wait for the rest of their message."""
+        return len(self._held)
 
     def end(self) -> None:
         """Say that no more comes.

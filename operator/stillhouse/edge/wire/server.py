@@ -18,6 +18,7 @@ from stillhouse.edge.status import Code, Reply, RpcError, packed
 from stillhouse.edge.wire.call import Call, Limits, Load, Peer
 from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single, whole
 from stillhouse.edge.wire.headers import pairs, timeout_of
+from stillhouse.edge.wire.room import Held, Room
 from stillhouse.edge.wire.watch import Watch
 
 __all__ = ["Http", "Server", "Stream", "Unary"]
@@ -57,6 +58,8 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._loads: set[Load] = set()
         self._unread = 0
+        self.calls = Room(self.limits.calls, "calls")
+        self.arriving = Room(self.limits.arriving, "bytes of messages that have not come whole")
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False) -> int:
         """Listen; return the port (0 takes any free one). `reuse_port`: other processes listen at the same one.
@@ -87,6 +90,24 @@ class Server:
 
     async def answer(self, request: Any, peer: Peer) -> None:
         """Answer one request of a connection."""
+        one = Held(self.calls, peer.load)
+        try:
+            one.more(1)
+        except RpcError as error:
+            await self._turned_away(request, error)
+            return
+        try:
+            await self._answer(request, peer)
+        finally:
+            one.end()
+
+    async def _turned_away(self, request: Any, error: RpcError) -> None:
+        if (request.headers.get("content-type") or b"").startswith(_GRPC):
+            await _ended(request, error)
+        else:
+            await request.respond(429, headers=[("content-type", "text/plain")], body=f"{error.message}\n".encode())
+
+    async def _answer(self, request: Any, peer: Peer) -> None:
         kind = request.headers.get("content-type")
         if kind is None or not kind.startswith(_GRPC) or request.method != "POST":
             if self._http is not None:
@@ -118,9 +139,11 @@ class Server:
         if handler is None:
             raise RpcError(Code.UNIMPLEMENTED, f"there is no method {call.method[:200]}")
         watch = Watch(loop, request, call.deadline, self.limits.body_s)
+        held = Held.arriving(peer.load)
         try:
-            body = await whole(request, self.limits.message, "a message")
+            body = await whole(request, self.limits.message, "a message", held.more)
             watch.body_is_there()
+            held.end()
             reply = await handler(call, single(body, _encoding(request), self.limits.message))
         except asyncio.CancelledError:
             if not watch.late():
@@ -128,6 +151,7 @@ class Server:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed") from None
         finally:
             watch.end()
+            held.end()
         headers = HeaderMap(_HEADERS + pairs(reply.initial)) if reply.initial else _PLAIN
         trailers = HeaderMap(_OK + pairs(reply.trailing)) if reply.trailing else _FINE
         body = framed(reply.message)
@@ -155,10 +179,13 @@ class Server:
 
     async def _stream(self, request: Any, call: Call, handler: Stream, peer: Peer) -> None:
         deframer = Deframer(_encoding(request), self.limits.message)
+        held = Held.arriving(peer.load)
 
         async def messages() -> AsyncIterator[bytes]:
             async for piece in request.aiter_bytes():
-                for message in deframer.feed(piece):
+                messages = deframer.feed(piece)
+                held.now(deframer.waiting)
+                for message in messages:
                     yield message
             deframer.end()
 
@@ -180,6 +207,7 @@ class Server:
             trailers = _trailers(error)
         finally:
             watch.end()
+            held.end()
         await out.send_trailers(trailers)
 
 
@@ -194,7 +222,7 @@ class _Protocol(AutoServerProtocol):
         if self.owner.connections > self.owner.limits.connections:
             transport.abort()
             return
-        self.peer = _peer(transport, transport.abort)
+        self.peer = _peer(transport, Load(transport.abort, self.owner.arriving))
         if first := self.owner.limits.first_s:
             self._silent = self._loop.call_later(first, transport.abort)
         if age := self.owner.limits.age_s:
@@ -227,13 +255,13 @@ class _Protocol(AutoServerProtocol):
         await self.owner.answer(request, self.peer)
 
 
-def _peer(transport: Any, end: Callable[[], None]) -> Peer:
+def _peer(transport: Any, load: Load) -> Peer:
     name = transport.get_extra_info("peername")
     address = name[0] if isinstance(name, tuple) else "unix"
     certificate = transport.get_extra_info("peercert") or {}
     names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI")]
-    return Peer(address, tuple(names), Load(end))
+    return Peer(address, tuple(names), load)
 
 
 def _encoding(request: Any) -> str:
