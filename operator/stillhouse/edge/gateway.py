@@ -97,7 +97,7 @@ async def run(options: Options, stop: asyncio.Event, listening: asyncio.Future[d
 
         rest = Rest(unary, options.limits, service.known).answer
     together = options.rest == (options.host, options.port) and options.port != 0
-    server = Server(unary, streams, http=rest if together else None, limits=options.limits)
+    server = Server(unary, streams, http=rest if together else None, limits=options.limits, known=door.client)
     port = await _listen("grpc", server, options.host, options.port, tls)
     _log.info("listening on %s:%d", options.host, port)
     doors = {"grpc": _named(options.host, port)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
+from tests.support.gateway_process import gateway
 
 from stillhouse.edge.guard.clients import Clients, bearer
 from stillhouse.edge.guard.refusals import Refusal
@@ -106,3 +108,29 @@ def test_an_empty_folder_is_said_when_it_is_read_and_lets_nobody_in(tmp_path: Pa
     (tmp_path / "alice").write_bytes(b"x" * 32)
     now[0] = 10.0
     assert clients.who(b"x" * 32, (), "10.0.0.1") == "alice"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+def test_what_a_stranger_has_compressed_is_not_inflated(tmp_path: Path, stream: bool) -> None:
+    """64 KB of gzip are 64 MiB and a third of a second of everybody's time; who has a token may send them."""
+    (tmp_path / "search").write_bytes(ONE)
+    bomb = b"\x0a\x02no" + b"\x7a" + b"\0" * 1_000_000
+    with (
+        gateway("--model=echo=127.0.0.1:1", f"--tokens={tmp_path}") as running,
+        grpc.insecure_channel(running.address, compression=grpc.Compression.Gzip) as channel,
+    ):
+        health = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert health(b"", timeout=10) is not None, "small ones are read, whoever sends them"
+
+        def said(**metadata: str) -> str:
+            method = "/inference.GRPCInferenceService/Model"
+            with pytest.raises(grpc.RpcError) as caught:
+                if stream:
+                    list(channel.stream_stream(f"{method}StreamInfer")(iter([bomb]), timeout=10, metadata=[*metadata.items()]))
+                    raise AssertionError("it is answered in the stream")
+                channel.unary_unary(f"{method}Infer")(bomb, timeout=10, metadata=[*metadata.items()])
+            return f"{caught.value.code().name}: {caught.value.details()}"
+
+        assert said() == "RESOURCE_EXHAUSTED: a message of 65537 bytes or more, inflated: 65536 are allowed"
+        if not stream:
+            assert said(authorization=f"Bearer {ONE.decode()}").startswith("INVALID_ARGUMENT")

@@ -27,6 +27,7 @@ _GRPC = b"application/grpc"
 _HEADERS = [("content-type", "application/grpc"), ("grpc-accept-encoding", ENCODINGS)]
 _OK = [("grpc-status", "0")]
 _PLAIN, _FINE = HeaderMap(_HEADERS), HeaderMap(_OK)
+_OF_STRANGERS = 64 << 10
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ Http = Callable[[Any, Peer], Awaitable[None]]
 class Server:
     """Serves `unary` and `streams` by method (`/package.Service/Method`), and `http` whatever is not gRPC.
 
-    `otherwise` takes the unary calls of other methods.
+    `otherwise` takes the unary calls of other methods. `known` raises where nobody knows who makes a call: what such a one has
+    compressed is inflated to 64 KiB at most.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Server:
         otherwise: Unary | None = None,
         http: Http | None = None,
         limits: Limits | None = None,
+        known: Callable[[Call], object] | None = None,
     ) -> None:
+        self._known = known
         self._unary, self._streams, self._otherwise, self._http = dict(unary), dict(streams or {}), otherwise, http
         self.limits = limits or Limits()
         self._connections = ServerConnections()
@@ -144,7 +148,8 @@ class Server:
             body = await whole(request, self.limits.message, "a message", held.more)
             watch.body_is_there()
             held.end()
-            reply = await handler(call, single(body, _encoding(request), self.limits.message))
+            encoding = _encoding(request)
+            reply = await handler(call, single(body, encoding, self._largest(call, encoding)))
         except asyncio.CancelledError:
             if not watch.late():
                 raise
@@ -160,6 +165,15 @@ class Server:
             await request.respond(200, headers=headers, body=body, trailers=trailers)
         finally:
             self._waits(peer, -len(body))
+
+    def _largest(self, call: Call, encoding: str) -> int:
+        """Return how large a message may become. A few KB of a stranger must not take the time that 64 MiB do."""
+        if encoding != "identity" and self._known is not None:
+            try:
+                self._known(call)
+            except RpcError:
+                return min(self.limits.message, _OF_STRANGERS)
+        return self.limits.message
 
     def _waits(self, peer: Peer, size: int) -> None:
         """Count what waits for a client to read it. A client that never reads must not take the memory of the others."""
@@ -178,7 +192,8 @@ class Server:
             most.end()
 
     async def _stream(self, request: Any, call: Call, handler: Stream, peer: Peer) -> None:
-        deframer = Deframer(_encoding(request), self.limits.message)
+        encoding = _encoding(request)
+        deframer = Deframer(encoding, self._largest(call, encoding))
         held = Held.arriving(peer.load)
 
         async def messages() -> AsyncIterator[bytes]:
