@@ -24,7 +24,7 @@ def request_of(row: tuple[Any, ...]) -> Request | None:
     try:
         pairs = tuple((name, value) for name, value in json.loads(headers)) if headers else ()
         request = Request(str(owner), str(key), str(target), bytes(data), pairs)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     return request if request.digest() == digest else None
 

@@ -18,17 +18,23 @@ from stillhouse.inference.confidence import Neighbours
 __all__ = ["Leg", "Rows", "told_digest"]
 
 Values = npt.NDArray[np.float32]
+_LONGEST = 4096
+"""Bytes of what a server says of a row; of ours some two hundred."""
+
+
+def told_digest(provenance: bytes) -> str:
+    """Return the digest that a server tells of a row; empty where it tells none, or something that cannot be one."""
+    return _told_digest(provenance) if len(provenance) <= _LONGEST else ""
 
 
 @functools.lru_cache(256)  # what rows say differs by few values
-def told_digest(provenance: bytes) -> str:
-    """Return the digest that a server tells of a row; empty where it tells none."""
+def _told_digest(provenance: bytes) -> str:
     try:
         said = json.loads(provenance)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     digest = said.get("digest") if isinstance(said, dict) else None
-    return digest if isinstance(digest, str) else ""
+    return digest if isinstance(digest, str) and digest.isascii() and digest.isprintable() else ""
 
 
 @dataclass(slots=True)

@@ -27,6 +27,15 @@ def order_of(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
     return [theirs.index(each) for each in ours]
 
 
+def _writable(text: str) -> bool:
+    """Say whether a text that came as JSON has a form in bytes: half of a surrogate pair has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Labels:
     """Asks for `stillhouse.labels` before the first request, after one that failed, when backends come or go, and every minute.
 
@@ -87,7 +96,7 @@ class Labels:
 
     def _take(self, told: Any) -> None:
         before, self.trouble, self._order = (self.state, self.trouble), "", None
-        if not isinstance(told, list) or not told or not all(isinstance(each, str) for each in told):
+        if not isinstance(told, list) or not told or not all(isinstance(each, str) and _writable(each) for each in told):
             self.state = "not told"
         elif (order := order_of(told, self._labels)) is None:
             self.state = "differ"

@@ -41,7 +41,12 @@ def labels_in(response: bytes) -> Any:
         RpcError: it is no such response. ValueError: what it says is no JSON.
     """
     parameters = parsed(CONFIG.message("ModelConfigResponse"), response).config.parameters
-    return json.loads(parameters["stillhouse.labels"].string_value) if "stillhouse.labels" in parameters else None
+    if "stillhouse.labels" not in parameters:
+        return None
+    try:
+        return json.loads(parameters["stillhouse.labels"].string_value)
+    except RecursionError as error:
+        raise ValueError("what it says of its labels is nested without end") from error
 
 
 def own(config: Any, about: Any) -> Any:
