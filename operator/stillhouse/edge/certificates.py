@@ -31,7 +31,10 @@ class Files:
         """
         seen = self._stamp()
         try:
-            context.load_cert_chain(self.certificate, self.key)
+            # First into a context that nobody uses: of files that do not belong together, as while they are being replaced one
+            # after the other, a context keeps the certificate and is left without a key.
+            for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+                each.load_cert_chain(self.certificate, self.key, password=_no_password)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(
                 "the certificate cannot be used",
@@ -48,6 +51,11 @@ class Files:
 
     def _stamp(self) -> tuple[object, ...]:
         return (_stamp(self.certificate), _stamp(self.key))
+
+
+def _no_password() -> str:
+    """Stand for the password of a key: without it OpenSSL would ask at the terminal, and wait."""
+    return ""
 
 
 class Front:

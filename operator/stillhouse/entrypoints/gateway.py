@@ -27,7 +27,7 @@ __all__ = ["main"]
 _PATH = click.Path(path_type=Path)
 _ADDRESSES = {"grpc": "--listen", "rest": "--rest", "metrics": "--metrics"}
 _PORTS = {"grpc": "--port", "rest": "--rest-port", "metrics": "--metrics-port"}
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.command()
@@ -195,6 +195,8 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         for number in _SIGNALS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # `nohup` wants it to outlive its terminal
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         listening: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
         listening.add_done_callback(told)

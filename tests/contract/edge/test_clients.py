@@ -78,7 +78,16 @@ def test_tokens_cannot_be_tried_out_and_who_has_one_does_not_notice(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("tokens", "words"), [({"a": b"short"}, "too short"), ({"a": ONE, "b": ONE}, "same token"), (None, "cannot be read")]
+    ("tokens", "words"),
+    [
+        ({"a": b"short"}, "too short"),
+        ({"a": ONE, "b": ONE}, "same token"),
+        (None, "cannot be read"),
+        ({"a": b"first-line-of-base64-64\nand-the-second"}, "byte 0x0a"),
+        ({"a": "a-tökén-of-a-good-length".encode()}, "byte 0xc3"),
+        ({"a\nb": ONE}, "a client's name is none"),
+        ({"a\udcffb": ONE}, "a client's name is none"),
+    ],
 )
 def test_tokens_that_are_none_are_refused_at_the_start(tmp_path: Path, tokens: dict[str, bytes] | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):

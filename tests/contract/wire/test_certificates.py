@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from tests.support.pki import certificates
 from tests.support.wire import SAY, Seen, our_server, until
 
@@ -42,8 +43,13 @@ def test_new_connections_are_shown_the_new_certificate(tmp_path: Path) -> None:
     async def work() -> None:
         async with our_server(Seen(), tls=front.context) as (_, address):
             assert await ask(address, first) == b"x"
-            for name in ("server.crt", "server.key"):
-                shutil.copy(second / name, live / name)
+            # Whoever replaces them one after the other, or writes them in pieces, is met in between: the former pair stays whole.
+            whole = (second / "server.crt").read_bytes()
+            for piece in (b"", whole[:100], whole[: len(whole) // 2], whole):
+                (live / "server.crt").write_bytes(piece)
+                front.renew()
+                assert await ask(address, first) == b"x"
+            shutil.copy(second / "server.key", live / "server.key")
             front.renew()
             assert await ask(address, second) == b"x"
             with pytest.raises(RpcError, match="verify failed"):
@@ -99,6 +105,18 @@ def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
         Files(one / "server.crt", other / "server.key").load(context)
     with pytest.raises(UsageError, match="authority"):
         towards(tmp_path / "none", None)
+
+
+def test_a_key_with_a_password_is_told_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    """OpenSSL would ask at the terminal, and everybody's requests would wait for an answer."""
+    folder = made(tmp_path / "pki")
+    key = serialization.load_pem_private_key((folder / "server.key").read_bytes(), None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    (folder / "server.key").write_bytes(locked)
+    with pytest.raises(UsageError, match="cannot be used"):
+        Front(Files(folder / "server.crt", folder / "server.key"), None)
 
 
 def test_a_token_is_shown_and_its_successor_once_it_is_there(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = ["Clients", "bearer"]
 _log = logging.getLogger(__name__)
 _SHORTEST = 16
 """Characters of a token: below that it can be tried out."""
+_FIRST, _LAST = 0x20, 0x7E
 _LOOK_S = 5.0
 _TRIES = Limits(rate=1.0, burst=10, clients=10_000)
 """Wrong tokens of one address: ten at once, then one a second. What is right is never slowed down by it."""
@@ -112,6 +113,19 @@ def _read(folder: Path) -> tuple[dict[bytes, str], tuple[object, ...]]:
                 found=f"{name}: {len(token)} characters",
                 allowed=f"{_SHORTEST} or more",
                 fix=f"openssl rand -base64 32 > {folder / name}",
+            )
+        odd = next((byte for byte in token if not _FIRST <= byte <= _LAST), None)
+        if odd is not None:
+            raise UsageError(
+                "a token is none that a header can carry",
+                field="--tokens",
+                found=f"{name!r}: a byte 0x{odd:02x}",
+                allowed="one line of printable ASCII",
+                fix=f"openssl rand -base64 32 > {folder / name}",
+            )
+        if not name.isprintable():
+            raise UsageError(
+                "a client's name is none", field="--tokens", found=repr(name), allowed="a file's name that can be printed"
             )
         other = known.setdefault(_digest(token), name)
         if other != name:
