@@ -27,7 +27,8 @@ _GRPC = b"application/grpc"
 _HEADERS = [("content-type", "application/grpc"), ("grpc-accept-encoding", ENCODINGS)]
 _OK = [("grpc-status", "0")]
 _PLAIN, _FINE = HeaderMap(_HEADERS), HeaderMap(_OK)
-_OF_STRANGERS = 64 << 10
+_OF_STRANGERS = _HEAD_BYTES = 64 << 10
+"""What a stranger's message may be inflated to, and what an HTTP/1 head may have before it is whole."""
 
 _log = logging.getLogger(__name__)
 
@@ -260,6 +261,7 @@ class _Protocol(AutoServerProtocol):
     async def _make_server(self) -> H1Server | H2Server:
         limits = self.owner.limits
         builder = Builder(backend=Backend.asyncio)
+        builder.http1().max_buf_size(_HEAD_BYTES)
         builder.http2().max_concurrent_streams(limits.streams).max_header_list_size(limits.headers)
         return await builder.serve_connection(self, cancel=self._sniff_cancel)
 
