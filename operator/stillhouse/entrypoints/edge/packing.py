@@ -23,10 +23,11 @@ SUFFIX = ".still.tar"
 _VERSION = 1
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _CONTENTS, _FILE = "contents.json", "distilledmodel.yaml"
-_REVISION = (
-    "digest", "precision", "size", "index", "cascade", "cut", "figures", "truncated", "candidates", "serve", "steps", "planHash",
-    "fileHash", "lineage", "time",
-)  # fmt: skip
+_REVISION: Mapping[str, type] = {
+    "digest": str, "precision": str, "size": int, "index": str, "cascade": str, "cut": str, "figures": dict, "truncated": dict,
+    "candidates": list, "serve": dict, "steps": list, "planHash": str, "fileHash": str, "lineage": dict, "time": str,
+}  # fmt: skip
+"""What a revision says of itself, each or null; without the first two there is none."""
 
 
 def pack(store: LocalStore, name: str, out: Path) -> int:
@@ -89,8 +90,8 @@ def unpack(store: LocalStore, archive: Path) -> Path:
     try:
         with tarfile.open(archive, "r:") as opened:
             return _unpacked(store, archive, opened)
-    except FileNotFoundError as error:
-        raise UsageError("there is no such file", field="FILE", found=str(archive)) from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UsageError("there is no such file", field="FILE", found=f"{archive}: {error.strerror}") from error
     except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError("this is no file of still pack", field="FILE", found=f"{archive}: {error}") from error
 
@@ -111,6 +112,7 @@ def _unpacked(store: LocalStore, archive: Path, opened: tarfile.TarFile) -> Path
     wanted = [(str(each["digest"]), str(each["kind"])) for each in contents["objects"]]
     for wrong in (digest for digest, _ in wanted if not _DIGEST.fullmatch(digest)):
         raise ValueError(f"{wrong[:100]!r} is no digest")
+    revision = _known(revision, {digest for digest, _ in wanted})
     for digest, kind in wanted:
         if not store.objects.check(digest):
             continue
@@ -128,6 +130,26 @@ def _unpacked(store: LocalStore, archive: Path, opened: tarfile.TarFile) -> Path
     target.write_text(text, encoding="utf-8")
     _remember(store, name, target, revision)
     return target
+
+
+def _known(revision: Mapping[str, Any], digests: set[str]) -> dict[str, Any]:
+    """Return what is known of a revision. Whoever wrote it, it names no object but the file's own.
+
+    Raises:
+        ValueError: a part is something else.
+    """
+    found = {name: revision.get(name) for name in _REVISION}
+    for name, value in found.items():
+        kind = _REVISION[name]
+        absent = value is None and name not in ("digest", "precision")
+        if not absent and (type(value) is not kind or (kind is str and not str(value).isprintable())):
+            raise ValueError(f"revision.{name} is something else")
+        if not absent and name in ("digest", "cascade", "cut", "index") and value not in digests:
+            raise ValueError(f"revision.{name} is not among the objects")
+    sources = (found["lineage"] or {}).get("sources") or []
+    if not isinstance(sources, list) or not all(isinstance(each, dict) for each in sources):
+        raise ValueError("revision.lineage is something else")
+    return found
 
 
 def _remember(store: LocalStore, name: str, file: Path, revision: Mapping[str, Any]) -> None:
