@@ -23,7 +23,8 @@ BIG = 8 << 20
 
 def good() -> dict[str, Any]:
     name = parse(complete("class")).metadata.name
-    return {"version": 1, "name": name, "objects": [{"digest": DIGEST, "kind": "model"}], "revision": {"digest": DIGEST}}
+    revision = {"digest": DIGEST, "precision": "int8"}
+    return {"version": 1, "name": name, "objects": [{"digest": DIGEST, "kind": "model"}], "revision": revision}
 
 
 def write(path: Path, contents: bytes, *members: tuple[str, bytes]) -> Path:
