@@ -94,8 +94,20 @@ class CutLeg:
         return self._ready()
 
     def warm_up(self) -> None:
-        """Run a made-up text through the lower half."""
-        self._make(["warm"])
+        """Run a made-up text through the lower half.
+
+        Raises:
+            SourceError: it does not run.
+        """
+        try:
+            self._make(["warm"])
+        except Exception as error:  # ONNX Runtime has one class per status, without a common base
+            raise SourceError(
+                "the lower half does not run",
+                field="lower.onnx",
+                found=str(error)[:500],
+                fix="build the model again: still rebuild NAME",
+            ) from error
 
     async def ask(self, question: Question, until: float) -> Rows:
         """Answer; see `Leg`."""

@@ -22,6 +22,7 @@ __all__ = ["CUT_FILE", "MARK", "UPPER", "Cut", "HalfSession", "packed", "sent", 
 
 CUT_FILE = "cut.json"
 VERSION = 1
+_FIX = "build the model again: still rebuild NAME"
 MARK = "CUT"
 """Tensor INT64 [n, 1] that goes with every row: which cut it is of. The halves of two builds fit each other in shape alone."""
 _BATCHED = ("", "fp16", "int8-rows")
@@ -42,6 +43,18 @@ class Cut:
     output: str
     encoding: str = ""
     mark: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no cut can be.
+
+        Raises:
+            ValueError: a part does not belong to the others.
+        """
+        names = [each.name for each in self.tensors]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"tensors {', '.join(names)}")
+        if self.encoding not in _BATCHED or not 0 <= self.mark < 2**63:
+            raise ValueError(f"encoding {self.encoding}, mark {self.mark}")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -68,8 +81,8 @@ class Cut:
             if data.pop("version") != VERSION:
                 raise ValueError("another version")
             return read(cls, data, CUT_FILE)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, SpecError) as error:
-            raise SourceError("the cut is not readable", field=str(path), found=str(error)[:200]) from error
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, SpecError) as error:
+            raise SourceError("the cut is not readable", field=str(path), found=str(error)[:200], fix=_FIX) from error
 
 
 class HalfSession:
@@ -95,15 +108,16 @@ class HalfSession:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         path = folder / f"{which}.onnx"
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)
+            names = {each.name for each in self._session.get_inputs()}
+            given = {each.name for each in self._session.get_outputs()}
         except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base
-            raise SourceError("the half is not readable", field=str(path), found=str(error)[:300]) from error
+            raise SourceError("the half is not readable", field=str(path), found=str(error)[:300], fix=_FIX) from error
         self.inputs = cut.lower if which == "lower" else cut.upper
         self._outputs = [each.name for each in cut.tensors] if which == "lower" else [cut.output]
-        names = {each.name for each in self._session.get_inputs()}
-        if names != set(self.inputs) or not {each.name for each in self._session.get_outputs()} >= set(self._outputs):
+        if names != set(self.inputs) or not given >= set(self._outputs):
             found = ", ".join(sorted(names))
-            raise SourceError("the half's tensors are not those of the cut", field=str(path), found=found)
+            raise SourceError("the half's tensors are not those of the cut", field=str(path), found=found, fix=_FIX)
 
     def run(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the half; of `tensors` it takes its inputs. Returns the cut's tensors, or the model's output, by name."""

@@ -104,7 +104,7 @@ def read_steps(folder: Path) -> tuple[Step, ...]:
         if data["version"] != 1:
             raise ValueError(f"version {data['version']}")
         return tuple(Step.from_json(each) for each in data["steps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
             "the pipeline of this artifact is not readable",
             field=str(path),

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.artifacts import artifact, context
 from tests.support.cascades import DIGEST, write_cascade
 from tests.support.gateway_process import refused
 from tests.support.tiny_model import write_tiny_model
 
 from stillhouse.edge.assembly.gateway import assemble
 from stillhouse.edge.config import read as read_config
-from stillhouse.errors import SourceError, StillhouseError
+from stillhouse.errors import SourceError, SpecError, StillhouseError
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.signature import Task
+from stillhouse.passes.compress.cut import CutConfig, CutModel
 
 NAMES = ["read a file", "path name write", "write the name"]
 NONSENSE = (None, True, -1, 10**400, 2**63, 1e999, float("nan"), 1.5, "x", "", [], {}, [None], ["\ud800"], [10**400])
@@ -109,12 +111,46 @@ def test_nonsense_in_any_place_of_any_file_is_an_answer_and_no_traceback(tmp_pat
     started(config)
 
 
+@pytest.mark.parametrize("kind", ["lower", "steps"])
+def test_nonsense_in_a_cut_or_in_steps_is_an_answer_too(tmp_path: Path, kind: str) -> None:
+    beyond = {"kind": "backends", "model": "large", "backends": {"127.0.0.1:1": 1.0}}
+    folder = tmp_path / "edge"
+    write_tiny_model(folder, task="text-classification")
+    if kind == "lower":
+        ctx = context(tmp_path)
+        CutModel().run(CutConfig(at=("rows",)), {"model": artifact(folder, "onnx-model")}, ctx)
+        folder, file = ctx.out, ctx.out / "cut.json"
+    else:
+        file = folder / "preprocess.json"
+        file.write_text(json.dumps({"version": 1, "steps": [{"kind": "tokenise", "maxLength": 12}]}))
+    config = tmp_path / "gateway.json"
+    config.write_text(
+        json.dumps({
+            "version": 1, "name": "m", "listen": {"grpc": "127.0.0.1:0"},
+            "edge": {"kind": kind, "folder": str(folder)},
+            **({"cut": {"upper": beyond}} if kind == "lower" else {"preprocess": {"larger": beyond}}),
+        })
+    )  # fmt: skip
+    started(config)
+    chance = random.Random(kind)
+    data = json.loads(file.read_bytes())
+    for content in RAW:
+        file.write_bytes(content)
+        fails_well(config, f"{content!r:.20}", must=True)
+    for path in leaves(data):
+        for value in chance.sample(NONSENSE, 8):
+            file.write_text(json.dumps(with_other(data, path, value)))
+            fails_well(config, f"{path} {value!r:.30}", must=not path)
+
+
 def fails_well(config: Path, what: str, *, must: bool) -> None:
     """Start; whatever is raised is the user's error, and says all that it takes to mend it."""
     try:
         started(config)
     except StillhouseError as error:
-        assert error.exit_code == 2 and error.problem.field and error.problem.fix, what
+        problem = error.problem
+        assert error.exit_code == 2 and problem.field, what
+        assert problem.fix or isinstance(error, SpecError), what  # what a file's field is, its message says
     except BaseException as error:
         raise AssertionError(f"{what}: {error!r}") from error
     else:

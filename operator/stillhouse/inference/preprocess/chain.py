@@ -94,8 +94,9 @@ def read_chain(folder: Path, allowed: frozenset[str] = frozenset()) -> Chain | N
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError("the steps are not readable", field=str(path), found=str(error)[:200]) from error
+    except (OSError, ValueError, RecursionError) as error:
+        fix = "still edge FILE writes them anew; in a cluster: build the model again"
+        raise SourceError("the steps are not readable", field=str(path), found=str(error)[:200], fix=fix) from error
     return load_chain(data, Around(folder, allowed))
 
 

@@ -83,9 +83,13 @@ def _value(hint: Any, data: Any, field: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return read(hint, data, field)  # type: ignore[arg-type]
     if hint is float:
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
+        try:
+            number = float(data) if type(data) in (int, float) else math.nan
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
             raise _wrong(field, data, "a finite number")
-        return float(data)
+        return number
     if not isinstance(data, hint) or (hint is int and isinstance(data, bool)):
         raise _wrong(field, data, {int: "a whole number", str: "text", bool: "true or false"}[hint])
     return data
