@@ -20,6 +20,7 @@ __all__ = ["CHAIN_FILE", "Chain", "load_chain", "read_chain"]
 
 CHAIN_FILE = "preprocess.json"
 VERSION = 1
+_FIX = "still edge FILE writes them anew; in a cluster: build the model again"
 _MOST_STEPS = 16
 
 
@@ -68,7 +69,11 @@ def load_chain(data: Any, around: Around, field: str = "steps") -> Chain:
     """
     if not isinstance(data, dict) or data.get("version") != VERSION or set(data) - {"version", "inputs", "steps"}:
         raise SourceError(
-            "these steps have another version or form", field=field, found=str(data)[:80], allowed=f"version {VERSION}"
+            "these steps have another version or form",
+            field=field,
+            found=str(data)[:80],
+            allowed=f"version {VERSION}",
+            fix=_FIX,
         )
     listed = data.get("steps")
     if not isinstance(listed, list) or not 1 <= len(listed) <= _MOST_STEPS:
@@ -95,8 +100,7 @@ def read_chain(folder: Path, allowed: frozenset[str] = frozenset()) -> Chain | N
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        fix = "still edge FILE writes them anew; in a cluster: build the model again"
-        raise SourceError("the steps are not readable", field=str(path), found=str(error)[:200], fix=fix) from error
+        raise SourceError("the steps are not readable", field=str(path), found=str(error)[:200], fix=_FIX) from error
     return load_chain(data, Around(folder, allowed))
 
 
