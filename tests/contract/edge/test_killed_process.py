@@ -1,10 +1,12 @@
-"""The gateway's process is killed at any moment, while it takes requests into its queue and while it delivers them."""
+"""The gateway's process is killed at any moment, while it takes requests in and while it delivers them; and is asked to end."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
+import signal
+import socket
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from stillhouse.edge.oip.tensors import inputs_of
 from stillhouse.edge.status import KEY, Reply, RpcError
 from stillhouse.edge.wire.call import Call
 from stillhouse.edge.wire.client import Channel
+from stillhouse.edge.wire.server import Server
 
 LIVES = 5
 
@@ -129,3 +132,46 @@ def test_what_a_client_was_told_is_kept_is_delivered_whenever_the_process_is_kil
         assert all(len(keys) == 1 for keys in owners.values()), "a request that comes again has the same key"
 
     run(main())
+
+
+def test_asked_to_end_many_times_it_ends_once_and_what_is_under_way_is_answered() -> None:
+    """A terminal that closes, an impatient user and an orchestrator at once: SIGHUP, SIGINT, SIGTERM, again and again."""
+
+    async def main() -> None:
+        begun: list[Call] = []
+        go_on = asyncio.Event()
+
+        async def waits(call: Call, body: bytes) -> Reply:
+            begun.append(call)
+            await go_on.wait()
+            return Reply(b"")
+
+        backend = Server({}, otherwise=waits)
+        port = await backend.listen("127.0.0.1", 0)
+        running: Any = gateway(f"--model=m=127.0.0.1:{port}")
+        process = await asyncio.to_thread(running.__enter__)
+        client = Channel(process.address)
+        calls = [asyncio.ensure_future(client.unary(INFER, ask_body(["x"]), timeout_s=20)) for _ in range(20)]
+        await until(lambda: len(begun) == 20)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) * 50:
+            process.process.send_signal(number)
+        await until(lambda: closed(process.address))
+        assert process.process.poll() is None
+        go_on.set()
+        assert {reply.message for reply in await asyncio.gather(*calls)} == {b""}
+        await client.close()
+        assert await asyncio.to_thread(process.process.wait, 20) == 0
+        await asyncio.to_thread(running.__exit__, None, None, None)
+        await backend.drain(0.1)
+
+    run(main())
+
+
+def closed(address: str) -> bool:
+    """Say whether nobody listens there any more."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
