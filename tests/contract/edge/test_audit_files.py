@@ -404,6 +404,18 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert target.read_text() == "keep"
 
 
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_what_never_ends_is_no_file_of_a_log(tmp_path: Path, what: str) -> None:
+    """Whoever may write the folder must not keep whoever verifies it waiting."""
+    file = tmp_path / "audit-0000000000000001.jsonl"
+    if what == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="it is no file"):
+        verify(tmp_path)
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be opened"):

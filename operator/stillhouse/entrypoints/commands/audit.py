@@ -56,7 +56,9 @@ def verify(place: Path, key_file: Path | None, expect: str, output: str) -> None
             raise UsageError("a head is of one log", field="--expect", found=f"{len(logs)} logs", fix="name the folder of one")
         reports = [read(log, key=key, expect=head) for log in logs]
     except OSError as error:
-        raise UsageError("the log cannot be read", field="FOLDER|FILE", found=f"{place}: {error.strerror}") from error
+        raise UsageError(
+            "the log cannot be read", field="FOLDER|FILE", found=f"{error.filename or place}: {error.strerror}"
+        ) from error
 
     def text() -> None:
         for report in reports:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,12 @@ def lines(file: Path) -> Iterator[bytes]:
     """Yield lines with their newlines. Of one that no record is as long as, only the beginning comes, with no newline.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is a pipe or a device, which would never end.
     """
-    with file.open("rb") as stream:
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(file))
         while line := stream.readline(LONGEST_LINE):
             yield line
             while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
@@ -157,7 +161,7 @@ def lock(folder: Path) -> int:
 def being_written(folder: Path) -> bool:
     """Say whether a process has the log open. It only asks: a lock, held for a moment, could be in the way of one that starts."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
