@@ -64,6 +64,16 @@ class Peer:
     names: tuple[str, ...] = ()
     load: Load | None = field(default=None, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, transport: Any, load: Load) -> Peer:
+        """Return who is at the other end of a transport."""
+        name = transport.get_extra_info("peername")
+        address = name[0] if isinstance(name, tuple) else "unix"
+        certificate = transport.get_extra_info("peercert") or {}
+        names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
+        names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI")]
+        return cls(address, tuple(names), load)
+
 
 class Call:
     """What a handler knows of a call. `deadline` is of the loop's clock, None where the client set none.

@@ -238,7 +238,7 @@ class _Protocol(AutoServerProtocol):
         if self.owner.connections > self.owner.limits.connections:
             transport.abort()
             return
-        self.peer = _peer(transport, Load(transport.abort, self.owner.arriving))
+        self.peer = Peer.of(transport, Load(transport.abort, self.owner.arriving))
         if first := self.owner.limits.first_s:
             self._silent = self._loop.call_later(first, transport.abort)
         if age := self.owner.limits.age_s:
@@ -270,15 +270,6 @@ class _Protocol(AutoServerProtocol):
             self._silent.cancel()
             self._silent = None
         await self.owner.answer(request, self.peer)
-
-
-def _peer(transport: Any, load: Load) -> Peer:
-    name = transport.get_extra_info("peername")
-    address = name[0] if isinstance(name, tuple) else "unix"
-    certificate = transport.get_extra_info("peercert") or {}
-    names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
-    names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI")]
-    return Peer(address, tuple(names), load)
 
 
 def _encoding(request: Any) -> str:
