@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stillhouse.passes.sources.neighbours import clusters, similar_pairs
+
 from .docstrings import Docstring
-from .neighbours import clusters, similar_pairs
 from .progress import Progress
 from .splits import in_hash_order
 from .text import remove_phrase, shorten, split_summary, usable
@@ -74,7 +75,7 @@ def unalike(pairs: Sequence[Pair], seed: int, progress: Progress, first: Sequenc
     ordered = in_hash_order(pairs, lambda pair: pair.key, seed)
     ordered.sort(key=lambda pair: pair.package not in preferred)
     texts = [pair.query for pair in ordered] + [pair.document for pair in ordered]
-    alike, _ = similar_pairs(texts, texts, progress)
+    alike, _ = similar_pairs(texts, texts, progress.tick)
     alike = alike[alike[:, 0] != alike[:, 1]] % len(ordered)  # query i and document i are the same item
     group = clusters(len(ordered), alike)
     return [pair for index, pair in enumerate(ordered) if group[index] == index]
@@ -131,7 +132,7 @@ def grouped(
 
 def unlike_held_out(texts: Sequence[str], held_out: Sequence[str], progress: Progress) -> list[str]:
     """Drop the texts that equal, or nearly equal, a held-out one."""
-    alike, _ = similar_pairs(held_out, texts, progress)
+    alike, _ = similar_pairs(held_out, texts, progress.tick)
     dropped = set(alike[:, 1].tolist())
     return [text for index, text in enumerate(texts) if index not in dropped]
 

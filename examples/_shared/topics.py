@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from stillhouse.passes.sources.neighbours import clusters, similar_pairs
+
 from .docstrings import Docstring
-from .neighbours import clusters, similar_pairs
 from .progress import Progress
 from .splits import deal, fraction, in_hash_order
 from .text import mask_word, normalise, shorten, usable
@@ -65,7 +66,7 @@ def fold_of(
         progress: told while texts are compared.
     """
     texts = [topic.text for topic in topics]
-    alike, _ = similar_pairs(texts, texts, progress)
+    alike, _ = similar_pairs(texts, texts, progress.tick)
     group = clusters(len(topics), alike)
     members: dict[int, list[int]] = defaultdict(list)
     for index, first in enumerate(group.tolist()):

@@ -137,6 +137,17 @@ def models(draw: st.DrawFn) -> DistilledModel:
         ]
         spec["distill"] = {"student": draw(_STUDENT), "data": draw(_DATA), "stages": stages}
         spec["distill"] |= draw(_merged(_optional("validation", _DATA), _optional("seed", st.integers(0, 99))))
+        kinds = ["flip", "crop", "rotate", "noise"] if task == "image-classification" else ["synonym", "mask", "swap", "delete"]
+        changes = st.lists(st.sampled_from(kinds).map(lambda kind: {"kind": kind}), min_size=1, max_size=3)
+        spec["distill"] |= draw(
+            _merged(
+                _optional("unlabelled", _DATA),
+                _optional("deduplicate", st.sampled_from([{}, {"threshold": "0.75"}, {"heldOut": False}])),
+                _optional("balance", st.sampled_from([{}, {"to": "50%"}])),
+                _optional("augment", changes.map(lambda found: {"operations": found, "labels": "keep"})),
+                _optional("report", st.booleans()),
+            )
+        )
     spec |= draw(
         _optional(
             "compress",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.scalars import DecimalString, ModelName, Percent, Uri
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, Factory
@@ -223,6 +224,17 @@ class Distill(ApiModel):
     """What it learns on; labels are needed only by losses that use them."""
     validation: DataSource | None = None
     """Rows of the gate's form that show how training goes; never the gate's own."""
+    unlabelled: DataSource | None = None
+    """More rows of the same form, learned from only through what the teacher says; their labels, if any, are not read."""
+    deduplicate: Deduplicate | None = None
+    """Leaves out rows that repeat others, or say nearly the same."""
+    balance: Balance | None = None
+    """Repeats rows of rare classes."""
+    augment: Augment | None = None
+    """Adds changed copies of the rows."""
+    report: bool | None = None
+    """Reports on the rows before training: classes, lengths, repetitions, leakage between the splits. Left out: true where
+    `unlabelled`, `deduplicate`, `balance` or `augment` is there."""
     max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
     """Longest training text in tokens; the source's maxLength when left out. Shorter trains faster."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]

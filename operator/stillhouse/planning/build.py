@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
 from stillhouse.planning.drafts import draft, targets
+from stillhouse.planning.gating import GATE
 from stillhouse.planning.plan import Environment, Pin, Plan, seal
 from stillhouse.planning.request import middle_uri, uris
 
 __all__ = ["build_plan", "request_hash"]
+
+
+_HELD = {(GATE, "validation")}
+"""Rows that the gate only holds against its own. They are asked for by the stages, so a request is the same without."""
 
 
 def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str] | None = None) -> Plan:
@@ -51,7 +56,10 @@ def request_hash(model: DistilledModel, bound: Mapping[str, str], rebuild: str =
     cascade = model.spec.edge.cascade if model.spec.edge else None
     named = [*uris(model.spec).values(), *([middle_uri(cascade.middle.model)] if cascade and cascade.middle else [])]
     paper = Environment(pins={uri: Pin(bound.get(uri, uri)) for uri in named})
-    steps = [[each.id, each.pass_name, each.config, each.parents] for each in draft(model.spec, paper)]
+    steps = [
+        [each.id, each.pass_name, each.config, {role: of for role, of in each.parents.items() if (each.id, role) not in _HELD}]
+        for each in draft(model.spec, paper)
+    ]
     # Who adds a Secret to a model that could not be fetched asks for another attempt. What is cached stays so.
     secrets = [[each.secret, each.for_] for each in model.spec.credentials]
     return content_hash({"steps": steps, "rebuild": rebuild, **({"credentials": secrets} if secrets else {})})

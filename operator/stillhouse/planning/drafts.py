@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
-from stillhouse.planning import compressing, edge, gating, training
+from stillhouse.planning import compressing, edge, gating, preparing, training
 from stillhouse.planning.edge import CASCADE, CUT
 from stillhouse.planning.gating import GATE, INDEX
-from stillhouse.planning.imports import DATA, TEACHER, import_data, import_model
+from stillhouse.planning.imports import TEACHER, import_data, import_model
 from stillhouse.planning.joining import join
 from stillhouse.planning.plan import Environment, StepDraft
 
@@ -22,14 +22,19 @@ def draft(spec: Spec, env: Environment) -> list[StepDraft]:
     Raises:
         SpecError: a combination that only the sources' contents show, such as an ONNX teacher that is to be distilled.
     """
-    return _needed(list(_drafts(spec, env)), targets(spec))
+    # What deduplicates or reports reads data that others import after it: the first draft of a step stands.
+    once: dict[str, StepDraft] = {}
+    for each in _drafts(spec, env):
+        once.setdefault(each.id, each)
+    return _needed(list(once.values()), targets(spec))
 
 
 def targets(spec: Spec) -> list[str]:
     """Return the steps whose results are wanted."""
     cascade = spec.edge is not None and spec.edge.cascade is not None
     cut = spec.edge is not None and spec.edge.cut is not None
-    return [GATE, *([INDEX] if spec.index else []), *([CASCADE] if cascade else []), *([CUT] if cut else [])]
+    told = [preparing.REPORT] if spec.distill and preparing.reported(spec.distill) else []
+    return [GATE, *told, *([INDEX] if spec.index else []), *([CASCADE] if cascade else []), *([CUT] if cut else [])]
 
 
 def _needed(drafts: list[StepDraft], targets: list[str]) -> list[StepDraft]:
@@ -58,10 +63,12 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
                 found=source.uri,
                 fix="give the model's safetensors folder, or leave out distill to compress the ONNX model as it is",
             )
+        yield from preparing.prepare(spec, env)
+        yield from preparing.report(spec, env)
         quantize = None if spec.compress.precision == "fp32" else compressing.int8(env)
         yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
-        calibration = DATA
+        calibration = preparing.clean(spec.distill)
     if spec.compress.calibration:
         calibration = "resolve/calibration"
         yield import_data(calibration, spec.compress.calibration, source, env)

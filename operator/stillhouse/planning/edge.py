@@ -9,8 +9,9 @@ from stillhouse.api.cut import Cut
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
 from stillhouse.planning.gating import GATE, INDEX, reference
-from stillhouse.planning.imports import DATA, import_data
+from stillhouse.planning.imports import import_data
 from stillhouse.planning.plan import Environment, StepDraft
+from stillhouse.planning.preparing import judged
 from stillhouse.planning.request import middle_uri
 
 __all__ = ["CASCADE", "CUT", "MIDDLE", "cascade", "cut"]
@@ -49,7 +50,7 @@ def cascade(given: Cascade, spec: Spec, quantized: bool, env: Environment) -> It
         parents["middle"] = MIDDLE
         config |= {"middle": given.middle.model, "middleCost": float(given.middle.cost)}
     if spec.distill:
-        parents["training"] = DATA
+        parents |= judged(spec.distill)
     if spec.gate:
         parents["gate"] = "resolve/gate-data"
     yield StepDraft(CASCADE, "gate", "cascade", config, parents)

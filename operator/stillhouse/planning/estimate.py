@@ -34,6 +34,9 @@ SECONDS_PER_NUMBER_FITTED = 1.0e-6
 PROJECTION_ROWS = 2_048
 """Rows that an encoder's projection is fitted to: teacher and student read them; the regression itself takes no second."""
 
+MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
+"""Passes that make rows of rows."""
+
 STUDENT_SHARE = 0.3
 """What export, quantization and sensitivity take of a student, as a share of what they take of a teacher such as MiniLM."""
 TRIAL_SECONDS = 6.0
@@ -49,6 +52,11 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "import-step": 0.2,
     "import-revision": 0.2,
     "join-steps": 0.02,
+    "pool-data": 1.0e-5,  # per row
+    "deduplicate": 1.0e-4,  # per row
+    "balance": 1.0e-5,  # per row
+    "augment": 1.5e-4,  # per row
+    "data-report": 3.0e-4,  # per row
     "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
     "student": 1.0,  # its parts differ too much for one unit: the work is the seconds that they take here
     "search-student": 1.0,  # likewise
@@ -81,16 +89,27 @@ def _shape(step: Step, plan: Plan, env: Environment) -> dict[str, Any]:
     info: dict[str, Any] = dict(env.pins[source.uri].info) if source and source.uri in env.pins else {}
     if source and info.get("format") == "onnx":  # its shape is not known before it is read, its size is
         info["bytes"] = env.pins[source.uri].size
-    for role in ("data", "outputs"):
+    for role in ("data", "training", "outputs"):
         parent = plan.find(step.parents.get(role, ""))
-        if parent is not None and parent.uri in env.pins:
-            pin = env.pins[parent.uri]
-            rows = pin.info.get("rows")
-            limit = parent.config.get("maxRows")
-            info["rows"] = min(rows, limit) if rows and limit else rows or limit or max(1, pin.size // 200)
-            info["guessed"] = not rows
+        found = _rows(parent, plan, env) if parent is not None else None
+        if found is not None:
+            info["rows"], info["guessed"] = found
             break
     return info
+
+
+def _rows(data: Step, plan: Plan, env: Environment) -> tuple[int, bool] | None:
+    """Return how many rows an import gives, or what is made of imports, and whether that is a guess; None: no telling."""
+    if data.uri in env.pins:
+        pin, limit = env.pins[data.uri], data.config.get("maxRows")
+        rows = pin.info.get("rows")
+        return min(rows, limit) if rows and limit else rows or limit or max(1, pin.size // 200), not rows
+    parents = (plan.find(data.parents.get(role, "")) for role in ("data", "unlabelled"))
+    found = [each for each in (_rows(parent, plan, env) for parent in parents if parent is not None) if each is not None]
+    if not found or data.pass_name not in MAKING_ROWS:
+        return None
+    # What is left of repetitions, or added to rare classes, only the rows can tell: as many as there were.
+    return sum(rows for rows, _ in found) * (1 + int(data.config.get("copies") or 0)), True
 
 
 def _from_factory(plan: Plan) -> bool:
@@ -194,8 +213,10 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             return many * (SERVER_SECONDS + (judged + sent) * SECONDS_PER_REQUEST), info
         case "export" | "quantize-dynamic" | "sensitivity":
             return (STUDENT_SHARE if plan.find("train/student") else 1.0), info
-        case "index" | "cascade" | "cut":
+        case "index" | "cascade" | "cut" | "pool-data" | "deduplicate" | "balance" | "data-report":
             return rows, info
+        case "augment":
+            return rows * int(step.config["copies"]), info
         case _:
             return 1.0, info
 

@@ -18,6 +18,7 @@ __all__ = ["as_written", "data_field"]
 _DATA = {
     "resolve/data": "spec.distill.data",
     "resolve/validation": "spec.distill.validation",
+    "resolve/unlabelled": "spec.distill.unlabelled",
     "resolve/calibration": "spec.compress.calibration",
     "resolve/gate-data": "spec.gate.data",
     "resolve/index-data": "spec.index.data",
@@ -25,6 +26,7 @@ _DATA = {
     "resolve/cascade-calibration": "spec.edge.cascade.calibration",
     "resolve/cascade-test": "spec.edge.cascade.test",
 }
+_MADE = dict.fromkeys(("train/pooled", "train/deduplicated", "train/balanced", "train/augmented"), "spec.distill.data")
 _RELATIVE = re.compile(
     r"(?<![\w./-])(?:(?P<uri>source\.uri\b)|(?P<spec>source|compress)(?=\.[a-z])|"
     r"(?P<data>data|validation)(?=\.(?:uri|columns)\b)|(?P<model>model|teacher|student)(?=\.factory\b))"
@@ -52,7 +54,7 @@ def as_written(step: Step, problem: Problem) -> Problem:
         role = match["data"] or match["model"]
         parent = step.parents.get(role, "")
         if match["data"]:
-            return _DATA.get(step.id) or _DATA.get(parent, role)
+            return _DATA.get(step.id) or _DATA.get(parent) or _MADE.get(parent, role)
         # A model that no parent names is the one that the step imports or makes.
         return "spec.distill.student" if (parent or step.id).startswith("train/") else "spec.source"
 

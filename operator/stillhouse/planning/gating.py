@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from stillhouse.api.model import Spec
-from stillhouse.planning.imports import DATA, TEACHER, import_data
+from stillhouse.planning.imports import TEACHER, import_data
 from stillhouse.planning.plan import Environment, StepDraft
+from stillhouse.planning.preparing import judged
 from stillhouse.planning.request import gate_config, serve_config
 
 __all__ = ["GATE", "INDEX", "gate", "reference"]
@@ -35,9 +36,11 @@ def gate(spec: Spec, ladder: list[str], served: list[str], calibration: str | No
             yield reference("gate/teacher-reference", "resolve/gate-data", spec, env)
             parents["reference"] = "gate/teacher-reference"
         if spec.distill:
-            parents["training"] = DATA
-        if calibration and calibration != DATA:
+            parents |= judged(spec.distill)
+        if calibration and calibration not in parents.values():
             parents["calibration"] = calibration
+        if spec.distill and spec.distill.validation:
+            parents["validation"] = "resolve/validation"
     yield StepDraft(GATE, "gate", "gate", config, parents)
 
 

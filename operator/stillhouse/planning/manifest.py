@@ -44,6 +44,17 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("import-step", 1, "stillhouse.passes.sources.step:ImportStep", "onnx-step", needs=_ONNX),
         PassEntry("import-revision", 1, "stillhouse.passes.sources.revision:ImportRevision", "revision"),
         PassEntry("join-steps", 1, "stillhouse.passes.compress.join:JoinSteps", "onnx-model", needs=("onnx",), foresees=True),
+        PassEntry("pool-data", 1, "stillhouse.passes.sources.pool:PoolData", "dataset", needs=("pyarrow",)),
+        PassEntry("deduplicate", 1, "stillhouse.passes.sources.deduplicate:Deduplicate", "dataset", needs=("pyarrow",)),
+        PassEntry("balance", 1, "stillhouse.passes.sources.balance:Balance", "dataset", needs=("pyarrow",)),
+        PassEntry("augment", 1, "stillhouse.passes.distill.augment.rows:Augment", "dataset", needs=("pyarrow", *_TORCH)),
+        PassEntry(
+            "data-report",
+            1,
+            "stillhouse.passes.evaluate.data_report:DataReport",
+            "measurement",
+            needs=("pyarrow", "tokenizers"),
+        ),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
         PassEntry("student", 3, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry(

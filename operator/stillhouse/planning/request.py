@@ -30,6 +30,8 @@ def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSour
         yield "spec.distill.data", spec.distill.data
         if spec.distill.validation:
             yield "spec.distill.validation", spec.distill.validation
+        if spec.distill.unlabelled:
+            yield "spec.distill.unlabelled", spec.distill.unlabelled
         yield "spec.distill.student", spec.distill.student
     if spec.compress.calibration:
         yield "spec.compress.calibration", spec.compress.calibration

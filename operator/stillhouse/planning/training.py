@@ -12,6 +12,7 @@ from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
+from stillhouse.planning.preparing import learned, taken
 from stillhouse.planning.searching import SEARCH, search_step
 
 __all__ = ["distillation", "last_stage"]
@@ -55,10 +56,11 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
         SpecError: two stages have one name.
     """
     names = [_stage_id(stage, position) for position, stage in enumerate(distill.stages)]
-    if len(set(names)) != len(names) or {"train/student", "train/teacher-outputs"} & set(names):
+    if len(set(names)) != len(names) or {"train/student", "train/teacher-outputs", *taken(distill)} & set(names):
         raise SpecError(
             "stages need names of their own", field="spec.distill.stages", found=", ".join(n.partition("/")[2] for n in names)
         )
+    data = learned(distill)
     yield import_data(DATA, distill.data, source, env)
     if distill.validation:
         yield import_data("resolve/validation", distill.validation, source, env)
@@ -73,7 +75,7 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
             "layers": sorted({-1 if loss.layer is None else loss.layer for loss in losses if loss.kind == "hidden"}),
             "shardRows": SHARD_ROWS,
         }
-        yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": DATA})
+        yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": data})
     student = distill.student
     if student.uri:
         yield import_model("train/student", student.uri, source.model_copy(update={"factory": None}), env)
@@ -91,7 +93,7 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
             "factory": factory(student.factory, env),
             "seed": distill.seed,
         }
-        parents = {"teacher": TEACHER, "data": DATA}
+        parents = {"teacher": TEACHER, "data": data}
         if architecture == "residual" and "embedding" in outputs:
             parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
         if distill.search:
@@ -103,7 +105,7 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
     previous = "train/student"
     for position, stage in enumerate(distill.stages):
         config = _stage(distill, position, names[position], max_length)
-        parents = {"teacher": TEACHER, "student": previous, "data": DATA}
+        parents = {"teacher": TEACHER, "student": previous, "data": data}
         if _reads(stage.losses):
             parents["outputs"] = "train/teacher-outputs"
         if distill.validation:

@@ -20,3 +20,16 @@ def test_shared_texts_are_told_before_the_training(tmp_path: Path) -> None:
     states = {step["id"]: step["state"] for step in project.data("plan", str(project.file))["steps"]}
     assert {state for step, state in states.items() if step.startswith("resolve/")} == {"cached"}
     assert {state for step, state in states.items() if not step.startswith("resolve/")} == {"run"}
+
+
+def test_a_validation_that_was_learned_from_or_judges_again_is_told_before_the_training_too(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", tmp_path / "store", tmp_path / "cache").create_distilling()
+    rows = {name: json.loads((project.folder / f"{name}.jsonl").read_text().splitlines()[2]) for name in ("train", "gate")}
+    project.edit(distill={**project.read()["spec"]["distill"], "validation": {"uri": "file://validation.jsonl"}})
+    for name, text in (("gate", rows["gate"]["document"]), ("train", rows["train"]["text"])):
+        (project.folder / "validation.jsonl").write_text(
+            json.dumps({"text": "of its own"}) + "\n" + json.dumps({"text": text}) + "\n"
+        )
+        refused = project.still("build", str(project.file), code=2)
+        judge, other = ("gate.data", "distill.validation") if name == "gate" else ("distill.validation", "distill.data")
+        assert f"the data leaks: texts of spec.{judge} are also in spec.{other}" in refused.stderr

@@ -261,7 +261,15 @@ def test_data_that_shares_nothing_passes(tmp_path: Path) -> None:
     check_disjoint({"training": data(tmp_path / "train", text=["x"])})
 
 
-@pytest.mark.parametrize(("role", "field"), [("training", "spec.distill.data"), ("calibration", "spec.compress.calibration")])
+@pytest.mark.parametrize(
+    ("role", "field"),
+    [
+        ("training", "spec.distill.data"),
+        ("unlabelled", "spec.distill.unlabelled"),
+        ("calibration", "spec.compress.calibration"),
+        ("validation", "spec.distill.validation"),
+    ],
+)
 @pytest.mark.parametrize("gate", [{"text": ["new", "Shared  TEXT"]}, {"query": ["new", "n"], "document": ["shared text", "m"]}])
 @pytest.mark.parametrize(
     "other", [{"text": ["x", "shared text "]}, {"query": ["a"], "document": ["SHARED\ttext"], "label": ["l"]}]
@@ -276,6 +284,22 @@ def test_a_shared_text_is_refused_whatever_column_it_stands_in(
     assert field in problem.message
     assert "hared" in problem.found
     assert field in problem.fix
+
+
+@pytest.mark.parametrize(("role", "field"), [("training", "spec.distill.data"), ("unlabelled", "spec.distill.unlabelled")])
+def test_validation_shares_no_text_with_what_is_learned_from(tmp_path: Path, role: str, field: str) -> None:
+    """What shows how training goes may one day stop it."""
+    with pytest.raises(DataError) as refused:
+        check_disjoint({"validation": data(tmp_path / "v", text=["a", "b"]), role: data(tmp_path / "o", text=["B", "c"])})
+    problem = refused.value.problem
+    assert (problem.field, problem.found[:11]) == ("spec.distill.validation", "1 of 2 rows")
+    assert field in problem.fix
+
+
+def test_calibration_may_read_what_validates(tmp_path: Path) -> None:
+    """It may read the training's rows too, which is the default: neither is chosen by the other."""
+    same = data(tmp_path / "same", text=["a"])
+    check_disjoint({"validation": same, "calibration": same})
 
 
 def test_a_shared_image_is_refused(tmp_path: Path) -> None:

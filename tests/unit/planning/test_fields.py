@@ -23,6 +23,8 @@ def step(step_id: str, **parents: str) -> Step:
         (step("train/student"), "source.maxLength", "spec.source.maxLength"),
         (step("resolve/data"), "data.columns.label", "spec.distill.data.columns.label"),
         (step("resolve/validation"), "data.uri", "spec.distill.validation.uri"),
+        (step("resolve/unlabelled"), "data.uri", "spec.distill.unlabelled.uri"),
+        (step("train/a", data="train/augmented"), "data.columns.label", "spec.distill.data.columns.label"),
         (step("resolve/calibration"), "data.columns", "spec.compress.calibration.columns"),
         (step("resolve/gate-data"), "data.uri", "spec.gate.data.uri"),
         (step("resolve/index-data"), "data.uri", "spec.index.data.uri"),

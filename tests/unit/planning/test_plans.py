@@ -17,7 +17,15 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.digests import content_hash
 from stillhouse.errors import SpecError
 from stillhouse.planning.build import build_plan
-from stillhouse.planning.estimate import FIT_ROWS, PROJECTION_ROWS, SECONDS_PER_UNIT, TORCH_SECONDS, estimate, start_of_torch
+from stillhouse.planning.estimate import (
+    FIT_ROWS,
+    PROJECTION_ROWS,
+    SECONDS_PER_UNIT,
+    TORCH_SECONDS,
+    estimate,
+    start_of_torch,
+    work_of,
+)
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import STAGES, Plan
 
@@ -194,6 +202,7 @@ def test_the_complete_text_plan() -> None:
         "reference": "gate/teacher-reference",
         "training": "resolve/data",
         "calibration": "resolve/calibration",
+        "validation": "resolve/validation",
     }
     assert plan.step("train/more").parents["student"] == "train/soft"
     assert plan.step("compress/fp32").parents == {"model": "train/more"}
@@ -315,3 +324,89 @@ def test_a_cut_is_made_of_what_the_gate_let_through_and_held_against_its_rows() 
     assert {each.id for each in plan.steps if each.key != other.step(each.id).key} == {"gate/cut"}
     assert plan.request_hash != other.request_hash
     assert plan_of(edits={"spec.edge": {}}).find("gate/cut") is None
+
+
+# what is done with the rows before ------------------------------------------------------------------------------------------
+
+
+def test_rows_are_pooled_deduplicated_balanced_and_augmented_in_this_order_and_learned_from_at_the_end() -> None:
+    plan = plan_of("class", {"spec.distill.validation": {"uri": "file://validation.csv"}})
+    made = [step.id for step in plan.steps if step.stage == "train"]
+    assert made == [
+        "train/pooled",
+        "train/deduplicated",
+        "train/balanced",
+        "train/augmented",
+        "train/data-report",
+        "train/teacher-outputs",
+        "train/stage-1",
+    ]
+    parents = {step.id: dict(step.parents) for step in plan.steps}
+    assert parents["train/pooled"] == {"data": "resolve/data", "unlabelled": "resolve/unlabelled"}
+    assert parents["train/deduplicated"] == {
+        "data": "train/pooled",
+        "validation": "resolve/validation",
+        "gate": "resolve/gate-data",
+        "threshold": "resolve/cascade-threshold",
+    }
+    assert parents["train/balanced"] == {"data": "train/deduplicated"}
+    assert parents["train/augmented"] == {"data": "train/balanced", "teacher": "resolve/source"}
+    assert {parents[step]["data"] for step in ("train/teacher-outputs", "train/stage-1")} == {"train/augmented"}
+    # Copies are no rows to judge or to calibrate by; what is left of the data is.
+    assert parents["gate/gate"]["training"] == parents["compress/sensitivity"]["data"] == "train/deduplicated"
+    assert parents["gate/cascade"]["training"] == "train/deduplicated"
+    assert "unlabelled" not in parents["gate/gate"]
+    assert parents["train/data-report"]["training"] == "train/deduplicated"
+    assert parents["train/data-report"]["trained"] == "train/augmented"
+    assert "train/data-report" in plan.targets
+    assert len({step.id for step in plan.steps}) == len(plan.steps)
+
+
+def test_what_is_not_held_against_those_that_judge_is_held_against_them_as_it_was_imported() -> None:
+    plan = plan_of("class", {"spec.distill.deduplicate.heldOut": False})
+    gate = plan.step("gate/gate").parents
+    assert (gate["training"], gate["unlabelled"]) == ("resolve/data", "resolve/unlabelled")
+    assert plan.step("train/deduplicated").parents == {"data": "train/pooled"}
+
+
+def test_a_report_alone_changes_nothing_that_is_made() -> None:
+    plain, told = plan_of("text"), plan_of("text", {"spec.distill.report": True})
+    assert keys(told).items() - keys(plain).items() == {("train/data-report", told.step("train/data-report").key)}
+    assert "train/data-report" not in keys(plan_of("class", {"spec.distill.report": False}))
+
+
+def test_the_seed_changes_what_is_drawn_of_the_rows() -> None:
+    one, other = (plan_of("class", {"spec.distill.seed": seed}) for seed in (1, 2))
+    drawn = {"train/balanced", "train/augmented"}
+    same = {step.id for step in other.steps if step.stage == "train" and keys(one)[step.id] == step.key}
+    assert same == {"train/pooled", "train/deduplicated"}
+    assert all(keys(one)[step] != keys(other)[step] for step in drawn)
+
+
+@pytest.mark.parametrize(
+    ("base", "edits", "says"),
+    [
+        ("image", {"spec.distill.augment.operations[1].kind": "mask"}, "mask is no operation on images"),
+        ("class", {"spec.distill.augment.operations[1].kind": "noise"}, "noise is no operation on texts"),
+        ("image", {"spec.distill.augment.labels": "teacher"}, "no loss asks the teacher"),
+        ("class", {"spec.distill.stages[0].name": "pooled"}, "stages need names of their own"),
+    ],
+)
+def test_what_cannot_be_made_of_rows_is_refused_on_paper(base: str, edits: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        plan_of(base, edits)
+
+
+def test_a_stage_may_have_any_name_that_nothing_of_its_own_resource_has() -> None:
+    assert plan_of("text", {"spec.distill.stages[0].name": "pooled"}).find("train/pooled") is not None
+
+
+def test_work_on_copies_is_estimated_by_their_number() -> None:
+    model = parse(complete("class"))
+    env = environment(model)
+    plan = build_plan(model, env)
+    rows = 2 * 20_000  # the data and the pool
+    found = {step: work_of(plan.step(step), plan, env) for step in ("train/deduplicated", "train/augmented", "train/stage-1")}
+    assert found["train/deduplicated"][0] == rows
+    assert found["train/augmented"][0] == 2 * rows
+    assert found["train/stage-1"][1]["rows"] == 3 * rows

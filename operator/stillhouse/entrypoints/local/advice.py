@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stillhouse.api.distill import Distill
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import DistilledModel
 from stillhouse.api.scalars import parse_share_or_decimal
@@ -23,8 +24,14 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     if model.spec.serve.runtime == GPU:
         found.append(f"spec.serve.runtime: {GPU} builds and serves in a cluster only; this plan is what its Jobs would do")
     distill = model.spec.distill
-    few = "" if distill is None or env is None else beforehand(_rows(distill.data, env), model.spec.source.task)
+    few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
     return [*found, few] if few else found
+
+
+def _learned(distill: Distill, env: Environment) -> int | None:
+    """Return how many rows of the user's are learned from; None where only reading all would tell."""
+    rows = [_rows(data, env) for data in (distill.data, distill.unlabelled) if data is not None]
+    return None if None in rows else sum(each or 0 for each in rows)
 
 
 def _rows(data: DataSource, env: Environment) -> int | None:

@@ -24,6 +24,8 @@ _APART = (
     (_GATE, "spec.compress.calibration"),
     (_GATE, _VALIDATION),
     (_VALIDATION, _TRAINING),
+    (_GATE, "spec.distill.unlabelled"),
+    (_VALIDATION, "spec.distill.unlabelled"),
 )
 """What judges must hold no row of what was learned from or tuned on: (judge, other) each."""
 

@@ -1,4 +1,4 @@
-"""The gate's rows must be new to the model: not in the training data, not in the calibration data."""
+"""What judges must hold no row of what was learned from: the gate's data before all, and what shows how training goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from stillhouse.passes.sources.leaks import refuse_leaks
 __all__ = ["check_disjoint", "shown"]
 
 ROLES = ("text", "query", "document", "image")
-OTHERS = (("training", "spec.distill.data"), ("calibration", "spec.compress.calibration"))
+FIELDS = {
+    "data": "spec.gate.data",
+    "training": "spec.distill.data",
+    "unlabelled": "spec.distill.unlabelled",
+    "calibration": "spec.compress.calibration",
+    "validation": "spec.distill.validation",
+}
+APART = {"data": ("training", "unlabelled", "calibration", "validation"), "validation": ("training", "unlabelled")}
+"""Who judges → what it must share no row with. Calibration may read the training's rows, and so those of the validation:
+what a scale is set by is neither learned from nor chosen by."""
 
 
 def shown(artifact: Artifact) -> dict[str, list[str]]:
@@ -30,17 +39,17 @@ def shown(artifact: Artifact) -> dict[str, list[str]]:
 
 
 def check_disjoint(inputs: Mapping[str, Artifact]) -> None:
-    """Compare what the gate's rows show with that of the inputs `training` and `calibration`, texts after normalisation.
+    """Compare what the rows that judge show (`data`: the gate's, `validation`) with the others', texts after normalisation.
 
     Raises:
         DataError: they share a text or an image.
     """
-    if "data" not in inputs:
-        return
-    gate = shown(inputs["data"])
-    for role, field in OTHERS:
-        if role not in inputs:
-            continue
-        for texts in shown(inputs[role]).values():
-            for held_out in gate.values():
-                refuse_leaks({field: texts, "spec.gate.data": held_out}, "spec.gate.data")
+    columns: dict[str, dict[str, list[str]]] = {}
+    for judge, others in APART.items():
+        for other in others:
+            if judge not in inputs or other not in inputs:
+                continue
+            columns |= {role: shown(inputs[role]) for role in (judge, other) if role not in columns}
+            for texts in columns[other].values():
+                for held_out in columns[judge].values():
+                    refuse_leaks({FIELDS[other]: texts, FIELDS[judge]: held_out}, FIELDS[judge])

@@ -8,13 +8,11 @@ arrays, so 100,000 texts take seconds. The one approximation: shingles are hashe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from .progress import Progress
 
 __all__ = ["SHINGLE", "THRESHOLD", "Shingles", "clusters", "similar_pairs"]
 
@@ -27,6 +25,8 @@ _HITS = 4_000_000  # shared prefix shingles that are held at once
 _SHARED = 4  # l: a longer prefix costs little, and pairs that share but one rare shingle are most of the candidates
 
 Ints = npt.NDArray[np.int64]
+Tick = Callable[[str], None]
+"""Told in words how far it is, every few thousand texts or pairs."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Shingles:
         return np.diff(self.starts)
 
     @classmethod
-    def of(cls, texts: Sequence[str], progress: Progress) -> Shingles:
+    def of(cls, texts: Sequence[str], tick: Tick) -> Shingles:
         """Cut lower-cased texts into overlapping runs of `SHINGLE` bytes; a shorter text is one shingle."""
         codes, sizes = [], []
         for start in range(0, len(texts), _TEXTS):
             chunk_codes, chunk_sizes = _cut(texts[start : start + _TEXTS])
             codes.append(chunk_codes)
             sizes.append(chunk_sizes)
-            progress.tick(f"shingles {start}/{len(texts)}")
+            tick(f"shingles {start}/{len(texts)}")
         starts = np.concatenate([[0], np.cumsum(np.concatenate(sizes or [np.zeros(0, np.int64)]))]).astype(np.int64)
         return cls(np.concatenate(codes or [np.zeros(0, np.uint32)]), starts)
 
@@ -148,7 +148,7 @@ def _overlap(left: Shingles, right: Shingles, pairs: Ints) -> Ints:
 
 
 def similar_pairs(
-    left: Sequence[str], right: Sequence[str], progress: Progress, threshold: float = THRESHOLD
+    left: Sequence[str], right: Sequence[str], tick: Tick, threshold: float = THRESHOLD
 ) -> tuple[Ints, npt.NDArray[np.float64]]:
     """All pairs whose Jaccard similarity is above `threshold`.
 
@@ -157,11 +157,11 @@ def similar_pairs(
     """
     if not left or not right:
         return np.zeros((0, 2), np.int64), np.zeros(0)
-    sets = [Shingles.of(texts, progress) for texts in (left, right)]
+    sets = [Shingles.of(texts, tick) for texts in (left, right)]
     present, frequency = np.unique(np.concatenate([one.codes for one in sets]), return_counts=True)
     rank = np.zeros(1 << _BITS, dtype=np.uint32)
     rank[present[np.argsort(frequency, kind="stable")]] = np.arange(len(present), dtype=np.uint32)
-    progress.tick("shingles ordered by rarity")
+    tick("shingles ordered by rarity")
     first, second = (one.reorder(rank) for one in sets)
     found, similarities = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
     compared = 0
@@ -174,7 +174,7 @@ def similar_pairs(
             found.append(pairs[above])
             similarities.append(similarity[above])
             compared += len(pairs)
-            progress.tick(f"near-duplicates: {compared} pairs compared")
+            tick(f"near-duplicates: {compared} pairs compared")
     pairs, similarity = np.concatenate(found), np.concatenate(similarities)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     return pairs[order], similarity[order]

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import io
-
-from examples._shared.neighbours import SHINGLE, clusters, similar_pairs
-from examples._shared.progress import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-QUIET = Progress(io.StringIO())
+from stillhouse.passes.sources.neighbours import SHINGLE, clusters, similar_pairs
+
+
+def quiet(message: str) -> None:
+    """Say nothing."""
+
+
 # Few letters and short texts: many true near-duplicates, also among texts that are shorter than one shingle.
 TEXTS = st.lists(st.text("abAB é", max_size=24), min_size=1, max_size=12)
 
@@ -26,18 +28,18 @@ def test_the_join_finds_what_comparing_all_pairs_finds(left: list[str], right: l
             similarity = len(one & other) / len(one | other)
             if similarity > threshold:
                 expected[i, j] = similarity
-    pairs, similarity = similar_pairs(left, right, QUIET, threshold)
+    pairs, similarity = similar_pairs(left, right, quiet, threshold)
     assert dict(zip(map(tuple, pairs.tolist()), similarity.tolist(), strict=True)) == expected
 
 
 def test_nothing_to_compare() -> None:
-    pairs, similarity = similar_pairs([], ["a text"], QUIET)
+    pairs, similarity = similar_pairs([], ["a text"], quiet)
     assert pairs.shape == (0, 2)
     assert similarity.shape == (0,)
 
 
 def test_clusters_are_named_by_their_smallest_member() -> None:
-    pairs, _ = similar_pairs([], [], QUIET)
+    pairs, _ = similar_pairs([], [], quiet)
     assert clusters(3, pairs).tolist() == [0, 1, 2]
     import numpy as np
 

@@ -1,0 +1,78 @@
+"""`pool-data`: rows with labels and rows of which nobody said anything → one `dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stillhouse.errors import DataError
+from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.sources.columns import SHOWN
+from stillhouse.passes.sources.derived import named_columns, read_table, unused_columns, write_table
+
+__all__ = ["PoolConfig", "PoolData", "PoolFacts"]
+
+
+class PoolConfig(PassConfig):
+    """Nothing can be chosen: the rows of `data` come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """`rows` in all, `pooled` of them from the pool."""
+
+    rows: int
+    pooled: int
+    named: dict[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+
+class PoolData(Pass[PoolConfig, PoolFacts]):
+    """Put the rows of `unlabelled` behind those of `data`.
+
+    A label of theirs is not read: they are learned from through what the teacher says. A name or group that they lack is "".
+    """
+
+    name = "pool-data"
+    version = 1
+    kind = "dataset"
+    config_type = PoolConfig
+
+    def run(self, config: PoolConfig, inputs: Mapping[str, Artifact], ctx: Context) -> PoolFacts:
+        """Write the joined rows.
+
+        Raises:
+            DataError: the pool shows something else (texts, pairs, images), or images of another size.
+        """
+        import pyarrow
+
+        data, pool = inputs["data"], inputs["unlabelled"]
+        known, more = read_table(data), read_table(pool)
+        shown = [{role for role in SHOWN if role in table.column_names} for table in (known, more)]
+        if not shown[0] <= shown[1]:
+            raise _unlike(", ".join(sorted(shown[1])), ", ".join(sorted(shown[0])))
+        columns = {}
+        for name in known.column_names:
+            mine = known.column(name)
+            if name == "label" or name not in more.column_names:
+                theirs = pyarrow.chunked_array([pyarrow.array([""] * more.num_rows, type=mine.type)])
+            else:
+                theirs = more.column(name)
+            columns[name] = pyarrow.chunked_array([*mine.chunks, *theirs.cast(mine.type).chunks])
+        if "image" in known.column_names:
+            wanted, found = (len(table.column("image")[0]) for table in (known, more))
+            if found != wanted:
+                raise _unlike(f"{found} numbers a row", f"{wanted}, as the data has")
+        made = write_table(pyarrow.table(columns), ctx.out, data)
+        ctx.progress.note(f"{known.num_rows:,} rows of data, {more.num_rows:,} of the pool")
+        return PoolFacts(made.rows, more.num_rows, named_columns(data), unused_columns(data))
+
+
+def _unlike(found: str, allowed: str) -> DataError:
+    return DataError(
+        "the pool shows something else than the data",
+        field="spec.distill.unlabelled.columns",
+        found=found,
+        allowed=allowed,
+        fix="name the columns by the roles that spec.distill.data has, or give rows of that form",
+    )
