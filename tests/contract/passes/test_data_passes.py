@@ -154,6 +154,14 @@ def test_rows_that_are_held_out_are_not_learned_from(tmp_path):
         go(Deduplicate(), {"threshold": 0.8}, {"data": data, "gate": data}, tmp_path / "none")
 
 
+def test_a_text_that_speaks_of_an_image_is_a_text(tmp_path):
+    data = dataset(tmp_path / "data", text=[f"image {LONG}", f"image {LONG}!", "image"])
+    made, facts = go(
+        Deduplicate(), {"threshold": 0.8}, {"data": data, "gate": dataset(tmp_path / "g", text=["images"])}, tmp_path
+    )
+    assert (read(made)["text"], facts["near"]) == ([f"image {LONG}", "image"], 1)
+
+
 def test_equal_images_are_kept_once(tmp_path):
     images = [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     data = dataset(tmp_path / "data", image=images, label=["a", "b", "a"])

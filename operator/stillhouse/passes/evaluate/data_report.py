@@ -17,7 +17,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Rows, encode_texts
 from stillhouse.passes.evaluate.data_drawing import svg, table
-from stillhouse.passes.sources.alike import keep_distinct, near_any
+from stillhouse.passes.sources.alike import keep_distinct, likeness, near_any
 from stillhouse.passes.sources.columns import SHOWN
 from stillhouse.passes.sources.derived import read_table, shown_texts
 from stillhouse.passes.sources.leaks import normalised
@@ -73,19 +73,21 @@ class DataReport(Pass[DataReportConfig, DataReportFacts]):
 
         teacher = inputs["teacher"].path
         splits: dict[str, dict[str, Any]] = {}
+        threshold = config.threshold
         columns: dict[str, list[list[str]]] = {}
         for name in _SPLITS:
             if name in inputs:
                 rows = read_table(inputs[name])
                 limit = config.max_length if name in _CUT_AT else config.served_length
-                splits[name] = _split(rows, config.threshold, tick)
+                threshold = likeness(rows.column_names, config.threshold)
+                splits[name] = _split(rows, threshold, tick)
                 splits[name] |= _lengths(Rows.of(inputs, name), teacher, limit)
                 columns[name] = _columns(rows)
         if "trained" in inputs:
             rows = read_table(inputs["trained"])
             splits["training"]["prepared"] = {"rows": rows.num_rows, **label_counts(rows)}
-        leakage = _leakage(columns, config.threshold, tick)
-        found = {"version": 1, "threshold": config.threshold, "splits": splits, "leakage": leakage}
+        leakage = _leakage(columns, threshold, tick)
+        found = {"version": 1, "threshold": threshold, "splits": splits, "leakage": leakage}
         (ctx.out / REPORT_FILE).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (ctx.out / "report.txt").write_text("\n".join(table(found)) + "\n", encoding="utf-8")
         (ctx.out / "report.svg").write_text(svg(found), encoding="utf-8")

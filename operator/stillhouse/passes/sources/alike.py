@@ -1,6 +1,6 @@
 """Which rows say the same as others: exactly (normalised), or nearly (character 5-grams in common).
 
-Near-duplicates are found by the exact join of `neighbours`; images are compared exactly only.
+Near-duplicates are found by the exact join of `neighbours`; images are told apart by digests, which are equal or say nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stillhouse.passes.sources.neighbours import Tick, similar_pairs
 
-__all__ = ["Kept", "keep_distinct", "near_any"]
+__all__ = ["Kept", "keep_distinct", "likeness", "near_any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class Kept:
     exact: int
     near: int
     conflicts: int
+
+
+def likeness(columns: Sequence[str], threshold: float) -> float:
+    """Return the threshold for rows with these columns: images are compared exactly only."""
+    return 1.0 if "image" in columns else threshold
 
 
 def keep_distinct(texts: Sequence[str], labels: Sequence[str] | None, threshold: float, tick: Tick) -> Kept:
@@ -60,7 +65,7 @@ def keep_distinct(texts: Sequence[str], labels: Sequence[str] | None, threshold:
         said[text].add(label)
         distinct.append(row)
     kept, near = distinct, 0
-    if threshold < 1 and not (texts and texts[0].startswith("image ")):
+    if threshold < 1:
         kept, near, more = _without_near([texts[row] for row in distinct], [labels[row] for row in distinct], threshold, tick)
         kept, conflicts = [distinct[at] for at in kept], conflicts + more
     return Kept(np.sort(np.asarray(kept, dtype=np.int64)), exact, near, conflicts)
@@ -94,7 +99,7 @@ def near_any(texts: Sequence[str], held_out: Sequence[str], threshold: float, ti
     """Say of each text whether it is one of `held_out`, or nearly: bool [texts]."""
     same = set(held_out)
     found = np.array([text in same for text in texts], dtype=bool)
-    if threshold < 1 and texts and held_out and not texts[0].startswith("image "):
+    if threshold < 1 and texts and held_out:
         pairs, _ = similar_pairs(texts, list(held_out), tick, threshold)
         found[pairs[:, 0]] = True
     return found

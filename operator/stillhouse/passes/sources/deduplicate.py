@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.sources.alike import keep_distinct, near_any
+from stillhouse.passes.sources.alike import keep_distinct, likeness, near_any
 from stillhouse.passes.sources.columns import SHOWN
 from stillhouse.passes.sources.derived import named_columns, read_table, shown_texts, unused_columns, write_table
 from stillhouse.passes.sources.leaks import normalised
@@ -62,6 +62,7 @@ class Deduplicate(Pass[DeduplicateConfig, DeduplicateFacts]):
 
         data = inputs["data"]
         table = read_table(data)
+        threshold = likeness(table.column_names, config.threshold)
         rows = np.ones(table.num_rows, dtype=bool)
         columns = _columns(table)
         held_out = {}
@@ -71,13 +72,13 @@ class Deduplicate(Pass[DeduplicateConfig, DeduplicateFacts]):
             found = np.zeros(table.num_rows, dtype=bool)
             for mine in columns:
                 for theirs in other:
-                    found |= near_any(mine, theirs, config.threshold, tick)
+                    found |= near_any(mine, theirs, threshold, tick)
             held_out[role] = int((found & rows).sum())
             rows &= ~found
         left = np.flatnonzero(rows)
         rest = table.take(left)
         labels = rest.column("label").to_pylist() if "label" in rest.column_names else None
-        kept = keep_distinct(shown_texts(rest), labels, config.threshold, tick)
+        kept = keep_distinct(shown_texts(rest), labels, threshold, tick)
         made = write_table(rest.take(kept.rows), ctx.out, data)
         ctx.progress.note(
             f"{made.rows:,} of {table.num_rows:,} rows are left: {kept.exact:,} repeated, {kept.near:,} nearly repeated, "
