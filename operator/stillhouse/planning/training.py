@@ -56,7 +56,12 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
         SpecError: two stages have one name.
     """
     names = [_stage_id(stage, position) for position, stage in enumerate(distill.stages)]
-    if len(set(names)) != len(names) or {"train/student", "train/teacher-outputs", *taken(distill)} & set(names):
+    if len(set(names)) != len(names) or {
+        "train/student",
+        "train/teacher-outputs",
+        *([SEARCH] if distill.search else []),
+        *taken(distill),
+    } & set(names):
         raise SpecError(
             "stages need names of their own", field="spec.distill.stages", found=", ".join(n.partition("/")[2] for n in names)
         )
