@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.loss import Loss
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.scalars import DecimalString, ModelName, Percent, Uri
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, Factory
 
-__all__ = ["Distill", "Loss", "Stage", "Student", "Vocabulary"]
+__all__ = ["Distill", "Stage", "Student", "Vocabulary"]
 
 _ONE_WAY = CelRule(
     "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
@@ -35,21 +36,6 @@ _RESIDUAL_STARTS_STATIC = CelRule(
     "!has(self.architecture) || self.architecture != 'residual' || !has(self.init) || self.init == 'static'",
     "architecture: residual starts from static token vectors, so leave init out or use init: static",
     "init",
-)
-_TEMPERATURE_BELONGS = CelRule(
-    "!has(self.temperature) || self.kind in ['logits', 'similarity', 'contrastive']",
-    "temperature belongs to losses logits, similarity and contrastive only",
-    "temperature",
-)
-_TEMPERATURE_POSITIVE = CelRule(
-    "!has(self.temperature) || self.temperature.matches('[1-9]')", "temperature must be more than 0", "temperature"
-)
-_ALPHA_IS_A_SHARE = CelRule("double(self.alpha) <= 1.0", "alpha is a share: at most 1", "alpha")
-_LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer belongs to loss hidden only", "layer")
-_KEYS_BELONG = CelRule(
-    "!has(self.keys) || self.kind == 'similarity' && (!has(self.distance) || self.distance == 'cosine')",
-    "keys belongs to loss similarity with distance cosine",
-    "keys",
 )
 _RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
 _TOKEN_RATE_POSITIVE = CelRule(
@@ -141,46 +127,6 @@ class Student(ApiModel):
             raise _LAYERS_KEEP_WIDTH.broken()
         if self.architecture == "residual" and self.init not in {None, "static"}:
             raise _RESIDUAL_STARTS_STATIC.broken()
-        return self
-
-
-class Loss(ApiModel):
-    """One term of the training objective."""
-
-    kind: Literal["embedding", "similarity", "contrastive", "logits", "hard", "hidden"]
-    """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
-    `contrastive`: rows of one group (`data.columns.group`; a query and its document) nearer to each other than to the
-    rest of the batch.
-    `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `hard`: cross-entropy with the labels
-    alone. `hidden`: pooled hidden states through a learned projection."""
-    weight: DecimalString = "1"
-    """Factor of this term."""
-    distance: Literal["cosine", "mse"] = "cosine"
-    """Distance of `embedding`, `similarity` and `hidden`."""
-    temperature: DecimalString | None = None
-    """T of `logits` (3 when left out), of `similarity` and `contrastive` (0.05 when left out)."""
-    alpha: DecimalString = "0.7"
-    """Share of the soft targets in `logits`; the rest goes to the labels."""
-    layer: Annotated[int | None, Field(ge=1, le=96)] = None
-    """Teacher layer of `hidden`; the last one when left out."""
-    keys: Annotated[int | None, Field(ge=16, le=65536)] = None
-    """Rows of the data, drawn anew for every step, with whose teacher embeddings `similarity` compares the batch; left out:
-    only with the batch's own rows, which are of like lengths."""
-
-    cel_rules = (_TEMPERATURE_BELONGS, _TEMPERATURE_POSITIVE, _ALPHA_IS_A_SHARE, _LAYER_BELONGS, _KEYS_BELONG)
-
-    @model_validator(mode="after")
-    def _parts_fit_kind(self) -> Loss:
-        if self.temperature is not None and self.kind not in {"logits", "similarity", "contrastive"}:
-            raise _TEMPERATURE_BELONGS.broken()
-        if self.temperature is not None and not Decimal(self.temperature):
-            raise _TEMPERATURE_POSITIVE.broken()
-        if Decimal(self.alpha) > 1:
-            raise _ALPHA_IS_A_SHARE.broken()
-        if self.layer is not None and self.kind != "hidden":
-            raise _LAYER_BELONGS.broken()
-        if self.keys is not None and (self.kind != "similarity" or self.distance != "cosine"):
-            raise _KEYS_BELONG.broken()
         return self
 
 

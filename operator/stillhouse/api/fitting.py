@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillhouse.api.base import CelRule
+from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, told
 from stillhouse.api.pipeline import GIVEN, SAID
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ _NO_CLASS_METRICS = CelRule(
 )
 _LOSSES_FIT_TASK = CelRule(
     "!has(self.distill) || self.distill.stages.all(s, s.losses.all(l, self.source.task == 'sentence-embedding'"
-    " ? !(l.kind in ['logits', 'hard']) : !(l.kind in ['embedding', 'similarity', 'contrastive'])))",
-    "losses embedding, similarity and contrastive belong to task sentence-embedding, logits and hard to classification",
+    f" ? !(l.kind in {list(CLASS_LOSSES)}) : !(l.kind in {list(EMBEDDING_LOSSES)})))",
+    f"losses {told(EMBEDDING_LOSSES)} belong to task sentence-embedding, {told(CLASS_LOSSES)} to classification",
     "distill.stages",
 )
 _RESIDUAL_EMBEDS = CelRule(
@@ -148,7 +149,7 @@ def parts_fit(spec: Spec) -> None:
     if embedding and any(name in CLASS_METRICS for name in plain):
         raise _NO_CLASS_METRICS.broken()
     if spec.distill is not None:
-        wrong = {"logits", "hard"} if embedding else {"embedding", "similarity", "contrastive"}
+        wrong = CLASS_LOSSES if embedding else EMBEDDING_LOSSES
         if any(loss.kind in wrong for stage in spec.distill.stages for loss in stage.losses):
             raise _LOSSES_FIT_TASK.broken()
         if not embedding and spec.distill.student.architecture == "residual":

@@ -130,6 +130,9 @@ LOSSES: dict[str, LossEntry] = {
         LossEntry("similarity", "stillhouse.passes.distill.losses.similarity:SimilarityLoss", "embedding", 0.05),
         LossEntry("contrastive", "stillhouse.passes.distill.losses.contrastive:ContrastiveLoss", None, 0.05),
         LossEntry("logits", "stillhouse.passes.distill.losses.logits:LogitsLoss", "logits", 3.0),
+        LossEntry("reverse-kl", "stillhouse.passes.distill.losses.reverse_kl:ReverseKlLoss", "logits", 3.0),
+        LossEntry("jsd", "stillhouse.passes.distill.losses.jsd:JsdLoss", "logits", 3.0),
+        LossEntry("tvd", "stillhouse.passes.distill.losses.tvd:TvdLoss", "logits", 3.0),
         LossEntry("hard", "stillhouse.passes.distill.losses.hard:HardLoss", None),
         LossEntry("hidden", "stillhouse.passes.distill.losses.hidden:HiddenLoss", "hidden"),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stillhouse.api.distill import Distill, Loss, Stage
+from stillhouse.api.distill import Distill, Stage
+from stillhouse.api.loss import Loss
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
 from stillhouse.errors import SpecError

@@ -1,0 +1,87 @@
+"""One term of the training objective, as the resource names it.
+
+One flat model and rules: a structural schema knows no unions told apart by a field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.scalars import DecimalString
+
+__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "Loss", "told"]
+
+EMBEDDING_LOSSES: Final = ("embedding", "similarity", "contrastive")
+"""Terms of task sentence-embedding; `hidden` belongs to every task."""
+CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
+"""Terms of the classification tasks."""
+_WITH_TEMPERATURE: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive")
+
+
+def told(kinds: Sequence[str]) -> str:
+    """Return the kinds as a sentence names them: `a, b and c`."""
+    return f"{', '.join(kinds[:-1])} and {kinds[-1]}"
+
+
+_TEMPERATURE_BELONGS = CelRule(
+    f"!has(self.temperature) || self.kind in {list(_WITH_TEMPERATURE)}",
+    f"temperature belongs to losses {told(_WITH_TEMPERATURE)} only",
+    "temperature",
+)
+_TEMPERATURE_POSITIVE = CelRule(
+    "!has(self.temperature) || self.temperature.matches('[1-9]')", "temperature must be more than 0", "temperature"
+)
+_ALPHA_IS_A_SHARE = CelRule("double(self.alpha) <= 1.0", "alpha is a share: at most 1", "alpha")
+_LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer belongs to loss hidden only", "layer")
+_KEYS_BELONG = CelRule(
+    "!has(self.keys) || self.kind == 'similarity' && (!has(self.distance) || self.distance == 'cosine')",
+    "keys belongs to loss similarity with distance cosine",
+    "keys",
+)
+
+
+class Loss(ApiModel):
+    """One term of the training objective."""
+
+    kind: Literal["embedding", "similarity", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"]
+    """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
+    `contrastive`: rows of one group (`data.columns.group`; a query and its document) nearer to each other than to the
+    rest of the batch.
+    `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `reverse-kl`: T²·KL(student‖teacher).
+    `jsd`: T²·Jensen-Shannon divergence. `tvd`: T·total variation distance; these three have no part of the labels: put `hard`
+    beside them. `hard`: cross-entropy with the labels
+    alone. `hidden`: pooled hidden states through a learned projection."""
+    weight: DecimalString = "1"
+    """Factor of this term."""
+    distance: Literal["cosine", "mse"] = "cosine"
+    """Distance of `embedding`, `similarity` and `hidden`."""
+    temperature: DecimalString | None = None
+    """T of `logits`, `reverse-kl`, `jsd` and `tvd` (3 when left out), of `similarity` and `contrastive` (0.05 when left out)."""
+    alpha: DecimalString = "0.7"
+    """Share of the soft targets in `logits`; the rest goes to the labels."""
+    layer: Annotated[int | None, Field(ge=1, le=96)] = None
+    """Teacher layer of `hidden`; the last one when left out."""
+    keys: Annotated[int | None, Field(ge=16, le=65536)] = None
+    """Rows of the data, drawn anew for every step, with whose teacher embeddings `similarity` compares the batch; left out:
+    only with the batch's own rows, which are of like lengths."""
+
+    cel_rules = (_TEMPERATURE_BELONGS, _TEMPERATURE_POSITIVE, _ALPHA_IS_A_SHARE, _LAYER_BELONGS, _KEYS_BELONG)
+
+    @model_validator(mode="after")
+    def _parts_fit_kind(self) -> Loss:
+        if self.temperature is not None and self.kind not in _WITH_TEMPERATURE:
+            raise _TEMPERATURE_BELONGS.broken()
+        if self.temperature is not None and not Decimal(self.temperature):
+            raise _TEMPERATURE_POSITIVE.broken()
+        if Decimal(self.alpha) > 1:
+            raise _ALPHA_IS_A_SHARE.broken()
+        if self.layer is not None and self.kind != "hidden":
+            raise _LAYER_BELONGS.broken()
+        if self.keys is not None and (self.kind != "similarity" or self.distance != "cosine"):
+            raise _KEYS_BELONG.broken()
+        return self
