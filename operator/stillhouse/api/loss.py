@@ -16,7 +16,7 @@ from stillhouse.api.scalars import DecimalString
 
 __all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "Loss", "told"]
 
-EMBEDDING_LOSSES: Final = ("embedding", "similarity", "contrastive")
+EMBEDDING_LOSSES: Final = ("embedding", "similarity", "relational-distance", "contrastive")
 """Terms of task sentence-embedding; `hidden` belongs to every task."""
 CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
 """Terms of the classification tasks."""
@@ -48,8 +48,11 @@ _KEYS_BELONG = CelRule(
 class Loss(ApiModel):
     """One term of the training objective."""
 
-    kind: Literal["embedding", "similarity", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"]
+    kind: Literal[
+        "embedding", "similarity", "relational-distance", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"
+    ]
     """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
+    `relational-distance`: the distances inside the batch, up to scale (Park et al. 2019).
     `contrastive`: rows of one group (`data.columns.group`; a query and its document) nearer to each other than to the
     rest of the batch.
     `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `reverse-kl`: T²·KL(student‖teacher).

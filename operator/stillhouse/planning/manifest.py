@@ -128,6 +128,9 @@ LOSSES: dict[str, LossEntry] = {
     for entry in (
         LossEntry("embedding", "stillhouse.passes.distill.losses.embedding:EmbeddingLoss", "embedding"),
         LossEntry("similarity", "stillhouse.passes.distill.losses.similarity:SimilarityLoss", "embedding", 0.05),
+        LossEntry(
+            "relational-distance", "stillhouse.passes.distill.losses.relational_distance:RelationalDistanceLoss", "embedding"
+        ),
         LossEntry("contrastive", "stillhouse.passes.distill.losses.contrastive:ContrastiveLoss", None, 0.05),
         LossEntry("logits", "stillhouse.passes.distill.losses.logits:LogitsLoss", "logits", 3.0),
         LossEntry("reverse-kl", "stillhouse.passes.distill.losses.reverse_kl:ReverseKlLoss", "logits", 3.0),

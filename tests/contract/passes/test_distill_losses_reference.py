@@ -80,3 +80,23 @@ def test_divergences_keep_their_gradient_when_the_temperature_changes(kind: str,
         logits = student.clone().requires_grad_()
         term_of({"kind": kind, "temperature": temperature})(NetworkOutput(logits), Targets({"logits": teacher}, None)).backward()
         assert torch.allclose(logits.grad, factor * (student - teacher) / 5, atol=0.01)
+
+
+def test_relational_distance() -> None:
+    student, teacher = numbers(5, 5, 3), numbers(6, 5, 4)  # the widths may differ
+    term = term_of({"kind": "relational-distance"})
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(rows), Targets({"embedding": teacher}, None))
+
+    pairs = [(i, j) for i in range(5) for j in range(i)]
+    mine, theirs = ([math.dist(x[i], x[j]) for i, j in pairs] for x in (student.tolist(), teacher.tolist()))
+    off = [abs(a * len(pairs) / sum(mine) - b * len(pairs) / sum(theirs)) for a, b in zip(mine, theirs, strict=True)]
+    expected = sum(x * x / 2 if x <= 1 else x - 0.5 for x in off) / len(pairs)
+    assert forward(student).item() == pytest.approx(expected, rel=1e-10)
+    assert forward(7 * teacher).item() == pytest.approx(0.0, abs=1e-12)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+    same = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)  # all rows alike: nothing to divide by
+    forward(same).backward()
+    assert torch.isfinite(same.grad).all()
+    assert forward(student[:1]).item() == 0.0

@@ -17,7 +17,9 @@ class LossConfig(CamelConfig):
     `keys`: how many of the data's rows, drawn anew for every step, `similarity` compares the batch with; 0: none.
     """
 
-    kind: Literal["embedding", "similarity", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"]
+    kind: Literal[
+        "embedding", "similarity", "relational-distance", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"
+    ]
     weight: float = Field(default=1.0, ge=0)
     distance: Literal["cosine", "mse"] = "cosine"
     temperature: float | None = Field(default=None, gt=0)
