@@ -9,18 +9,27 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.base import ApiModel, CelRule, without_nulls
 from stillhouse.api.scalars import DecimalString
 
-__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "Loss", "told"]
+__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "ClassWeights", "Loss", "told"]
 
-EMBEDDING_LOSSES: Final = ("embedding", "similarity", "relational-distance", "contrastive")
+EMBEDDING_LOSSES: Final = (
+    "embedding",
+    "similarity",
+    "relational-distance",
+    "relational-angle",
+    "contrastive",
+    "contrastive-teacher",
+)
 """Terms of task sentence-embedding; `hidden` belongs to every task."""
 CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
 """Terms of the classification tasks."""
-_WITH_TEMPERATURE: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive")
+_WITH_TEMPERATURE: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
+_WITH_KEYS: Final = ("similarity", "contrastive-teacher")
+_WITH_LABELS: Final = ("logits", "hard")
 
 
 def told(kinds: Sequence[str]) -> str:
@@ -39,41 +48,100 @@ _TEMPERATURE_POSITIVE = CelRule(
 _ALPHA_IS_A_SHARE = CelRule("double(self.alpha) <= 1.0", "alpha is a share: at most 1", "alpha")
 _LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer belongs to loss hidden only", "layer")
 _KEYS_BELONG = CelRule(
-    "!has(self.keys) || self.kind == 'similarity' && (!has(self.distance) || self.distance == 'cosine')",
-    "keys belongs to loss similarity with distance cosine",
+    f"!has(self.keys) || self.kind in {list(_WITH_KEYS)} && (!has(self.distance) || self.distance == 'cosine')",
+    f"keys belongs to losses {told(_WITH_KEYS)} with distance cosine",
     "keys",
 )
+_SMOOTHING_BELONGS = CelRule(
+    f"!has(self.labelSmoothing) || self.kind in {list(_WITH_LABELS)}",
+    f"labelSmoothing belongs to losses {told(_WITH_LABELS)} only",
+    "labelSmoothing",
+)
+_SMOOTHING_IS_A_SHARE = CelRule(
+    "!has(self.labelSmoothing) || double(self.labelSmoothing) < 1.0", "labelSmoothing is a share: less than 1", "labelSmoothing"
+)
+_WEIGHTS_BELONG = CelRule(
+    f"!has(self.classWeights) || self.kind in {list(_WITH_LABELS)}",
+    f"classWeights belongs to losses {told(_WITH_LABELS)} only",
+    "classWeights",
+)
+_BALANCED_OR_GIVEN = CelRule(
+    "(has(self.balanced) && self.balanced) != has(self.byLabel)", "give balanced: true, or byLabel: only one of them", "byLabel"
+)
+
+
+class ClassWeights(ApiModel):
+    """How much the rows of each label count: as much as they are rare, or as given."""
+
+    balanced: bool | None = None
+    """Rows of a label count rows / (labels · rows of that label): all labels alike, 1 on average."""
+    by_label: Annotated[dict[str, DecimalString] | None, Field(min_length=1, max_length=4096), BeforeValidator(without_nulls)] = (
+        None
+    )
+    """What a row of a label counts; 1 for labels that are not named."""
+
+    cel_rules = (_BALANCED_OR_GIVEN,)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ClassWeights:
+        if bool(self.balanced) == (self.by_label is not None):
+            raise _BALANCED_OR_GIVEN.broken()
+        return self
 
 
 class Loss(ApiModel):
     """One term of the training objective."""
 
     kind: Literal[
-        "embedding", "similarity", "relational-distance", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"
+        "embedding",
+        "similarity",
+        "relational-distance",
+        "relational-angle",
+        "contrastive",
+        "contrastive-teacher",
+        "logits",
+        "reverse-kl",
+        "jsd",
+        "tvd",
+        "hard",
+        "hidden",
     ]
     """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
-    `relational-distance`: the distances inside the batch, up to scale (Park et al. 2019).
+    `relational-distance`, `relational-angle`: the distances inside the batch, up to scale, and its angles (Park et al. 2019).
     `contrastive`: rows of one group (`data.columns.group`; a query and its document) nearer to each other than to the
-    rest of the batch.
+    rest of the batch. `contrastive-teacher`: each row nearer to the teacher's embedding of itself than to those of the others.
     `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `reverse-kl`: T²·KL(student‖teacher).
     `jsd`: T²·Jensen-Shannon divergence. `tvd`: T·total variation distance; these three have no part of the labels: put `hard`
-    beside them. `hard`: cross-entropy with the labels
-    alone. `hidden`: pooled hidden states through a learned projection."""
+    beside them. `hard`: cross-entropy with the labels alone. `hidden`: pooled hidden states through a learned projection."""
     weight: DecimalString = "1"
     """Factor of this term."""
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance of `embedding`, `similarity` and `hidden`."""
     temperature: DecimalString | None = None
-    """T of `logits`, `reverse-kl`, `jsd` and `tvd` (3 when left out), of `similarity` and `contrastive` (0.05 when left out)."""
+    """T of `logits`, `reverse-kl`, `jsd` and `tvd` (3 when left out), of `similarity`, `contrastive` and
+    `contrastive-teacher` (0.05 when left out)."""
     alpha: DecimalString = "0.7"
     """Share of the soft targets in `logits`; the rest goes to the labels."""
     layer: Annotated[int | None, Field(ge=1, le=96)] = None
     """Teacher layer of `hidden`; the last one when left out."""
     keys: Annotated[int | None, Field(ge=16, le=65536)] = None
-    """Rows of the data, drawn anew for every step, with whose teacher embeddings `similarity` compares the batch; left out:
-    only with the batch's own rows, which are of like lengths."""
+    """Rows of the data, drawn anew for every step, with whose teacher embeddings `similarity` and `contrastive-teacher`
+    compare the batch; left out: only with the batch's own rows, which are of like lengths."""
+    label_smoothing: DecimalString | None = None
+    """Share of the label's 1 that cross-entropy spreads evenly over all labels, of `hard` and of the labels' part of `logits`."""
+    class_weights: ClassWeights | None = None
+    """What rows of each label count in cross-entropy, of `hard` and of the labels' part of `logits`; left out: all the same."""
 
-    cel_rules = (_TEMPERATURE_BELONGS, _TEMPERATURE_POSITIVE, _ALPHA_IS_A_SHARE, _LAYER_BELONGS, _KEYS_BELONG)
+    cel_rules = (
+        _TEMPERATURE_BELONGS,
+        _TEMPERATURE_POSITIVE,
+        _ALPHA_IS_A_SHARE,
+        _LAYER_BELONGS,
+        _KEYS_BELONG,
+        _SMOOTHING_BELONGS,
+        _SMOOTHING_IS_A_SHARE,
+        _WEIGHTS_BELONG,
+    )
 
     @model_validator(mode="after")
     def _parts_fit_kind(self) -> Loss:
@@ -85,6 +153,16 @@ class Loss(ApiModel):
             raise _ALPHA_IS_A_SHARE.broken()
         if self.layer is not None and self.kind != "hidden":
             raise _LAYER_BELONGS.broken()
-        if self.keys is not None and (self.kind != "similarity" or self.distance != "cosine"):
+        if self.keys is not None and (self.kind not in _WITH_KEYS or self.distance != "cosine"):
             raise _KEYS_BELONG.broken()
+        self._labels_fit()
         return self
+
+    def _labels_fit(self) -> None:
+        labels = self.kind in _WITH_LABELS
+        if self.label_smoothing is not None and not labels:
+            raise _SMOOTHING_BELONGS.broken()
+        if self.label_smoothing is not None and Decimal(self.label_smoothing) >= 1:
+            raise _SMOOTHING_IS_A_SHARE.broken()
+        if self.class_weights is not None and not labels:
+            raise _WEIGHTS_BELONG.broken()

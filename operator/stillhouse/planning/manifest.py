@@ -131,6 +131,13 @@ LOSSES: dict[str, LossEntry] = {
         LossEntry(
             "relational-distance", "stillhouse.passes.distill.losses.relational_distance:RelationalDistanceLoss", "embedding"
         ),
+        LossEntry("relational-angle", "stillhouse.passes.distill.losses.relational_angle:RelationalAngleLoss", "embedding"),
+        LossEntry(
+            "contrastive-teacher",
+            "stillhouse.passes.distill.losses.contrastive_teacher:ContrastiveTeacherLoss",
+            "embedding",
+            0.05,
+        ),
         LossEntry("contrastive", "stillhouse.passes.distill.losses.contrastive:ContrastiveLoss", None, 0.05),
         LossEntry("logits", "stillhouse.passes.distill.losses.logits:LogitsLoss", "logits", 3.0),
         LossEntry("reverse-kl", "stillhouse.passes.distill.losses.reverse_kl:ReverseKlLoss", "logits", 3.0),

@@ -32,6 +32,13 @@ def last_stage(distill: Distill) -> str:
 
 
 def _loss(loss: Loss) -> dict[str, Any]:
+    """Return a loss's configuration. What came later is written only where it is set: older requests keep their keys."""
+    later: dict[str, Any] = {}
+    if loss.label_smoothing is not None and float(loss.label_smoothing):
+        later["labelSmoothing"] = float(loss.label_smoothing)
+    if loss.class_weights is not None:
+        given = loss.class_weights.by_label
+        later["classWeights"] = "balanced" if given is None else {label: float(weight) for label, weight in given.items()}
     return {
         "kind": loss.kind,
         "weight": float(loss.weight),
@@ -40,6 +47,7 @@ def _loss(loss: Loss) -> dict[str, Any]:
         "alpha": float(loss.alpha),
         "layer": loss.layer,
         "keys": loss.keys or 0,
+        **later,
     }
 
 

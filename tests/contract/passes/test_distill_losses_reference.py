@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.distill.losses import build_losses
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.term import LossTerm, Sizes, Targets
@@ -100,3 +101,128 @@ def test_relational_distance() -> None:
     forward(same).backward()
     assert torch.isfinite(same.grad).all()
     assert forward(student[:1]).item() == 0.0
+
+
+def angle(x: list[float], at: list[float], y: list[float]) -> float:
+    a, b = ([p - q for p, q in zip(end, at, strict=True)] for end in (x, y))
+    return sum(p * q for p, q in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+
+def test_relational_angle() -> None:
+    student, teacher = numbers(11, 5, 3), numbers(12, 5, 4)
+    term = term_of({"kind": "relational-angle"})
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(rows), Targets({"embedding": teacher}, None))
+
+    mine, theirs, off = student.tolist(), teacher.tolist(), []
+    for j in range(5):
+        for i in range(5):
+            off += [
+                abs(angle(mine[i], mine[j], mine[k]) - angle(theirs[i], theirs[j], theirs[k]))
+                for k in range(5)
+                if len({i, j, k}) == 3
+            ]
+    assert max(off) > 1, "both parts of Huber's function are to be seen"
+    expected = sum(x * x / 2 if x <= 1 else x - 0.5 for x in off) / len(off)
+    assert forward(student).item() == pytest.approx(expected, rel=1e-10)
+    turned = torch.linalg.qr(numbers(13, 4, 4)).Q
+    assert forward(3 * teacher @ turned + 1).item() == pytest.approx(0.0, abs=1e-12)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+    twice = torch.cat([student[:4], student[:1]]).requires_grad_()
+    forward(twice).backward()
+    assert twice.grad.abs().max() < 100, "rows that are equal must not blow up the gradient"
+    assert forward(student[:2]).item() == 0.0
+
+
+def test_relational_angles_of_a_large_batch_are_those_of_its_groups() -> None:
+    from stillhouse.passes.distill.losses.relational_angle import MOST_ROWS
+
+    rows = MOST_ROWS + 3
+    student, teacher = numbers(14, rows, 2), numbers(15, rows, 3)
+    term = term_of({"kind": "relational-angle"})
+
+    def of(chosen: slice) -> float:
+        return float(term(NetworkOutput(student[chosen]), Targets({"embedding": teacher[chosen]}, None)))
+
+    half = -(-rows // 2)
+    assert of(slice(None)) == pytest.approx((of(slice(half)) + of(slice(half, rows))) / 2, rel=1e-10)
+
+
+@pytest.mark.parametrize("keys", [0, 2])
+def test_contrastive_teacher(keys: int) -> None:
+    student, teacher, drawn = numbers(16, 4, 3), numbers(17, 4, 3), numbers(18, 3, 3)
+    term = term_of({"kind": "contrastive-teacher", "temperature": 0.5, "keys": keys})
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(rows), Targets({"embedding": teacher}, None, drawn))
+
+    def near(x: list[float], y: list[float]) -> float:
+        return sum(a * b for a, b in zip(x, y, strict=True)) / (math.hypot(*x) * math.hypot(*y))
+
+    others = teacher.tolist() + drawn.tolist()[:keys]
+    rows = [probabilities([near(row, other) for other in others], 0.5)[at] for at, row in enumerate(student.tolist())]
+    assert forward(student).item() == pytest.approx(-sum(map(math.log, rows)) / 4, rel=1e-10)
+    assert forward(9 * student).item() == pytest.approx(forward(student).item()), "lengths do not matter"
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+
+
+LABELLED = Sizes(0, 0, 0, {}, {"io": 6, "text": 3, "time": 0, "zone": 1})
+
+
+def cross_entropy_reference(logits: torch.Tensor, labels: list[int], smoothing: float, weights: list[float]) -> float:
+    total = 0.0
+    for row, label in zip(logits.tolist(), labels, strict=True):
+        if label < 0:
+            continue
+        likely = [math.log(q) for q in probabilities(row, 1.0)]
+        wanted = [smoothing / len(row) + (1 - smoothing) * (c == label) for c in range(len(row))]
+        total -= weights[label] * sum(a * b for a, b in zip(wanted, likely, strict=True))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("given", "smoothing", "weights"),
+    [
+        ({"labelSmoothing": 0.1}, 0.1, [1.0] * 4),
+        # 10 rows with a label, 4 labels: 10 / (4 · 6), …
+        ({"classWeights": "balanced"}, 0.0, [10 / 24, 10 / 12, 0.0, 10 / 4]),
+        ({"classWeights": {"zone": 3.0, "io": 0.5}, "labelSmoothing": 0.2}, 0.2, [0.5, 1.0, 1.0, 3.0]),
+    ],
+)
+def test_labels_smoothed_and_weighted(given: dict[str, Any], smoothing: float, weights: list[float]) -> None:
+    student, teacher, labels = numbers(7, 5, 4), numbers(8, 5, 4), [0, 3, -100, 1, 0]
+    targets = Targets({"logits": teacher}, torch.tensor(labels))
+    total = cross_entropy_reference(student, labels, smoothing, weights)
+    hard = term_of({"kind": "hard", **given}, LABELLED)
+    mixed = term_of({"kind": "logits", "alpha": 0.25, **given}, LABELLED)
+    soft = term_of({"kind": "logits", "alpha": 0.25}, LABELLED)
+    assert hard(NetworkOutput(student), targets).item() == pytest.approx(total / 4, rel=1e-6)  # 4 of the 5 have a label
+    found = mixed(NetworkOutput(student), targets) - soft(NetworkOutput(student), targets)
+    plain = cross_entropy_reference(student, labels, 0.0, [1.0] * 4)
+    assert found.item() == pytest.approx(0.75 * (total - plain) / 5, rel=1e-6)
+    assert torch.autograd.gradcheck(lambda z: hard(NetworkOutput(z), targets), student.clone().requires_grad_())
+    assert not hard.state_dict(), "an older checkpoint must fit"
+
+
+def test_balanced_weights_make_every_label_count_alike() -> None:
+    labels = [0] * 6 + [1] * 3 + [3]
+    logits = torch.zeros(10, 4, dtype=torch.float64)
+    per_label = []
+    for chosen in (0, 1, 3):
+        targets = Targets({}, torch.tensor([label if label == chosen else -100 for label in labels]))
+        term = term_of({"kind": "hard", "classWeights": "balanced"}, LABELLED)
+        per_label.append(term(NetworkOutput(logits), targets).item() * labels.count(chosen))
+    assert per_label == pytest.approx([math.log(4) * 10 / 4] * 3, rel=1e-6)
+
+
+def test_class_weights_that_say_nothing_are_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        term_of({"kind": "hard", "classWeights": {"tiem": 2.0}}, LABELLED)
+    problem = caught.value.problem
+    assert problem.field == "spec.distill.stages[].losses[].classWeights.byLabel"
+    assert (problem.found, problem.allowed) == ("tiem", "io, text, time, zone")
+    with pytest.raises(DataError, match="no row has a label that counts"):
+        term_of({"kind": "hard", "classWeights": {"io": 0, "text": 0, "zone": 0}}, LABELLED)
+    with pytest.raises(DataError, match="class weights need labels"):
+        term_of({"kind": "logits", "classWeights": "balanced"}, Sizes(0, 0, 0, {}, {"io": 0}))

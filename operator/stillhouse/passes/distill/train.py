@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -125,7 +127,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                     allowed=f"{data.count} rows",
                     fix="build again: still rebuild NAME",
                 )
-        terms = build_losses(config.losses, _sizes(student, teacher, int(description.get("teacher_layers", 0))))
+        terms = build_losses(config.losses, _sizes(student, teacher, int(description.get("teacher_layers", 0)), labels))
         names = _names(config.losses)
         validation = None
         if "validation" in inputs:
@@ -176,9 +178,13 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         )
 
 
-def _sizes(student: Network, teacher: Mapping[str, Tensor], depth: int) -> Sizes:
+def _sizes(student: Network, teacher: Mapping[str, Tensor], depth: int, labels: npt.NDArray[np.int64] | None) -> Sizes:
     widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
-    return Sizes(student.layers, student.hidden_size, depth, widths)
+    rows = dict.fromkeys(student.signature.labels, 0)
+    if labels is not None:
+        counts = np.bincount(labels[labels != NO_LABEL], minlength=len(rows)).tolist()
+        rows = dict(zip(rows, counts, strict=True))
+    return Sizes(student.layers, student.hidden_size, depth, widths, rows)
 
 
 def _names(losses: Sequence[LossConfig]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,11 +14,23 @@ __all__ = ["LossConfig"]
 class LossConfig(CamelConfig):
     """One term. `temperature` left out: what `planning/manifest.py` says for the kind.
 
-    `keys`: how many of the data's rows, drawn anew for every step, `similarity` compares the batch with; 0: none.
+    `keys`: how many of the data's rows, drawn anew for every step, `similarity` and
+    `contrastive-teacher` compare the batch with; 0: none.
     """
 
     kind: Literal[
-        "embedding", "similarity", "relational-distance", "contrastive", "logits", "reverse-kl", "jsd", "tvd", "hard", "hidden"
+        "embedding",
+        "similarity",
+        "relational-distance",
+        "relational-angle",
+        "contrastive",
+        "contrastive-teacher",
+        "logits",
+        "reverse-kl",
+        "jsd",
+        "tvd",
+        "hard",
+        "hidden",
     ]
     weight: float = Field(default=1.0, ge=0)
     distance: Literal["cosine", "mse"] = "cosine"
@@ -26,3 +38,5 @@ class LossConfig(CamelConfig):
     alpha: float = Field(default=0.7, ge=0, le=1)
     layer: int | None = Field(default=None, ge=0)
     keys: int = Field(default=0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None

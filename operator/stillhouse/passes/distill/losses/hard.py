@@ -1,11 +1,16 @@
-"""Cross-entropy with the labels alone: the second stage after soft targets, and the control without a teacher."""
+"""Cross-entropy with the labels alone: the second stage after soft targets, and the control without a teacher.
+
+The sum over the batch's rows that have a label, divided by their number; see `cross_entropy.py`.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillhouse.errors import DataError
-from stillhouse.passes.distill.losses.term import LossTerm, Targets
+from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.distill.losses.cross_entropy import CrossEntropy
+from stillhouse.passes.distill.losses.term import LossTerm, Sizes, Targets
 from stillhouse.passes.models.network import NetworkOutput
 
 __all__ = ["HardLoss"]
@@ -13,6 +18,10 @@ __all__ = ["HardLoss"]
 
 class HardLoss(LossTerm):
     """The `hard` term: mean cross-entropy over the rows that have a label; 0 for a batch without any."""
+
+    def __init__(self, config: LossConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.cross_entropy = CrossEntropy(config, sizes)
 
     def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
         """Return the term, float32 scalar.
@@ -25,4 +34,5 @@ class HardLoss(LossTerm):
                 "loss 'hard' needs labels", field="label", found="no such column", fix="name it: columns: {label: YOUR_COLUMN}"
             )
         labelled = (targets.labels >= 0).sum().clamp(min=1)
-        return nn.functional.cross_entropy(student.output, targets.labels, reduction="sum", ignore_index=-100) / labelled
+        total: Tensor = self.cross_entropy(student.output, targets.labels)
+        return total / labelled

@@ -9,21 +9,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stillhouse.passes.distill.losses.term import LossTerm, Targets
+from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.distill.losses.cross_entropy import CrossEntropy
+from stillhouse.passes.distill.losses.term import LossTerm, Sizes, Targets
 from stillhouse.passes.models.network import NetworkOutput
 
-__all__ = ["LogitsLoss", "cross_entropy", "soft_targets"]
+__all__ = ["LogitsLoss", "soft_targets"]
 
 
 class LogitsLoss(LossTerm):
     """The `logits` term. Rows without a label contribute the soft part alone."""
+
+    def __init__(self, config: LossConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.cross_entropy = CrossEntropy(config, sizes)
 
     def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
         """Return the term, float32 scalar."""
         temperature, alpha = self.temperature, self.config.alpha
         total = alpha * soft_targets(student.output, targets.teacher["logits"], temperature)
         if targets.labels is not None and alpha < 1.0:
-            total = total + (1.0 - alpha) * cross_entropy(student.output, targets.labels)
+            # By all rows, not the labelled ones: a batch in which one row of 128 has a label must not give that row the
+            # weight of the whole batch. With every row labelled it is the usual mean.
+            hard = self.cross_entropy(student.output, targets.labels) / max(1, len(targets.labels))
+            total = total + (1.0 - alpha) * hard
         return total
 
 
@@ -47,12 +56,3 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float, mask: Ten
     kept = mask.to(rows.dtype)
     # where(), not a product: 0 · NaN of a padded position would still be NaN.
     return torch.where(mask.bool(), rows, 0.0).sum() / torch.clamp(kept.sum(), min=1.0) * temperature**2
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy summed over labelled rows (label ≥ 0) and divided by all rows.
-
-    All rows, not the labelled ones: a batch in which one row of 128 has a label must not give that row the weight of
-    the whole batch. With every row labelled it is the usual mean.
-    """
-    return nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-100) / max(1, len(labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -23,6 +23,8 @@ class Sizes:
     teacher_layers: int
     teacher_hidden: Mapping[int, int]
     """Teacher layer → width of its hidden states, for the layers whose states were kept."""
+    label_rows: Mapping[str, int] = field(default_factory=dict)
+    """Label → rows of the training data that have it, in the order of the model's outputs; empty where no term reads labels."""
 
 
 @dataclass(frozen=True, slots=True)

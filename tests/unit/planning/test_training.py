@@ -1,0 +1,41 @@
+"""What a stage's configuration holds: nothing that came later and is not set, so that older requests keep their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.plans import plan_of
+
+STAGE = {
+    "stage", "losses", "epochs", "batchSize", "learningRate", "embeddingLearningRate", "warmup", "weightDecay", "maxLength",
+    "checkpointSteps", "seed",
+}  # fmt: skip
+LOSS = {"kind", "weight", "distance", "temperature", "alpha", "layer", "keys"}
+_LOSS = "spec.distill.stages[0].losses[0]"
+
+
+def stage_of(base: str, edits: dict[str, Any], name: str = "soft") -> dict[str, Any]:
+    plan = plan_of(base, edits=edits)
+    (found,) = (step.config for step in plan.steps if step.id == f"train/{name}")
+    return dict(found)
+
+
+def test_what_is_not_set_is_not_written() -> None:
+    stage = stage_of("text", {})
+    assert set(stage) == STAGE
+    assert all(set(loss) == LOSS for loss in stage["losses"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "written"),
+    [
+        ({"labelSmoothing": "0.10"}, {"labelSmoothing": 0.1}),
+        ({"labelSmoothing": "0"}, {}),
+        ({"classWeights": {"balanced": True}}, {"classWeights": "balanced"}),
+        ({"classWeights": {"byLabel": {"a": "2.0"}}}, {"classWeights": {"a": 2.0}}),
+    ],
+)
+def test_what_is_set_is_written_as_numbers(loss: dict[str, Any], written: dict[str, Any]) -> None:
+    (found,) = stage_of("class", {"spec.distill.stages[0].losses": [{"kind": "hard", **loss}]}, "stage-1")["losses"]
+    assert {name: value for name, value in found.items() if name not in LOSS} == written
