@@ -524,6 +524,7 @@ _VALID = [
     *(Case(f"loss {kind}", "class", {_LOSS: {"kind": kind, "temperature": "2"}}) for kind in ("reverse-kl", "jsd", "tvd")),
     *(Case(f"loss {kind}", "text", {_LOSS: {"kind": kind}}) for kind in ("relational-distance", "relational-angle")),
     Case("keys of contrastive-teacher", "text", {_LOSS: {"kind": "contrastive-teacher", "temperature": "0.1", "keys": 64}}),
+    Case("the largest logits", "class", {"spec.distill.topLogits": 5}),
     Case("labels smoothed", "class", {_LOSS: {"kind": "hard", "labelSmoothing": "0.1"}}),
     Case("labels balanced", "class", {_LOSS: {"kind": "hard", "classWeights": {"balanced": True}}}),
     Case("labels weighted", "class", {_LOSS: {"kind": "logits", "classWeights": {"byLabel": {"a": "2", "b c": "0.5"}}}}),
@@ -903,6 +904,14 @@ _INVALID = [
     ),
     Case("a temperature of 0", "class", {f"{_LOSS}.temperature": "0.00"}, f"{_LOSS}.temperature", "more than 0"),
     Case("alpha above 1", "class", {f"{_LOSS}.alpha": "1.1"}, f"{_LOSS}.alpha", "at most 1"),
+    Case(
+        "logits of an embedding kept",
+        "text",
+        {"spec.distill.topLogits": 5},
+        "spec.distill.topLogits",
+        "belongs to classification",
+    ),
+    Case("no logits kept", "class", {"spec.distill.topLogits": 0}, "spec.distill.topLogits"),
     Case("all of a label smoothed", "class", {_LOSS: {"kind": "hard", "labelSmoothing": "1"}}, f"{_LOSS}.labelSmoothing"),
     Case("labels of jsd smoothed", "class", {_LOSS: {"kind": "jsd", "labelSmoothing": "0.1"}}, f"{_LOSS}.labelSmoothing"),
     Case(

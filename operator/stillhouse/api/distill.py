@@ -185,6 +185,9 @@ class Distill(ApiModel):
     """Longest training text in tokens; the source's maxLength when left out. Shorter trains faster."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
     """Stages in order."""
+    top_logits: Annotated[int | None, Field(ge=1, le=65536)] = None
+    """Of the teacher's logits keep only so many a row, the largest, and the weight of the rest together: a smaller cache where
+    there are many labels. Less than there are labels; all are kept when left out."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     """Seed of every random choice, kept in the receipt."""
     teachers: Annotated[Any, Reserved, ReservedField("several teachers", "array")] = None

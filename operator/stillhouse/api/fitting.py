@@ -40,6 +40,11 @@ _LOSSES_FIT_TASK = CelRule(
     f"losses {told(EMBEDDING_LOSSES)} belong to task sentence-embedding, {told(CLASS_LOSSES)} to classification",
     "distill.stages",
 )
+_LOGITS_ARE_OF_CLASSES = CelRule(
+    "!has(self.distill) || !has(self.distill.topLogits) || self.source.task != 'sentence-embedding'",
+    "topLogits belongs to classification tasks",
+    "distill.topLogits",
+)
 _RESIDUAL_EMBEDS = CelRule(
     "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'residual'"
     " || self.source.task == 'sentence-embedding'",
@@ -126,7 +131,8 @@ _OUTPUTS_GATED = CelRule(
 )
 
 RULES = (
-    _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _RESIDUAL_EMBEDS, _GATE_FITS_QUEUE,
+    _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
+    _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE,
@@ -152,6 +158,8 @@ def parts_fit(spec: Spec) -> None:
         wrong = CLASS_LOSSES if embedding else EMBEDDING_LOSSES
         if any(loss.kind in wrong for stage in spec.distill.stages for loss in stage.losses):
             raise _LOSSES_FIT_TASK.broken()
+        if embedding and spec.distill.top_logits is not None:
+            raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and spec.distill.student.architecture == "residual":
             raise _RESIDUAL_EMBEDS.broken()
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:

@@ -89,6 +89,8 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
             "layers": sorted({-1 if loss.layer is None else loss.layer for loss in losses if loss.kind == "hidden"}),
             "shardRows": SHARD_ROWS,
         }
+        if distill.top_logits is not None and "logits" in outputs:
+            config["topLogits"] = distill.top_logits
         yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": data})
     student = distill.student
     if student.uri:

@@ -22,6 +22,8 @@ def stage_of(base: str, edits: dict[str, Any], name: str = "soft") -> dict[str, 
 
 
 def test_what_is_not_set_is_not_written() -> None:
+    (outputs,) = (step.config for step in plan_of().steps if step.id == "train/teacher-outputs")
+    assert set(outputs) == {"outputs", "maxLength", "layers", "shardRows"}
     stage = stage_of("text", {})
     assert set(stage) == STAGE
     assert all(set(loss) == LOSS for loss in stage["losses"])
@@ -39,3 +41,13 @@ def test_what_is_not_set_is_not_written() -> None:
 def test_what_is_set_is_written_as_numbers(loss: dict[str, Any], written: dict[str, Any]) -> None:
     (found,) = stage_of("class", {"spec.distill.stages[0].losses": [{"kind": "hard", **loss}]}, "stage-1")["losses"]
     assert {name: value for name, value in found.items() if name not in LOSS} == written
+
+
+def test_the_largest_logits_are_asked_for_where_logits_are() -> None:
+    def asked(losses: list[dict[str, Any]]) -> dict[str, Any]:
+        plan = plan_of("class", edits={"spec.distill.topLogits": 3, "spec.distill.stages[0].losses": losses})
+        (found,) = (dict(step.config) for step in plan.steps if step.id == "train/teacher-outputs")
+        return found
+
+    assert asked([{"kind": "jsd"}])["topLogits"] == 3
+    assert "topLogits" not in asked([{"kind": "hidden"}])

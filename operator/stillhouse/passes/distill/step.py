@@ -15,6 +15,7 @@ from torch import Tensor
 from stillhouse.errors import DataError
 from stillhouse.passes.distill.losses.term import LossTerm, Targets
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
+from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
 from stillhouse.passes.models.network import Network, NetworkOutput
 
 __all__ = ["Objective", "Stepper", "TrainingSet"]
@@ -30,19 +31,23 @@ class TrainingSet:
 
     `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
     -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
-    none, or None.
+    none, or None. `classes`: how many logits the teacher has, where only its largest were kept.
     """
 
     inputs: Texts | Images
     teacher: Mapping[str, Tensor]
     labels: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
+    classes: int = 0
 
     def targets(self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], device: torch.device) -> Targets:
         """Return what belongs to `rows`, in their order; the embeddings of `drawn` are its keys."""
         index = torch.from_numpy(rows)
+        teacher = {name: tensor[index].to(device) for name, tensor in self.teacher.items()}
+        if TOP in teacher:
+            teacher["logits"] = whole({name: teacher.pop(name) for name in (TOP, CLASSES, REST)}, self.classes)
         return Targets(
-            {name: tensor[index].to(device, torch.float32) for name, tensor in self.teacher.items()},
+            {name: tensor.to(torch.float32) for name, tensor in teacher.items()},
             None if self.labels is None else torch.from_numpy(self.labels[rows]).to(device),
             self.teacher["embedding"][torch.from_numpy(drawn)].to(device, torch.float32) if len(drawn) else None,
             None if self.groups is None else torch.from_numpy(self.groups[rows]).to(device),

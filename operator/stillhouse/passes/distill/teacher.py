@@ -26,6 +26,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.pace import Pace
 from stillhouse.passes.distill.rows import Images, Rows, Texts, length_batches, read_inputs
+from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network
@@ -37,11 +38,15 @@ OUTPUTS_FILE: Final = "outputs.json"
 
 
 class TeacherOutputsConfig(CamelConfig):
-    """What of the teacher is kept. `layers` count from 1; 0 is the embeddings below the first layer, -1 the last layer."""
+    """What of the teacher is kept. `layers` count from 1; 0 is the embeddings below the first layer, -1 the last layer.
+
+    `top_logits`: of the logits only so many, the largest; see `top_logits.py`.
+    """
 
     outputs: tuple[Literal["embedding", "logits", "hidden"], ...] = Field(min_length=1)
     max_length: int | None = Field(default=None, ge=1)
     layers: tuple[int, ...] = ()
+    top_logits: int | None = Field(default=None, ge=1)
     shard_rows: int = Field(default=4096, ge=1)
 
 
@@ -67,7 +72,8 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
     """Run the teacher over every row once.
 
     Shards hold rows in the data's order: `embedding` and `hidden-N` float16 [rows, dimension] (the targets' rounding,
-    2⁻¹¹ relative, is far below what a student can follow), `logits` float32 [rows, labels]. A shard depends on its own
+    2⁻¹¹ relative, is far below what a student can follow), `logits` float32 [rows, labels] or what
+    `top_logits.py` keeps of them. A shard depends on its own
     rows only, so one that is there is never computed again.
     """
 
@@ -100,7 +106,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
                 continue
             first = number * config.shard_rows
             rows = np.arange(first, min(first + config.shard_rows, total), dtype=np.int64)
-            tensors = _shard(teacher, data, rows, config.outputs, layers, pace)
+            tensors = _shard(teacher, data, rows, config, layers, pace)
             # Aside, to the disk, then renamed: a file under its final name is whole whatever happens.
             aside = ctx.scratch / (name + ".tmp")
             save_file(tensors, str(aside))
@@ -166,6 +172,8 @@ def _check(teacher: Network, config: TeacherOutputsConfig) -> tuple[int, ...]:
                 found=f"a teacher for {teacher.signature.task}",
                 allowed=told((*EMBEDDING_LOSSES, "hidden") if embeds else (*CLASS_LOSSES, "hidden")),
             )
+    if config.top_logits is not None:
+        check(config.top_logits, teacher.signature.dimension)
     if "hidden" not in config.outputs:
         return ()
     layers = tuple(sorted({teacher.layers if layer == -1 else layer for layer in config.layers}))
@@ -185,7 +193,7 @@ def _shard(
     teacher: Network,
     data: Texts | Images,
     rows: npt.NDArray[np.int64],
-    outputs: Sequence[str],
+    config: TeacherOutputsConfig,
     layers: Sequence[int],
     pace: Pace,
 ) -> dict[str, npt.NDArray[np.generic]]:
@@ -195,10 +203,11 @@ def _shard(
         with torch.inference_mode(), reading_precision(teacher):
             result = teacher.run(*tensors_of(data.batch(batch)), hidden=bool(layers))
         found: dict[str, npt.NDArray[np.generic]] = {}
-        if "embedding" in outputs:
+        if "embedding" in config.outputs:
             found["embedding"] = result.output.float().numpy().astype(np.float16)
-        if "logits" in outputs:
-            found["logits"] = result.output.float().numpy().astype(np.float32)
+        if "logits" in config.outputs:
+            logits = result.output.float().numpy().astype(np.float32)
+            found |= {"logits": logits} if config.top_logits is None else shorten(logits, config.top_logits)
         found |= {f"hidden-{layer}": result.hidden[layer].float().numpy().astype(np.float16) for layer in layers}
         for name, values in found.items():
             if not np.isfinite(values).all():

@@ -137,7 +137,13 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         result = train(
             student,
             Objective([(name, loss.weight, term) for name, loss, term in zip(names, config.losses, terms, strict=True)]),
-            TrainingSet(data, teacher, labels, rows.groups() if any(term.wants_groups for term in terms) else None),
+            TrainingSet(
+                data,
+                teacher,
+                labels,
+                rows.groups() if any(term.wants_groups for term in terms) else None,
+                len(description.get("labels", ())),
+            ),
             LoopSettings(
                 config.epochs,
                 config.batch_size,
