@@ -481,7 +481,8 @@ _PIPELINES = [
         "exclude each other",
     ),
 ]
-_LOSS = "spec.distill.stages[0].losses[0]"
+_STAGE = "spec.distill.stages[0]"
+_LOSS = f"{_STAGE}.losses[0]"
 _CREDENTIAL = "spec.credentials[0]"
 _METRIC = "spec.gate.metrics[0]"
 _POD = "spec.serve.podTemplate"
@@ -524,6 +525,16 @@ _VALID = [
     *(Case(f"loss {kind}", "class", {_LOSS: {"kind": kind, "temperature": "2"}}) for kind in ("reverse-kl", "jsd", "tvd")),
     *(Case(f"loss {kind}", "text", {_LOSS: {"kind": kind}}) for kind in ("relational-distance", "relational-angle")),
     Case("keys of contrastive-teacher", "text", {_LOSS: {"kind": "contrastive-teacher", "temperature": "0.1", "keys": 64}}),
+    Case(
+        "weight and temperature on a course",
+        "class",
+        {_LOSS: {"kind": "logits", "weightSchedule": {"to": "0"}, "temperatureSchedule": {"to": "1", "shape": "cosine"}}},
+    ),
+    *(
+        Case(f"a stage with {name}", "text", {f"{_STAGE}.{name}": value})
+        for name, value in (("progressive", "alone"), ("freeze", {"layers": 2}), ("earlyStopping", {"patience": 2}))
+    ),
+    Case("embeddings frozen, layers too", "text", {f"{_STAGE}.freeze": {"embeddings": True, "layers": 1}}),
     Case("the largest logits", "class", {"spec.distill.topLogits": 5}),
     Case("labels smoothed", "class", {_LOSS: {"kind": "hard", "labelSmoothing": "0.1"}}),
     Case("labels balanced", "class", {_LOSS: {"kind": "hard", "classWeights": {"balanced": True}}}),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
-from stillhouse.api.loss import Loss
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
-from stillhouse.api.scalars import DecimalString, ModelName, Percent, Uri
+from stillhouse.api.scalars import Uri
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, Factory
+from stillhouse.api.stage import Stage
 
-__all__ = ["Distill", "Stage", "Student", "Vocabulary"]
+__all__ = ["Distill", "Student", "Vocabulary"]
 
 _ONE_WAY = CelRule(
     "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
@@ -37,12 +36,6 @@ _RESIDUAL_STARTS_STATIC = CelRule(
     "architecture: residual starts from static token vectors, so leave init out or use init: static",
     "init",
 )
-_RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
-_TOKEN_RATE_POSITIVE = CelRule(
-    "!has(self.embeddingLearningRate) || self.embeddingLearningRate.matches('[1-9]')",
-    "embeddingLearningRate must be more than 0",
-    "embeddingLearningRate",
-)
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
     " || has(self.data.columns.query) && has(self.data.columns.document))"
@@ -50,6 +43,11 @@ _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "loss contrastive needs to know which rows belong together: name their column in data.columns.group,"
     " or columns query and document",
     "data.columns",
+)
+_STOPPING_NEEDS_VALIDATION = CelRule(
+    "has(self.validation) || !self.stages.exists(s, has(s.earlyStopping))",
+    "earlyStopping needs validation: rows that say when the student gains no more",
+    "validation",
 )
 _STAGE_NAMES = CelRule(
     "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
@@ -130,37 +128,6 @@ class Student(ApiModel):
         return self
 
 
-class Stage(ApiModel):
-    """One stage of training; the next one starts from its result (soft targets first, hard labels after)."""
-
-    name: ModelName | None = None
-    """What the stage is called in plans and progress; `stage-1` and so on when left out."""
-    losses: Annotated[tuple[Loss, ...], Field(min_length=1, max_length=8)]
-    """The terms of its objective."""
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
-    """Passes over the data."""
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
-    """Rows per step."""
-    learning_rate: DecimalString = "0.001"
-    """Peak of the learning rate."""
-    embedding_learning_rate: DecimalString | None = None
-    """Peak of the token vectors' own learning rate; learningRate when left out. A token is in few steps, a layer in all."""
-    warmup: Percent = "5%"
-    """Share of the steps in which the rate climbs; afterwards it falls as a cosine."""
-    weight_decay: DecimalString = "0.01"
-    """Decoupled weight decay (AdamW)."""
-
-    cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE)
-
-    @model_validator(mode="after")
-    def _learns(self) -> Stage:
-        if not Decimal(self.learning_rate):
-            raise _RATE_POSITIVE.broken()
-        if self.embedding_learning_rate is not None and not Decimal(self.embedding_learning_rate):
-            raise _TOKEN_RATE_POSITIVE.broken()
-        return self
-
-
 class Distill(ApiModel):
     """Knowledge distillation; left out, the source is compressed as it is."""
 
@@ -195,7 +162,13 @@ class Distill(ApiModel):
     search: Search | None = None
     """Looks for the student's shape; left out, `student` says it."""
 
-    cel_rules = (_STAGE_NAMES, _CONTRASTIVE_NEEDS_GROUPS, _SEARCH_NEEDS_VALIDATION, _SEARCHED_OR_SAID)
+    cel_rules = (
+        _STAGE_NAMES,
+        _CONTRASTIVE_NEEDS_GROUPS,
+        _SEARCH_NEEDS_VALIDATION,
+        _SEARCHED_OR_SAID,
+        _STOPPING_NEEDS_VALIDATION,
+    )
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Distill:
@@ -208,6 +181,8 @@ class Distill(ApiModel):
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
+        if self.validation is None and any(stage.early_stopping is not None for stage in self.stages):
+            raise _STOPPING_NEEDS_VALIDATION.broken()
         return self
 
     def _search_fits(self) -> None:

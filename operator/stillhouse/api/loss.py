@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from stillhouse.api.base import ApiModel, CelRule, without_nulls
 from stillhouse.api.scalars import DecimalString
 
-__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "ClassWeights", "Loss", "told"]
+__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "LAYER_LOSSES", "ClassWeights", "Loss", "Schedule", "told"]
 
 EMBEDDING_LOSSES: Final = (
     "embedding",
@@ -27,6 +27,8 @@ EMBEDDING_LOSSES: Final = (
 """Terms of task sentence-embedding; `hidden` belongs to every task."""
 CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
 """Terms of the classification tasks."""
+LAYER_LOSSES: Final = ("hidden",)
+"""Terms that speak of a layer of the student's."""
 _WITH_TEMPERATURE: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
 _WITH_KEYS: Final = ("similarity", "contrastive-teacher")
 _WITH_LABELS: Final = ("logits", "hard")
@@ -68,6 +70,25 @@ _WEIGHTS_BELONG = CelRule(
 _BALANCED_OR_GIVEN = CelRule(
     "(has(self.balanced) && self.balanced) != has(self.byLabel)", "give balanced: true, or byLabel: only one of them", "byLabel"
 )
+_SCHEDULE_OF_TEMPERATURE = CelRule(
+    f"!has(self.temperatureSchedule) || self.kind in {list(_WITH_TEMPERATURE)}",
+    f"temperatureSchedule belongs to losses {told(_WITH_TEMPERATURE)} only",
+    "temperatureSchedule",
+)
+_COLDEST_POSITIVE = CelRule(
+    "!has(self.temperatureSchedule) || self.temperatureSchedule.to.matches('[1-9]')",
+    "a temperature goes to more than 0",
+    "temperatureSchedule.to",
+)
+
+
+class Schedule(ApiModel):
+    """Where a value goes from what it is, over a stage's steps."""
+
+    to: DecimalString
+    """What it is in the last step."""
+    shape: Literal["linear", "cosine"] = "linear"
+    """Along a line, or half a cosine: slow, fast, slow."""
 
 
 class ClassWeights(ApiModel):
@@ -131,6 +152,10 @@ class Loss(ApiModel):
     """Share of the label's 1 that cross-entropy spreads evenly over all labels, of `hard` and of the labels' part of `logits`."""
     class_weights: ClassWeights | None = None
     """What rows of each label count in cross-entropy, of `hard` and of the labels' part of `logits`; left out: all the same."""
+    weight_schedule: Schedule | None = None
+    """Where `weight` goes over the stage's steps; left out: it stays."""
+    temperature_schedule: Schedule | None = None
+    """Where `temperature` goes over the stage's steps; left out: it stays."""
 
     cel_rules = (
         _TEMPERATURE_BELONGS,
@@ -141,6 +166,8 @@ class Loss(ApiModel):
         _SMOOTHING_BELONGS,
         _SMOOTHING_IS_A_SHARE,
         _WEIGHTS_BELONG,
+        _SCHEDULE_OF_TEMPERATURE,
+        _COLDEST_POSITIVE,
     )
 
     @model_validator(mode="after")
@@ -155,6 +182,10 @@ class Loss(ApiModel):
             raise _LAYER_BELONGS.broken()
         if self.keys is not None and (self.kind not in _WITH_KEYS or self.distance != "cosine"):
             raise _KEYS_BELONG.broken()
+        if self.temperature_schedule is not None and self.kind not in _WITH_TEMPERATURE:
+            raise _SCHEDULE_OF_TEMPERATURE.broken()
+        if self.temperature_schedule is not None and not Decimal(self.temperature_schedule.to):
+            raise _COLDEST_POSITIVE.broken()
         self._labels_fit()
         return self
 

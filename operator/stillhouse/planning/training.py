@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stillhouse.api.distill import Distill, Stage
+from stillhouse.api.distill import Distill
 from stillhouse.api.loss import Loss
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
+from stillhouse.api.stage import Stage
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
 from stillhouse.planning.manifest import LOSSES
@@ -39,6 +40,9 @@ def _loss(loss: Loss) -> dict[str, Any]:
     if loss.class_weights is not None:
         given = loss.class_weights.by_label
         later["classWeights"] = "balanced" if given is None else {label: float(weight) for label, weight in given.items()}
+    for name, schedule in (("weightCourse", loss.weight_schedule), ("temperatureCourse", loss.temperature_schedule)):
+        if schedule is not None:
+            later[name] = {"to": float(schedule.to), "shape": schedule.shape}
     return {
         "kind": loss.kind,
         "weight": float(loss.weight),
@@ -49,6 +53,21 @@ def _loss(loss: Loss) -> dict[str, Any]:
         "keys": loss.keys or 0,
         **later,
     }
+
+
+def _later(stage: Stage) -> dict[str, Any]:
+    """Return what a stage's configuration has only where it is set."""
+    later: dict[str, Any] = {}
+    if stage.freeze is not None:
+        later["freeze"] = {"embeddings": stage.freeze.embeddings, "layers": stage.freeze.layers or 0}
+    if stage.progressive is not None:
+        later["progressive"] = stage.progressive
+    if stage.early_stopping is not None:
+        later["earlyStopping"] = {
+            "patience": stage.early_stopping.patience,
+            "minGain": float(stage.early_stopping.min_gain),
+        }
+    return later
 
 
 def _reads(losses: Iterable[Loss]) -> list[str]:
@@ -145,6 +164,7 @@ def _stage(distill: Distill, position: int, name: str, max_length: int | None) -
         "maxLength": max_length,
         "checkpointSteps": CHECKPOINT_STEPS,
         "seed": distill.seed + position,
+        **_later(stage),
     }
 
 

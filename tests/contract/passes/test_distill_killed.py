@@ -15,13 +15,19 @@ from stillhouse.passes.distill.train import Distill
 
 STAGE = {
     "stage": "soft",
-    "losses": [{"kind": "embedding"}, {"kind": "hidden", "weight": 0.2, "layer": 3}],
-    "epochs": 40,
+    "losses": [
+        {"kind": "embedding", "weightCourse": {"to": 0.5, "shape": "cosine"}},
+        {"kind": "hidden", "weight": 0.2, "layer": 3},
+    ],
+    "epochs": 24,
     "batchSize": 8,
     "learningRate": 0.003,
     "maxLength": 32,
     "checkpointSteps": 20,
     "seed": 5,
+    "progressive": "stacked",
+    "freeze": {"embeddings": True},
+    "earlyStopping": {"patience": 30, "minGain": 0.05},  # the best epoch is not the last: it has to be kept
 }
 RUN = """
 import json, sys
@@ -30,6 +36,7 @@ from tests.support.artifacts import artifact, context
 from stillhouse.passes.distill.train import Distill
 root = Path(sys.argv[1])
 kinds = {"teacher": "torch-model", "student": "torch-model", "data": "dataset", "outputs": "teacher-outputs"}
+kinds["validation"] = "dataset"
 inputs = {role: artifact(Path(path), kinds[role]) for role, path in json.loads(sys.argv[2]).items()}
 Distill().run(Distill.config_type.model_validate(json.loads(sys.argv[3])), inputs, context(root))
 """
@@ -48,6 +55,7 @@ def test_killed_training_goes_on_with_the_same_result(tmp_path):
         ctx = context(tmp_path / role)
         one.run(one.config_type.model_validate(config), {"teacher": teacher, "data": data}, ctx)
         inputs[role] = artifact(ctx.out, one.kind)
+    inputs["validation"] = data
     whole = context(tmp_path / "whole")
     expected = Distill().run(Distill.config_type.model_validate(STAGE), inputs, whole)
 
@@ -76,4 +84,6 @@ def test_killed_training_goes_on_with_the_same_result(tmp_path):
     facts = Distill().run(Distill.config_type.model_validate(STAGE), inputs, cut)
     assert facts.resumed == 1
     assert facts.curve == expected.curve
+    assert facts.validation == expected.validation
+    assert 0 < facts.best_epoch == expected.best_epoch < len(facts.validation)
     assert (cut.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()

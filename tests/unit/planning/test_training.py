@@ -36,6 +36,7 @@ def test_what_is_not_set_is_not_written() -> None:
         ({"labelSmoothing": "0"}, {}),
         ({"classWeights": {"balanced": True}}, {"classWeights": "balanced"}),
         ({"classWeights": {"byLabel": {"a": "2.0"}}}, {"classWeights": {"a": 2.0}}),
+        ({"weightSchedule": {"to": "0"}}, {"weightCourse": {"to": 0.0, "shape": "linear"}}),
     ],
 )
 def test_what_is_set_is_written_as_numbers(loss: dict[str, Any], written: dict[str, Any]) -> None:
@@ -51,3 +52,18 @@ def test_the_largest_logits_are_asked_for_where_logits_are() -> None:
 
     assert asked([{"kind": "jsd"}])["topLogits"] == 3
     assert "topLogits" not in asked([{"kind": "hidden"}])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "written"),
+    [
+        ("freeze", {"layers": 2}, {"embeddings": False, "layers": 2}),
+        ("freeze", {"embeddings": True}, {"embeddings": True, "layers": 0}),
+        ("progressive", "stacked", "stacked"),
+        ("earlyStopping", {}, {"patience": 3, "minGain": 0.0}),
+        ("earlyStopping", {"patience": 2, "minGain": "0.001"}, {"patience": 2, "minGain": 0.001}),
+    ],
+)
+def test_what_a_stage_is_told_is_written(field: str, value: Any, written: Any) -> None:
+    stage = stage_of("text", {f"spec.distill.stages[0].{field}": value})
+    assert {name: found for name, found in stage.items() if name not in STAGE} == {field: written}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from stillhouse.errors import SpecError
+from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill import checkpoint
+from stillhouse.passes.distill.freezing import Freeze, frozen
 from stillhouse.passes.distill.interrupts import interrupts_between_steps
+from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
-from stillhouse.passes.distill.step import Objective, Stepper, TrainingSet
+from stillhouse.passes.distill.step import Stepper, TrainingSet
+from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.models.network import Network
 
 __all__ = ["CurvePoint", "LoopResult", "LoopSettings", "train"]
@@ -43,6 +47,8 @@ class LoopSettings:
     seed: int
     embedding_learning_rate: float | None = None
     """Peak of the token vectors' own rate; None: the same as all."""
+    freeze: Freeze | None = None
+    early_stopping: EarlyStopping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,10 @@ class CurvePoint:
 
 @dataclass(slots=True)
 class LoopResult:
-    """What happened, over all attempts. `validation` holds one figure per epoch where there was something to judge by."""
+    """What happened, over all attempts. `validation` holds one figure per epoch where there was something to judge by.
+
+    `best`: with early stopping the epoch (from 1) that is the result, else 0.
+    """
 
     steps: int = 0
     seconds: float = 0.0
@@ -64,6 +73,7 @@ class LoopResult:
     resumed: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
+    best: int = 0
 
 
 @dataclass(slots=True)
@@ -103,18 +113,37 @@ def train(
         validate: judges the network after each epoch.
 
     Raises:
-        DataError: the objective is no longer a finite number.
-        SpecError: a rate for token vectors, and a network that shows none.
+        DataError: the objective is no longer a finite number; a checkpoint of the last good step has been written.
+        SpecError: a rate for token vectors, and a network that shows none; layers to freeze that it does not have; fewer
+            steps than layers that are to have their turn.
         KeyboardInterrupt: asked to stop; a checkpoint of the last whole step has been written.
     """
+    with frozen(network, settings.freeze):
+        return _train(network, objective, data, settings, scratch, progress, validate)
+
+
+def _train(
+    network: Network,
+    objective: Objective,
+    data: TrainingSet,
+    settings: LoopSettings,
+    scratch: Path,
+    progress: Progress,
+    validate: Callable[[Network], float] | None,
+) -> LoopResult:
     accelerator = Accelerator()
     terms = nn.ModuleList(objective.terms)
     optimizer = torch.optim.AdamW(_groups(network, terms, settings), lr=settings.learning_rate, fused=True)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    early = settings.early_stopping if validate is not None else None
+    best = copy.deepcopy(network) if early is not None else None
     network, terms, optimizer = accelerator.prepare(network, terms, optimizer)
     modules = {"student": accelerator.unwrap_model(network), "losses": accelerator.unwrap_model(terms)}
+    if best is not None:
+        modules["best"] = best
     per_epoch = steps_per_epoch(data.inputs.count, settings.batch_size)
     steps = per_epoch * settings.epochs
+    objective.check(steps)
     state = _State(sums=[0.0] * (len(objective.parts) + 1))
     step = 0
     found = checkpoint.load_latest(scratch, modules, optimizer)
@@ -123,7 +152,7 @@ def train(
         state = _State(**saved)
         state.resumed += 1
         progress.note(f"going on from step {step} of {steps}")
-    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed)
+    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps)
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
@@ -139,6 +168,8 @@ def train(
         if validate is not None and len(state.validation) < step // per_epoch:
             modules["student"].eval()
             state.validation.append(validate(modules["student"]))
+            if early is not None and early.best(state.validation) == len(state.validation):
+                modules["best"].load_state_dict(modules["student"].state_dict())
             network.train()
 
     network.train()
@@ -148,7 +179,7 @@ def train(
     with interrupts_between_steps() as stop:
         try:
             judge()
-            while step < steps:
+            while step < steps and not (early is not None and early.over(state.validation)):
                 epoch, at = divmod(step, per_epoch)
                 if epoch != order_of:
                     order_of = epoch
@@ -157,7 +188,11 @@ def train(
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * factor
                 whole = False
-                values = stepper.step(step, order[at])
+                try:
+                    values = stepper.step(step, order[at])
+                except DataError:  # the step has changed nothing yet: what was good is kept
+                    save()
+                    raise
                 step += 1
                 state.rows += len(order[at])
                 _record(state, values, objective.names, step, last=step % point_every == 0 or step == steps)
@@ -176,10 +211,17 @@ def train(
                 save()
             raise
     state.seconds += time.monotonic() - began
+    if state.count:
+        _point(state, objective.names, step)
+    if early is not None:
+        modules["student"].load_state_dict(modules["best"].state_dict())
+        if step < steps:
+            progress.note(f"stopped after epoch {len(state.validation)} of {settings.epochs}: no gain")
     modules["student"].to("cpu")
     modules["student"].eval()
     curve = [CurvePoint(**point) for point in state.curve]
-    return LoopResult(steps, state.seconds, state.rows, state.resumed, curve, state.validation)
+    chosen = early.best(state.validation) if early is not None else 0
+    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen)
 
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -221,6 +263,10 @@ def _record(state: _State, values: list[float], names: list[str], step: int, *, 
     state.sums = [total + value for total, value in zip(state.sums, values, strict=True)]
     state.count += 1
     if last:
-        means = [round(total / state.count, 6) for total in state.sums]
-        state.curve.append({"step": step, "loss": means[0], "terms": dict(zip(names, means[1:], strict=True))})
-        state.sums, state.count = [0.0] * len(values), 0
+        _point(state, names, step)
+
+
+def _point(state: _State, names: list[str], step: int) -> None:
+    means = [round(total / state.count, 6) for total in state.sums]
+    state.curve.append({"step": step, "loss": means[0], "terms": dict(zip(names, means[1:], strict=True))})
+    state.sums, state.count = [0.0] * len(state.sums), 0

@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from stillhouse.errors import DataError
-from stillhouse.passes.distill.losses.term import LossTerm, Targets
+from stillhouse.passes.distill.losses.term import Targets
+from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
 from stillhouse.passes.models.network import Network, NetworkOutput
 
-__all__ = ["Objective", "Stepper", "TrainingSet"]
+__all__ = ["Stepper", "TrainingSet"]
 
 _CLIP_NORM: Final = 1.0
 _SLICE_TOKENS: Final = 8192
@@ -54,46 +54,18 @@ class TrainingSet:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """The weighted sum that training lowers: (name, weight, term) each."""
-
-    parts: Sequence[tuple[str, float, LossTerm]]
-
-    @property
-    def names(self) -> list[str]:
-        """Give the terms' names in order."""
-        return [name for name, _, _ in self.parts]
-
-    @property
-    def terms(self) -> list[LossTerm]:
-        """Give the terms themselves: some have parameters that are trained along."""
-        return [term for _, _, term in self.parts]
-
-    def __call__(self, output: NetworkOutput, targets: Targets) -> list[Tensor]:
-        """Return the sum and then each term without its weight, float32 scalars.
-
-        Raises:
-            DataError: the sum is no longer a finite number.
-        """
-        values = [term(output, targets) for term in self.terms]
-        zero = torch.zeros((), device=output.output.device)
-        total = sum((weight * value for (_, weight, _), value in zip(self.parts, values, strict=True)), zero)
-        if not torch.isfinite(total):
-            raise DataError(
-                "training went astray: the objective is no longer a finite number",
-                field="spec.distill.stages[].learningRate",
-                found=", ".join(f"{name} {float(value.detach()):g}" for name, value in zip(self.names, values, strict=True)),
-                fix="lower learningRate, or raise warmup",
-            )
-        return [total, *values]
-
-
 class Stepper:
     """Does steps: everything that stays the same from one to the next is here."""
 
     def __init__(
-        self, accelerator: Accelerator, network: Network, objective: Objective, data: TrainingSet, optimizer: Any, seed: int
+        self,
+        accelerator: Accelerator,
+        network: Network,
+        objective: Objective,
+        data: TrainingSet,
+        optimizer: Any,
+        seed: int,
+        steps: int,
     ) -> None:
         self._accelerator = accelerator
         self._network = network
@@ -101,6 +73,7 @@ class Stepper:
         self._data = data
         self._optimizer = optimizer
         self._seed = seed
+        self._steps = steps
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
         self._keys = max((term.config.keys for term in objective.terms), default=0)
@@ -109,8 +82,9 @@ class Stepper:
         """Train on the rows of step `number`, int64 [batch]; return the objective and each term.
 
         Raises:
-            DataError: the objective is no longer a finite number.
+            DataError: the objective or its gradient is no longer a finite number; the network is as it was before the step.
         """
+        self._objective.begin(number, self._steps)
         inputs = self._data.inputs
         drawn = _draw(inputs.count, rows, self._keys, (self._seed, number))
         # Rows of one group differ in length: slices of like lengths spare most of the padding.
@@ -118,7 +92,8 @@ class Stepper:
         targets = self._data.targets(np.concatenate(slices), drawn, self._accelerator.device)
         values = self._objective(self._forward(slices), targets)
         self._accelerator.backward(values[0])
-        self._accelerator.clip_grad_norm_(self._parameters, _CLIP_NORM)
+        norm = self._accelerator.clip_grad_norm_(self._parameters, _CLIP_NORM)
+        self._objective.demand_finite(norm, lambda: f"a gradient of norm {float(norm):g}")
         self._optimizer.step()
         self._optimizer.zero_grad()
         return [float(value.detach()) for value in values]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,15 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.freezing import Freeze
 from stillhouse.passes.distill.loop import LoopSettings, train
 from stillhouse.passes.distill.losses import build_losses, needed_outputs
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.term import Sizes
+from stillhouse.passes.distill.objective import Objective, Part
 from stillhouse.passes.distill.rows import NO_LABEL, Rows, read_inputs
-from stillhouse.passes.distill.step import Objective, TrainingSet
+from stillhouse.passes.distill.step import TrainingSet
+from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.distill.teacher import read_outputs
 from stillhouse.passes.distill.validation import Validation
 from stillhouse.passes.models.artifact import load, save
@@ -46,6 +49,9 @@ class DistillConfig(CamelConfig):
     max_length: int | None = Field(default=None, ge=1)
     checkpoint_steps: int = Field(default=500, ge=1)
     seed: int = 0
+    freeze: Freeze | None = None
+    progressive: Literal["alone", "stacked"] | None = None
+    early_stopping: EarlyStopping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class DistillFacts:
 
     `losses`: each term (without its weight) over the last point of the curve. `curve`: at most 50 points of
     {step, loss, terms}. `samples_per_second` counts rows trained on, validation included in the time. `validation`:
-    the metric's name and its value after each epoch, the last one being that of the result.
+    the metric's name and its value after each epoch; the result is the last one, with early stopping `best_epoch` (else 0).
     """
 
     stage: str
@@ -75,6 +81,7 @@ class DistillFacts:
     seconds: float
     resumed: int
     seed: int
+    best_epoch: int = 0
 
 
 class Distill(Pass[DistillConfig, DistillFacts]):
@@ -136,7 +143,13 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             )
         result = train(
             student,
-            Objective([(name, loss.weight, term) for name, loss, term in zip(names, config.losses, terms, strict=True)]),
+            Objective(
+                [
+                    Part(name, loss.weight, term, loss.weight_course)
+                    for name, loss, term in zip(names, config.losses, terms, strict=True)
+                ],
+                config.progressive,
+            ),
             TrainingSet(
                 data,
                 teacher,
@@ -153,6 +166,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 config.checkpoint_steps,
                 config.seed,
                 config.embedding_learning_rate,
+                config.freeze,
+                config.early_stopping,
             ),
             ctx.scratch,
             ctx.progress,
@@ -181,6 +196,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             seconds=round(result.seconds, 3),
             resumed=result.resumed,
             seed=config.seed,
+            best_epoch=result.best,
         )
 
 

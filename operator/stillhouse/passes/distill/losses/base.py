@@ -8,7 +8,14 @@ from pydantic import Field
 
 from stillhouse.passes.distill.config import CamelConfig
 
-__all__ = ["LossConfig"]
+__all__ = ["Course", "LossConfig"]
+
+
+class Course(CamelConfig):
+    """Where a value goes over the stage's steps: to `to`, along a line or half a cosine."""
+
+    to: float = Field(ge=0)
+    shape: Literal["linear", "cosine"] = "linear"
 
 
 class LossConfig(CamelConfig):
@@ -40,3 +47,5 @@ class LossConfig(CamelConfig):
     keys: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None
+    weight_course: Course | None = None
+    temperature_course: Course | None = None

@@ -40,7 +40,7 @@ class HiddenLoss(LossTerm):
                 fix="choose a layer that the teacher has, or another loss",
             )
         self.layer = layer
-        self.own = student_layer(layer, sizes.teacher_layers, sizes.student_layers)
+        self.own = self.depth = student_layer(layer, sizes.teacher_layers, sizes.student_layers)
         self.projection = nn.Linear(sizes.student_hidden, sizes.teacher_hidden[layer], bias=False)
 
     def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:

@@ -51,6 +51,8 @@ class LossTerm(nn.Module):  # type: ignore[misc]
     wants_hidden = False
     wants_groups = False
     """Whether rows of one group have to be in one batch."""
+    depth: int | None = None
+    """The student's layer that the term speaks of; None: its output."""
 
     def __init__(self, config: LossConfig, sizes: Sizes) -> None:
         super().__init__()

@@ -1,0 +1,100 @@
+"""One stage of training, as the resource names it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.loss import LAYER_LOSSES, Loss
+from stillhouse.api.scalars import DecimalString, ModelName, Percent
+
+__all__ = ["EarlyStopping", "Freeze", "Stage"]
+
+_RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate must be more than 0", "learningRate")
+_TOKEN_RATE_POSITIVE = CelRule(
+    "!has(self.embeddingLearningRate) || self.embeddingLearningRate.matches('[1-9]')",
+    "embeddingLearningRate must be more than 0",
+    "embeddingLearningRate",
+)
+_NO_RATE_OF_THE_FROZEN = CelRule(
+    "!has(self.embeddingLearningRate) || !has(self.freeze) || !self.freeze.embeddings",
+    "embeddings that are frozen have no learning rate: leave embeddingLearningRate out",
+    "embeddingLearningRate",
+)
+_PROGRESS_NEEDS_LAYERS = CelRule(
+    f"!has(self.progressive) || self.losses.exists(l, l.kind in {list(LAYER_LOSSES)})",
+    "progressive needs losses that speak of layers: hidden",
+    "progressive",
+)
+_FREEZE_SOMETHING = CelRule("self.embeddings || has(self.layers)", "freeze names what is held still: embeddings, layers or both")
+
+
+class Freeze(ApiModel):
+    """What of the student is held still while the rest learns."""
+
+    embeddings: bool = False
+    """The embeddings: of tokens and positions, of an image's patches."""
+    layers: Annotated[int | None, Field(ge=1, le=96)] = None
+    """So many layers, the lowest."""
+
+    cel_rules = (_FREEZE_SOMETHING,)
+
+    @model_validator(mode="after")
+    def _something(self) -> Freeze:
+        if not self.embeddings and self.layers is None:
+            raise _FREEZE_SOMETHING.broken()
+        return self
+
+
+class EarlyStopping(ApiModel):
+    """When a stage ends before its epochs are over."""
+
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """Epochs in a row without a gain, after which the stage ends."""
+    min_gain: DecimalString = "0"
+    """What validation must be better by than in the best epoch so far, to count as a gain."""
+
+
+class Stage(ApiModel):
+    """One stage of training; the next one starts from its result (soft targets first, hard labels after)."""
+
+    name: ModelName | None = None
+    """What the stage is called in plans and progress; `stage-1` and so on when left out."""
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1, max_length=8)]
+    """The terms of its objective."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Passes over the data."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
+    """Rows per step."""
+    learning_rate: DecimalString = "0.001"
+    """Peak of the learning rate."""
+    embedding_learning_rate: DecimalString | None = None
+    """Peak of the token vectors' own learning rate; learningRate when left out. A token is in few steps, a layer in all."""
+    warmup: Percent = "5%"
+    """Share of the steps in which the rate climbs; afterwards it falls as a cosine."""
+    weight_decay: DecimalString = "0.01"
+    """Decoupled weight decay (AdamW)."""
+    freeze: Freeze | None = None
+    """What of the student is held still in this stage."""
+    progressive: Literal["alone", "stacked"] | None = None
+    """Layer by layer, from low to high: the steps are shared out evenly among the student's layers that losses `hidden` speak of,
+    and then the other losses. `alone`: each in its own turn only; `stacked`: also in the turns after (Aguilar et al. 2020)."""
+    early_stopping: EarlyStopping | None = None
+    """End the stage when validation gains no more; its result is then the best epoch instead of the last."""
+
+    cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE, _NO_RATE_OF_THE_FROZEN, _PROGRESS_NEEDS_LAYERS)
+
+    @model_validator(mode="after")
+    def _learns(self) -> Stage:
+        if not Decimal(self.learning_rate):
+            raise _RATE_POSITIVE.broken()
+        if self.embedding_learning_rate is not None and not Decimal(self.embedding_learning_rate):
+            raise _TOKEN_RATE_POSITIVE.broken()
+        if self.embedding_learning_rate is not None and self.freeze is not None and self.freeze.embeddings:
+            raise _NO_RATE_OF_THE_FROZEN.broken()
+        if self.progressive is not None and not any(loss.kind in LAYER_LOSSES for loss in self.losses):
+            raise _PROGRESS_NEEDS_LAYERS.broken()
+        return self

@@ -1,0 +1,35 @@
+"""Early stopping: training ends when validation no longer gains, and the best epoch is the result.
+
+Prechelt 1998, "Early Stopping — But When?", in Neural Networks: Tricks of the Trade: the criterion is epochs without a gain in
+a row (his UP with strips of one epoch). The best epoch's weights are part of every checkpoint, so a run that was killed goes on
+with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from stillhouse.passes.distill.config import CamelConfig
+
+__all__ = ["EarlyStopping"]
+
+
+class EarlyStopping(CamelConfig):
+    """`patience`: epochs in a row without a gain of more than `min_gain` over the best, after which training ends."""
+
+    patience: int = Field(ge=1)
+    min_gain: float = Field(default=0.0, ge=0)
+
+    def best(self, figures: Sequence[float]) -> int:
+        """Return the best epoch (from 1) of figures of which more is better; 0 where there are none."""
+        best = 0
+        for epoch, figure in enumerate(figures, 1):
+            if not best or figure > figures[best - 1] + self.min_gain:
+                best = epoch
+        return best
+
+    def over(self, figures: Sequence[float]) -> bool:
+        """Return whether to end."""
+        return bool(figures) and len(figures) - self.best(figures) >= self.patience
