@@ -536,6 +536,16 @@ _VALID = [
     ),
     Case("embeddings frozen, layers too", "text", {f"{_STAGE}.freeze": {"embeddings": True, "layers": 1}}),
     Case("the largest logits", "class", {"spec.distill.topLogits": 5}),
+    *(
+        Case(f"loss {kind}", base, {_LOSS: {"kind": kind, "layers": [{"teacher": 6, "student": 2}, {"teacher": 3}]}})
+        for kind, base in (
+            ("hidden", "text"),
+            ("hidden-tokens", "text"),
+            ("attention-transfer", "image"),
+            ("attention-relation", "class"),
+            ("value-relation", "text"),
+        )
+    ),
     Case("labels smoothed", "class", {_LOSS: {"kind": "hard", "labelSmoothing": "0.1"}}),
     Case("labels balanced", "class", {_LOSS: {"kind": "hard", "classWeights": {"balanced": True}}}),
     Case("labels weighted", "class", {_LOSS: {"kind": "logits", "classWeights": {"byLabel": {"a": "2", "b c": "0.5"}}}}),
@@ -940,7 +950,6 @@ _INVALID = [
             "labels in no way weighted": {},
         }.items()
     ),
-    Case("a layer of logits", "class", {f"{_LOSS}.layer": 2}, f"{_LOSS}.layer", "belongs to loss hidden"),
     _bad("a likeness above 1", "class", "spec.distill.deduplicate.threshold", "1.5", "at most 1"),
     _bad("a likeness of 0", "class", "spec.distill.deduplicate.threshold", "0.0", "more than 0"),
     _bad("a balance of nothing", "class", "spec.distill.balance.to", "0%", "more than 0%"),
@@ -951,6 +960,17 @@ _INVALID = [
     _bad("an unknown change", "class", "spec.distill.augment.operations[0].kind", "translate"),
     _bad("labels of a third kind", "class", "spec.distill.augment.labels", "both"),
     _bad("an amount of mirroring", "image", "spec.distill.augment.operations[0].amount", "5%", "flip has no amount"),
+    Case("a layer of logits", "class", {f"{_LOSS}.layer": 2}, f"{_LOSS}.layer", "belongs to losses hidden"),
+    Case("layers of logits", "class", {f"{_LOSS}.layers": [{"teacher": 2}]}, f"{_LOSS}.layers", "belongs to losses hidden"),
+    Case(
+        "a layer and pairs of layers",
+        "text",
+        {_LOSS: {"kind": "hidden", "layer": 2, "layers": [{"teacher": 2}]}},
+        f"{_LOSS}.layers",
+        "only one of them",
+    ),
+    Case("no pair of layers", "text", {_LOSS: {"kind": "hidden", "layers": []}}, f"{_LOSS}.layers"),
+    Case("a pair without a teacher", "text", {_LOSS: {"kind": "hidden", "layers": [{"student": 1}]}}, f"{_LOSS}.layers[0]"),
     _bad("a learning rate of 0", "text", "spec.distill.stages[0].learningRate", "0", "more than 0"),
     Case("stages of one name", "text", {"spec.distill.stages[1].name": "soft"}, "spec.distill.stages", "name of its own"),
     Case("jsd of an embedding", "text", {_LOSS: {"kind": "jsd"}}, "spec.distill.stages", "belong to task"),

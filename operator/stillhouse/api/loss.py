@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from stillhouse.api.base import ApiModel, CelRule, without_nulls
 from stillhouse.api.scalars import DecimalString
 
-__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "LAYER_LOSSES", "ClassWeights", "Loss", "Schedule", "told"]
+__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "LAYER_LOSSES", "ClassWeights", "LayerPair", "Loss", "Schedule", "told"]
 
 EMBEDDING_LOSSES: Final = (
     "embedding",
@@ -27,7 +27,7 @@ EMBEDDING_LOSSES: Final = (
 """Terms of task sentence-embedding; `hidden` belongs to every task."""
 CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
 """Terms of the classification tasks."""
-LAYER_LOSSES: Final = ("hidden",)
+LAYER_LOSSES: Final = ("hidden", "hidden-tokens", "attention-transfer", "attention-relation", "value-relation")
 """Terms that speak of a layer of the student's."""
 _WITH_TEMPERATURE: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
 _WITH_KEYS: Final = ("similarity", "contrastive-teacher")
@@ -48,7 +48,15 @@ _TEMPERATURE_POSITIVE = CelRule(
     "!has(self.temperature) || self.temperature.matches('[1-9]')", "temperature must be more than 0", "temperature"
 )
 _ALPHA_IS_A_SHARE = CelRule("double(self.alpha) <= 1.0", "alpha is a share: at most 1", "alpha")
-_LAYER_BELONGS = CelRule("!has(self.layer) || self.kind == 'hidden'", "layer belongs to loss hidden only", "layer")
+_LAYER_BELONGS = CelRule(
+    f"!has(self.layer) || self.kind in {list(LAYER_LOSSES)}", f"layer belongs to losses {told(LAYER_LOSSES)} only", "layer"
+)
+_LAYERS_BELONG = CelRule(
+    f"!has(self.layers) || self.kind in {list(LAYER_LOSSES)}",
+    f"layers belongs to losses {told(LAYER_LOSSES)} only",
+    "layers",
+)
+_ONE_LAYER_OR_PAIRS = CelRule("!has(self.layer) || !has(self.layers)", "give layer, or layers: only one of them", "layers")
 _KEYS_BELONG = CelRule(
     f"!has(self.keys) || self.kind in {list(_WITH_KEYS)} && (!has(self.distance) || self.distance == 'cosine')",
     f"keys belongs to losses {told(_WITH_KEYS)} with distance cosine",
@@ -91,6 +99,15 @@ class Schedule(ApiModel):
     """Along a line, or half a cosine: slow, fast, slow."""
 
 
+class LayerPair(ApiModel):
+    """A layer of the teacher's and the student's that learns from it, both from 1."""
+
+    teacher: Annotated[int, Field(ge=1, le=96)]
+    """The teacher's layer."""
+    student: Annotated[int | None, Field(ge=1, le=96)] = None
+    """The student's layer; left out: the one at the same relative depth."""
+
+
 class ClassWeights(ApiModel):
     """How much the rows of each label count: as much as they are rare, or as given."""
 
@@ -126,6 +143,10 @@ class Loss(ApiModel):
         "tvd",
         "hard",
         "hidden",
+        "hidden-tokens",
+        "attention-transfer",
+        "attention-relation",
+        "value-relation",
     ]
     """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
     `relational-distance`, `relational-angle`: the distances inside the batch, up to scale, and its angles (Park et al. 2019).
@@ -133,18 +154,24 @@ class Loss(ApiModel):
     rest of the batch. `contrastive-teacher`: each row nearer to the teacher's embedding of itself than to those of the others.
     `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `reverse-kl`: T²·KL(student‖teacher).
     `jsd`: T²·Jensen-Shannon divergence. `tvd`: T·total variation distance; these three have no part of the labels: put `hard`
-    beside them. `hard`: cross-entropy with the labels alone. `hidden`: pooled hidden states through a learned projection."""
+    beside them. `hard`: cross-entropy with the labels alone. `hidden`: hidden states, averaged over a text,
+    through a learned projection. The others look at every token, so that the teacher reads along and has to have the student's
+    tokenizer. `hidden-tokens`: hidden states through a learned projection (Jiao et al. 2020). `attention-transfer`: where a layer
+    is active (Zagoruyko & Komodakis 2017). `attention-relation`, `value-relation`: which tokens attend to which, and whose values
+    are alike (Wang et al. 2020, 2021)."""
     weight: DecimalString = "1"
     """Factor of this term."""
     distance: Literal["cosine", "mse"] = "cosine"
-    """Distance of `embedding`, `similarity` and `hidden`."""
+    """Distance of `embedding`, `similarity`, `hidden` and `hidden-tokens`."""
     temperature: DecimalString | None = None
     """T of `logits`, `reverse-kl`, `jsd` and `tvd` (3 when left out), of `similarity`, `contrastive` and
     `contrastive-teacher` (0.05 when left out)."""
     alpha: DecimalString = "0.7"
     """Share of the soft targets in `logits`; the rest goes to the labels."""
     layer: Annotated[int | None, Field(ge=1, le=96)] = None
-    """Teacher layer of `hidden`; the last one when left out."""
+    """Teacher layer of losses that speak of one; the last one when left out."""
+    layers: Annotated[tuple[LayerPair, ...] | None, Field(min_length=1, max_length=32)] = None
+    """Several pairs of layers, which share the weight evenly, instead of `layer`."""
     keys: Annotated[int | None, Field(ge=16, le=65536)] = None
     """Rows of the data, drawn anew for every step, with whose teacher embeddings `similarity` and `contrastive-teacher`
     compare the batch; left out: only with the batch's own rows, which are of like lengths."""
@@ -162,6 +189,8 @@ class Loss(ApiModel):
         _TEMPERATURE_POSITIVE,
         _ALPHA_IS_A_SHARE,
         _LAYER_BELONGS,
+        _LAYERS_BELONG,
+        _ONE_LAYER_OR_PAIRS,
         _KEYS_BELONG,
         _SMOOTHING_BELONGS,
         _SMOOTHING_IS_A_SHARE,
@@ -178,8 +207,12 @@ class Loss(ApiModel):
             raise _TEMPERATURE_POSITIVE.broken()
         if Decimal(self.alpha) > 1:
             raise _ALPHA_IS_A_SHARE.broken()
-        if self.layer is not None and self.kind != "hidden":
+        if self.layer is not None and self.kind not in LAYER_LOSSES:
             raise _LAYER_BELONGS.broken()
+        if self.layers is not None and self.kind not in LAYER_LOSSES:
+            raise _LAYERS_BELONG.broken()
+        if self.layer is not None and self.layers is not None:
+            raise _ONE_LAYER_OR_PAIRS.broken()
         if self.keys is not None and (self.kind not in _WITH_KEYS or self.distance != "cosine"):
             raise _KEYS_BELONG.broken()
         if self.temperature_schedule is not None and self.kind not in _WITH_TEMPERATURE:

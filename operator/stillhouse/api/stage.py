@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.loss import LAYER_LOSSES, Loss
+from stillhouse.api.loss import LAYER_LOSSES, Loss, told
 from stillhouse.api.scalars import DecimalString, ModelName, Percent
 
 __all__ = ["EarlyStopping", "Freeze", "Stage"]
@@ -26,7 +26,7 @@ _NO_RATE_OF_THE_FROZEN = CelRule(
 )
 _PROGRESS_NEEDS_LAYERS = CelRule(
     f"!has(self.progressive) || self.losses.exists(l, l.kind in {list(LAYER_LOSSES)})",
-    "progressive needs losses that speak of layers: hidden",
+    f"progressive needs losses that speak of layers: {told(LAYER_LOSSES)}",
     "progressive",
 )
 _FREEZE_SOMETHING = CelRule("self.embeddings || has(self.layers)", "freeze names what is held still: embeddings, layers or both")
@@ -80,8 +80,9 @@ class Stage(ApiModel):
     freeze: Freeze | None = None
     """What of the student is held still in this stage."""
     progressive: Literal["alone", "stacked"] | None = None
-    """Layer by layer, from low to high: the steps are shared out evenly among the student's layers that losses `hidden` speak of,
-    and then the other losses. `alone`: each in its own turn only; `stacked`: also in the turns after (Aguilar et al. 2020)."""
+    """Layer by layer, from low to high: the steps are shared out evenly among the student's layers that losses speak of (`hidden`
+    and the like), and then the other losses. `alone`: each in its own turn only; `stacked`: also in the turns after (Aguilar et
+    al. 2020)."""
     early_stopping: EarlyStopping | None = None
     """End the stage when validation gains no more; its result is then the best epoch instead of the last."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillhouse.planning.manifest import PASSES, PassEntry
+from stillhouse.planning.manifest import LOSSES, PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
 
 __all__ = ["FIT_ROWS", "FIT_ROWS_ASKED", "PROJECTION_ROWS", "TORCH_SECONDS", "Estimate", "estimate", "start_of_torch", "work_of"]
@@ -173,6 +173,12 @@ def _usual(plan: Plan) -> dict[str, Any]:
     return found
 
 
+def _training_macs(plan: Plan, losses: Iterable[Mapping[str, Any]], hidden: int, layers: int, teacher: int) -> int:
+    """Return the multiply-accumulates per token of a step: the student's, and the teacher's where it reads along."""
+    along = any(LOSSES[loss["kind"]].reads == "tokens" for loss in losses)
+    return 3 * _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers}) + (teacher if along else 0)
+
+
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
     """Return (units of work, the sizes it was computed from) of a step."""
     info = _shape(step, plan, env)
@@ -196,13 +202,11 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             task = str(source.config.get("task", "")) if source else ""
             return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
-            shape = _usual(plan)
-            return rows * tokens * int(step.config["epochs"]) * 3 * _student_macs(
-                shape, {"hiddenSize": hidden, "layers": layers}
-            ), info
+            macs = _training_macs(plan, step.config["losses"], hidden, layers, teacher)
+            return rows * tokens * int(step.config["epochs"]) * macs, info
         case "search-student":
-            macs = _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers})
-            epoch = rows * tokens * 3 * macs * SECONDS_PER_UNIT["distill"]
+            macs = _training_macs(plan, step.config["stage"]["losses"], hidden, layers, teacher)
+            epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]
             return int(step.config["trials"]) * (int(step.config["stage"]["epochs"]) * epoch + TRIAL_SECONDS), info
         case "gate":
             # One candidate: the ladder ends at the first that passes, which nearly always is the first that is tried. A search

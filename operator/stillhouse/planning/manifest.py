@@ -113,13 +113,14 @@ PASSES: dict[str, PassEntry] = {
 class LossEntry:
     """A term of the training objective: where it lives, as `module:Class`, and what planning must know of it.
 
-    `reads` is the teacher's output that it learns from, None where it asks nothing of the teacher. `temperature` is what
+    `reads` is the teacher's output that it learns from, None where it asks nothing of the teacher, `tokens` where it looks at
+    every position and the teacher has to read along. `temperature` is what
     counts when the file names none; it is in every step's key, so the terms that have no use for one keep their 1.
     """
 
     kind: str
     target: str
-    reads: Literal["embedding", "logits", "hidden"] | None
+    reads: Literal["embedding", "logits", "hidden", "tokens"] | None
     temperature: float = 1.0
 
 
@@ -145,5 +146,9 @@ LOSSES: dict[str, LossEntry] = {
         LossEntry("tvd", "stillhouse.passes.distill.losses.tvd:TvdLoss", "logits", 3.0),
         LossEntry("hard", "stillhouse.passes.distill.losses.hard:HardLoss", None),
         LossEntry("hidden", "stillhouse.passes.distill.losses.hidden:HiddenLoss", "hidden"),
+        LossEntry("hidden-tokens", "stillhouse.passes.distill.losses.hidden_tokens:HiddenTokensLoss", "tokens"),
+        LossEntry("attention-transfer", "stillhouse.passes.distill.losses.attention_transfer:AttentionTransferLoss", "tokens"),
+        LossEntry("attention-relation", "stillhouse.passes.distill.losses.attention_relation:AttentionRelationLoss", "tokens"),
+        LossEntry("value-relation", "stillhouse.passes.distill.losses.value_relation:ValueRelationLoss", "tokens"),
     )
 }

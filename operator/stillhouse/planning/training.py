@@ -32,6 +32,23 @@ def last_stage(distill: Distill) -> str:
     return _stage_id(distill.stages[-1], len(distill.stages) - 1)
 
 
+def _terms(losses: Iterable[Loss]) -> list[dict[str, Any]]:
+    """Return the terms' configurations: a loss of several pairs of layers is a term for each, which share its weight."""
+    terms = []
+    for loss in losses:
+        if loss.layers is None:
+            terms.append(_loss(loss))
+        for pair in loss.layers or ():
+            share = 1.0 / len(loss.layers or ())
+            term = _loss(loss) | {"weight": float(loss.weight) * share, "layer": pair.teacher}
+            if loss.weight_schedule is not None:
+                term["weightCourse"] = {**term["weightCourse"], "to": float(loss.weight_schedule.to) * share}
+            if pair.student is not None:
+                term["studentLayer"] = pair.student
+            terms.append(term)
+    return terms
+
+
 def _loss(loss: Loss) -> dict[str, Any]:
     """Return a loss's configuration. What came later is written only where it is set: older requests keep their keys."""
     later: dict[str, Any] = {}
@@ -72,7 +89,11 @@ def _later(stage: Stage) -> dict[str, Any]:
 
 def _reads(losses: Iterable[Loss]) -> list[str]:
     """Return which of the teacher's outputs these losses learn from, in the order that is part of the step's key."""
-    return sorted({reads for loss in losses if (reads := LOSSES[loss.kind].reads)})
+    return sorted({reads for loss in losses if (reads := LOSSES[loss.kind].reads) not in {None, "tokens"}})
+
+
+def _layers(loss: Loss) -> list[int]:
+    return [pair.teacher for pair in loss.layers or ()] or [-1 if loss.layer is None else loss.layer]
 
 
 def distillation(distill: Distill, source: ModelSource, env: Environment, quantize: dict[str, Any] | None) -> Iterator[StepDraft]:
@@ -105,7 +126,7 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
             "outputs": outputs,
             "maxLength": max_length,
             # Only the teacher knows how many layers it has: -1 is its last.
-            "layers": sorted({-1 if loss.layer is None else loss.layer for loss in losses if loss.kind == "hidden"}),
+            "layers": sorted({layer for loss in losses if loss.kind == "hidden" for layer in _layers(loss)}),
             "shardRows": SHARD_ROWS,
         }
         if distill.top_logits is not None and "logits" in outputs:
@@ -154,7 +175,7 @@ def _stage(distill: Distill, position: int, name: str, max_length: int | None) -
     stage = distill.stages[position]
     return {
         "stage": name.partition("/")[2],
-        "losses": [_loss(loss) for loss in stage.losses],
+        "losses": _terms(stage.losses),
         "epochs": stage.epochs,
         "batchSize": stage.batch_size,
         "learningRate": float(stage.learning_rate),

@@ -8,7 +8,7 @@ import torch
 from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.distill.losses import build_losses, needed_outputs
 from stillhouse.passes.distill.losses.base import LossConfig
-from stillhouse.passes.distill.losses.hidden import student_layer
+from stillhouse.passes.distill.losses.layered import student_layer
 from stillhouse.passes.distill.losses.logits import soft_targets
 from stillhouse.passes.distill.losses.term import Sizes, Targets
 from stillhouse.passes.models.network import NetworkOutput

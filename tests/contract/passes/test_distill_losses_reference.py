@@ -167,7 +167,7 @@ def test_contrastive_teacher(keys: int) -> None:
     assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
 
 
-LABELLED = Sizes(0, 0, 0, {}, {"io": 6, "text": 3, "time": 0, "zone": 1})
+LABELLED = Sizes(0, 0, 0, {}, label_rows={"io": 6, "text": 3, "time": 0, "zone": 1})
 
 
 def cross_entropy_reference(logits: torch.Tensor, labels: list[int], smoothing: float, weights: list[float]) -> float:
@@ -225,4 +225,4 @@ def test_class_weights_that_say_nothing_are_refused() -> None:
     with pytest.raises(DataError, match="no row has a label that counts"):
         term_of({"kind": "hard", "classWeights": {"io": 0, "text": 0, "zone": 0}}, LABELLED)
     with pytest.raises(DataError, match="class weights need labels"):
-        term_of({"kind": "logits", "classWeights": "balanced"}, Sizes(0, 0, 0, {}, {"io": 0}))
+        term_of({"kind": "logits", "classWeights": "balanced"}, Sizes(0, 0, 0, {}, label_rows={"io": 0}))

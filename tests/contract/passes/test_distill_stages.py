@@ -1,4 +1,4 @@
-"""What a stage can be told: to hold layers still, to end early with the best epoch, to go layer by layer; and when it must stop."""
+"""What a stage can be told: to hold layers still, to end early with the best epoch, to go layer by layer; when it must stop."""
 
 import numpy as np
 import pytest

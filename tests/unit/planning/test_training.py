@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.plans import plan_of
+from tests.support.api_objects import complete, edited
+from tests.support.plans import environment, plan_of
+
+from stillhouse.api.load import parse
+from stillhouse.planning.build import build_plan
+from stillhouse.planning.estimate import work_of
+from stillhouse.planning.plan import Plan
 
 STAGE = {
     "stage", "losses", "epochs", "batchSize", "learningRate", "embeddingLearningRate", "warmup", "weightDecay", "maxLength",
@@ -67,3 +73,39 @@ def test_the_largest_logits_are_asked_for_where_logits_are() -> None:
 def test_what_a_stage_is_told_is_written(field: str, value: Any, written: Any) -> None:
     stage = stage_of("text", {f"spec.distill.stages[0].{field}": value})
     assert {name: found for name, found in stage.items() if name not in STAGE} == {field: written}
+
+
+def test_pairs_of_layers_are_a_term_each_and_share_the_weight() -> None:
+    loss = {
+        "kind": "hidden-tokens",
+        "weight": "0.6",
+        "weightSchedule": {"to": "0.2"},
+        "layers": [{"teacher": 3, "student": 1}, {"teacher": 6}],
+    }
+    stage = stage_of("text", {"spec.distill.stages[0].losses": [loss]})
+    first, second = stage["losses"]
+    assert [each["weight"] for each in (first, second)] == [0.3, 0.3]
+    assert [each["weightCourse"]["to"] for each in (first, second)] == [0.1, 0.1]
+    assert (first["layer"], first["studentLayer"]) == (3, 1)
+    assert second["layer"] == 6
+    assert "studentLayer" not in second
+
+
+def test_a_teacher_that_reads_along_keeps_nothing_and_is_estimated() -> None:
+    model = parse(edited(complete("text"), {"spec.distill.student.init": "random"}))
+    env = environment(model)
+
+    def plan(kind: str) -> Plan:
+        stages = [{"losses": [{"kind": kind}]}]
+        edits = {"spec.distill.stages": stages, "spec.distill.student.init": "random"}
+        return build_plan(parse(edited(complete("text"), edits)), env)
+
+    along, hidden = plan("value-relation"), plan("hidden")
+    assert along.find("train/teacher-outputs") is None
+    assert hidden.find("train/teacher-outputs") is not None
+    work = [work_of(each.step("train/stage-1"), each, env)[0] for each in (along, hidden)]
+    assert work[0] > work[1]
+    kept = plan_of(
+        "text", edits={"spec.distill.stages": [{"losses": [{"kind": "hidden", "layers": [{"teacher": 2}, {"teacher": 5}]}]}]}
+    )
+    assert next(step.config["layers"] for step in kept.steps if step.id == "train/teacher-outputs") == [2, 5]

@@ -210,6 +210,7 @@ def _train(
             if whole:  # a second Ctrl-C may have cut a step in two; the checkpoint before it stands
                 save()
             raise
+    stepper.close()
     state.seconds += time.monotonic() - began
     if state.count:
         _point(state, objective.names, step)

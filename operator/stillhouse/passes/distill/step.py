@@ -12,11 +12,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from stillhouse.passes.distill.live import FIELD, MASK, LiveTeacher, joined, mask_of
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
 from stillhouse.passes.models.network import Network, NetworkOutput
+from stillhouse.passes.models.traces import Traces
 
 __all__ = ["Stepper", "TrainingSet"]
 
@@ -31,7 +33,8 @@ class TrainingSet:
 
     `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
     -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
-    none, or None. `classes`: how many logits the teacher has, where only its largest were kept.
+    none, or None. `classes`: how many logits the teacher has, where only its largest were kept. `live`: a teacher
+    that reads along.
     """
 
     inputs: Texts | Images
@@ -39,13 +42,17 @@ class TrainingSet:
     labels: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None
     classes: int = 0
+    live: LiveTeacher | None = None
 
-    def targets(self, rows: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], device: torch.device) -> Targets:
-        """Return what belongs to `rows`, in their order; the embeddings of `drawn` are its keys."""
+    def targets(self, slices: Sequence[npt.NDArray[np.int64]], drawn: npt.NDArray[np.int64], device: torch.device) -> Targets:
+        """Return what belongs to the rows of the slices, in their order; the embeddings of `drawn` are its keys."""
+        rows = np.concatenate(slices)
         index = torch.from_numpy(rows)
         teacher = {name: tensor[index].to(device) for name, tensor in self.teacher.items()}
         if TOP in teacher:
             teacher["logits"] = whole({name: teacher.pop(name) for name in (TOP, CLASSES, REST)}, self.classes)
+        if self.live is not None:
+            teacher |= self.live(slices, device)
         return Targets(
             {name: tensor.to(torch.float32) for name, tensor in teacher.items()},
             None if self.labels is None else torch.from_numpy(self.labels[rows]).to(device),
@@ -76,6 +83,12 @@ class Stepper:
         self._steps = steps
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
+        self._traces: Traces | None = None
+        looking = [term for term in objective.terms if term.traces]
+        if looking and data.live is not None:
+            wanted = [(what, term.depth) for term in looking for what in term.traces if term.depth is not None]
+            self._traces = Traces(network, wanted, FIELD)
+            data.live.watch((what, term.layer) for term in looking for what in term.traces)
         self._keys = max((term.config.keys for term in objective.terms), default=0)
 
     def step(self, number: int, rows: npt.NDArray[np.int64]) -> list[float]:
@@ -89,7 +102,7 @@ class Stepper:
         drawn = _draw(inputs.count, rows, self._keys, (self._seed, number))
         # Rows of one group differ in length: slices of like lengths spare most of the padding.
         slices = length_batches(inputs.lengths, rows, _SLICE_TOKENS, len(rows))
-        targets = self._data.targets(np.concatenate(slices), drawn, self._accelerator.device)
+        targets = self._data.targets(slices, drawn, self._accelerator.device)
         values = self._objective(self._forward(slices), targets)
         self._accelerator.backward(values[0])
         norm = self._accelerator.clip_grad_norm_(self._parameters, _CLIP_NORM)
@@ -100,14 +113,25 @@ class Stepper:
 
     def _forward(self, slices: Sequence[npt.NDArray[np.int64]]) -> NetworkOutput:
         """Run the network over a batch slice by slice; the outputs' rows are in the order of the slices."""
-        parts = []
+        parts, traces = [], []
         for rows in slices:
             arrays = [torch.from_numpy(array).to(self._accelerator.device) for array in self._data.inputs.batch(rows)]
             parts.append(self._network.run(*arrays, hidden=self._hidden))
+            if self._traces is not None:
+                mask = mask_of(self._data.inputs, arrays)
+                traces.append(self._traces.take() | ({} if mask is None else {MASK: mask}))
+        kept = joined(traces) if traces else {}
+        mask = kept.pop(MASK, None)
         if len(parts) == 1:
-            return parts[0]
+            return NetworkOutput(parts[0].output, parts[0].hidden, kept, mask)
         states = zip(*(part.hidden for part in parts), strict=True)
-        return NetworkOutput(torch.cat([part.output for part in parts]), tuple(torch.cat(layer) for layer in states))
+        hidden = tuple(torch.cat(layer) for layer in states)
+        return NetworkOutput(torch.cat([part.output for part in parts]), hidden, kept, mask)
+
+    def close(self) -> None:
+        """Leave the network as it was."""
+        if self._traces is not None:
+            self._traces.close()
 
 
 def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:

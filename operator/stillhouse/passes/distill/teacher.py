@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, told
+from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, LAYER_LOSSES, told
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
@@ -170,7 +170,7 @@ def _check(teacher: Network, config: TeacherOutputsConfig) -> tuple[int, ...]:
                 f"the teacher has no {output}",
                 field="spec.distill.stages[].losses[].kind",
                 found=f"a teacher for {teacher.signature.task}",
-                allowed=told((*EMBEDDING_LOSSES, "hidden") if embeds else (*CLASS_LOSSES, "hidden")),
+                allowed=told((*(EMBEDDING_LOSSES if embeds else CLASS_LOSSES), *LAYER_LOSSES)),
             )
     if config.top_logits is not None:
         check(config.top_logits, teacher.signature.dimension)

@@ -19,8 +19,9 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.freezing import Freeze
+from stillhouse.passes.distill.live import LiveTeacher
 from stillhouse.passes.distill.loop import LoopSettings, train
-from stillhouse.passes.distill.losses import build_losses, needed_outputs
+from stillhouse.passes.distill.losses import build_losses, needed_outputs, reads_along
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
@@ -134,7 +135,11 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                     allowed=f"{data.count} rows",
                     fix="build again: still rebuild NAME",
                 )
-        terms = build_losses(config.losses, _sizes(student, teacher, int(description.get("teacher_layers", 0)), labels))
+        live = None
+        if reads_along(config.losses):
+            live = LiveTeacher(inputs["teacher"].path, rows, data, student, config.max_length)
+        depth = live.network.layers if live is not None else int(description.get("teacher_layers", 0))
+        terms = build_losses(config.losses, _sizes(student, teacher, depth, labels, live))
         names = _names(config.losses)
         validation = None
         if "validation" in inputs:
@@ -156,6 +161,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 labels,
                 rows.groups() if any(term.wants_groups for term in terms) else None,
                 len(description.get("labels", ())),
+                live,
             ),
             LoopSettings(
                 config.epochs,
@@ -200,13 +206,20 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         )
 
 
-def _sizes(student: Network, teacher: Mapping[str, Tensor], depth: int, labels: npt.NDArray[np.int64] | None) -> Sizes:
+def _sizes(
+    student: Network,
+    teacher: Mapping[str, Tensor],
+    depth: int,
+    labels: npt.NDArray[np.int64] | None,
+    live: LiveTeacher | None,
+) -> Sizes:
     widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
     rows = dict.fromkeys(student.signature.labels, 0)
     if labels is not None:
         counts = np.bincount(labels[labels != NO_LABEL], minlength=len(rows)).tolist()
         rows = dict(zip(rows, counts, strict=True))
-    return Sizes(student.layers, student.hidden_size, depth, widths, rows)
+    width, heads = (live.network.hidden_size, live.network.heads) if live is not None else (0, 0)
+    return Sizes(student.layers, student.hidden_size, depth, widths, width, heads, rows)
 
 
 def _names(losses: Sequence[LossConfig]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,13 +21,29 @@ class NetworkOutput:
     `output`: float [batch, dimension], L2-normalised embeddings or logits [batch, labels].
     `hidden`: pooled hidden states, float [batch, hidden size] each: index 0 the embeddings, then one per layer;
     empty unless asked for.
+    `traces`: what a `Traces` kept of it, float [batch, positions, width] each; `mask` int64 [batch, positions], 0 for padding,
+    None where there is none.
     """
 
-    __slots__ = ("hidden", "output")
+    __slots__ = ("hidden", "mask", "output", "traces")
 
-    def __init__(self, output: Tensor, hidden: tuple[Tensor, ...] = ()) -> None:
+    def __init__(
+        self,
+        output: Tensor,
+        hidden: tuple[Tensor, ...] = (),
+        traces: Mapping[str, Tensor] | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
         self.output = output
         self.hidden = hidden
+        self.traces = traces or {}
+        self.mask = mask
+
+    def there(self, trace: Tensor) -> Tensor:
+        """Return which positions of a trace are no padding, bool [batch, positions]."""
+        if self.mask is None:
+            return torch.ones(trace.shape[:2], dtype=torch.bool, device=trace.device)
+        return self.mask.bool()
 
 
 class Network(nn.Module):  # type: ignore[misc]

@@ -12,7 +12,7 @@ from stillhouse.planning.manifest import LOSSES
 if TYPE_CHECKING:
     from stillhouse.passes.distill.losses.term import LossTerm, Sizes
 
-__all__ = ["build_losses", "needed_outputs"]
+__all__ = ["build_losses", "needed_outputs", "reads_along"]
 
 
 def build_losses(losses: Sequence[LossConfig], sizes: Sizes) -> list[LossTerm]:
@@ -29,3 +29,8 @@ def needed_outputs(losses: Sequence[LossConfig]) -> tuple[str, ...]:
     """Return which of the teacher's outputs (`embedding`, `logits`, `hidden`) these losses read, in a fixed order."""
     kinds = {LOSSES[loss.kind].reads for loss in losses}
     return tuple(name for name in ("embedding", "logits", "hidden") if name in kinds)
+
+
+def reads_along(losses: Sequence[LossConfig]) -> bool:
+    """Return whether the teacher has to read every batch beside the student."""
+    return any(LOSSES[loss.kind].reads == "tokens" for loss in losses)

@@ -38,12 +38,17 @@ class LossConfig(CamelConfig):
         "tvd",
         "hard",
         "hidden",
+        "hidden-tokens",
+        "attention-transfer",
+        "attention-relation",
+        "value-relation",
     ]
     weight: float = Field(default=1.0, ge=0)
     distance: Literal["cosine", "mse"] = "cosine"
     temperature: float | None = Field(default=None, gt=0)
     alpha: float = Field(default=0.7, ge=0, le=1)
     layer: int | None = Field(default=None, ge=0)
+    student_layer: int | None = Field(default=None, ge=1)
     keys: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0)]] | None = None

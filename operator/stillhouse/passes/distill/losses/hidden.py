@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from stillhouse.errors import SpecError
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.embedding import distance
+from stillhouse.passes.distill.losses.layered import chosen_layers
 from stillhouse.passes.distill.losses.term import LossTerm, Sizes, Targets
 from stillhouse.passes.models.network import NetworkOutput
 
-__all__ = ["HiddenLoss", "student_layer"]
+__all__ = ["HiddenLoss"]
 
 
 class HiddenLoss(LossTerm):
@@ -39,8 +40,8 @@ class HiddenLoss(LossTerm):
                 allowed=f"teacher layers {sorted(sizes.teacher_hidden) or 'none'}",
                 fix="choose a layer that the teacher has, or another loss",
             )
-        self.layer = layer
-        self.own = self.depth = student_layer(layer, sizes.teacher_layers, sizes.student_layers)
+        self.layer, self.own = chosen_layers(config, sizes)
+        self.depth = self.own
         self.projection = nn.Linear(sizes.student_hidden, sizes.teacher_hidden[layer], bias=False)
 
     def forward(self, student: NetworkOutput, targets: Targets) -> Tensor:
@@ -49,10 +50,3 @@ class HiddenLoss(LossTerm):
         found = distance(self.projection(student.hidden[self.own]), target, self.config.distance)
         # Hidden states are not of unit length: per number, so that the term does not grow with the teacher's width.
         return found / target.shape[1] if self.config.distance == "mse" else found
-
-
-def student_layer(layer: int, teacher_layers: int, student_layers: int) -> int:
-    """Return the student's layer at the same relative depth, at least 1 (0 stays 0: the embeddings)."""
-    if layer == 0:
-        return 0
-    return max(1, round(layer / teacher_layers * student_layers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -23,6 +24,9 @@ class Sizes:
     teacher_layers: int
     teacher_hidden: Mapping[int, int]
     """Teacher layer → width of its hidden states, for the layers whose states were kept."""
+    teacher_width: int = 0
+    teacher_heads: int = 0
+    """Of a teacher that reads along: width of all its hidden states, and attention heads."""
     label_rows: Mapping[str, int] = field(default_factory=dict)
     """Label → rows of the training data that have it, in the order of the model's outputs; empty where no term reads labels."""
 
@@ -33,7 +37,7 @@ class Targets:
 
     `groups` int64 [batch]: equal numbers for rows that belong together, -1 for a row that stands alone; None where the data
     does not say. `keys` float32 [rows, dimension]: the teacher's embeddings of other rows, drawn for this step, where a
-    term wants them.
+    term wants them. Where the teacher reads along, `teacher` also has its traces, `state-3` [batch, positions, width] and so on.
     """
 
     teacher: Mapping[str, Tensor]
@@ -51,6 +55,10 @@ class LossTerm(nn.Module):  # type: ignore[misc]
     wants_hidden = False
     wants_groups = False
     """Whether rows of one group have to be in one batch."""
+    traces: ClassVar[tuple[str, ...]] = ()
+    """What it reads of layers, position by position, of both networks: `state`, `query`, `key`, `value`."""
+    layer: int
+    """The teacher's layer that it speaks of, where it has traces."""
     depth: int | None = None
     """The student's layer that the term speaks of; None: its output."""
 
