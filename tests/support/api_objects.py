@@ -546,6 +546,7 @@ _VALID = [
             ("value-relation", "text"),
         )
     ),
+    *(Case(f"loss pooled, {base}", base, {_LOSS: {"kind": "pooled", "distance": "mse"}}) for base in ("class", "text")),
     Case("labels smoothed", "class", {_LOSS: {"kind": "hard", "labelSmoothing": "0.1"}}),
     Case("labels balanced", "class", {_LOSS: {"kind": "hard", "classWeights": {"balanced": True}}}),
     Case("labels weighted", "class", {_LOSS: {"kind": "logits", "classWeights": {"byLabel": {"a": "2", "b c": "0.5"}}}}),
@@ -969,6 +970,7 @@ _INVALID = [
         f"{_LOSS}.layers",
         "only one of them",
     ),
+    Case("a layer of pooled", "text", {_LOSS: {"kind": "pooled", "layer": 2}}, f"{_LOSS}.layer", "belongs to losses hidden"),
     Case("no pair of layers", "text", {_LOSS: {"kind": "hidden", "layers": []}}, f"{_LOSS}.layers"),
     Case("a pair without a teacher", "text", {_LOSS: {"kind": "hidden", "layers": [{"student": 1}]}}, f"{_LOSS}.layers[0]"),
     _bad("a learning rate of 0", "text", "spec.distill.stages[0].learningRate", "0", "more than 0"),

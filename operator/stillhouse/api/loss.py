@@ -143,6 +143,7 @@ class Loss(ApiModel):
         "tvd",
         "hard",
         "hidden",
+        "pooled",
         "hidden-tokens",
         "attention-transfer",
         "attention-relation",
@@ -155,14 +156,15 @@ class Loss(ApiModel):
     `logits`: α·T²·KL(teacher‖student) + (1−α)·cross-entropy (Hinton et al. 2015). `reverse-kl`: T²·KL(student‖teacher).
     `jsd`: T²·Jensen-Shannon divergence. `tvd`: T·total variation distance; these three have no part of the labels: put `hard`
     beside them. `hard`: cross-entropy with the labels alone. `hidden`: hidden states, averaged over a text,
-    through a learned projection. The others look at every token, so that the teacher reads along and has to have the student's
-    tokenizer. `hidden-tokens`: hidden states through a learned projection (Jiao et al. 2020). `attention-transfer`: where a layer
+    through a learned projection. `pooled`: what the last linear layer is given, through a learned projection, for networks of
+    unlike kinds. The others look at every token, so that the teacher reads along and has to have the student's tokenizer.
+    `hidden-tokens`: hidden states through a learned projection (Jiao et al. 2020). `attention-transfer`: where a layer
     is active (Zagoruyko & Komodakis 2017). `attention-relation`, `value-relation`: which tokens attend to which, and whose values
     are alike (Wang et al. 2020, 2021)."""
     weight: DecimalString = "1"
     """Factor of this term."""
     distance: Literal["cosine", "mse"] = "cosine"
-    """Distance of `embedding`, `similarity`, `hidden` and `hidden-tokens`."""
+    """Distance of `embedding`, `similarity`, `hidden`, `hidden-tokens` and `pooled`."""
     temperature: DecimalString | None = None
     """T of `logits`, `reverse-kl`, `jsd` and `tvd` (3 when left out), of `similarity`, `contrastive` and
     `contrastive-teacher` (0.05 when left out)."""

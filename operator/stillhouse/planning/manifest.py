@@ -120,7 +120,7 @@ class LossEntry:
 
     kind: str
     target: str
-    reads: Literal["embedding", "logits", "hidden", "tokens"] | None
+    reads: Literal["embedding", "logits", "hidden", "features", "tokens"] | None
     temperature: float = 1.0
 
 
@@ -146,6 +146,7 @@ LOSSES: dict[str, LossEntry] = {
         LossEntry("tvd", "stillhouse.passes.distill.losses.tvd:TvdLoss", "logits", 3.0),
         LossEntry("hard", "stillhouse.passes.distill.losses.hard:HardLoss", None),
         LossEntry("hidden", "stillhouse.passes.distill.losses.hidden:HiddenLoss", "hidden"),
+        LossEntry("pooled", "stillhouse.passes.distill.losses.pooled:PooledLoss", "features"),
         LossEntry("hidden-tokens", "stillhouse.passes.distill.losses.hidden_tokens:HiddenTokensLoss", "tokens"),
         LossEntry("attention-transfer", "stillhouse.passes.distill.losses.attention_transfer:AttentionTransferLoss", "tokens"),
         LossEntry("attention-relation", "stillhouse.passes.distill.losses.attention_relation:AttentionRelationLoss", "tokens"),

@@ -13,10 +13,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from stillhouse.passes.distill.live import FIELD, MASK, LiveTeacher, joined, mask_of
+from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
+from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
+from stillhouse.passes.models.features import Features
 from stillhouse.passes.models.network import Network, NetworkOutput
 from stillhouse.passes.models.traces import Traces
 
@@ -89,6 +92,8 @@ class Stepper:
             wanted = [(what, term.depth) for term in looking for what in term.traces if term.depth is not None]
             self._traces = Traces(network, wanted, FIELD)
             data.live.watch((what, term.layer) for term in looking for what in term.traces)
+        wants_features = any(term.wants_features for term in objective.terms)
+        self._features = Features(network, FEATURES_FIELD) if wants_features else None
         self._keys = max((term.config.keys for term in objective.terms), default=0)
 
     def step(self, number: int, rows: npt.NDArray[np.int64]) -> list[float]:
@@ -117,10 +122,12 @@ class Stepper:
         for rows in slices:
             arrays = [torch.from_numpy(array).to(self._accelerator.device) for array in self._data.inputs.batch(rows)]
             parts.append(self._network.run(*arrays, hidden=self._hidden))
-            if self._traces is not None:
-                mask = mask_of(self._data.inputs, arrays)
-                traces.append(self._traces.take() | ({} if mask is None else {MASK: mask}))
-        kept = joined(traces) if traces else {}
+            found = {} if self._traces is None else self._traces.take()
+            if self._features is not None:
+                found[FEATURES] = self._features.take()
+            mask = mask_of(self._data.inputs, arrays)
+            traces.append(found if mask is None or self._traces is None else {**found, MASK: mask})
+        kept = joined(traces)
         mask = kept.pop(MASK, None)
         if len(parts) == 1:
             return NetworkOutput(parts[0].output, parts[0].hidden, kept, mask)
@@ -130,8 +137,9 @@ class Stepper:
 
     def close(self) -> None:
         """Leave the network as it was."""
-        if self._traces is not None:
-            self._traces.close()
+        for hooks in (self._traces, self._features):
+            if hooks is not None:
+                hooks.close()
 
 
 def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:

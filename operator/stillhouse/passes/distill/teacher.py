@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -29,12 +30,22 @@ from stillhouse.passes.distill.rows import Images, Rows, Texts, length_batches, 
 from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
+from stillhouse.passes.models.features import features
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision, reading_precision_name
 
-__all__ = ["OUTPUTS_FILE", "TeacherOutputs", "TeacherOutputsConfig", "TeacherOutputsFacts", "read_outputs", "tensors_of"]
+__all__ = [
+    "FEATURES_FIELD",
+    "OUTPUTS_FILE",
+    "TeacherOutputs",
+    "TeacherOutputsConfig",
+    "TeacherOutputsFacts",
+    "read_outputs",
+    "tensors_of",
+]
 
 OUTPUTS_FILE: Final = "outputs.json"
+FEATURES_FIELD: Final = "spec.distill.stages[].losses[].kind"
 
 
 class TeacherOutputsConfig(CamelConfig):
@@ -43,7 +54,7 @@ class TeacherOutputsConfig(CamelConfig):
     `top_logits`: of the logits only so many, the largest; see `top_logits.py`.
     """
 
-    outputs: tuple[Literal["embedding", "logits", "hidden"], ...] = Field(min_length=1)
+    outputs: tuple[Literal["embedding", "logits", "hidden", "features"], ...] = Field(min_length=1)
     max_length: int | None = Field(default=None, ge=1)
     layers: tuple[int, ...] = ()
     top_logits: int | None = Field(default=None, ge=1)
@@ -71,7 +82,7 @@ class TeacherOutputsFacts:
 class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
     """Run the teacher over every row once.
 
-    Shards hold rows in the data's order: `embedding` and `hidden-N` float16 [rows, dimension] (the targets' rounding,
+    Shards hold rows in the data's order: `embedding`, `hidden-N` and `features` float16 [rows, dimension] (the targets' rounding,
     2⁻¹¹ relative, is far below what a student can follow), `logits` float32 [rows, labels] or what
     `top_logits.py` keeps of them. A shard depends on its own
     rows only, so one that is there is never computed again.
@@ -165,12 +176,12 @@ def _check(teacher: Network, config: TeacherOutputsConfig) -> tuple[int, ...]:
     """
     embeds = teacher.signature.task == "sentence-embedding"
     for output in config.outputs:
-        if output != "hidden" and (output == "embedding") != embeds:
+        if output in {"embedding", "logits"} and (output == "embedding") != embeds:
             raise SpecError(
                 f"the teacher has no {output}",
                 field="spec.distill.stages[].losses[].kind",
                 found=f"a teacher for {teacher.signature.task}",
-                allowed=told((*(EMBEDDING_LOSSES if embeds else CLASS_LOSSES), *LAYER_LOSSES)),
+                allowed=told((*(EMBEDDING_LOSSES if embeds else CLASS_LOSSES), *LAYER_LOSSES, "pooled")),
             )
     if config.top_logits is not None:
         check(config.top_logits, teacher.signature.dimension)
@@ -200,7 +211,8 @@ def _shard(
     out: dict[str, npt.NDArray[np.generic]] = {}
     first = int(rows[0])
     for batch in length_batches(data.lengths, rows, *forward_size(teacher)):
-        with torch.inference_mode(), reading_precision(teacher):
+        wanted = features(teacher, FEATURES_FIELD) if "features" in config.outputs else contextlib.nullcontext()
+        with torch.inference_mode(), reading_precision(teacher), wanted as kept:
             result = teacher.run(*tensors_of(data.batch(batch)), hidden=bool(layers))
         found: dict[str, npt.NDArray[np.generic]] = {}
         if "embedding" in config.outputs:
@@ -208,6 +220,8 @@ def _shard(
         if "logits" in config.outputs:
             logits = result.output.float().numpy().astype(np.float32)
             found |= {"logits": logits} if config.top_logits is None else shorten(logits, config.top_logits)
+        if kept is not None:
+            found["features"] = kept.take().float().numpy().astype(np.float16)
         found |= {f"hidden-{layer}": result.hidden[layer].float().numpy().astype(np.float16) for layer in layers}
         for name, values in found.items():
             if not np.isfinite(values).all():

@@ -23,14 +23,16 @@ from stillhouse.passes.distill.live import LiveTeacher
 from stillhouse.passes.distill.loop import LoopSettings, train
 from stillhouse.passes.distill.losses import build_losses, needed_outputs, reads_along
 from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
-from stillhouse.passes.distill.rows import NO_LABEL, Rows, read_inputs
+from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, read_inputs
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
-from stillhouse.passes.distill.teacher import read_outputs
+from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs, tensors_of
 from stillhouse.passes.distill.validation import Validation
 from stillhouse.passes.models.artifact import load, save
+from stillhouse.passes.models.features import width_of
 from stillhouse.passes.models.network import Network, count_parameters
 
 __all__ = ["Distill", "DistillConfig", "DistillFacts"]
@@ -139,7 +141,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         if reads_along(config.losses):
             live = LiveTeacher(inputs["teacher"].path, rows, data, student, config.max_length)
         depth = live.network.layers if live is not None else int(description.get("teacher_layers", 0))
-        terms = build_losses(config.losses, _sizes(student, teacher, depth, labels, live))
+        terms = build_losses(config.losses, _sizes(student, teacher, depth, labels, live, data))
         names = _names(config.losses)
         validation = None
         if "validation" in inputs:
@@ -212,6 +214,7 @@ def _sizes(
     depth: int,
     labels: npt.NDArray[np.int64] | None,
     live: LiveTeacher | None,
+    data: Texts | Images,
 ) -> Sizes:
     widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
     rows = dict.fromkeys(student.signature.labels, 0)
@@ -219,7 +222,11 @@ def _sizes(
         counts = np.bincount(labels[labels != NO_LABEL], minlength=len(rows)).tolist()
         rows = dict(zip(rows, counts, strict=True))
     width, heads = (live.network.hidden_size, live.network.heads) if live is not None else (0, 0)
-    return Sizes(student.layers, student.hidden_size, depth, widths, width, heads, rows)
+    mine, theirs = 0, 0
+    if FEATURES in teacher:
+        theirs = int(teacher[FEATURES].shape[1])
+        mine = width_of(student, tensors_of(data.batch([0])), FEATURES_FIELD)
+    return Sizes(student.layers, student.hidden_size, depth, widths, width, heads, mine, theirs, rows)
 
 
 def _names(losses: Sequence[LossConfig]) -> list[str]:

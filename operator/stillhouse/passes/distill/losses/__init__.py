@@ -26,9 +26,9 @@ def build_losses(losses: Sequence[LossConfig], sizes: Sizes) -> list[LossTerm]:
 
 
 def needed_outputs(losses: Sequence[LossConfig]) -> tuple[str, ...]:
-    """Return which of the teacher's outputs (`embedding`, `logits`, `hidden`) these losses read, in a fixed order."""
+    """Return which of the teacher's outputs (`embedding`, `logits`, `hidden`, `features`) these losses read, in a fixed order."""
     kinds = {LOSSES[loss.kind].reads for loss in losses}
-    return tuple(name for name in ("embedding", "logits", "hidden") if name in kinds)
+    return tuple(name for name in ("embedding", "logits", "hidden", "features") if name in kinds)
 
 
 def reads_along(losses: Sequence[LossConfig]) -> bool:

@@ -38,6 +38,7 @@ class LossConfig(CamelConfig):
         "tvd",
         "hard",
         "hidden",
+        "pooled",
         "hidden-tokens",
         "attention-transfer",
         "attention-relation",

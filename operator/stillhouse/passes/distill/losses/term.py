@@ -27,6 +27,9 @@ class Sizes:
     teacher_width: int = 0
     teacher_heads: int = 0
     """Of a teacher that reads along: width of all its hidden states, and attention heads."""
+    student_features: int = 0
+    teacher_features: int = 0
+    """Widths of what the networks' heads are given; 0 where no term reads that."""
     label_rows: Mapping[str, int] = field(default_factory=dict)
     """Label → rows of the training data that have it, in the order of the model's outputs; empty where no term reads labels."""
 
@@ -53,6 +56,8 @@ class LossTerm(nn.Module):  # type: ignore[misc]
     """
 
     wants_hidden = False
+    wants_features = False
+    """Whether it reads what the student's head is given, trace `features`."""
     wants_groups = False
     """Whether rows of one group have to be in one batch."""
     traces: ClassVar[tuple[str, ...]] = ()
