@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import Recorder, context, dataset, sentences, tiny_teacher
+from tests.support.plans import plan_of
 
 from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.distill import checkpoint, train
@@ -160,3 +161,30 @@ def test_a_gradient_that_is_no_number_does_not_reach_the_weights(inputs, tmp_pat
     ((step, student),) = written
     assert step == 0
     assert all(torch.isfinite(parameter).all() for parameter in student.parameters())
+
+
+def test_the_passes_take_what_is_planned():
+    loss = {
+        "kind": "logits",
+        "labelSmoothing": "0.1",
+        "classWeights": {"byLabel": {"a": "2"}},
+        "weightSchedule": {"to": "0.1", "shape": "cosine"},
+        "temperatureSchedule": {"to": "1"},
+    }
+    layers = [{"teacher": 3, "student": 1}, {"teacher": 6}]
+    kinds = ("hidden", "hidden-tokens", "attention-transfer", "attention-relation", "value-relation")
+    stage = {
+        "losses": [loss, {"kind": "hard", "classWeights": {"balanced": True}}, {"kind": "pooled"}]
+        + [{"kind": kind, "layers": layers} for kind in kinds],
+        "freeze": {"embeddings": True, "layers": 1},
+        "progressive": "stacked",
+        "earlyStopping": {"patience": 2, "minGain": "0.001"},
+    }
+    edits = {"spec.distill.stages": [stage], "spec.distill.topLogits": 2, "spec.distill.validation": {"uri": "data:v"}}
+    plan = plan_of("class", edits=edits)
+    config = Distill.config_type.model_validate(plan.step("train/stage-1").config)
+    assert len(config.losses) == 3 + 2 * len(kinds)
+    assert config.losses[0].class_weights == {"a": 2.0}
+    assert (config.freeze.layers, config.progressive, config.early_stopping.min_gain) == (1, "stacked", 0.001)
+    outputs = TeacherOutputs.config_type.model_validate(plan.step("train/teacher-outputs").config)
+    assert (outputs.outputs, outputs.top_logits, outputs.layers) == (("features", "hidden", "logits"), 2, (3, 6))

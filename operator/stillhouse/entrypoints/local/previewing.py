@@ -69,13 +69,13 @@ def lacking(spec: Spec, seen: Mapping[str, Seen | None]) -> Iterator[DataError]:
         except DataError as error:
             yield error
     if spec.distill and training:
-        for stage in spec.distill.stages:
-            if any(loss.kind == "hard" for loss in stage.losses):
-                try:
-                    check_labels(list(training.roles), training.unused, _TRAINING, "loss hard")
-                except DataError as error:
-                    yield error
-                break
+        losses = [loss for stage in spec.distill.stages for loss in stage.losses]
+        labelled = next((loss for loss in losses if loss.kind == "hard" or loss.class_weights is not None), None)
+        if labelled is not None:
+            try:
+                check_labels(list(training.roles), training.unused, _TRAINING, f"loss {labelled.kind}")
+            except DataError as error:
+                yield error
 
 
 def refuse_same(spec: Spec, paths: Mapping[str, Path], seen: Mapping[str, Seen | None], digest: Callable[[Path], str]) -> None:
