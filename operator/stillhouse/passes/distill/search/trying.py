@@ -59,7 +59,7 @@ class Trying:
         macs = exported.facts["made"].macs
         found = Tried(
             dict(shape),
-            float(facts.validation[-1]),
+            float(facts.validation[facts.best_epoch - 1]),  # best_epoch 0: no early stopping, the last one
             self._latency(served.path),
             served.size,
             int(macs.get("32", next(iter(macs.values()), 0))),
