@@ -202,6 +202,55 @@ def test_traces_of_a_residual_student(inputs, tmp_path):
     assert not torch.equal(found["query-1"], found["value-1"])
 
 
+def encoder(config):
+    from transformers import AutoModel
+
+    torch.manual_seed(0)
+    inputs = ("input_ids", "attention_mask")
+    signature = Signature("sentence-embedding", inputs, "sentence_embedding", 16, max_length=32, pad_id=0, tokenizer_digest="")
+    network = Network(AutoModel.from_config(config), Architecture(kind="hf-encoder", pooling="mean", normalize=True), signature)
+    network.eval()
+    return network
+
+
+SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def test_families_call_their_projections_otherwise():
+    from transformers import DebertaV2Config, DistilBertConfig, ModernBertConfig, MPNetConfig
+
+    special = dict.fromkeys(("pad_token_id", "cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id"), 0)
+    for config in (
+        MPNetConfig(**SMALL, max_position_embeddings=40),
+        DebertaV2Config(**SMALL, max_position_embeddings=40),
+        ModernBertConfig(**SMALL, **special),
+        DistilBertConfig(vocab_size=50, dim=16, n_layers=2, n_heads=2, hidden_dim=32),
+    ):
+        network = encoder(config)
+        traces = Traces(network, [(what, 2) for what in ("state", "query", "key", "value")], "field")
+        ids = torch.tensor([[2, 40, 41, 3]])
+        with torch.no_grad():
+            network(ids, torch.ones_like(ids))
+        found = traces.take()
+        assert {tuple(value.shape) for value in found.values()} == {(1, 4, 16)}
+        assert len({tuple(value.flatten().tolist()) for value in found.values()}) == 4, "four things that differ"
+
+
+def test_layers_that_share_their_weights_can_be_neither_watched_nor_frozen():
+    from transformers import AlbertConfig
+
+    from stillhouse.passes.distill.freezing import Freeze, frozen
+
+    network = encoder(AlbertConfig(**SMALL, embedding_size=16, max_position_embeddings=40))
+    with pytest.raises(SpecError, match="does not show"):
+        Traces(network, [("state", 1)], "field")
+    with pytest.raises(SpecError, match="cannot be told apart"), frozen(network, Freeze(embeddings=True, layers=1)):
+        pass
+    with frozen(network, Freeze(embeddings=True)):
+        assert not network.body.embeddings.word_embeddings.weight.requires_grad
+    assert network.body.embeddings.word_embeddings.weight.requires_grad
+
+
 def test_a_layer_that_a_network_does_not_show_is_refused(inputs):
     network = load(inputs["teacher"].path)
     with pytest.raises(SpecError) as caught:

@@ -45,12 +45,22 @@ def frozen(network: Network, freeze: Freeze | None) -> Iterator[None]:
             allowed=f"up to {network.layers}" if network.layers else "no freeze: a factory's network shows no layers",
             fix="freeze fewer layers" if network.layers else "leave freeze out",
         )
-    held = []
+    held, layers = [], set[int]()
     for name, parameter in network.body.named_parameters():
         layer = _LAYER.search(name)
         chosen = int(layer[1]) < freeze.layers if layer else freeze.embeddings and _EMBEDDINGS.search(name) is not None
+        if chosen and layer:
+            layers.add(int(layer[1]))
         if chosen and parameter.requires_grad:
             held.append(parameter)
+    if len(layers) < freeze.layers:
+        raise SpecError(
+            "the student's layers cannot be told apart",
+            field=f"{_FIELD}.layers",
+            found=f"{len(layers)} of the lowest {freeze.layers} layers have weights of their own",
+            allowed="a network whose layers have weights of their own",
+            fix="leave layers out",
+        )
     if not held or len(held) == sum(parameter.requires_grad for parameter in network.parameters()):
         raise SpecError(
             "freeze leaves nothing that could learn" if held else "freeze finds nothing to hold still in this network",

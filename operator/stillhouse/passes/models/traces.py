@@ -20,11 +20,11 @@ __all__ = ["Traces"]
 _LAYER: Final = re.compile(r"(?P<list>(?:.*\.)?(?:layer|layers|h|block|blocks))\.(?P<number>\d+)")
 # The projections of attention, by the names that Hugging Face's encoders use.
 _PROJECTIONS: Final = {
-    "query": re.compile(r"(?:.*\.)?(?:query|q_lin|q_proj|q)"),
-    "key": re.compile(r"(?:.*\.)?(?:key|k_lin|k_proj|k)"),
-    "value": re.compile(r"(?:.*\.)?(?:value|v_lin|v_proj|v)"),
+    "query": re.compile(r"(?:.*\.)?(?:query|query_proj|q_lin|q_proj|q)"),
+    "key": re.compile(r"(?:.*\.)?(?:key|key_proj|k_lin|k_proj|k)"),
+    "value": re.compile(r"(?:.*\.)?(?:value|value_proj|v_lin|v_proj|v)"),
 }
-_TOGETHER: Final = "query_key_value"
+_TOGETHER: Final = ("query_key_value", "Wqkv")
 
 
 class Traces:
@@ -70,7 +70,7 @@ class Traces:
         if what != "state":
             inner = dict(layer.named_modules())
             single = [each for path, each in inner.items() if _PROJECTIONS[what].fullmatch(path) and isinstance(each, nn.Linear)]
-            together = [each for path, each in inner.items() if path.rpartition(".")[2] == _TOGETHER]
+            together = [each for path, each in inner.items() if path.rpartition(".")[2] in _TOGETHER]
             if len(single) != 1 and len(together) != 1:
                 raise SpecError(
                     f"layer {number} shows no {what} projection",
