@@ -46,7 +46,8 @@ def test_what_is_not_set_is_not_written() -> None:
     ],
 )
 def test_what_is_set_is_written_as_numbers(loss: dict[str, Any], written: dict[str, Any]) -> None:
-    (found,) = stage_of("class", {"spec.distill.stages[0].losses": [{"kind": "hard", **loss}]}, "stage-1")["losses"]
+    losses = [{"kind": "hard", **loss}, {"kind": "jsd"}]
+    found, _ = stage_of("class", {"spec.distill.stages[0].losses": losses}, "stage-1")["losses"]
     assert {name: value for name, value in found.items() if name not in LOSS} == written
 
 
