@@ -335,12 +335,41 @@ COMPLETE = {
                     {
                         "name": "mood",
                         "model": "moods",
+                        "backendAuthority": "moods-ca",
+                        "backendToken": "moods-token",
                         "inputs": {"TEXT": "request.TEXT"},
                         "outputs": {"LABEL": "MOOD", "PROBABILITIES": "MOODS"},
                     },
                 ],
             },
             "edge": {},
+        }
+    ),
+    "broker": _resource(
+        {
+            "source": {"uri": "models:minilm", "task": "text-classification"},
+            "serve": {
+                "mqtt": {
+                    "address": "mqtts://broker.example:8883",
+                    "authority": "broker-ca",
+                    "credentials": "bridge",
+                    "certificate": "bridge-certificate",
+                    "backendAuthority": "front-ca",
+                    "backendToken": "bridge-token",
+                    "replicas": 2,
+                },
+            },
+            "edge": {
+                "cascade": {
+                    "larger": {"model": "large", "address": "mqtts://broker.example:8883"},
+                    "data": {"uri": "data:threshold"},
+                    "escalationBudget": "20%",
+                },
+                "backendAuthority": "broker-ca",
+                "broker": {"credentials": "gateway", "certificate": "gateway-certificate"},
+                "tls": {"secret": "front"},
+                "clients": {"tokens": "clients"},
+            },
         }
     ),
 }
@@ -495,6 +524,7 @@ _SEARCH: dict[str, Any] = {
     "epochs": 2, "tolerance": "2%",
 }  # fmt: skip
 _GATE: dict[str, Any] = {"data": {"uri": "data:gate"}}
+_MQTT = "spec.serve.mqtt"
 _STEPS = f"{_EDGE}.preprocess"
 _STEP = f"{_STEPS}.steps[0]"
 _NORMALISE = f"{_STEPS}.steps[4]"
@@ -593,6 +623,13 @@ _VALID = [
         {f"{_CASCADE}.middle": {"model": "between", "address": "grpcs://near.example:443", "token": "near"}},
     ),
     Case("an address in brackets", "class", {f"{_CASCADE}.larger.address": "grpc://[::1]:8001"}),
+    Case(
+        "a broker in the clear",
+        "broker",
+        {f"{_CASCADE}.larger.address": "mqtt://broker:1883", f"{_EDGE}.broker.certificate": GONE},
+    ),
+    Case("a bridge and no gateway", "broker", {_EDGE: GONE, _MQTT: {"address": "mqtt://[::1]:1883"}}),
+    Case("a bridge by the system's authorities", "broker", {f"{_MQTT}.backendAuthority": GONE, f"{_MQTT}.authority": GONE}),
 ]
 
 _INVALID = [
@@ -820,6 +857,39 @@ _INVALID = [
         {"spec.edge.cascade.larger.address": "grpc://cloud.example:80"},
         "spec.edge.backendToken",
         "over TLS alone",
+    ),
+    Case(
+        "a broker of nobody", "class", {f"{_EDGE}.broker": {"credentials": "gateway"}}, f"{_EDGE}.broker", "belongs to a larger"
+    ),
+    Case(
+        "a broker's certificate in the clear",
+        "broker",
+        {f"{_CASCADE}.larger.address": "mqtt://b:1883"},
+        f"{_EDGE}.broker",
+        "mqtts",
+    ),
+    Case("a bridge to a server", "broker", {f"{_MQTT}.address": "grpcs://cloud:443"}, f"{_MQTT}.address", ""),
+    Case("a bridge without a port", "broker", {f"{_MQTT}.address": "mqtts://broker"}, f"{_MQTT}.address", ""),
+    Case("a bridge's certificates in the clear", "broker", {f"{_MQTT}.address": "mqtt://b:1883"}, f"{_MQTT}.address", "mqtts"),
+    Case(
+        "a bridge without its token", "broker", {f"{_MQTT}.backendToken": GONE}, f"{_MQTT}.backendToken", "as one of its clients"
+    ),
+    Case("a bridge's token for nobody", "broker", {f"{_EDGE}.clients": GONE}, f"{_MQTT}.backendToken", "as one of its clients"),
+    Case("a bridge's authority of nobody", "broker", {f"{_EDGE}.tls": GONE}, f"{_MQTT}.backendAuthority", "belongs to edge.tls"),
+    Case(
+        "a bridge without a certificate",
+        "broker",
+        {f"{_EDGE}.tls.clientAuthority": "ca"},
+        f"{_MQTT}.backendAuthority",
+        "no certif",
+    ),
+    Case("no bridge", "broker", {f"{_MQTT}.replicas": 0}, f"{_MQTT}.replicas", ""),
+    Case(
+        "a token for a file",
+        "image",
+        {"spec.pipeline.steps[0].backendToken": "mine"},
+        "spec.pipeline.steps[0].backendToken",
+        "step of model",
     ),
     Case("a claim of every node", "text", {"spec.edge.run.kind": "DaemonSet"}, "spec.edge.run.claim", "one gateway"),
     _bad("more deviations than means", "steps", f"{_NORMALISE}.std", ["1", "2"], "as many numbers"),

@@ -55,8 +55,8 @@ class Larger(ApiModel):
     model: ModelName
     """Its name there. Without `address`, a DistilledModel of this namespace (on one machine: one that `still up` serves)."""
     address: Address | None = None
-    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS). For `still edge` also `mqtts://HOST:PORT`, a broker
-    (docs/mqtt.md; `mqtt://` without TLS), which a cluster refuses. `still edge --cloud` is stronger than this."""
+    """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS), or behind a broker, as `mqtts://HOST:PORT` (docs/mqtt.md;
+    `mqtt://` without TLS). `still edge --cloud` is stronger than this."""
 
 
 class Middle(ApiModel):

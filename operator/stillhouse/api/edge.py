@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.broker import Broker
 from stillhouse.api.cascade import Cascade
 from stillhouse.api.cut import Cut
 from stillhouse.api.guarding import Clients, Guard, SecretName, Tls
@@ -30,6 +31,12 @@ _TOKEN_IN_SECRET = CelRule(
     " : has(self.cut) && has(self.cut.address) && self.cut.address.startsWith('grpcs://'))",
     "a token is shown to a cascade's larger model, or to an upper half at an address, and there over TLS alone",
     "backendToken",
+)
+_BROKER_OF_ADDRESS = CelRule(
+    "!has(self.broker) || (has(self.cascade) && has(self.cascade.larger.address)"
+    " && self.cascade.larger.address.startsWith(has(self.broker.certificate) ? 'mqtts://' : 'mqtt'))",
+    "broker belongs to a larger model at mqtt(s)://HOST:PORT, its certificate to mqtts://",
+    "broker",
 )
 _AGREEMENT_OF_CASCADE = CelRule(
     "!has(self.agreement) || has(self.cascade)", "agreement belongs to a cascade: without one, one model answers", "agreement"
@@ -171,6 +178,8 @@ class Edge(ApiModel):
     backend_token: SecretName | None = None
     """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`. Or to what
     stands before the upper half, at the address of a cut."""
+    broker: Broker | None = None
+    """What is shown to the broker of a larger model at `mqtts://`, in a cluster, where `backendAuthority` is of its certificate."""
     guard: Guard | None = None
     """What requests may hold, and the audit log; left out: every message of the protocol up to 64 MiB."""
     agreement: Agreement | None = None
@@ -186,7 +195,7 @@ class Edge(ApiModel):
     run: Run = Run()
     """The pods in a cluster."""
 
-    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE, _TOKEN_IN_SECRET, _CUT_ALONE)
+    cel_rules = (_AGREEMENT_OF_CASCADE, _AWAY_OF_CASCADE, _STEPS_OR_CASCADE, _TOKEN_IN_SECRET, _BROKER_OF_ADDRESS, _CUT_ALONE)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Edge:
@@ -199,6 +208,8 @@ class Edge(ApiModel):
         address = self.cascade.larger.address or "grpcs://" if self.cascade else self.cut.address if self.cut else None
         if self.backend_token is not None and not (address or "").startswith("grpcs://"):
             raise _TOKEN_IN_SECRET.broken(fix="write grpcs:// in the address, or remove backendToken")
+        if self.broker is not None and not (address or "").startswith("mqtts://" if self.broker.certificate else "mqtt"):
+            raise _BROKER_OF_ADDRESS.broken(fix="write mqtts:// in the address, or remove broker")
         if self.cut is not None and (self.cascade is not None or self.preprocess is not None):
             raise _CUT_ALONE.broken(fix="remove cut, or the other")
         return self

@@ -130,12 +130,23 @@ _OUTPUTS_GATED = CelRule(
     "gate.metrics",
 )
 
+_BRIDGE_HAS_A_TOKEN = CelRule(
+    "!has(self.serve.mqtt) || has(self.serve.mqtt.backendToken) == (has(self.edge) && has(self.edge.clients.tokens))",
+    "the bridge asks the gateway as one of its clients: backendToken belongs to edge.clients.tokens",
+    "serve.mqtt.backendToken",
+)
+_BRIDGE_KNOWS_TLS = CelRule(
+    "!has(self.serve.mqtt) || (has(self.edge) && has(self.edge.tls)"
+    " ? !has(self.edge.tls.clientAuthority) : !has(self.serve.mqtt.backendAuthority))",
+    "backendAuthority belongs to edge.tls, and the bridge has no certificate for a clientAuthority",
+    "serve.mqtt.backendAuthority",
+)
 RULES = (
     _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
     _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
-    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE,
+    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
 )  # fmt: skip
 
 
@@ -170,6 +181,7 @@ def parts_fit(spec: Spec) -> None:
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)
+    _bridge_fits(spec)
 
 
 def _cut_fits(spec: Spec) -> None:
@@ -218,3 +230,14 @@ def _cascade_fits(spec: Spec, embedding: bool) -> None:
         raise _OUTLIERS_OF_SEARCH.broken(fix="remove outliers")
     if cascade.middle is not None and embedding:
         raise _MIDDLE_OF_CLASSES.broken(fix="remove middle")
+
+
+def _bridge_fits(spec: Spec) -> None:
+    mqtt, edge = spec.serve.mqtt, spec.edge
+    if mqtt is None:
+        return
+    if (mqtt.backend_token is not None) != (edge is not None and edge.clients.tokens is not None):
+        raise _BRIDGE_HAS_A_TOKEN.broken(fix="write both, or neither")
+    tls = edge.tls if edge is not None else None
+    if mqtt.backend_authority is not None if tls is None else tls.client_authority is not None:
+        raise _BRIDGE_KNOWS_TLS.broken(fix="remove backendAuthority" if tls is None else "remove edge.tls.clientAuthority")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, without_nulls
+from stillhouse.api.guarding import SecretName
 from stillhouse.api.scalars import NAME, ModelName, Uri
 
 __all__ = ["CONTRACT", "GIVEN", "REFERENCE", "SAID", "TENSOR", "Head", "OutputName", "Pipeline", "PipelineStep"]
@@ -35,6 +36,11 @@ Inputs = Annotated[dict[str, Reference], Field(min_length=1, max_length=8), Befo
 Outputs = Annotated[dict[str, OutputName], Field(max_length=8), BeforeValidator(without_nulls)]
 StepName = Annotated[str, StringConstraints(pattern=NAME, max_length=24)]
 
+_SECRETS_OF_MODEL = CelRule(
+    "has(self.model) || (!has(self.backendAuthority) && !has(self.backendToken))",
+    "backendAuthority and backendToken belong to a step of model",
+    "backendToken",
+)
 _ONE_KIND = CelRule("has(self.onnx) != has(self.model)", "a step is either onnx or model", "model")
 _KEYS = CelRule(
     f"self.inputs.all(k, size(k) <= {_LONGEST_KEY} && k.matches('{_KEY}'))"
@@ -97,13 +103,17 @@ class PipelineStep(ApiModel):
     """The step is this ONNX model, in this model's own server."""
     model: ModelName | None = None
     """The step is this DistilledModel of the same namespace, with servers and scaling of its own."""
+    backend_authority: SecretName | None = None
+    """Secret with `ca.crt` of its gateway's certificate, which is for MODEL.NAMESPACE.svc, in a cluster; left out: no TLS."""
+    backend_token: SecretName | None = None
+    """Secret with `token`, which is shown to its gateway, in a cluster: one of its `clients.tokens`."""
     inputs: Inputs
     """Input of the step → where it comes from: `TENSOR` is what this model says (`EMBEDDING`, `PROBABILITIES`, `LABEL`),
     `STEP.TENSOR` what an earlier step says, `request.TENSOR` what the client sent (`TEXT`, `IMAGE`)."""
     outputs: Outputs = Field(default={})
     """Output of the step → its name in the answer. What stands here is answered beside what this model says by itself."""
 
-    cel_rules = (_ONE_KIND, _KEYS, _FREE_NAME, _FREE_OUTPUTS)
+    cel_rules = (_ONE_KIND, _KEYS, _FREE_NAME, _FREE_OUTPUTS, _SECRETS_OF_MODEL)
 
     @model_validator(mode="after")
     def _fits(self) -> PipelineStep:
@@ -111,6 +121,8 @@ class PipelineStep(ApiModel):
 
         if (self.onnx is None) == (self.model is None):
             raise _ONE_KIND.broken(fix="write one of both")
+        if self.model is None and (self.backend_authority or self.backend_token):
+            raise _SECRETS_OF_MODEL.broken(fix="remove both")
         keys = (*self.inputs, *self.outputs)
         if any(len(key) > _LONGEST_KEY or not re.fullmatch(_KEY, key) for key in keys):
             raise _KEYS.broken()

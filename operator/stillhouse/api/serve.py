@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.broker import Mqtt
 from stillhouse.api.pods import PodTemplate
 from stillhouse.api.scalars import CpuQuantity, Duration, Quantity, parse_cpu, parse_quantity
 
@@ -170,6 +171,8 @@ class Serve(ApiModel):
     """Labels, annotations and placement of the pods."""
     strategy: Strategy = Strategy()
     """How new pods replace old ones."""
+    mqtt: Mqtt | None = None
+    """Requests over a broker too, in a cluster; left out: none."""
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 5
     """How many former revisions are kept for `still rollback`, and how many records of failed builds. Older ones are deleted,
     never the one that serves, that is wanted or that is pinned."""

@@ -28,10 +28,6 @@ _STEPS = (
     "spec.edge.preprocess: steps run in a gateway at the edge (still edge FILE --cloud …), in a cluster no gateway runs them;"
     " leave it out here, and keep it in the edge's own file"
 )
-_BROKER = (
-    "spec.edge.cascade.larger.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
-    " in a cluster write grpcs://HOST:PORT, or leave address out for a DistilledModel of this namespace"
-)
 _BROKER_OF_CUT = (
     "spec.edge.cut.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
     " in a cluster leave address out for the pods of the same revision, or write grpcs://HOST:PORT"
@@ -92,9 +88,6 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         return _without_spec(observed, refused)
     if model.spec.edge is not None and model.spec.edge.preprocess is not None:
         return _without_spec(observed, Verdict("NotAvailable", _STEPS))
-    cascade = model.spec.edge.cascade if model.spec.edge is not None else None
-    if cascade is not None and (cascade.larger.address or "").startswith("mqtt"):
-        return _without_spec(observed, Verdict("NotAvailable", _BROKER))
     cut = model.spec.edge.cut if model.spec.edge is not None else None
     if cut is not None and (cut.address or "").startswith("mqtt"):
         return _without_spec(observed, Verdict("NotAvailable", _BROKER_OF_CUT))

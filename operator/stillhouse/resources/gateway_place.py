@@ -12,6 +12,7 @@ from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
 from stillhouse.resources import names, pods, quantities
+from stillhouse.resources.broker import behind_broker
 from stillhouse.resources.gateway_legs import at_address, finds_middle, middle_leg, upper_leg
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
@@ -47,6 +48,8 @@ def secrets(edge: Edge) -> tuple[Mounted, ...]:
         ("edge.backendAuthority", "authority", edge.backend_authority),
         ("edge.backendToken", "backend-token", edge.backend_token),
         ("edge.cascade.middle.token", "middle-token", middle.token if middle else None),
+        ("edge.broker.credentials", "broker", edge.broker.credentials if edge.broker else None),
+        ("edge.broker.certificate", "broker-certificate", edge.broker.certificate if edge.broker else None),
         ("edge.guard.audit.key", "audit", audit.key if audit else None),
     )
     return tuple(Mounted(field, name, f"{_SECRETS}/{part}") for field, part, name in named if name)
@@ -119,6 +122,8 @@ def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
         name = f"{names.client_service(larger.model)}.{owner.namespace}.svc"
         tls = {"tls": True, "authority": f"{authority}/ca.crt", "serverName": name} if authority else {}
         return {**_beside(owner, larger.model), **tls, **shown}
+    if larger.address.startswith("mqtt"):
+        return behind_broker(larger.model, larger.address, found)
     return at_address(larger.model, larger.address, authority, token)
 
 

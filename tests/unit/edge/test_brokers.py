@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
 import pytest
 
+from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.sections.places import LargerMqtt
 from stillhouse.entrypoints.edge.brokers import AtBroker, behind_broker
 from stillhouse.entrypoints.edge.given import Given
@@ -34,6 +36,19 @@ def test_the_configuration_names_files_and_no_secret(tmp_path: Path) -> None:
 def test_without_a_user_it_is_the_machine_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "hall 3/press")
     assert behind_broker("big", "mqtt://broker", None, AtBroker())["device"] == "hall-3-press"
+
+
+def test_a_pod_has_a_name_of_its_own_where_the_configuration_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "search-main-gateway-5b8f4d-x2x4z")
+    made = behind_broker("big", "mqtt://127.0.0.1:1", None, AtBroker(device="other"))
+    senders = Senders()
+
+    async def work() -> list[str]:
+        for device in ("", "other"):
+            await senders.pool_over(LargerMqtt.model_validate({**made, "device": device}), 1024).close()
+        return [each.device for each in senders.seen()]
+
+    assert asyncio.run(work()) == ["search-main-gateway-5b8f4d-x2x4z", "other"]
 
 
 @pytest.mark.parametrize(

@@ -232,15 +232,20 @@ def test_what_an_edge_alone_can_be_is_refused_in_a_cluster_and_changes_nothing(
     assert before == {kind: fronted.kube.names(by_name(kind)) for kind in before}
 
 
-def test_a_broker_is_refused_in_a_cluster_and_changes_nothing(fronted: Fronted) -> None:
-    cascade = {**WITH_CASCADE["cascade"], "larger": {"model": "big", "address": "mqtts://broker.example:8883"}}
-    index = {"data": {"uri": "data:gate"}}
-    fronted.apply(model(edge={"cascade": cascade}, index=index))
-    fronted.settle()
-    assert fronted.condition("Accepted") == ("False", "NotAvailable")
-    (told,) = [each["message"] for each in fronted.status()["conditions"] if each["type"] == "Accepted"]
-    assert "spec.edge.cascade.larger.address" in told and "grpcs://HOST:PORT" in told
-    assert fronted.get("Deployment", GATEWAY) is not None
+def test_a_gateways_broker_is_configured_and_its_secrets_are_looked_for() -> None:
+    cluster = Fronted()
+    larger = {"model": "big", "address": "mqtts://broker.example:8883"}
+    edge = {"cascade": {**WITH_CASCADE["cascade"], "larger": larger}, "broker": {"credentials": "user"}, "backendAuthority": "ca"}
+    built(cluster, model(edge=edge, index={"data": {"uri": "data:gate"}}), DIGEST, CASCADE)
+    assert cluster.config()["cascade"]["larger"]["kind"] == "mqtt"
+    for missing, field in (("ca", "backendAuthority"), ("user", "broker.credentials")):
+        assert cluster.condition("GatewayAvailable") == ("False", "SecretMissing")
+        (told,) = [each["message"] for each in cluster.status()["conditions"] if each["type"] == "GatewayAvailable"]
+        assert told == f"spec.edge.{field}: there is no Secret {missing} in {NAMESPACE}"
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": missing}}
+        cluster.run(cluster.kube.create(SECRET, NAMESPACE, secret))
+        cluster.settle()
+    assert cluster.condition("GatewayAvailable") == ("False", "GatewayStarting")
 
 
 def test_a_strangers_object_of_its_name_is_left_alone(cluster: Fronted) -> None:

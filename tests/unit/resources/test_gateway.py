@@ -14,7 +14,7 @@ from tests.unit.resources.test_golden import BETWEEN, CLASSES, EDGE, INDEX, PIPE
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.config import read
-from stillhouse.edge.sections.places import Engine, LargerBackends, LargerSlices, Lower, Slices
+from stillhouse.edge.sections.places import Engine, LargerBackends, LargerMqtt, LargerSlices, Lower, Slices
 from stillhouse.planning.upper import UPPER
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway import CONFIG, gateway_workload
@@ -129,6 +129,32 @@ def test_a_larger_model_beside_is_asked_as_its_gateway_wants_it(tmp_path: Path) 
     assert volumes[mounts[str(larger.authority.parent)]] == "ca" and larger.authority.name == "ca.crt"
     plain = json.loads(text(one(fronted(EDGE, CASCADE, index=INDEX), "Deployment")))["cascade"]["larger"]
     assert plain["tls"] is False and "token" not in plain and "serverName" not in plain
+
+
+def test_a_larger_model_behind_a_broker_is_asked_under_each_pods_own_name(tmp_path: Path) -> None:
+    larger = {"model": "big", "address": "mqtts://broker.example:8884"}
+    shown = {"credentials": "user", "certificate": "pair"}
+    edge = {**EDGE, "cascade": {**EDGE["cascade"], "larger": larger}, "backendAuthority": "ca", "broker": shown}
+    objects = fronted(edge, CASCADE, index=INDEX)
+    body = one(objects, "Deployment")
+    (tmp_path / "gateway.json").write_text(text(body))
+    config = read(tmp_path / "gateway.json")
+    assert config.cascade is not None and isinstance(config.cascade.larger, LargerMqtt)
+    at = config.cascade.larger
+    assert (at.model, at.broker, at.device) == ("big", "mqtts://broker.example:8884", "")
+    pod = body["spec"]["template"]["spec"]
+    mounts = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each.get("secret", {}).get("secretName") for each in pod["volumes"]}
+    files = (at.authority, at.certificate, at.key, at.username, at.password)
+    assert [(volumes[mounts[str(each.parent)]], each.name) for each in files if each] == [
+        ("ca", "ca.crt"), ("pair", "tls.crt"), ("pair", "tls.key"), ("user", "username"), ("user", "password"),
+    ]  # fmt: skip
+    assert "hostname" not in pod, "a pod's name is its own"
+    ports = [rule["ports"] for rule in one(objects, "NetworkPolicy")["spec"]["egress"]]
+    assert [{"port": 8884, "protocol": "TCP"}] in ports
+    plain = {**edge, "cascade": {**edge["cascade"], "larger": {**larger, "address": "mqtt://broker:1883"}}, "broker": {}}
+    made = json.loads(text(one(fronted(plain, CASCADE, index=INDEX), "Deployment")))["cascade"]["larger"]
+    assert made == {"kind": "mqtt", "model": "big", "broker": "mqtt://broker:1883", "device": ""}
 
 
 def test_a_token_is_given_where_slices_are_read_and_nowhere_else() -> None:

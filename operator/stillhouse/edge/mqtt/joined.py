@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillhouse.edge.mqtt.broker import Credentials, broker
-from stillhouse.edge.mqtt.topics import Topics
+from stillhouse.edge.mqtt.topics import Topics, machine
 from stillhouse.edge.report import AtBroker
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.sections.places import LargerMqtt
@@ -28,7 +28,7 @@ class Senders:
     def pool_over(self, given: LargerMqtt, largest: int) -> Pool:
         """Return a pool of one sender, which begins to connect; within a running loop.
 
-        `largest`: bytes of a message (8 MiB at most).
+        `largest`: bytes of a message (8 MiB at most). An empty `device` is the machine's name.
 
         Raises:
             MissingPackages: the extra `mqtt` is not installed.
@@ -44,7 +44,7 @@ class Senders:
 
     def seen(self) -> list[AtBroker]:
         """Return how the connections are."""
-        return [AtBroker(of.broker, of.device, sender.ready, sender.words) for of, sender in self._made.items()]
+        return [AtBroker(of.broker, sender.device, sender.ready, sender.words) for of, sender in self._made.items()]
 
 
 def _sender(given: LargerMqtt, largest: int) -> MqttSender:
@@ -58,7 +58,7 @@ def _sender(given: LargerMqtt, largest: int) -> MqttSender:
         own=(given.certificate, given.key) if given.certificate and given.key else None,
         credentials=Credentials(given.username, given.password) if given.username and given.password else None,
     )
-    settings = DeviceSettings(given.device, Topics(given.requests, given.answers), min(largest, _LARGEST))
+    settings = DeviceSettings(given.device or machine(), Topics(given.requests, given.answers), min(largest, _LARGEST))
     sender = MqttSender(where, settings)
     sender.start()
     return sender

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 from dataclasses import dataclass
 
 from stillhouse.edge.status import Code, Refused
 from stillhouse.errors import UsageError
 
-__all__ = ["Topics", "check_device", "digest_of"]
+__all__ = ["Topics", "check_device", "digest_of", "machine"]
 
 _LEVEL = re.compile(r"[^/+#\x00-\x1f]{1,128}")
 _DEVICE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_NO_DEVICE = re.compile(r"[^A-Za-z0-9_.\-]")
 _PREFIX = re.compile(r"[^/+#$\x00-\x1f][^/+#\x00-\x1f]*(/[^/+#\x00-\x1f]+)*")
 
 
@@ -85,3 +87,8 @@ def check_device(name: str) -> str:
             "this is no name of a device", field="device", found=name[:200], allowed="1 to 64 of A-Z a-z 0-9 _ . -", fix="name it"
         )
     return name
+
+
+def machine() -> str:
+    """Return this machine's name as a device may have it; a pod's is the pod's own."""
+    return _NO_DEVICE.sub("-", socket.gethostname())[:64]

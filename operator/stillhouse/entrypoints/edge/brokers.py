@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillhouse.edge.mqtt.broker import Credentials, broker
-from stillhouse.edge.mqtt.topics import check_device
+from stillhouse.edge.mqtt.topics import check_device, machine
 from stillhouse.errors import UsageError
 
 __all__ = ["SCHEMES", "AtBroker", "behind_broker"]
 
 SCHEMES = ("mqtt", "mqtts")
-_NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ def behind_broker(model: str, address: str, authority: Path | None, at: AtBroker
     broker(address, authority=authority, own=own, credentials=credentials)
     device = at.device
     if device is None:  # a broker that holds devices to their names knows this one by its user
-        device = credentials.read()[0] if credentials else _NO_NAME.sub("-", socket.gethostname())[:64]
+        device = credentials.read()[0] if credentials else machine()
     files = {
         "authority": authority,
         "certificate": at.certificate,
