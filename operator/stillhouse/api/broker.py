@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.guarding import SecretName
+from stillhouse.api.scalars import Quantity
 
 __all__ = ["Broker", "Mqtt"]
 
@@ -45,11 +46,14 @@ class Mqtt(Broker):
     authority: SecretName | None = None
     """Secret with `ca.crt` of the broker's certificate; left out: the system's authorities."""
     backend_authority: SecretName | None = None
-    """Secret with `ca.crt` of `edge.tls.secret`; left out: the system's authorities. The certificate is for MODEL.NAMESPACE.svc."""
+    """Secret with `ca.crt` of `edge.tls.secret`, whose certificate is for MODEL.NAMESPACE.svc; left out: the system's
+    authorities."""
     backend_token: SecretName | None = None
     """Secret with `token`, one of `edge.clients.tokens`, which the bridge shows: to the gateway all devices are this client."""
     replicas: Annotated[int, Field(ge=1, le=100)] = 1
     """Pods, which share the requests."""
+    memory: Quantity = "512Mi"
+    """Memory of a pod. A request has up to 8 MiB, and its answer; so many are under way as half of the memory has place for."""
 
     cel_rules = (_CERTIFICATES_OF_TLS,)
 

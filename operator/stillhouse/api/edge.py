@@ -179,7 +179,7 @@ class Edge(ApiModel):
     """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`. Or to what
     stands before the upper half, at the address of a cut."""
     broker: Broker | None = None
-    """What is shown to the broker of a larger model at `mqtts://`, in a cluster, where `backendAuthority` is of its certificate."""
+    """What is shown to the broker of a larger model at `mqtts://`, in a cluster; `backendAuthority` is its authority."""
     guard: Guard | None = None
     """What requests may hold, and the audit log; left out: every message of the protocol up to 64 MiB."""
     agreement: Agreement | None = None
@@ -208,7 +208,8 @@ class Edge(ApiModel):
         address = self.cascade.larger.address or "grpcs://" if self.cascade else self.cut.address if self.cut else None
         if self.backend_token is not None and not (address or "").startswith("grpcs://"):
             raise _TOKEN_IN_SECRET.broken(fix="write grpcs:// in the address, or remove backendToken")
-        if self.broker is not None and not (address or "").startswith("mqtts://" if self.broker.certificate else "mqtt"):
+        behind = (self.cascade.larger.address or "") if self.cascade else ""
+        if self.broker is not None and not behind.startswith("mqtts://" if self.broker.certificate else "mqtt"):
             raise _BROKER_OF_ADDRESS.broken(fix="write mqtts:// in the address, or remove broker")
         if self.cut is not None and (self.cascade is not None or self.preprocess is not None):
             raise _CUT_ALONE.broken(fix="remove cut, or the other")

@@ -28,6 +28,7 @@ CONDITION_TYPES: dict[str, str] = {
     "Available": "some accepted revision answers, of this generation or of an earlier one",
     "Ready": "this generation's revision answers, on at least minReplicas replicas, and its rollout has ended",
     "GatewayAvailable": "clients are answered by the gateway (spec.edge), all of whose pods are new; absent without one",
+    "BridgeAvailable": "the broker has the subscriptions of every bridge (spec.serve.mqtt); absent without one",
     "AgreementHolds": "what spec.edge.agreement looks at is within its bounds over all gateways; absent without it",
     "Scaling": "an autoscaler of ours decides the number of replicas; the reason says by what",
     "Reconciling": "work goes on towards this generation (kstatus); absent when there is none",
@@ -72,6 +73,8 @@ REASONS: dict[str, str] = {
     "FixedReplicas": "there is no room between minReplicas and maxReplicas",
     "GatewayServes": "clients are answered by the gateway",
     "GatewayStarting": "pods of the gateway are being started; the message says whom clients find meanwhile",
+    "BridgeServes": "requests at the broker are answered by the model",
+    "BridgeStarting": "pods of the bridge are being started, or are not connected to the broker",
     "GatewayLeaving": "spec.edge was removed; the gateway goes once no client can know its pods any more",
     "WithinBounds": "what the agreement watch looks at is within its bounds",
     "AgreementLow": "fewer answers are the larger model's than spec.edge.agreement asks for; the message has the figures of then",
@@ -79,7 +82,7 @@ REASONS: dict[str, str] = {
     "EscalationHigh": "more is escalated than the build measured; the message has the figures of then",
     "TooFewSamples": "too little traffic to tell whether the agreement holds",
     "AgreementUnknown": "no gateway has told yet, or none does any more, whether the agreement holds",
-    "SecretMissing": "a Secret that spec.edge names is not there; the message says which",
+    "SecretMissing": "a Secret that spec.edge, spec.serve.mqtt or a step names is not there; the message says which",
     "ApplyFailed": "the API server refuses something that is needed (quota, policy, rights, load); the message says what",
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from stillhouse.entrypoints.backends import models_of
+from stillhouse.entrypoints.backends import address_of, models_of
 from stillhouse.errors import MissingPackages, StillhouseError, UsageError
 
 __all__ = ["main"]
@@ -23,6 +23,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.command()
 @click.option("--broker", "url", required=True, metavar="URL", help="mqtts://HOST[:8883], or mqtt://HOST[:1883] in the clear.")
 @click.option("--model", "models", multiple=True, metavar="NAME=ADDRESS[@WEIGHT],…", help="A model's backends.")
+@click.option("--slices", "services", multiple=True, metavar="NAME=NAMESPACE/SERVICE:PORT", help="The same, in a cluster.")
 @click.option("--name", default=socket.gethostname, help="This bridge's name at the broker; the same after a restart.")
 @click.option("--group", default="stillhouse", help="Bridges of one group share the requests.")
 @click.option("--requests", "asked", default="stillhouse/infer", help="Prefix of the topics of requests: PREFIX/MODEL/DEVICE.")
@@ -36,6 +37,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @click.option("--key", type=_PATH, help="Its key.")
 @click.option("--backend-tls/--no-backend-tls", default=False, help="Whether backends are spoken to over TLS.")
 @click.option("--backend-authority", type=_PATH, help="Whose certificates backends have; left out, the system's authorities.")
+@click.option("--backend-name", default="", help="Whom backends' certificates have to name; left out, their address.")
+@click.option("--backend-token", type=_PATH, help="File with the token that is shown to backends.")
+@click.option("--metrics", metavar="ADDRESS", help="Where /metrics, /healthz and /readyz are answered; left out, nowhere.")
 @click.option("--at-once", type=click.IntRange(1, 65535), default=64, help="Requests under way; the broker keeps the others.")
 @click.option("--largest-message", type=click.IntRange(1, 128 << 20), default=8 << 20, help="Bytes of a request or an answer.")
 @click.option("--longest", type=click.FloatRange(min=0, min_open=True), default=600.0, help="Seconds that any request may take.")
@@ -46,6 +50,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def main(
     url: str,
     models: tuple[str, ...],
+    services: tuple[str, ...],
     name: str,
     group: str,
     asked: str,
@@ -57,6 +62,9 @@ def main(
     key: Path | None,
     backend_tls: bool,
     backend_authority: Path | None,
+    backend_name: str,
+    backend_token: Path | None,
+    metrics: str | None,
     at_once: int,
     largest_message: int,
     longest: float,
@@ -74,9 +82,10 @@ def main(
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        if not models:
+        if not models and not services:
             raise UsageError("there is nobody to ask", field="--model", fix="name a model and its backends")
         backends = models_of(models)
+        door = address_of(metrics, "--metrics") if metrics else None
         for field, pair in (
             ("--username-file, --password-file", (username_file, password_file)),
             ("--certificate, --key", (certificate, key)),
@@ -85,13 +94,12 @@ def main(
                 raise UsageError("these belong together", field=field, fix="give both, or neither")
         try:
             from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
+            from stillhouse.entrypoints.bridging import Behind, bridging, services_of
         except ModuleNotFoundError as error:
             raise MissingPackages(f"the package {error.name} is missing", fix="pip install 'stillhouse[mqtt]'") from error
         from stillhouse.edge.certificates import towards
         from stillhouse.edge.mqtt.broker import Credentials, broker
         from stillhouse.edge.mqtt.topics import Topics
-        from stillhouse.edge.route.pool import Pool
-        from stillhouse.edge.wire.client import Channel
 
         where = broker(
             url,
@@ -100,6 +108,7 @@ def main(
             credentials=Credentials(username_file, password_file) if username_file and password_file else None,
         )
         tls = towards(backend_authority, None) if backend_tls else None
+        behind = Behind(backends, services_of(services), tls, backend_name, backend_token)
         settings = BridgeSettings(
             name,
             Topics(asked, answers),
@@ -112,21 +121,15 @@ def main(
             stay=stay,
         )
 
+        def told(bridge: Bridge) -> None:
+            named = ", ".join((*behind.models, *behind.services))
+            click.echo(f"bridging {named}" if bridge.ready else "the broker is not there yet; trying again")
+
         async def work() -> None:
-            stop, listening = asyncio.Event(), asyncio.Event()
+            stop = asyncio.Event()
             for number in _SIGNALS:
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            pools = {model: Pool(lambda address: Channel(address, tls=tls, largest=largest_message)) for model in backends}
-            for model, pool in pools.items():
-                pool.update(backends[model])
-            bridge = Bridge(where, settings, pools)
-            running = asyncio.ensure_future(bridge.run(stop, listening))
-            told = asyncio.ensure_future(listening.wait())
-            await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
-            if listening.is_set():
-                click.echo(f"bridging {', '.join(backends)}" if bridge.ready else "the broker is not there yet; trying again")
-            await running
+            await bridging(where, settings, behind, stop, told, door=door)
 
         import uvloop
 

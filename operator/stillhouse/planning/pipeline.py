@@ -18,10 +18,13 @@ def step_models(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(step.model for step in spec.pipeline.steps if step.model))
 
 
-def pipeline_config(spec: Spec, at: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def pipeline_config(
+    spec: Spec, at: Mapping[str, Mapping[str, Any]], shown: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any] | None:
     """Return the part `pipeline` of the gateway's configuration; None where it joins nothing.
 
-    `at`: where each of `step_models` is, as the configuration says it of a larger model.
+    `at`: where each of `step_models` is, as the configuration says it of a larger model; `shown`: by a step's name, what is added
+    to that for it.
     """
     pipeline, task = spec.pipeline, spec.source.task
     if pipeline is None or pipeline.placement != "apart":
@@ -30,7 +33,12 @@ def pipeline_config(spec: Spec, at: Mapping[str, Mapping[str, Any]]) -> dict[str
         "takes": GIVEN[task],
         "says": [*SAID[task], "PROVENANCE"],
         "steps": [
-            {"name": step.name, "inputs": dict(step.inputs), "outputs": dict(step.outputs), "at": dict(at[step.model or ""])}
+            {
+                "name": step.name,
+                "inputs": dict(step.inputs),
+                "outputs": dict(step.outputs),
+                "at": {**at[step.model or ""], **(shown or {}).get(step.name, {})},
+            }
             for step in pipeline.steps
         ],
     }

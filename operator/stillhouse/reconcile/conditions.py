@@ -8,6 +8,7 @@ from typing import Any
 from stillhouse.api.status import REASONS
 from stillhouse.planning.runtimes import runtime_of
 from stillhouse.reconcile.ahead import Ahead, agreement_verdict, gateway_verdict
+from stillhouse.reconcile.bridged import Bridged, bridge_verdict
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
@@ -33,14 +34,15 @@ def status(
     stuck: Verdict | None = None,
     apart: Verdict | None = None,
     ahead: Ahead | None = None,
+    bridged: Bridged | None = None,
     now: str,
 ) -> dict[str, Any]:
     """Return the whole status.
 
     `deployment` is the Deployment as it is now, `figures` what mode `hpa` goes by, `progress` what a build does, `failed` what
     kept this reconcile from doing its work (a stranger's object, a quota), `stuck` what a build waits for that does not come by
-    itself, `apart` why pods wait for a volume, `ahead` what stands before the pods, `now` RFC 3339: the time of conditions that
-    changed.
+    itself, `apart` why pods wait for a volume, `ahead` what stands before the pods, `bridged` the
+    bridge to a broker, `now` RFC 3339: the time of conditions that changed.
     """
     serving = _Serving(decision, deployment, observed, apart)
     gateway = gateway_verdict(ahead, observed) if ahead is not None else None
@@ -64,6 +66,9 @@ def status(
     agreement = agreement_verdict(ahead, observed) if ahead is not None else None
     if agreement is not None:
         named.append(("AgreementHolds", *agreement))
+    bridge = bridge_verdict(bridged, observed) if bridged is not None else None
+    if bridge is not None:
+        named.append(("BridgeAvailable", *bridge))
     before = {each["type"]: each for each in (observed.model.get("status") or {}).get("conditions") or []}
     conditions = [_condition(kind, value, verdict, observed.generation, before.get(kind), now) for kind, value, verdict in named]
     owner = observed.owner

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stillhouse.api.broker import Mqtt
 from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel, Spec
 from stillhouse.api.pods import Placement, PodTemplate
@@ -50,7 +51,7 @@ class Decision:
     none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `builds` what
     a build's Jobs have; `build` whether Jobs must run, and `waits` for what they wait; `expired` are records that nobody needs
     any more; `frozen`: the spec cannot be read, so that what serves stays as it is; `gateway` is `spec.edge` before the
-    revision that serves.
+    revision that serves; `mqtt` the bridge to it.
     """
 
     request: str
@@ -70,6 +71,7 @@ class Decision:
     expired: tuple[Body, ...] = ()
     frozen: bool = False
     gateway: Gateway | None = None
+    mqtt: Mqtt | None = None
 
     @property
     def held(self) -> bool:
@@ -116,6 +118,7 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         measured=_measured(model),
         builds=_builds(model),
         gateway=gateway_of(model.spec, serves) if serves and model.spec.edge is not None else None,
+        mqtt=model.spec.serve.mqtt if serves else None,
         build=wanted is None and unusable is None,
         waits=middle.waits,
         pinned=held is not None,

@@ -7,6 +7,7 @@ from typing import Any
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.front import NONE, Front
 from stillhouse.resources.autoscaler import autoscaler
+from stillhouse.resources.bridge import bridge
 from stillhouse.resources.deployment import deployment
 from stillhouse.resources.gateway import gateway_budget, gateway_workload
 from stillhouse.resources.gateway_guards import gateway_account, gateway_binding, gateway_policy
@@ -69,6 +70,9 @@ def children(
     scaler = autoscaler(owner, decision.scaling, settings, figures)
     found += [scaler] if scaler else []
     found += [service_monitor(owner, settings)] if monitors else []
+    if decision.mqtt is not None:
+        tls = front.serves and front.gateway is not None and front.gateway.edge.tls is not None
+        found += bridge(owner, decision.mqtt, settings, gateway=front.serves, tls=tls)
     if front.gateway is None:
         return found
     return [*found, *_gateway(owner, front.gateway, front, settings, monitors=monitors)]

@@ -58,7 +58,7 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     """Decide. `settled`: clients are led to the model's pods again (`settled`); `now`: RFC 3339."""
     live = _live(observed)
     if decision.frozen:
-        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=live)
+        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=live | _live(observed, "bridge"))
     if decision.serving is None:
         return NONE
     if decision.gateway is None:
@@ -115,12 +115,12 @@ def _without(observed: Observed, live: frozenset[tuple[str, str]], settled: bool
     return NONE
 
 
-def _live(observed: Observed) -> frozenset[tuple[str, str]]:
-    """Return our objects of the gateway that are there."""
+def _live(observed: Observed, component: str = "gateway") -> frozenset[tuple[str, str]]:
+    """Return our objects of the gateway, or of another component, that are there."""
     return frozenset(
         place
         for place, body in observed.children.items()
-        if _component(body["metadata"].get("labels")) == "gateway" and observed.child(*place) is not None
+        if _component(body["metadata"].get("labels")) == component and observed.child(*place) is not None
     )
 
 

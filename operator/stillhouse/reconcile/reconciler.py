@@ -13,6 +13,7 @@ from stillhouse.clients.kube.interface import Body, Conflict, Forbidden, Invalid
 from stillhouse.clients.kube.kinds import EVENT, MODEL, MONITOR, POD, SCALED_OBJECT, SLICE
 from stillhouse.reconcile.admission import Admission, said_place, wait_s
 from stillhouse.reconcile.apply import FormersChild, NotOwned, create_once, ensure, remove
+from stillhouse.reconcile.bridged import Bridged
 from stillhouse.reconcile.building import FIRST_STAGE, RECORD_UNREADABLE, STARTING, Build, next_of
 from stillhouse.reconcile.cache import Cache, Key
 from stillhouse.reconcile.conditions import Ahead, status
@@ -23,7 +24,7 @@ from stillhouse.reconcile.front import NONE, Front, front, settled
 from stillhouse.reconcile.needed import needed
 from stillhouse.reconcile.observed import Observed, owned
 from stillhouse.reconcile.same import marked, patch_of, same
-from stillhouse.reconcile.secrets import LOOK_AGAIN_S, absent, unusable
+from stillhouse.reconcile.secrets import LOOK_AGAIN_S, absent, absent_of_bridge, unusable
 from stillhouse.reconcile.storage import Storage
 from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
@@ -80,7 +81,7 @@ class Reconciler:
         stuck: Verdict | None = None
         apart: Verdict | None = None
         deployment: Body | None = None
-        before, gateway, lacks = NONE, None, None
+        before, gateway, lacks, wants = NONE, None, None, None
         try:
             build = next_of(observed, decision)
             if build.silent is not None:
@@ -100,7 +101,8 @@ class Reconciler:
             deployment, gateway = await self._serve(observed, decision, before)
             wait = min(filter(None, (wait, before.wait)), default=0.0)
             lacks = await absent(self._kube, observed.owner, before.gateway, gateway, self._settings)
-            wait = min(filter(None, (wait, LOOK_AGAIN_S if lacks else 0.0)), default=0.0)
+            wants = await absent_of_bridge(self._kube, observed.owner, decision.mqtt, self._bridge(observed), self._settings)
+            wait = min(filter(None, (wait, LOOK_AGAIN_S if lacks or wants else 0.0)), default=0.0)
             await self._build(observed, decision, build)
             await self._forget(decision)
             apart = await self._storage.unshared(observed.owner.namespace, observed.pods)
@@ -126,8 +128,9 @@ class Reconciler:
         name = names.workload(name_of)
         gateway = gateway or (observed.child(before.gateway.edge.run.kind, names.gateway(name_of)) if before.gateway else None)
         ahead = Ahead(before, gateway, lacks)
+        bridged = Bridged(decision.mqtt, self._bridge(observed), wants)
         live = deployment or observed.child("Deployment", name)
-        await self._say(observed, decision, live, ahead, progress, failed, stuck, apart)
+        await self._say(observed, decision, live, ahead, bridged, progress, failed, stuck, apart)
         if error is not None:
             raise error
         return wait
@@ -163,6 +166,12 @@ class Reconciler:
         chosen = {"kubernetes.io/service-name": names.client_service(owner.name)}
         slices = await self._kube.find(SLICE, owner.namespace, labels.query(chosen))
         return front(observed, decision, moment, settled=settled(observed, slices))
+
+    def _bridge(self, observed: Observed) -> Body | None:
+        """Return the bridge's workload as it is now, our own write of just now included."""
+        owner = observed.owner
+        newest = self._cache.observe((owner.namespace, owner.name)) or observed
+        return newest.child("Deployment", names.bridge(owner.name))
 
     def _wanted(self, observed: Observed, decision: Decision, ahead: Front) -> list[Body]:
         return children(observed.owner, decision, self._settings, monitors=self.monitors, figures=self.figures, front=ahead)
@@ -252,6 +261,7 @@ class Reconciler:
         decision: Decision,
         deployment: Body | None,
         ahead: Ahead,
+        bridged: Bridged,
         progress: str,
         failed: Verdict | None,
         stuck: Verdict | None,
@@ -260,7 +270,7 @@ class Reconciler:
         """Write the status where it differs from what is there, and tell of its transitions."""
         before: dict[str, Any] = observed.model.get("status") or {}
         why: dict[str, Any]
-        why, moment = {"failed": failed, "stuck": stuck, "apart": apart, "ahead": ahead}, self._clock()
+        why, moment = {"failed": failed, "stuck": stuck, "apart": apart, "ahead": ahead, "bridged": bridged}, self._clock()
         after = status(observed, decision, deployment, figures=self.figures, progress=progress, **why, now=moment)
         if after == before:
             return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from stillhouse.api.broker import Mqtt
 from stillhouse.clients.kube.interface import Body, Kube
 from stillhouse.clients.kube.kinds import SECRET
 from stillhouse.reconcile.decide import Verdict
 from stillhouse.reconcile.front import stands
 from stillhouse.resources import fetching, gateway_place, labels
+from stillhouse.resources.bridge import bridge_secrets
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
-__all__ = ["LOOK_AGAIN_S", "absent", "unusable"]
+__all__ = ["LOOK_AGAIN_S", "absent", "absent_of_bridge", "unusable"]
 
 LOOK_AGAIN_S = 15.0
 """Secrets are not watched, which would need the right to list all of them: who mends one is seen after this long."""
@@ -48,16 +50,31 @@ async def unusable(kube: Kube, owner: Owner, spec: Body, settings: ClusterSettin
 async def absent(
     kube: Kube, owner: Owner, gateway: Gateway | None, workload: Body | None, settings: ClusterSettings
 ) -> Verdict | None:
-    """Return which Secret of `spec.edge` is not there, None where none is missed: its pods would wait, and only an event say why.
+    """Return which Secret of the gateway is not there, None where none is missed: its pods would wait, and only an event say why.
 
     Looked at while the gateway's pods are not all there, and where the operator may look.
 
     Raises:
         KubeError: the server does not say.
     """
-    if gateway is None or not settings.credentials or stands(workload).full:
+    if gateway is None:
         return None
-    for each in gateway_place.secrets(gateway.edge):
+    return await _absent(kube, owner, gateway_place.mounted(gateway), workload, settings)
+
+
+async def absent_of_bridge(
+    kube: Kube, owner: Owner, mqtt: Mqtt | None, workload: Body | None, settings: ClusterSettings
+) -> Verdict | None:
+    """Return which Secret of `spec.serve.mqtt` is not there, as `absent` does."""
+    return await _absent(kube, owner, bridge_secrets(mqtt), workload, settings) if mqtt is not None else None
+
+
+async def _absent(
+    kube: Kube, owner: Owner, named: tuple[gateway_place.Mounted, ...], workload: Body | None, settings: ClusterSettings
+) -> Verdict | None:
+    if not settings.credentials or stands(workload).full:
+        return None
+    for each in named:
         if await kube.look(SECRET, owner.namespace, each.name) is None:
             return Verdict("SecretMissing", f"spec.{each.field}: there is no Secret {each.name} in {owner.namespace}")
     return None

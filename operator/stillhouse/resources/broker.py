@@ -9,8 +9,10 @@ __all__ = ["behind_broker", "files"]
 
 
 def files(found: Mapping[str, str], authority: str, shown: str) -> dict[str, str]:
-    """Return the files by what they are. `found`: folders by the field that names the Secret; `authority`, `shown`: such fields,
-    the second one above `credentials` and `certificate`.
+    """Return the files by what they are.
+
+    `found`: folders by the field that names the Secret; `authority`, `shown`: such fields, of which the second one has
+    `credentials` and `certificate`.
     """
     named = (
         ("authority", authority, "ca.crt"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from typing import Any
 
+from stillhouse.api.broker import Mqtt
 from stillhouse.planning.pipeline import step_models
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway_legs import between_at, finds_middle, port_of
@@ -12,7 +13,7 @@ from stillhouse.resources.gateway_place import watches
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner, metadata
 
-__all__ = ["gateway_account", "gateway_binding", "gateway_policy"]
+__all__ = ["bridge_account", "bridge_binding", "bridge_policy", "gateway_account", "gateway_binding", "gateway_policy"]
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _ANYWHERE: tuple[dict[str, Any], ...] = (
@@ -52,13 +53,11 @@ def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings, *,
 
     `asks`: gateways of before still ask the model's pods, whatever the one that is wanted does.
     """
-    reading = {settings.operator_namespace: None, settings.monitoring_namespace: None}
-    readers = [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}} for name in reading if name]
     doors = [GRPC_PORT, *([HTTP_PORT] if gateway.edge.rest else [])]
     spec = {
         "podSelector": {"matchLabels": labels.gateway(owner.name, names.VARIANT)},
         "policyTypes": ["Egress", "Ingress"],
-        "ingress": [{"ports": _ports(*doors)}, {"from": readers, "ports": _ports(METRICS_PORT)}],
+        "ingress": [{"ports": _ports(*doors)}, {"from": _readers(settings), "ports": _ports(METRICS_PORT)}],
         "egress": _egress(owner, gateway, settings, asks),
     }
     return {
@@ -69,8 +68,47 @@ def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings, *,
     }
 
 
+def bridge_account(owner: Owner) -> dict[str, Any]:
+    """Return the ServiceAccount of the bridge."""
+    return {**gateway_account(owner), "metadata": metadata(owner, names.bridge(owner.name), "bridge")}
+
+
+def bridge_binding(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
+    """Return the RoleBinding by which it finds whom the model's clients ask, as gateways find theirs."""
+    subject = {"kind": "ServiceAccount", "name": names.bridge(owner.name), "namespace": owner.namespace}
+    meta = metadata(owner, names.bridge(owner.name), "bridge")
+    return {**gateway_binding(owner, settings), "metadata": meta, "subjects": [subject]}
+
+
+def bridge_policy(owner: Owner, mqtt: Mqtt, settings: ClusterSettings) -> dict[str, Any]:
+    """Return the policy of the bridge: metrics in; out to names, the API server, the broker, and the model or its gateway."""
+    to = [{"ipBlock": {"cidr": each}} for each in settings.api_server_cidrs]
+    spec = {
+        "podSelector": {"matchLabels": labels.bridge(owner.name, names.VARIANT)},
+        "policyTypes": ["Egress", "Ingress"],
+        "ingress": [{"from": _readers(settings), "ports": _ports(METRICS_PORT)}],
+        "egress": [
+            _lookups(),
+            _to_pods({labels.MODEL: owner.name}),
+            {**({"to": to} if to else {}), "ports": _ports(*settings.api_server_ports)},
+            {"to": [*_ANYWHERE], "ports": _ports(port_of(mqtt.address))},
+        ],
+    }
+    meta = metadata(owner, names.bridge(owner.name), "bridge")
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+
+def _readers(settings: ClusterSettings) -> list[dict[str, Any]]:
+    reading = {settings.operator_namespace: None, settings.monitoring_namespace: None}
+    return [{"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: name}}} for name in reading if name]
+
+
+def _lookups() -> dict[str, Any]:
+    return {"ports": [{"port": 53, "protocol": each} for each in ("UDP", "TCP")]}
+
+
 def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings, asks: bool) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [{"ports": [{"port": 53, "protocol": each} for each in ("UDP", "TCP")]}]
+    found: list[dict[str, Any]] = [_lookups()]
     if gateway.asks_pods or asks:
         found.append(_to_pods(labels.selector(owner.name, names.VARIANT)))
     if gateway.lower and gateway.edge.cut is not None and gateway.edge.cut.address is not None:

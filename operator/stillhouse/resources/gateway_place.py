@@ -17,10 +17,23 @@ from stillhouse.resources.gateway_legs import at_address, finds_middle, middle_l
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
-__all__ = ["CONFIG_FILE", "CONFIG_FOLDER", "config_text", "mounts", "outlives", "secrets", "stored", "watches", "written"]
+__all__ = [
+    "CONFIG_FILE",
+    "CONFIG_FOLDER",
+    "SECRETS",
+    "Mounted",
+    "config_text",
+    "mounted",
+    "mounts",
+    "outlives",
+    "secrets",
+    "stored",
+    "watches",
+    "written",
+]
 
 CONFIG_FOLDER, CONFIG_FILE = "/etc/stillhouse/config", "gateway.json"
-_SECRETS = "/etc/stillhouse/secrets"
+SECRETS = "/etc/stillhouse/secrets"
 _DATA = "/data"
 _SPARE = 64 << 20
 """Bytes of the data's volume beyond the bounds of what is in it: those are kept by deleting, after the writing."""
@@ -52,7 +65,37 @@ def secrets(edge: Edge) -> tuple[Mounted, ...]:
         ("edge.broker.certificate", "broker-certificate", edge.broker.certificate if edge.broker else None),
         ("edge.guard.audit.key", "audit", audit.key if audit else None),
     )
-    return tuple(Mounted(field, name, f"{_SECRETS}/{part}") for field, part, name in named if name)
+    return tuple(Mounted(field, name, f"{SECRETS}/{part}") for field, part, name in named if name)
+
+
+def mounted(gateway: Gateway) -> tuple[Mounted, ...]:
+    """Return every Secret that a gateway's pods have: those of `spec.edge`, and of a pipeline's steps."""
+    found = [*secrets(gateway.edge)]
+    for position, step in enumerate(gateway.spec.pipeline.steps if step_models(gateway.spec) and gateway.spec.pipeline else ()):
+        for field, part, name in (
+            ("backendAuthority", "authority", step.backend_authority),
+            ("backendToken", "token", step.backend_token),
+        ):
+            if name:
+                found.append(Mounted(f"pipeline.steps[{position}].{field}", name, f"{SECRETS}/step-{step.name}-{part}"))
+    return tuple(found)
+
+
+def _shown(owner: Owner, gateway: Gateway) -> dict[str, Part]:
+    """Return what a pipeline's steps are shown, by their names."""
+    found = {each.field: each.folder for each in mounted(gateway)}
+    steps = gateway.spec.pipeline.steps if gateway.spec.pipeline else ()
+    parts = {}
+    for position, step in enumerate(steps):
+        authority, token = (found.get(f"pipeline.steps[{position}].{each}") for each in ("backendAuthority", "backendToken"))
+        parts[step.name] = {**_over_tls(owner, step.model or "", authority), **({"token": f"{token}/token"} if token else {})}
+    return parts
+
+
+def _over_tls(owner: Owner, model: str, authority: str | None) -> Part:
+    """Return how the gateway of another DistilledModel is known: its pods are found by addresses, which no certificate names."""
+    name = f"{names.client_service(model)}.{owner.namespace}.svc"
+    return {"tls": True, "authority": f"{authority}/ca.crt", "serverName": name} if authority else {}
 
 
 def watches(gateway: Gateway) -> bool:
@@ -78,7 +121,8 @@ def config_text(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> st
         tls = {"certificate": f"{folder}/tls.crt", "key": f"{folder}/tls.key"}
         tls |= {"clientAuthority": f"{authority}/ca.crt"} if authority else {}
     audit = found.get("edge.guard.audit.key")
-    steps = pipeline_config(gateway.spec, {each: _beside(owner, each) for each in step_models(gateway.spec)})
+    at = {each: _beside(owner, each) for each in step_models(gateway.spec)}
+    steps = pipeline_config(gateway.spec, at, _shown(owner, gateway))
     place = Place(
         listen={"grpc": f"{_ANY}:{GRPC_PORT}", "rest": f"{_ANY}:{HTTP_PORT}", "metrics": f"{_ANY}:{METRICS_PORT}"},
         edge=_first(owner, gateway, settings),
@@ -118,10 +162,7 @@ def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
     authority, token = found.get("edge.backendAuthority"), found.get("edge.backendToken")
     shown = {"token": f"{token}/token"} if token else {}
     if larger.address is None:
-        # Its pods are found by their addresses, which no certificate names.
-        name = f"{names.client_service(larger.model)}.{owner.namespace}.svc"
-        tls = {"tls": True, "authority": f"{authority}/ca.crt", "serverName": name} if authority else {}
-        return {**_beside(owner, larger.model), **tls, **shown}
+        return {**_beside(owner, larger.model), **_over_tls(owner, larger.model, authority), **shown}
     if larger.address.startswith("mqtt"):
         return behind_broker(larger.model, larger.address, found)
     return at_address(larger.model, larger.address, authority, token)
@@ -162,7 +203,7 @@ def mounts(gateway: Gateway, settings: ClusterSettings, annotation: str) -> tupl
     if stored(gateway):
         volumes.append(pods.claim_volume(settings.store_claim, 0, read_only=True))
         places.append(pods.claim(settings.store_claim, 0, read_only=True))
-    for each in secrets(gateway.edge):
+    for each in mounted(gateway):
         name = each.folder.rpartition("/")[2]
         volumes.append({"name": name, "secret": {"secretName": each.name, "defaultMode": 0o440}})
         places.append({"name": name, "mountPath": each.folder, "readOnly": True})

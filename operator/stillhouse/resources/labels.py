@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = [
     "APPLIED", "COMPONENT", "CREDENTIALS", "DIGEST", "MANAGED_BY", "MODEL", "MOVED", "QUEUE", "REBUILD", "REQUEST", "REVISION",
     "SOURCES_LABEL", "SOURCES_NAME", "STAGE", "TRACK", "VARIANT",
-    "building", "gateway", "labels", "of_artifact", "query", "selector",
+    "bridge", "building", "gateway", "labels", "of_artifact", "query", "selector",
 ]  # fmt: skip
 
 MODEL = "stillhouse.io/model"
@@ -42,7 +42,7 @@ _TRACK = "stable"
 
 
 def labels(model: str, variant: str, component: str) -> dict[str, str]:
-    """Return the labels of a child. `component`: serve, build or gateway."""
+    """Return the labels of a child. `component`: serve, build, gateway or bridge."""
     return {
         "app.kubernetes.io/name": "stillhouse",
         MANAGED_BY: "stillhouse",
@@ -72,6 +72,11 @@ def of_artifact(digest: str) -> dict[str, str]:
     """Return the label of pods that serve an artifact; none where there is no digest."""
     found = digest.removeprefix("sha256:")[:32]
     return {DIGEST: found} if found else {}
+
+
+def bridge(model: str, variant: str) -> dict[str, str]:
+    """Return the labels that choose the pods of the bridge to a variant."""
+    return {**selector(model, variant), COMPONENT: "bridge"}
 
 
 def query(values: dict[str, str]) -> str:

@@ -6,8 +6,8 @@ A model's name has at most 40 characters, so that every ending fits into the 63 
 from __future__ import annotations
 
 __all__ = [
-    "VARIANT", "account", "backend", "between", "build_job", "build_policy", "client_service", "gateway", "local_service",
-    "of_revision", "revision", "workload",
+    "VARIANT", "account", "backend", "between", "bridge", "build_job", "build_policy", "client_service", "gateway",
+    "local_service", "of_revision", "revision", "workload",
 ]  # fmt: skip
 
 VARIANT = "main"
@@ -52,6 +52,11 @@ def revision(model: str, request_hash: str) -> str:
 def gateway(model: str, variant: str = VARIANT) -> str:
     """Return the gateway's workload, and what belongs to it: account, binding, network policy, disruption budget."""
     return f"{model}-{variant}-gateway"
+
+
+def bridge(model: str, variant: str = VARIANT) -> str:
+    """Return the bridge's workload, and what belongs to it: account, binding, network policy, disruption budget."""
+    return f"{model}-{variant}-bridge"
 
 
 def local_service(model: str, variant: str = VARIANT) -> str:

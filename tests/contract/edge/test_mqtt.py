@@ -15,17 +15,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import ClientSession
 from tests.support.bridges import bridging
 from tests.support.cascades import DIGEST, ask_body, read, write_cascade
+from tests.support.kube.process import free_port
 from tests.support.mosquitto import Mosquitto
 from tests.support.oip_backend import Backend
 from tests.support.pki import certificates
 from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
 
+from stillhouse.edge.certificates import Files, Front
 from stillhouse.edge.config import read as read_config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
+from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.mqtt.bridge import Bridge
 from stillhouse.edge.mqtt.broker import Broker, Credentials, broker
 from stillhouse.edge.mqtt.link import Link, LinkSettings
@@ -201,6 +205,50 @@ def test_a_request_goes_there_and_back(secured: Mosquitto, tmp_path: Path) -> No
             await pool.close()
             started.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(started.wait, 10) == 0
+
+    run(work())
+
+
+def test_a_gateway_behind_a_bridge_is_asked_with_its_token_over_its_tls(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    certificates(tmp_path)
+    (tmp_path / "tokens").mkdir()
+    for file in (tmp_path / "tokens" / "bridge", tmp_path / "token"):
+        file.write_text("a-token-of-the-bridge")
+    front = Front(Files(tmp_path / "server.crt", tmp_path / "server.key"), None)
+    port = free_port()
+    tls = ("--backend-tls", f"--backend-authority={tmp_path}/authority.crt", f"--backend-token={tmp_path}/token")
+
+    async def looked(path: str) -> tuple[int, str]:
+        async with ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def work() -> None:
+        async with contextlib.AsyncExitStack() as held:
+            behind = await held.enter_async_context(gated())
+            stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+            clients = Clients(tmp_path / "tokens")
+            options = Options({"echo": {behind.address: 1.0}}, "1", port=0, front=front, clients=clients)
+            serving = asyncio.ensure_future(serve(options, stop, listening))
+            behind.address = (await listening)["grpc"]
+            sender = device(plain(mosquitto))
+            for words, refused in ((tls[:2], "token"), ((*tls, "--backend-name=big.models.svc"), "be reached"), (tls, "")):
+                async with process(mosquitto.port, behind, *words, f"--metrics=127.0.0.1:{port}") as bridge:
+                    assert await looked("/readyz") == (200, "ok")
+                    if refused:
+                        with pytest.raises(RpcError, match=refused):
+                            await sender.unary(INFER, request())
+                    else:
+                        assert np.array_equal(vector(await sender.unary(INFER, request())), VECTOR)
+                        assert 'stillhouse_bridge_answers_total{code="OK"} 1' in (await looked("/metrics"))[1]
+                        await asyncio.to_thread(mosquitto.stop)
+                        while (said := await looked("/readyz"))[0] == 200:
+                            await asyncio.sleep(0.02)
+                        assert said[1] and (await looked("/healthz"))[0] == 200
+                    bridge.send_signal(signal.SIGTERM)
+                    assert await asyncio.to_thread(bridge.wait, 20) == 0
+            await sender.close()
+            stop.set()
+            await serving
 
     run(work())
 

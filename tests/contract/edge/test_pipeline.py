@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
 from tests.support.api_objects import complete
+from tests.support.pki import certificates
 from tests.support.step_graphs import Regression, write_rule
 from tests.support.tiny_model import write_tiny_model
 from tests.support.wire import run, until
@@ -22,9 +23,11 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from stillhouse.api.load import parse
+from stillhouse.edge.certificates import Files, Front
 from stillhouse.edge.config import Config
 from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
+from stillhouse.edge.guard.clients import Clients
 from stillhouse.edge.oip.messages import SERVICE, message
 from stillhouse.edge.oip.tensors import add_output, inputs_of
 from stillhouse.edge.status import Code, Reply, RpcError
@@ -130,8 +133,8 @@ SPEC = {
 }
 
 
-def configuration(addresses: Mapping[str, str]) -> Config:
-    """Return what is written for `SPEC` and read by the gateway, with each model at its address."""
+def configuration(addresses: Mapping[str, str], shown: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
+    """Return what is written for `SPEC` and read by the gateway, with each model at its address, and `shown` to some steps."""
     model = parse(SPEC)
     assert model.spec.edge is not None
     at = {
@@ -144,9 +147,23 @@ def configuration(addresses: Mapping[str, str]) -> Config:
         larger=None,
         cascade="",
         data="/nowhere",
-        extra={"pipeline": pipeline_config(model.spec, at)},
+        extra={"pipeline": pipeline_config(model.spec, at, shown)},
     )
     return Config.model_validate_json(json.dumps(gateway_config("search", model.spec.edge, place)))
+
+
+@contextlib.asynccontextmanager
+async def guarded(models: dict[str, dict[str, float]], front: Front, clients: Clients) -> AsyncIterator[str]:
+    """A gateway with TLS that knows its clients; its address."""
+    stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+    task = asyncio.ensure_future(
+        serve(Options(models=models, version="1", port=0, front=front, clients=clients), stop, listening)
+    )
+    try:
+        yield (await listening)["grpc"]
+    finally:
+        stop.set()
+        await task
 
 
 class Stage:
@@ -160,6 +177,9 @@ class Stage:
         self.topics = Model("topics", topics, {"LABEL": ("BYTES", [-1, 1])})
         self.both = Model("both", both, {"said": ("BYTES", [-1, 1])})
         self.models = (self.search, self.head, self.topics, self.both)
+        self.front: tuple[Front, Clients] | None = None
+        """Certificate and clients of a gateway before `topics`."""
+        self.shown: dict[str, dict[str, Any]] = {}
         self.address = ""
         self.asked: Any = None
 
@@ -170,8 +190,11 @@ class Stage:
                 server = Server(dict(model.methods()))
                 model.address = f"127.0.0.1:{await server.listen('127.0.0.1', 0)}"
                 held.push_async_callback(server.drain, 2.0)
+            addresses = {each.name: each.address for each in self.models}
+            if self.front is not None:
+                addresses["topics"] = await held.enter_async_context(guarded({"topics": {self.topics.address: 1.0}}, *self.front))
             stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-            config = configuration({each.name: each.address for each in self.models})
+            config = configuration(addresses, self.shown)
             if self.engine is not None:
                 here = {"kind": "engine", "folder": str(self.engine), "digest": "sha256:0", "variant": "int8", "threads": 1}
                 config = Config.model_validate({**config.model_dump(), "edge": here})
@@ -195,6 +218,30 @@ def request() -> triton.InferInput:
     given = triton.InferInput("TEXT", [len(TEXTS), 1], "BYTES")
     given.set_data_from_numpy(np.array(TEXTS, dtype=object)[:, np.newaxis])
     return given
+
+
+def test_a_step_behind_a_gateway_is_asked_as_that_one_wants_it(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "search").write_text("a-token-of-the-pipeline")
+    (tmp_path / "token").write_text("a-token-of-the-pipeline")
+    front = Front(Files(tmp_path / "server.crt", tmp_path / "server.key"), None)
+    tls = {"tls": True, "authority": str(tmp_path / "authority.crt")}
+
+    async def work() -> None:
+        for shown, refused in ((tls, "token"), ({**tls, "token": str(tmp_path / "token")}, "")):
+            stage = Stage()
+            stage.front, stage.shown = (front, Clients(tmp_path / "tokens")), {"topic": shown}
+            async with stage.client() as client:
+                if refused:
+                    with pytest.raises(InferenceServerException, match=refused):
+                        await client.infer("search", [request()])
+                    assert not stage.topics.seen
+                else:
+                    answer = await client.infer("search", [request()])
+                    assert answer.as_numpy("TOPIC").ravel().tolist() == [b"t", b"a", b"e"]
+
+    run(work())
 
 
 def test_several_models_answer_as_one() -> None:

@@ -206,6 +206,25 @@ def test_steps_that_are_apart_are_asked_by_their_services(tmp_path: Path) -> Non
     assert {"podSelector": {"matchLabels": {labels.MODEL: "topics"}}} in peers
 
 
+def test_steps_are_asked_as_their_gateways_want_it(tmp_path: Path) -> None:
+    (step,) = PIPELINE["steps"]
+    more = {**step, "name": "mood", "model": "moods", "outputs": {"LABEL": "MOOD"}}  # type: ignore[dict-item]
+    steps = [{**step, "backendAuthority": "topics-ca", "backendToken": "mine"}, more]  # type: ignore[dict-item]
+    body = one(fronted({}, None, pipeline={**PIPELINE, "steps": steps}), "Deployment")
+    (tmp_path / "gateway.json").write_text(text(body))
+    config = read(tmp_path / "gateway.json")
+    assert config.pipeline is not None
+    topic, mood = (each.at for each in config.pipeline.steps)
+    assert isinstance(topic, LargerSlices) and isinstance(mood, LargerSlices)
+    assert topic.tls and topic.serverName == "topics.models.svc" and topic.authority and topic.token
+    pod = body["spec"]["template"]["spec"]
+    mounts = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each.get("secret", {}).get("secretName") for each in pod["volumes"]}
+    found = [(volumes[mounts[str(each.parent)]], each.name) for each in (topic.authority, topic.token)]
+    assert found == [("topics-ca", "ca.crt"), ("mine", "token")]
+    assert not mood.tls and mood.authority is None and mood.token is None
+
+
 @pytest.mark.parametrize(("edge", "kind"), [(DAEMON, Engine), ({}, Slices)])
 def test_steps_in_an_artifact_are_where_its_model_is(edge: dict[str, Any], kind: type, tmp_path: Path) -> None:
     """A gateway of every node has both in its process; before servers, Triton joins them."""

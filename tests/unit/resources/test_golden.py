@@ -24,6 +24,7 @@ from stillhouse.reconcile.front import Front
 from stillhouse.resources.gateway_legs import finds_middle
 from stillhouse.resources.guards import build_policy
 from stillhouse.resources.jobs import job
+from stillhouse.resources.labels import COMPONENT
 from stillhouse.resources.metrics_api import Figures
 from stillhouse.resources.wanted import Between, Building, ClusterSettings, Gateway, Owner, Scaling, Serving
 
@@ -76,6 +77,20 @@ def fronted(
     return children(OWNER, decision, SETTINGS, monitors=True, front=front)
 
 
+def bridged(mqtt: dict[str, Any], edge: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The bridge's objects; clients ask the gateway, where there is one."""
+    more = {"edge": edge} if edge else {}
+    spec = parse(model("search", serve={"mqtt": mqtt}, **more)).spec
+    gateway = Gateway(spec, "search-1", "sha256:" + "a" * 64, "int8") if edge else None
+    decision = Decision(REQUEST, BOUND, Scaling("hpa", 1, 4, 2), serving=serving(), gateway=gateway, mqtt=spec.serve.mqtt)
+    made = children(OWNER, decision, SETTINGS, monitors=True, front=Front(gateway, gateway is not None))
+    return [each for each in made if each["metadata"]["labels"][COMPONENT] == "bridge"]
+
+
+MQTT = {
+    "address": "mqtts://broker.example:8883", "authority": "broker-ca", "credentials": "bridge", "certificate": "bridge-pair",
+    "backendAuthority": "front-ca", "backendToken": "bridge-token", "replicas": 2,
+}  # fmt: skip
 INDEX = {"data": {"uri": "data:index"}}
 PIPELINE = {
     "placement": "apart",
@@ -109,6 +124,8 @@ CASES = {
         "sha256:" + "d" * 64,
         index=INDEX,
     ),
+    "bridge": lambda: bridged({"address": "mqtt://broker:1883"}),
+    "bridge-before-a-gateway": lambda: bridged(MQTT, {"clients": {"tokens": "clients"}, "tls": {"secret": "front"}}),
     "serving": lambda: served("hpa", "queue", serving(memory=str(512 << 20))),
     "serving-by-keda": lambda: served("hpa", "keda", serving()),
     "serving-by-cpu": lambda: served("cpu", "queue", serving()),

@@ -102,6 +102,11 @@ class Bridge:
         """Return whether it is connected and subscribed."""
         return self._link.usable
 
+    @property
+    def words(self) -> str:
+        """Return why it is not; empty where it is."""
+        return self._link.words
+
     async def run(self, stop: asyncio.Event, listening: asyncio.Event | None = None) -> None:
         """Bridge until `stop`; then take nothing more and end what is under way. `listening` is set at the first connection.
 
