@@ -95,6 +95,13 @@ def models(cluster: Cluster, release: str) -> Iterator[Models]:
         yield made
 
 
+@pytest.fixture
+def others(cluster: Cluster, release: str) -> Iterator[Models]:
+    """Another such namespace: somebody else's."""
+    with _namespace(cluster) as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
 def shared(cluster: Cluster, release: str) -> Iterator[Models]:
     """The same for all tests of a module, which then build one model for all."""

@@ -16,9 +16,13 @@ from typing import Any
 from kubernetes.stream import stream
 from tests.cluster.conftest import SPACE
 from tests.support.cli import Project
+from tests.support.mosquitto import program
 from tests.support.nodes import images
+from tests.support.nodes.commands import CommandFailed, run
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import on_claim
+
+from stillhouse.resources.labels import MOVED
 
 _PYTHON = "/opt/stillhouse/bin/python"
 _TRY = """
@@ -43,6 +47,32 @@ def answer(port):
 for port in sys.argv[2:]:
     threading.Thread(target=answer, args=(int(port),)).start()
 print("listening", flush=True)
+"""
+_ASK = """
+import asyncio, pathlib, sys, tempfile
+import numpy
+from stillhouse.edge.mqtt.broker import Credentials, broker
+from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
+from stillhouse.edge.mqtt.words import INFER
+from stillhouse.edge.oip.messages import message
+from stillhouse.edge.oip.tensors import add_input
+async def ask(where, model):
+    sender = MqttSender(where, DeviceSettings("press-7"))
+    sender.start()
+    request = message("ModelInferRequest")(model_name=model)
+    add_input(request, "TEXT", numpy.array([[b"sort a list"]], dtype=object))
+    try:
+        reply = await sender.unary(INFER, request.SerializeToString(), told_s=20.0)
+    finally:
+        await sender.close()
+    answer = message("ModelInferResponse").FromString(reply.message)
+    print(" ".join(each.name for each in answer.outputs if each.name == "EMBEDDING"))
+with tempfile.TemporaryDirectory() as folder:
+    files = [pathlib.Path(folder) / each for each in ("user", "password")]
+    for file, text in zip(files, ("press-7", "of-the-press")):
+        file.write_text(text)
+    where = broker(f"mqtt://{sys.argv[1]}", credentials=Credentials(*files))
+    asyncio.run(asyncio.wait_for(ask(where, sys.argv[2]), 60))
 """
 _API, _NAMES, _NODE = "10.96.0.1:443", "10.96.0.10:53", "192.0.2.12:10250"
 _SECRETS = "169.254.169.254"
@@ -106,7 +136,7 @@ def secrets_of_a_cloud(models: Models) -> Iterator[None]:
         yield
 
 
-def test_who_reaches_our_pods_and_what_they_reach(models: Models, tmp_path: Path) -> None:
+def test_who_reaches_our_pods_and_what_they_reach(models: Models, others: Models, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create()
     body = on_claim(models, project)
     name = body["metadata"]["name"]
@@ -155,12 +185,6 @@ def test_who_reaches_our_pods_and_what_they_reach(models: Models, tmp_path: Path
         },
     }
 
-    def seen() -> dict[str, dict[str, str]]:
-        return {
-            who: dict(zip(places, inside(models, *pods[who], _TRY, *places).split(), strict=True))
-            for who, places in expected.items()
-        }
-
     with (
         secrets_of_a_cloud(models),
         listening_inside(models, pods["operator"][1], 9999),
@@ -171,7 +195,84 @@ def test_who_reaches_our_pods_and_what_they_reach(models: Models, tmp_path: Path
                 sys.executable, "-c", _TRY, f"{each.status.pod_ip}:9999", number=int(each.spec.node_name.removeprefix("node"))
             )
             assert told.split() == ["open"]
-        deadline = time.monotonic() + 90  # the firewall follows a new pod within seconds
-        while (found := seen()) != expected and time.monotonic() < deadline:
-            time.sleep(1)
+        comes_to_be(models, pods, expected)
+        behind_a_gateway_and_a_bridge(models, others, body, serving, stranger, tmp_path)
+
+
+def comes_to_be(models: Models, pods: dict[str, tuple[str, str]], expected: dict[str, dict[str, str]]) -> None:
+    """Wait until each pod reaches what it may, and nothing else: the firewall follows a new pod within seconds."""
+
+    def seen() -> dict[str, dict[str, str]]:
+        return {
+            who: dict(zip(places, inside(models, *pods[who], _TRY, *places).split(), strict=True))
+            for who, places in expected.items()
+        }
+
+    deadline = time.monotonic() + 90
+    while (found := seen()) != expected and time.monotonic() < deadline:
+        time.sleep(1)
     assert found == expected
+
+
+def behind_a_gateway_and_a_bridge(
+    models: Models, others: Models, body: dict[str, Any], serving: str, stranger: str, folder: Path
+) -> None:
+    """The model behind a gateway that knows its clients, and a broker: a device is answered, and no neighbour comes round it."""
+    name, space = body["metadata"]["name"], models.namespace
+    broker = f"{models.cluster.place.address(1)}:1883"
+    (folder / "passwords").write_text("bridge:of-the-bridge\npress-7:of-the-press\n")
+    conf = folder / "mosquitto.conf"
+    conf.write_text(f"user root\nlistener 1883 0.0.0.0\nallow_anonymous false\npassword_file {folder}/passwords\n")
+    mosquitto, environment = program()
+    paths = f"LD_LIBRARY_PATH={environment.get('LD_LIBRARY_PATH', '')}"
+    run("env", paths, mosquitto.parents[1] / "bin" / "mosquitto_passwd", "-U", folder / "passwords")
+    for secret, told in (
+        ("at-broker", {"username": "bridge", "password": "of-the-bridge"}),
+        ("clients", {"bridge": "a-token-of-the-bridge"}),
+        ("token", {"token": "a-token-of-the-bridge"}),
+    ):
+        models.core.create_namespaced_secret(space, {"metadata": {"name": secret}, "stringData": told})
+    fronted = copy.deepcopy(body)
+    limits = {"limits": {"cpu": "200m", "memory": "256Mi"}}
+    fronted["spec"]["edge"] = {"rest": False, "clients": {"tokens": "clients"}, "run": {"replicas": 1, "resources": limits}}
+    mqtt = {"address": f"mqtt://{broker}", "credentials": "at-broker", "backendToken": "token", "memory": "256Mi"}
+    fronted["spec"]["serve"]["mqtt"] = mqtt
+    with models.cluster.started("env", paths, str(mosquitto), "-c", str(conf), number=1):
+        models.apply(fronted)
+        models.eventually(lambda: models.condition(name, "GatewayAvailable")[0] == "True", 120, about=name)
+        models.eventually(lambda: models.condition(name, "BridgeAvailable")[0] == "True", 120, about=name)
+        # A minute after clients have moved, nobody can know the model's pods any more.
+        earlier = {"metadata": {"annotations": {MOVED: "2026-01-01T00:00:00Z"}}}
+        models.core.patch_namespaced_service(name, space, earlier)
+        said = models.eventually(lambda: asked(models, broker, name), 60, about=name)
+        assert said == "EMBEDDING"
+        (gateway,), (bridge,) = models.pods(name, "gateway"), models.pods(name, "bridge")
+        # Who takes our gateway's labels in another namespace is nobody here.
+        marks = {key: value for key, value in gateway.metadata.labels.items() if key != "pod-template-hash"}
+        listener(others, "neighbour", marks)
+        pods = {
+            "neighbour": (others.namespace, "neighbour"),
+            "stranger": (space, "stranger"),
+            "gateway": (space, gateway.metadata.name),
+            "bridge": (space, bridge.metadata.name),
+        }
+        door, looked = f"{gateway.status.pod_ip}:8001", f"{gateway.status.pod_ip}:8002"
+        model, of_bridge = f"{serving}:8001", f"{bridge.status.pod_ip}:8002"
+        cloud, elsewhere = f"{_SECRETS}:80", f"{stranger}:9999"
+        nowhere = dict.fromkeys([_NODE, cloud, elsewhere], "shut")
+        expected = {
+            "neighbour": {door: "open", elsewhere: "open", **dict.fromkeys([looked, model, of_bridge], "shut")},
+            "stranger": {door: "open", **dict.fromkeys([looked, model, of_bridge], "shut")},
+            "gateway": {**dict.fromkeys([_API, _NAMES, model], "open"), **nowhere, broker: "shut", of_bridge: "shut"},
+            "bridge": {**dict.fromkeys([_API, _NAMES, door, broker], "open"), **nowhere, model: "shut", looked: "shut"},
+        }
+        comes_to_be(models, pods, expected)
+        assert asked(models, broker, name) == "EMBEDDING"
+
+
+def asked(models: Models, broker: str, name: str) -> str:
+    """Ask as a device at the broker does; return the outputs' names, "" where it is not answered."""
+    try:
+        return models.cluster.run(sys.executable, "-c", _ASK, broker, name).strip()
+    except CommandFailed:
+        return ""
