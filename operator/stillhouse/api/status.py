@@ -74,7 +74,8 @@ REASONS: dict[str, str] = {
     "GatewayServes": "clients are answered by the gateway",
     "GatewayStarting": "pods of the gateway are being started; the message says whom clients find meanwhile",
     "BridgeServes": "requests at the broker are answered by the model",
-    "BridgeStarting": "pods of the bridge are being started, or are not connected to the broker",
+    "BridgeStarting": "pods of the bridge are being started, or have not been connected to the broker yet",
+    "BridgeDisconnected": "a pod of the bridge that was connected to the broker is not any more",
     "GatewayLeaving": "spec.edge was removed; the gateway goes once no client can know its pods any more",
     "WithinBounds": "what the agreement watch looks at is within its bounds",
     "AgreementLow": "fewer answers are the larger model's than spec.edge.agreement asks for; the message has the figures of then",
@@ -186,7 +187,8 @@ class Status(ApiModel):
         tuple[Condition, ...],
         Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = ()
-    """Accepted, Built, GatePassed, Available, Ready, GatewayAvailable (`spec.edge`), and Reconciling or Stalled (kstatus)."""
+    """Accepted, Built, GatePassed, Available, Ready, GatewayAvailable (`spec.edge`), BridgeAvailable (`spec.serve.mqtt`), and
+    Reconciling or Stalled (kstatus)."""
     revision: Revision | None = None
     """The revision that serves."""
     variants: Annotated[tuple[Candidate, ...], Field(max_length=32)] = ()

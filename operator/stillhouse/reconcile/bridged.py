@@ -38,4 +38,6 @@ def bridge_verdict(bridged: Bridged, observed: Observed) -> tuple[str, Verdict] 
     why = None
     if bridged.workload is not None:
         why = trouble(bridged.workload, observed.pods, {labels.COMPONENT: "bridge"}, "spec.serve.mqtt.memory")
+    if why is None and stand.ended and stand.current and stand.updated == stand.replicas:
+        why = Verdict("BridgeDisconnected", told)  # all were, once
     return "False", why or Verdict("BridgeStarting", told)

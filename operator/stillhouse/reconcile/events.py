@@ -12,7 +12,16 @@ from stillhouse.resources.wanted import Owner
 
 __all__ = ["transitions"]
 
-_NORMAL = ("Building", "RollingOut", "Pinned", "Serving", "AwaitingCollection", "GatewayStarting", "GatewayLeaving")
+_NORMAL = (
+    "Building",
+    "RollingOut",
+    "Pinned",
+    "Serving",
+    "AwaitingCollection",
+    "GatewayStarting",
+    "GatewayLeaving",
+    "BridgeStarting",
+)
 _LOCKED = (
     "Its control APIs are locked, its repository cannot change, and only the gRPC port is open to the cluster: "
     "let nobody in whom you do not trust."
@@ -106,7 +115,7 @@ def _tells(condition: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
         return True
     if kind == "Available":
         return bool(known)
-    if kind == "GatewayAvailable":
+    if kind in ("GatewayAvailable", "BridgeAvailable"):
         return True
     if kind == "AgreementHolds":  # an alarm, and its end
         return bool(status == "False" or known.get(kind, ("", ""))[0] == "False")

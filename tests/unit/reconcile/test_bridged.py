@@ -32,8 +32,9 @@ def cluster() -> Fronted:
 def connect(cluster: Fronted, count: int) -> None:
     live = cluster.get("Deployment", BRIDGE)
     assert live is not None
-    told = dict.fromkeys(("replicas", "readyReplicas", "availableReplicas", "updatedReplicas"), count)
-    cluster.kube.set(live, observedGeneration=live["metadata"]["generation"], **told)
+    told = {**dict.fromkeys(("replicas", "updatedReplicas"), 2), **dict.fromkeys(("readyReplicas", "availableReplicas"), count)}
+    ended = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
+    cluster.kube.set(live, observedGeneration=live["metadata"]["generation"], **told, conditions=ended)
     cluster.settle()
 
 
@@ -51,7 +52,11 @@ def test_it_says_what_it_lacks_and_when_it_is_connected(cluster: Fronted) -> Non
     assert cluster.condition("BridgeAvailable") == ("True", "BridgeServes")
     assert cluster.condition("Ready") == ("True", "Serving")
     connect(cluster, 1)
-    assert cluster.condition("BridgeAvailable") == ("False", "BridgeStarting")
+    assert cluster.condition("BridgeAvailable") == ("False", "BridgeDisconnected")
+    told = [(cluster.get("Event", name) or {}) for name in cluster.kube.names(by_name("Event"))]
+    assert {each["reason"]: each["type"] for each in told if each["action"].startswith("BridgeAvailable")} == {
+        "SecretMissing": "Warning", "BridgeStarting": "Normal", "BridgeServes": "Normal", "BridgeDisconnected": "Warning",
+    }  # fmt: skip
     assert cluster.condition("Ready") == ("True", "Serving"), "a broker that is away makes no model less ready"
     pod = cluster.pod(f"{BRIDGE}-1", "bridge", ready=False)
     refused = {"exitCode": 2, "reason": "Error", "message": "error: the broker refuses the bridge\n  found: Not authorized"}
