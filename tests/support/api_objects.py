@@ -883,6 +883,13 @@ _INVALID = [
         f"{_MQTT}.backendAuthority",
         "no certif",
     ),
+    Case(
+        "a broker of a cut",
+        "text",
+        {_EDGE: {"cut": {**_CUT, "address": "mqtts://broker:8883"}, "broker": {"credentials": "gateway"}}},
+        f"{_EDGE}.broker",
+        "belongs to a larger",
+    ),
     Case("no bridge", "broker", {f"{_MQTT}.replicas": 0}, f"{_MQTT}.replicas", ""),
     Case(
         "a token for a file",
