@@ -96,13 +96,15 @@ def test_nothing_of_one_namespace_names_reads_or_reaches_another(
     eventually(lambda: ours.condition("GatewayAvailable") == ("False", "SecretMissing"))
     eventually(lambda: theirs.condition("GatewayAvailable") == ("False", "GatewayStarting"))
     for hands in spaces:
+        hands.apply(model("building"))
+        eventually(hands.jobs)
         hands.apply(model("private", source={"uri": "models:private", "task": "sentence-embedding"}))
     eventually(lambda: ours.condition("Accepted", "private") == ("False", "SourceUnusable"))
     eventually(lambda: theirs.condition("Accepted", "private") == ("True", "Accepted"))
 
     # No object of ours says anything of theirs, and nothing of ours lies with them.
     dynamic, seen = DynamicClient(api_client), set()
-    uids = {ours.get(name)["metadata"]["uid"] for name in ("m", "private")}
+    uids = {ours.get(name)["metadata"]["uid"] for name in ("m", "building", "private")}
     for kind in WATCHED:
         resource = dynamic.resources.get(api_version=kind.api_version, kind=kind.name)
         for each in resource.get(namespace=ours.namespace).to_dict()["items"]:
@@ -111,7 +113,16 @@ def test_nothing_of_one_namespace_names_reads_or_reaches_another(
         for each in resource.get(namespace=theirs.namespace).to_dict()["items"]:
             assert ours.namespace not in str(each)
             assert uids.isdisjoint(owner["uid"] for owner in each["metadata"].get("ownerReferences") or [])
-    assert {"DistilledModel", "ModelRevision", "Deployment", "Service", "ServiceAccount", "RoleBinding", "NetworkPolicy"} <= seen
+    assert {
+        "DistilledModel",
+        "ModelRevision",
+        "Job",
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "RoleBinding",
+        "NetworkPolicy",
+    } <= seen
 
     # Pods that a policy names are those of its namespace: who reads metrics is the only one from elsewhere.
     policies = client.NetworkingV1Api(api_client).list_namespaced_network_policy(ours.namespace).items
