@@ -35,6 +35,8 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         notes.append("serve.queue: on Triton 2.51 a queue policy holds requests back for half a second now and then")
     if spec.pipeline and spec.pipeline.placement == "apart":
         notes.append("the pipeline's steps are apart: the gateway joins them, this model's own server answers without them")
+    if spec.serve.mqtt:
+        notes.append("serve.mqtt: in a cluster the operator runs this bridge; on one machine you start it (docs/mqtt.md)")
     return Plan(
         name=model.metadata.name,
         # Imports need nothing and come first: what is wrong with any data is told before the training, not after it.

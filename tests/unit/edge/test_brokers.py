@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.api.edge import Edge
 from stillhouse.edge.mqtt.joined import Senders
 from stillhouse.edge.sections.places import LargerMqtt
 from stillhouse.entrypoints.edge.brokers import AtBroker, behind_broker
 from stillhouse.entrypoints.edge.given import Given
 from stillhouse.entrypoints.edge.others import at_address
+from stillhouse.entrypoints.edge.remarks import missing
 from stillhouse.errors import UsageError
 
 
@@ -49,6 +51,14 @@ def test_a_pod_has_a_name_of_its_own_where_the_configuration_has_none(monkeypatc
         return [each.device for each in senders.seen()]
 
     assert asyncio.run(work()) == ["search-main-gateway-5b8f4d-x2x4z", "other"]
+
+
+def test_what_a_cluster_has_in_secrets_is_asked_for_as_files(tmp_path: Path) -> None:
+    cascade = {"larger": {"model": "big", "address": "mqtts://b:8883"}, "data": {"uri": "data:x"}, "escalationBudget": "5%"}
+    edge = Edge.model_validate({"cascade": cascade, "broker": {"credentials": "user", "certificate": "pair"}})
+    said = missing(edge, Given())
+    assert [each.partition(":")[0] for each in said] == ["spec.edge.broker.credentials", "spec.edge.broker.certificate"]
+    assert not missing(edge, Given(at_broker=AtBroker(*files(tmp_path, "me"), tmp_path / "pair.crt", tmp_path / "pair.key")))
 
 
 @pytest.mark.parametrize(

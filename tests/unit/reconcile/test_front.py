@@ -248,6 +248,16 @@ def test_a_gateways_broker_is_configured_and_its_secrets_are_looked_for() -> Non
     assert cluster.condition("GatewayAvailable") == ("False", "GatewayStarting")
 
 
+def test_the_secrets_of_a_pipelines_steps_are_looked_for(cluster: Fronted) -> None:
+    step = {"name": "topic", "model": "topics", "inputs": {"TEXT": "request.TEXT"}, "outputs": {"LABEL": "TOPIC"}}
+    steps = [step, {**step, "name": "mood", "model": "moods", "outputs": {"LABEL": "MOOD"}, "backendToken": "mine"}]
+    cluster.apply(model(edge=EDGE, pipeline={"placement": "apart", "steps": steps}))
+    cluster.settle()
+    assert cluster.condition("GatewayAvailable") == ("False", "SecretMissing")
+    (told,) = [each["message"] for each in cluster.status()["conditions"] if each["type"] == "GatewayAvailable"]
+    assert told == f"spec.pipeline.steps[1].backendToken: there is no Secret mine in {NAMESPACE}"
+
+
 def test_a_strangers_object_of_its_name_is_left_alone(cluster: Fronted) -> None:
     body = {
         "apiVersion": "apps/v1",

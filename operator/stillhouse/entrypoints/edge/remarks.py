@@ -48,6 +48,12 @@ def missing(edge: Edge, given: Given) -> tuple[str, ...]:
         "guard.audit.key: records have no MAC; give --audit-key FILE": (
             edge.guard and edge.guard.audit and edge.guard.audit.key and not given.audit_key
         ),
+        "broker.credentials: the broker is told no user; give --cloud-username-file and --cloud-password-file": (
+            edge.broker and edge.broker.credentials and not given.at_broker.username
+        ),
+        "broker.certificate: the broker is shown none; give --cloud-certificate and --cloud-key": (
+            edge.broker and edge.broker.certificate and not given.at_broker.certificate
+        ),
     }
     return tuple(f"spec.edge.{said}" for said, holds in asked.items() if holds)
 
