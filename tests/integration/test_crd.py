@@ -130,6 +130,7 @@ def mutations() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{base}: {path} = {value!r:.40}", edited(complete(base), {path: value})
 
 
+@pytest.mark.timeout(1200)  # some thousand objects, each asked of the API server: a minute where nothing else runs
 def test_both_agree_on_every_field_with_every_wrong_value(objects: client.CustomObjectsApi) -> None:
     disagreements, tried, refused = [], 0, 0
     for name, body in mutations():
