@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
+.PHONY: bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -122,6 +122,9 @@ bench-cascade: setup ## What a cascade saves and loses, on docstring-packages; i
 
 bench-edge-node: setup ## A gateway with a model in its process: start, memory, latency on one core; ARGS: a model or its file
 	$(BIN)/python -m bench.edge_node $(ARGS)
+
+bench-store: setup ## What compressing the store saves, and loading from it; ARGS: a store (left out: this user's); some minutes
+	$(BIN)/python -m bench.store $(ARGS)
 
 soak-gateway: setup ## A million requests through gateways while backends, cloud and gateways roll; ARGS='--requests N'
 	$(BIN)/python -m bench.soak_gateway $(ARGS)

@@ -160,7 +160,7 @@ class Runner:
         receipt = self._store.receipt(step.key)
         if receipt is None:
             raise StoreError("a step's result is gone", field=step.id, fix="run the same command again")
-        return Artifact(receipt.artifact, receipt.kind, self._store.objects.path(receipt.artifact), receipt.size, receipt.facts)
+        return Artifact(receipt.artifact, receipt.kind, self._store.objects.opened(receipt.artifact), receipt.size, receipt.facts)
 
     def _foresee(self, plan: Plan, todo: list[Step]) -> None:
         """Ask the steps that wait for others whether their imports, which are all there, will do."""

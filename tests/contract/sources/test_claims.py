@@ -10,7 +10,7 @@ from tests.support.shells import ExecServer, HereShell, SocketShell, running_exe
 from tests.support.source_folders import raised
 
 from stillhouse.clients.sources import resolve
-from stillhouse.clients.sources.push.bundle import Bundle, bundle_of
+from stillhouse.clients.sources.push.bundle import Bundle, bundle_of, compressed
 from stillhouse.clients.sources.push.pvc import ClaimTarget, parse_claim
 from stillhouse.clients.sources.push.shell import Shell
 from stillhouse.errors import ClusterError, EnvironmentProblem, SourceError, UsageError
@@ -152,3 +152,42 @@ def test_a_pod_that_may_not_be_asked(server: ExecServer) -> None:
 @pytest.mark.parametrize("uri", ["pvc://", "pvc://A", "pvc://c/../x", "pvc://c/a/../../b", "pvc://c/store", "pvc://c/./store/x"])
 def test_places_that_are_none(uri: str) -> None:
     raised(UsageError, lambda: parse_claim(uri))
+
+
+def test_a_claim_holds_what_travelled_and_a_build_reads_it_plain(shell: Shell, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    root, cache = tmp_path / "claim", tmp_path / "cache"
+    sent = compressed(bundle(model), tmp_path / "scratch", silent)
+    target = ClaimTarget(shell, "pvc://models", root=str(root))
+    put = target.push(sent, silent)
+    assert put.sent == sent.size < LARGE / 10
+    assert target.push(sent, silent).sent == 0
+    place = root / put.uri.removeprefix("pvc://models/")
+    assert (place / "model.safetensors.still.zst").is_file() and not (place / "model.safetensors").exists()
+    found = resolve(str(place), base=tmp_path, bindings={}, cache=cache)
+    assert (found.digest, found.uri) == (bundle(model).digest, f"file://{place}")
+    assert (found.path / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    born = (found.path / "model.safetensors").stat().st_ino
+    once_more = resolve(str(place), base=tmp_path, bindings={}, cache=cache)
+    assert (once_more.path / "model.safetensors").stat().st_ino == born, "it is unpacked once"
+    packed = place / "model.safetensors.still.zst"
+    packed.write_bytes(packed.read_bytes()[:-3])
+    assert "model.safetensors.still.zst" in raised(
+        SourceError, lambda: resolve(str(place), base=tmp_path, bindings={}, cache=cache)
+    )
+
+
+def test_a_single_file_of_a_claim_that_travelled_compressed(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n' * 50_000)
+    (tmp_path / "scratch").mkdir()
+    put = ClaimTarget(HereShell(), "pvc://models", root=str(tmp_path / "claim")).push(
+        compressed(bundle(rows), tmp_path / "scratch", silent), silent
+    )
+    place = tmp_path / "claim" / put.uri.removeprefix("pvc://models/")
+    found = resolve(str(place), base=tmp_path, bindings={}, cache=tmp_path / "cache", data=True)
+    assert (found.path.name, found.digest) == ("rows.jsonl", bundle(rows).digest)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (place.parent / "rows.jsonl.still.zst").rename(elsewhere / "rows.jsonl.still.zst")
+    raised(SourceError, lambda: resolve(str(elsewhere / "rows.jsonl"), base=tmp_path, bindings={}, cache=tmp_path / "cache"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.support.source_servers import (
 )
 
 from stillhouse.clients.sources import resolve
-from stillhouse.clients.sources.push.bundle import Bundle, Pushed, Target, bundle_of
+from stillhouse.clients.sources.push.bundle import Bundle, Pushed, Target, bundle_of, compressed
 from stillhouse.clients.sources.push.oci import OciTarget
 from stillhouse.clients.sources.push.s3 import S3Target
 from stillhouse.clients.sources.remote.access import Access, of_user
@@ -419,3 +420,79 @@ def test_only_what_a_source_may_consist_of_is_uploaded(model: Path, tmp_path: Pa
     (model / "labels.json").symlink_to("config.json")
     assert bundle(model).files["labels.json"].size == (model / "config.json").stat().st_size
     raised(UnsafeSource, lambda: bundle(model / "pytorch_model.bin"))
+
+
+# compressed on the way -------------------------------------------------------------------------------------------------
+
+
+def packed(path: Path, scratch: Path) -> Bundle:
+    scratch.mkdir(exist_ok=True)
+    told: list[tuple[int, int]] = []
+    found = compressed(bundle(path), scratch, lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[-1] == (bundle(path).size,) * 2
+    return found
+
+
+@pytest.mark.parametrize("place", ["bucket", "registry"])
+def test_what_gets_smaller_travels_compressed_and_arrives_plain(
+    place: str, store: Store, registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = packed(model, tmp_path / "scratch")
+    assert "model.safetensors.still.zst" in sent.files and "config.json" in sent.files
+    assert sent.digest == bundle(model).digest
+    assert sent.size < 0.1 * bundle(model).size
+    if place == "bucket":
+        bucket(store)
+        target: Target = S3Target(as_user(monkeypatch, store), "s3://models/packed", part=PART)
+    else:
+        target = OciTarget(Web(of_user().rules), f"oci://{registry.host}/packed")
+    put = target.push(sent, lambda *each: None)
+    assert put.sent <= sent.size + 2
+    assert target.push(packed(model, tmp_path / "again"), lambda *each: None).sent == 0, "the same bytes each time"
+    access = Access(LOOPBACK, (keys(store),) if place == "bucket" else ())
+    found = resolve(put.uri, base=tmp_path, bindings={}, cache=tmp_path / "cache", access=access)
+    assert found.digest == bundle(model).digest
+    assert everything(found.path) == {name: item.path.read_bytes() for name, item in bundle(model).files.items()}
+
+
+@pytest.mark.parametrize("place", ["bucket", "registry"])
+def test_a_single_file_travels_compressed(
+    place: str, store: Store, registry: Registry, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket(store)
+    target: Target = (
+        S3Target(as_user(monkeypatch, store), "s3://models/packed-rows")
+        if place == "bucket"
+        else OciTarget(Web(of_user().rules), f"oci://{registry.host}/packed-rows")
+    )
+    put = target.push(packed(rows, tmp_path / "scratch"), lambda *each: None)
+    assert put.sent < 10_000
+    access = Access(LOOPBACK, (keys(store),) if place == "bucket" else ())
+    found = resolve(put.uri, base=tmp_path, bindings={}, cache=tmp_path / "cache", access=access, data=True)
+    assert (found.path.name, found.digest) == ("rows.jsonl", bundle(rows).digest)
+    assert found.path.read_bytes() == rows.read_bytes()
+
+
+def test_a_compressed_file_that_is_damaged_or_too_large_is_refused(
+    store: Store, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = bucket(store)
+    put = S3Target(as_user(monkeypatch, store), "s3://models/harmed").push(packed(model, tmp_path / "s"), lambda *each: None)
+    small = Access(Rules(hosts=LOOPBACK.hosts, max_bytes=1 << 20), (keys(store),))
+    ask = {"base": tmp_path, "bindings": {}}
+    said = raised(SourceError, lambda: resolve(put.uri, **ask, cache=tmp_path / "c1", access=small))
+    assert "model.safetensors.still.zst" in said and "more than" in said
+    file = next(there.rglob("harmed/*/model.safetensors.still.zst"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    said = raised(SourceError, lambda: resolve(put.uri, **ask, cache=tmp_path / "c2", access=Access(LOOPBACK, (keys(store),))))
+    assert "model.safetensors.still.zst" in said and "damaged" in said
+
+
+def test_what_does_not_get_smaller_travels_as_it_is(tmp_path: Path) -> None:
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    (noise / "rows.parquet").write_bytes(random.Random(1).randbytes(200_000))
+    assert packed(noise, tmp_path / "scratch").files == bundle(noise).files
+    assert list((tmp_path / "scratch").iterdir()) == []

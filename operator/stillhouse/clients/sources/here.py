@@ -8,6 +8,7 @@ import importlib.util
 from pathlib import Path
 from urllib.parse import unquote
 
+from stillhouse.clients.sources.packing import SUFFIX
 from stillhouse.errors import SourceError
 
 __all__ = ["in_package", "local", "missing", "path_of"]
@@ -25,6 +26,8 @@ def path_of(text: str) -> Path:
 def local(text: str, base: Path, uri: str) -> Path:
     """Return the path of a `file://` URI's text, relative ones from `base`; `uri` is what the resource has.
 
+    A file may be there compressed only, as a push leaves it (`packing`).
+
     Raises:
         SourceError: nothing is there.
     """
@@ -38,7 +41,7 @@ def local(text: str, base: Path, uri: str) -> Path:
             allowed="~ for your own, or ~USER of a user of this machine",
             fix="write the whole path: file:///PATH",
         ) from error
-    if not _exists(path):
+    if not _exists(path) and not (path.name and _exists(path.with_name(path.name + SUFFIX))):
         raise missing(path, uri)
     return path.resolve()
 

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from stillhouse.clients.sources.access import refuse_odd_name, unreadable
 from stillhouse.clients.sources.digest import DigestCache, digest_of
 from stillhouse.clients.sources.here import in_package, local, missing, path_of
+from stillhouse.clients.sources.packing import unpacked
 from stillhouse.clients.sources.remote.access import SCHEMES, Access, fetch_remote, of_user
 from stillhouse.errors import NotAvailable, SourceError
 from stillhouse.settings import load_settings
@@ -118,7 +119,8 @@ def _find(
     scheme, path_part = _split(bound)
     if scheme in ("", "file"):
         path = local(path_part, base, uri)
-        return path, "", f"file://{path}"
+        plain = unpacked(path, cache or load_settings().cache, uri, access.rules.max_bytes, fetching)
+        return plain, "", f"file://{path}"
     if scheme == "package":
         return in_package(path_part, uri), "", bound
     if scheme == "hf":

@@ -1,27 +1,34 @@
-"""Garbage collection: what no model's plan, history or running server refers to is freed."""
+"""Garbage collection: what no model's plan, history or running server refers to is freed; what nobody serves is compressed."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import Busy
+from stillhouse.clients.store.manifests import read_manifest
 from stillhouse.errors import StoreError, UsageError
 
 __all__ = ["Freed", "collect"]
+
+_RESTING = frozenset({"torch-model", "onnx-model", "onnx-step", "dataset", "teacher-outputs", "measurement"})
+"""Kinds that steps alone read, through the runner, which unpacks them. What serves is mounted by its path and lies plain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Freed:
     """What was (or with a dry run would be) removed; `bytes` counts objects and scratch.
 
-    `busy`: somebody used the store while a dry run looked.
+    `busy`: somebody used the store while a dry run looked. `packed`: objects that were put to rest, compressed, and `saved` the
+    bytes that it freed (a dry run tells only which would be tried; some may turn out not to get smaller).
     """
 
     receipts: tuple[str, ...]
@@ -29,6 +36,8 @@ class Freed:
     scratch: tuple[str, ...]
     bytes: int
     busy: bool = False
+    packed: tuple[str, ...] = ()
+    saved: int = 0
 
 
 def _size(folder: Path) -> int:
@@ -45,8 +54,11 @@ Kept = tuple[Collection[str], Collection[str]]
 """Step keys and digests of objects."""
 
 
-def collect(store: LocalStore, keep: Callable[[], Kept], *, dry_run: bool = False) -> Freed:
+def collect(store: LocalStore, keep: Callable[[], Kept], *, dry_run: bool = False, rest_s: float | None = None) -> Freed:
     """Remove receipts of other steps than `keep` names, and objects that neither a kept receipt nor `keep` names.
+
+    Of what stays, the objects that `keep` names itself are served and lie plain. Those that only a receipt needs are packed where
+    that pays, once they have lain for `rest_s` seconds (None: never).
 
     `keep` is asked once the store is ours alone, so that a build which ended a moment before counts. A dry run removes
     nothing, so it may look while others build; what they have not recorded yet looks then like what nobody needs.
@@ -59,7 +71,8 @@ def collect(store: LocalStore, keep: Callable[[], Kept], *, dry_run: bool = Fals
         with store.alone():
             _refuse_unknown(store)
             steps, objects = keep()
-            return _collect(store, set(steps), set(objects), dry_run)
+            freed = _collect(store, set(steps), set(objects), dry_run)
+            return freed if rest_s is None else _rest(store, freed, set(objects), dry_run, rest_s)
     except Busy:
         if dry_run:
             return _look(store, keep)
@@ -76,6 +89,33 @@ def _look(store: LocalStore, keep: Callable[[], Kept]) -> Freed:
         _refuse_unknown(store)
         steps, objects = keep()
         return dataclasses.replace(_collect(store, set(steps), set(objects), dry_run=True, alone=False), busy=True)
+
+
+def _rest(store: LocalStore, freed: Freed, served: set[str], dry_run: bool, rest_s: float) -> Freed:
+    """Pack what is not served. The store is ours alone, so nobody reads the plain files that go.
+
+    Where zstandard is not installed, which serves alone, everything stays as it is.
+    """
+    if importlib.util.find_spec("zstandard") is None:
+        return freed
+    objects = store.objects
+    packed, saved = [], 0
+    for digest in objects.digests():
+        folder = objects.path(digest)
+        with contextlib.suppress(OSError):
+            if digest in served or digest in freed.objects or time.time() - folder.stat().st_mtime < rest_s:
+                continue
+            if read_manifest(folder, digest)[0].kind not in _RESTING:
+                continue
+            if dry_run:
+                would = objects.packed.has(digest) or objects.packed.pays(folder, digest)
+                packed += [digest] if would else []
+                continue
+            gained = objects.pack(digest)
+            if not objects.path(digest).exists():
+                packed.append(digest)
+                saved += gained
+    return dataclasses.replace(freed, packed=tuple(packed), saved=saved)
 
 
 def _refuse_unknown(store: LocalStore) -> None:

@@ -12,31 +12,79 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.store.files import disk_errors, fsync_dir, make_dirs, read_json, write_json
-from stillhouse.digests import content_digest, hash_file
+from stillhouse.clients.store.files import disk_errors, fsync_dir, make_dirs, write_json
+from stillhouse.clients.store.manifests import MANIFEST, digest_of, read_manifest
+from stillhouse.clients.store.packed import PackedObjects
+from stillhouse.digests import hash_file
 from stillhouse.errors import StoreError
 
 __all__ = ["MANIFEST", "ObjectStore", "digest_of"]
 
-MANIFEST = "manifest.json"
-
-
-def digest_of(kind: str, files: list[list[Any]]) -> str:
-    """Return `sha256:…` over the kind and the sorted `[path, sha256, size]` of every file."""
-    return content_digest({"kind": kind, "files": files})
-
 
 class ObjectStore:
-    """Objects below one folder. `root` and `tmp` lie on the same file system."""
+    """Objects below one folder, and those at rest (`packed`) in another. `root` and `tmp` lie on the same file system.
 
-    def __init__(self, root: Path, tmp: Path) -> None:
+    An object is there plain, packed, or both: then the plain one is a copy that `opened` made, and goes again with `pack`.
+    """
+
+    def __init__(self, root: Path, tmp: Path, packed: Path | None = None) -> None:
         self.root = root
         self.tmp = tmp
+        self.packed = PackedObjects(packed or root.parent / "packed", tmp)
         self._verified: set[str] = set()
 
     def path(self, digest: str) -> Path:
-        """Return where the object of this digest lies (or would lie)."""
+        """Return where the plain object of this digest lies, or would lie: `opened` sees to it that it does."""
         return self.root / digest.replace(":", "-")
+
+    def opened(self, digest: str, report: Callable[[int, int], None] | None = None) -> Path:
+        """Return an object's folder; what is at rest is unpacked there, once. Files are read and mapped from there as ever.
+
+        `report` is told bytes unpacked, and bytes in all. An object that is not there at all has a folder that is none, too.
+
+        Raises:
+            StoreError: what is packed is damaged (the text names the file), or the disk is full.
+        """
+        target = self.path(digest)
+        if os.path.lexists(target) or not self.packed.has(digest):
+            return target
+        folder = self.new_dir()
+        try:
+            problem = self.packed.unpack(digest, folder, report)
+            if problem:
+                raise StoreError(
+                    f"a packed artifact is damaged: {problem}",
+                    field=digest,
+                    found=str(self.packed.path(digest)),
+                    fix="run the command again: what it was made from makes it anew (still doctor --store finds all of them)",
+                )
+            with disk_errors(target):
+                make_dirs(self.root)
+                self._place(folder, digest)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._verified.add(digest)
+        return target
+
+    def pack(self, digest: str) -> int:
+        """Put an object to rest if that pays; return the bytes freed on the disk (0: it stays as it is).
+
+        Only while nobody else uses the store: whoever reads the plain files loses them.
+
+        Raises:
+            StoreError: the disk is full.
+        """
+        if not self.path(digest).is_dir():
+            return 0
+        if self.packed.has(digest):
+            if self.packed.check(digest, full=True):
+                self.packed.drop(digest)
+                return 0  # the plain one stays, and is packed the next time
+        elif self.look(digest) or not self.packed.write(self.path(digest), digest):
+            return 0
+        freed = read_manifest(self.packed.path(digest), digest)[0].size
+        self._drop_plain(digest)
+        return freed - self.packed.size(digest)
 
     def new_dir(self) -> Path:
         """Return a fresh directory to fill, on the store's file system."""
@@ -100,6 +148,8 @@ class ObjectStore:
 
     def look(self, digest: str) -> str:
         """Return what is wrong with an object as far as names and sizes tell, or "": no content is read."""
+        if self._resting(digest):
+            return self.packed.look(digest)
         return self._listing(digest)[1]
 
     def check(self, digest: str, *, full: bool = False, report: Callable[[int, int], None] | None = None) -> str:
@@ -108,6 +158,8 @@ class ObjectStore:
         Names and sizes are compared always, contents on the first use in this process or with `full`;
         `report` is told bytes read and bytes in all where contents are.
         """
+        if self._resting(digest):
+            return self.packed.check(digest, full=full, report=report)
         files, problem = self._listing(digest)
         if problem or (digest in self._verified and not full):
             return problem
@@ -122,20 +174,18 @@ class ObjectStore:
         self._verified.add(digest)
         return ""
 
-    def _listing(self, digest: str) -> tuple[list[tuple[str, str, int]], str]:
+    def _resting(self, digest: str) -> bool:
+        return not os.path.lexists(self.path(digest)) and self.packed.has(digest)
+
+    def _listing(self, digest: str) -> tuple[tuple[tuple[str, str, int], ...], str]:
         """Return the (path, SHA-256, size) of an object's files and what is wrong: links, names, sizes."""
         folder = self.path(digest)
         if folder.is_symlink():
-            return [], "a link stands in its place"
-        manifest = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
-            return [], f"{MANIFEST} is missing or not readable"
-        try:
-            files = [(str(name), str(sha), int(size)) for name, sha, size in manifest["files"]]
-        except (TypeError, ValueError):
-            return [], f"{MANIFEST} is not readable"
-        if digest_of(str(manifest.get("kind")), [list(entry) for entry in files]) != digest:
-            return files, f"{MANIFEST} does not belong to this digest"
+            return (), "a link stands in its place"
+        manifest, problem = read_manifest(folder, digest)
+        files = manifest.files
+        if problem:
+            return files, problem
         strange = _strange(folder, {MANIFEST, *(name for name, _, _ in files)})
         if strange:
             return files, strange
@@ -148,7 +198,11 @@ class ObjectStore:
         return files, ""
 
     def drop(self, digest: str) -> None:
-        """Remove an object: first out of sight by a rename, then file by file."""
+        """Remove an object, plain and packed: first out of sight by a rename, then file by file."""
+        self._drop_plain(digest)
+        self.packed.drop(digest)
+
+    def _drop_plain(self, digest: str) -> None:
         self._verified.discard(digest)
         target = self.path(digest)
         grave = self.tmp / f"drop-{secrets.token_hex(8)}"
@@ -172,20 +226,18 @@ class ObjectStore:
                 shutil.rmtree(grave, ignore_errors=True)
 
     def digests(self) -> list[str]:
-        """Return the digests of all objects."""
+        """Return the digests of all objects, plain and packed."""
         with disk_errors(self.root, "read"):
-            if not self.root.is_dir():
-                return []
-            with os.scandir(self.root) as entries:
-                return sorted(entry.name.replace("-", ":", 1) for entry in entries if entry.name.startswith("sha256-"))
+            plain: list[str] = []
+            if self.root.is_dir():
+                with os.scandir(self.root) as entries:
+                    plain = [entry.name.replace("-", ":", 1) for entry in entries if entry.name.startswith("sha256-")]
+        return sorted({*plain, *self.packed.digests()})
 
     def size(self, digest: str) -> int:
-        """Return the bytes of an object's files, by its manifest; 0 when it is damaged."""
-        manifest = read_json(self.path(digest) / MANIFEST)
-        try:
-            return sum(int(entry[2]) for entry in manifest["files"]) if manifest else 0
-        except (KeyError, TypeError, ValueError, IndexError):
-            return 0
+        """Return the bytes that an object takes: its files by its manifest (0 when it is damaged), and what is packed of it."""
+        plain = 0 if self._resting(digest) else read_manifest(self.path(digest), digest)[0].size
+        return plain + self.packed.size(digest)
 
 
 class _Track:

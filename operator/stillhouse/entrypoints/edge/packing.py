@@ -70,9 +70,10 @@ def pack(store: LocalStore, name: str, out: Path) -> int:
                 _add(archive, _CONTENTS, json.dumps(contents, sort_keys=True).encode())
                 _add(archive, _FILE, text.encode())
                 for digest in digests:
-                    for each in sorted(store.objects.path(digest).rglob("*")):
+                    folder = store.objects.opened(digest)
+                    for each in sorted(folder.rglob("*")):
                         if each.is_file() and each.name != MANIFEST:
-                            relative = each.relative_to(store.objects.path(digest)).as_posix()
+                            relative = each.relative_to(folder).as_posix()
                             archive.add(each, f"objects/{digest[7:]}/{relative}", recursive=False, filter=_plain)
             partial.replace(out)
         except BaseException:
@@ -189,7 +190,7 @@ def _read(opened: tarfile.TarFile, name: str) -> bytes:
 
 
 def _kind(store: LocalStore, digest: str) -> str:
-    return str(json.loads((store.objects.path(digest) / MANIFEST).read_bytes())["kind"])
+    return str(json.loads((store.objects.opened(digest) / MANIFEST).read_bytes())["kind"])
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -64,11 +64,11 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
             raise StoreError(f"what was built is damaged: {problem}", field=name, fix=f"still build {file}")
     data = store.root / "edge" / name
     larger = larger_at(store, edge, name, file, given) if edge.cascade else None
-    folder = str(store.objects.path(revision["cascade"])) if revision.get("cascade") else ""
+    folder = str(store.objects.opened(revision["cascade"])) if revision.get("cascade") else ""
     leg = _engine(store, revision, given)
     if edge.cut is not None:
         larger = upper(store, name, edge.cut, given)
-        leg |= {"kind": "lower", "folder": str(store.objects.path(revision["cut"]))}
+        leg |= {"kind": "lower", "folder": str(store.objects.opened(revision["cut"]))}
     place = _place(leg, folder, data, larger, given)
     cascade = None
     if edge.cascade is not None:
@@ -95,7 +95,7 @@ def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given
             "nobody has said where the model is that takes the features", "spec.edge.preprocess.address", steps.model, store
         )
     built = (store.state(name).get("revision") or {}).get("digest")
-    folders = [given.files] if given.files else [*([store.objects.path(built)] if built else []), file.absolute().parent]
+    folders = [given.files] if given.files else [*([store.objects.opened(built)] if built else []), file.absolute().parent]
     data = store.root / "edge" / name
     folder = data / "steps"
     digest = write_steps(store, steps, folder, folders, frozenset(given.allowed))
@@ -115,7 +115,7 @@ def _written(store: LocalStore, data: Path, config: Mapping[str, Any]) -> Path:
 def _engine(store: LocalStore, revision: Mapping[str, Any], given: Given) -> dict[str, Any]:
     return {
         "kind": "engine",
-        "folder": str(store.objects.path(revision["digest"])),
+        "folder": str(store.objects.opened(revision["digest"])),
         "digest": revision["digest"],
         "variant": revision["precision"],
         "threads": given.threads,

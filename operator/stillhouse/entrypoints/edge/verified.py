@@ -28,7 +28,10 @@ def verify(config: Config) -> None:
 
 def _check(model: str, field: str, folder: Path, said: str) -> None:
     digest = folder.name.replace("-", ":", 1)  # as the store names it
-    problem = ObjectStore(folder.parent, folder.parent).check(digest)
+    objects = ObjectStore(folder.parent, folder.parent.parent / "tmp")
+    problem = objects.check(digest)
+    if not problem:
+        objects.opened(digest)
     if not problem and said and said != digest:
         problem = f"it is {digest}"
     if problem:

@@ -67,13 +67,13 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
     state = store.state(name)
     kept: list[dict[str, Any]] = [each for each in (state.get("revision"), *state.get("history", [])) if each]
     revision = next((each for each in kept if each["digest"] == running.revision), {})
-    signature = Signature.read(store.objects.path(running.revision))
+    signature = Signature.read(store.objects.opened(running.revision))
     index = None
     if signature.task == "sentence-embedding" and revision.get("index") and not vector:
         problem = _check(store, revision["index"], name)
         if problem:
             raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
-        index = Index(store.objects.path(revision["index"]))
+        index = Index(store.objects.opened(revision["index"]))
     images = None if signature.image is None else read_images(texts, signature.image)
     rows = int(running.settings.get("maxBatchSize", 1))  # more in one request are refused
     answers: list[dict[str, Any]] = []

@@ -34,8 +34,8 @@ def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> 
     for step in store.state(name).get("steps", []):
         receipt = store.receipt(step["key"]) if step["id"] == "resolve/gate-data" else None
         if receipt is not None:
-            data = Artifact(receipt.artifact, receipt.kind, store.objects.path(receipt.artifact), receipt.size)
-            rows = read_rows(data, Signature.read(store.objects.path(digest)))
+            data = Artifact(receipt.artifact, receipt.kind, store.objects.opened(receipt.artifact), receipt.size)
+            rows = read_rows(data, Signature.read(store.objects.opened(digest)))
             if rows.images is not None:
                 return True, [rows.images[position : position + 1] for position in range(len(rows.images))]
             return False, rows.texts

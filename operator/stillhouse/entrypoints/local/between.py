@@ -42,4 +42,4 @@ def find_middle(model: DistilledModel, store: LocalStore, digest: str | None = N
             "what was built of the model between is damaged", field=_FIELD, found=f"{name}: {problem}", fix="build it again"
         )
     uri = middle_uri(name)
-    return Resolved(f"{uri}@{digest}", digest, store.objects.path(digest), uri), Pin(digest, store.objects.size(digest))
+    return Resolved(f"{uri}@{digest}", digest, store.objects.opened(digest), uri), Pin(digest, store.objects.size(digest))

@@ -24,7 +24,7 @@ EXTRAS = {
     "build": ("torch", "transformers", "accelerate", "safetensors", "datasets", "onnx", "onnxscript"),
 }
 LOW_DISK = 2 << 30
-PARTS = ("objects", "steps", "locks", "work", "models", "run", "tmp")
+PARTS = ("objects", "packed", "steps", "locks", "work", "models", "run", "tmp")
 
 
 def examine(*, contents: bool = False, progress: Progress | None = None) -> list[dict[str, Any]]:

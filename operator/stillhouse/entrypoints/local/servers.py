@@ -144,7 +144,7 @@ def serve(
     repository = folder / ("repository-" + revision["digest"][7:19] + (f"-{cut[7:19]}" if cut else ""))
     moving = running is not None and port in (None, running.handle.grpc_port)
     options = lay_out(
-        store.objects.path(revision["digest"]),
+        store.objects.opened(revision["digest"]),
         repository,
         model=name,
         digest=revision["digest"],
@@ -152,7 +152,7 @@ def serve(
         serve=serving,
         runtime_name=runtime_of(serving),
         pinned=True,
-        cut=store.objects.path(cut) if cut else None,
+        cut=store.objects.opened(cut) if cut else None,
         run_folder=folder,
         cache_folder=settings.cache,
         grpc_port=0 if moving else port or 0,

@@ -79,7 +79,7 @@ def _damaged(store: LocalStore, digests: list[str], total: int | None, progress:
             problem = store.objects.check(digest, full=True, report=reading)
             before += store.objects.size(digest)
         if problem:
-            found[digest] = problem if store.objects.path(digest).exists() else "it is gone"
+            found[digest] = problem if store.objects.size(digest) or store.objects.path(digest).exists() else "it is gone"
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from stillhouse.api.load import load_with_lines
 from stillhouse.clients.sources import Resolved, absolute
-from stillhouse.clients.sources.push.bundle import Target, bundle_of
+from stillhouse.clients.sources.push.bundle import Target, bundle_of, compressed
 from stillhouse.entrypoints.local.sources import Mistakes, find_sources
 from stillhouse.errors import SourceError, UsageError
 from stillhouse.passes.runner import Listener
@@ -137,12 +138,15 @@ def upload(found: Found, target: Target, listener: Listener) -> list[Placed]:
             placed.append(Placed(name, source.uri, source.digest, uploaded=False))
             continue
         bundle = bundle_of(source.fetch(), name, source.digest, found.settings.cache)
-        with listener.busy(f"push {name}") as progress:
+        with listener.busy(f"push {name}") as progress, tempfile.TemporaryDirectory(prefix="still-push-") as scratch:
 
             def told(done: int, total: int, progress: Any = progress, name: str = name) -> None:
                 progress.update(done, total, "bytes", f"uploading {name}")
 
-            pushed = target.push(bundle, told)
+            def shrinking(done: int, total: int, progress: Any = progress, name: str = name) -> None:
+                progress.update(done, total, "bytes", f"compressing {name}")
+
+            pushed = target.push(compressed(bundle, Path(scratch), shrinking), told)
         placed.append(Placed(name, pushed.uri, source.digest, bundle.size, pushed.sent))
     return placed
 

@@ -24,4 +24,4 @@ def verified(store: LocalStore, digest: str, model: str) -> Path:
             found=str(store.root),
             fix=f'build it again: kubectl annotate dm {model} --overwrite stillhouse.io/rebuild="$(date)"',
         )
-    return store.objects.path(digest)
+    return store.objects.opened(digest)

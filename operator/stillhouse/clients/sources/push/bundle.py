@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from stillhouse.clients.sources.digest import DigestCache, listing_digest
+from stillhouse.clients.sources.packing import SUFFIX, WORTH
 from stillhouse.clients.sources.resolve import pushed_folder
 from stillhouse.clients.sources.selection import PATTERNS, is_used, used_files
+from stillhouse.clients.store import zstd
+from stillhouse.digests import hash_file
 from stillhouse.errors import SourceError, UnsafeSource
 
-__all__ = ["Bundle", "Item", "Pushed", "Report", "Target", "bundle_of"]
+__all__ = ["Bundle", "Item", "Pushed", "Report", "Target", "bundle_of", "compressed"]
 
 Report = Callable[[int, int], None]
+_SMALLEST = 64 << 10
+"""Bytes below which a file travels as it is: a request costs more than it would save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,45 @@ def bundle_of(path: Path, uri: str, digest: str, cache: Path | None) -> Bundle:
             "the source was changed while it was read", field="uri", found=f"{uri}: {found}", allowed=digest, fix="run it again"
         )
     return Bundle(digest, items, single="" if path.is_dir() else path.name)
+
+
+def compressed(bundle: Bundle, scratch: Path, report: Report) -> Bundle:
+    """Return the bundle as it travels: files that get a tenth smaller are written compressed into `scratch`. The digest stays.
+
+    `report` is told plain bytes looked at, and plain bytes in all.
+
+    Raises:
+        SourceError: a file was changed meanwhile. MissingPackages: zstandard is not installed.
+        OSError: the disk is full.
+    """
+    items, done = {}, 0
+    for number, (name, item) in enumerate(bundle.files.items()):
+        smaller = _smaller(item, scratch / str(number), lambda count, before=done: report(before + count, bundle.size))
+        items[name if smaller is None else name + SUFFIX] = smaller or item
+        done += item.size
+        report(done, bundle.size)
+    return Bundle(bundle.digest, items, bundle.single)
+
+
+def _smaller(item: Item, target: Path, told: Callable[[int], None]) -> Item | None:
+    """Return a file in its compressed form; None where that does not save a tenth."""
+    if item.size < _SMALLEST or zstd.promise(item.path) < WORTH:
+        return None
+    plain = hashlib.sha256()
+    with item.path.open("rb") as source, target.open("wb") as out:
+        size, stored = zstd.compress(source, out, told, seen=plain.update)
+    if (size, plain.hexdigest()) != (item.size, item.sha256):
+        raise SourceError(
+            "the file was changed while it was sent",
+            field=str(item.path),
+            found=plain.hexdigest(),
+            allowed=item.sha256,
+            fix="run it again",
+        )
+    if stored > (1 - WORTH) * size:
+        target.unlink()
+        return None
+    return Item(target, stored, hash_file(target)[1])
 
 
 def _stays(file: Path, folder: Path) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillhouse.clients.sources.packing import expand, is_packed, plain_name, twins
 from stillhouse.clients.sources.selection import is_used
 from stillhouse.clients.store.files import disk_full, fsync_dir
 from stillhouse.clients.store.locks import hold
@@ -82,7 +83,7 @@ def fetch(listing: Listing, cache: Path, uri: str, limit: int, report: Report | 
             if folder.is_dir() and not all(file.version or file.sha256 for file in files.values()):
                 shutil.rmtree(folder)  # nobody knows whether this is what is there now
             if not folder.is_dir():
-                _bring(files, folder, uri, report)
+                _bring(files, folder, uri, limit, report)
     except OSError as error:
         if disk_full(error):
             raise EnvironmentProblem(
@@ -107,7 +108,12 @@ def _chosen(listing: Listing, uri: str, limit: int) -> dict[str, RemoteFile]:
             raise UnsafeSource(
                 "the name of a file leads out of its folder", field="uri", found=f"{uri}: {name}"[:300], allowed="FOLDER/FILE"
             )
-    files = {name: file for name, file in listing.files.items() if name == listing.single or is_used(name)}
+    double = twins(listing.files)
+    files = {
+        name: file
+        for name, file in listing.files.items()
+        if (plain_name(name) == listing.single or is_used(plain_name(name))) and name not in double
+    }
     total = sum(file.size for file in files.values())
     pickles = [name for name in listing.files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
     if not files and pickles:
@@ -144,13 +150,16 @@ def too_large(uri: str, total: int, limit: int) -> SourceError:
     )
 
 
-def _bring(files: Mapping[str, RemoteFile], folder: Path, uri: str, report: Report | None) -> None:
+def _bring(files: Mapping[str, RemoteFile], folder: Path, uri: str, limit: int, report: Report | None) -> None:
     aside = folder.with_suffix(".part")
     total = sum(file.size for file in files.values())
     before = 0
     for name, file in files.items():
         path = aside / _TOGETHER / name
-        if not (path.is_file() and path.stat().st_size == file.size):
+        arrived = path.is_file() and path.stat().st_size == file.size
+        if is_packed(name) and (aside / _TOGETHER / plain_name(name)).is_file():
+            arrived = True  # and unpacked, before an earlier attempt ended
+        if not arrived:
             part = aside / content_hash(name)[:32]
             _one(file, part, f"{uri}: {name}", _Told(report, before, total))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,10 +167,22 @@ def _bring(files: Mapping[str, RemoteFile], folder: Path, uri: str, report: Repo
         before += file.size
         if report is not None:
             report(before, total)
+    _unpack(aside / _TOGETHER, files, uri, limit)
     for inner, _, _ in os.walk(aside / _TOGETHER):
         fsync_dir(Path(inner))
     (aside / _TOGETHER).replace(folder)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _unpack(folder: Path, files: Mapping[str, RemoteFile], uri: str, limit: int) -> None:
+    """Put plain files in the place of compressed ones; all of them together have at most `limit` bytes."""
+    left = limit - sum((folder / name).stat().st_size for name in files if not is_packed(name))
+    for name in filter(is_packed, files):
+        plain = folder / plain_name(name)
+        if not plain.is_file():
+            expand(folder / name, plain, max(0, left), f"{uri}: {name}")
+        (folder / name).unlink(missing_ok=True)
+        left -= plain.stat().st_size
 
 
 class _Told:

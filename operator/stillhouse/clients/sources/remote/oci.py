@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from stillhouse.clients.sources.packing import SUFFIX
 from stillhouse.clients.sources.remote.credentials import Credential, docker_login
 from stillhouse.clients.sources.remote.download import Changed, Listing, RemoteFile, blocks_of, sha256_of
 from stillhouse.clients.sources.remote.web import Answer, Web, origin, refusal
@@ -163,7 +164,7 @@ def list_oci(web: Web, uri: str, credential: Credential | None = None) -> Listin
             files[title] = _file(registry, found, size)
     single = str((manifest.get("annotations") or {}).get(FILE, ""))
     pinned = f"oci://{reference.host}/{reference.repository}@{digest}"
-    return Listing(pinned, files, pinned, single=single if single in files else "")
+    return Listing(pinned, files, pinned, single=single if single in files or single + SUFFIX in files else "")
 
 
 def _file(registry: Registry, digest: str, size: int) -> RemoteFile:

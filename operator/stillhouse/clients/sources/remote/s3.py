@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stillhouse.clients.sources.packing import SUFFIX, plain_name
 from stillhouse.clients.sources.remote.credentials import Credential
 from stillhouse.clients.sources.remote.download import Changed, Listing, RemoteFile
 from stillhouse.clients.sources.remote.web import Web
@@ -117,14 +118,35 @@ def list_s3(web: Web, uri: str, credential: Credential | None = None) -> Listing
                 )
             return Listing(place, files, f"s3://{bucket}/{key}")
         folder, _, name = key.rpartition("/")
-        told = client.head_object(Bucket=bucket, Key=key)
-        file = _file(client, bucket, key, int(told["ContentLength"]), told)
+        found = _there(client, bucket, (key, key + SUFFIX))
+        told = client.head_object(Bucket=bucket, Key=found)
+        file = _file(client, bucket, found, int(told["ContentLength"]), told)
         beside: dict[str, RemoteFile] = {}
         if name.endswith(".onnx"):  # it brings its tokenizer, its configuration and its numbers
             others = (".onnx", ".csv", ".jsonl", ".parquet", ".safetensors")
             everything = _below(client, bucket, f"{folder}/" if folder else "")
-            beside = {other: each for other, each in everything.items() if "/" not in other and not other.endswith(others)}
-        return Listing(place, {**beside, name: file}, f"s3://{bucket}/{key}", single=name)
+            beside = {
+                other: each for other, each in everything.items() if "/" not in other and not plain_name(other).endswith(others)
+            }
+        return Listing(place, {**beside, found.rpartition("/")[2]: file}, f"s3://{bucket}/{key}", single=name)
+
+
+def _there(client: Any, bucket: str, keys: tuple[str, str]) -> str:
+    """Return which of two keys is there: the second where the first is not."""
+    import botocore.exceptions
+
+    try:
+        client.head_object(Bucket=bucket, Key=keys[0])
+    except botocore.exceptions.ClientError as error:
+        # 403: without the right to list, a store says so of what is not there.
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (403, 404):
+            raise
+        try:
+            client.head_object(Bucket=bucket, Key=keys[1])
+        except botocore.exceptions.ClientError:
+            return keys[0]  # whose error is the one to tell
+        return keys[1]
+    return keys[0]
 
 
 def _below(client: Any, bucket: str, prefix: str) -> dict[str, RemoteFile]:
