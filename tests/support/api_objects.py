@@ -610,6 +610,11 @@ _VALID = [
         "text",
         {"spec.edge": {"cut": {**_CUT, "address": "grpcs://halves.example:443"}, "backendToken": "halves"}},
     ),
+    Case(
+        "an export of every field", "text", {"spec.export": [{"format": "litert", "precision": "fp32", "batch": 2, "tokens": 64}]}
+    ),
+    Case("every format", "text", {"spec.export": [{"format": each} for each in ("openvino", "litert", "coreml", "tensorrt")]}),
+    Case("no export", "text", {"spec.export": []}),
     Case("a cascade by temperature", "class", {f"{_CASCADE}.method": "temperature"}),
     Case(
         "an agreement of nearly everything",
@@ -797,6 +802,19 @@ _INVALID = [
         "left out of student",
     ),
     _bad("another goal", "text", "spec.compress.goal", "cheap"),
+    Case("a format twice", "text", {"spec.export": [{"format": "litert"}] * 2}, "spec.export", "each format once"),
+    Case(
+        "a shape where any is taken",
+        "text",
+        {"spec.export": [{"format": "openvino", "batch": 2}]},
+        "spec.export[0]",
+        "belong to formats of fixed shapes",
+    ),
+    Case("a format of nobody", "text", {"spec.export": [{"format": "onnxjs"}]}, "spec.export[0].format", ""),
+    Case("rows without number", "text", {"spec.export": [{"format": "litert", "batch": 0}]}, "spec.export[0].batch", ""),
+    Case(
+        "an export of INT8", "text", {"spec.export": [{"format": "litert", "precision": "int8"}]}, "spec.export[0].precision", ""
+    ),
     Case("a cut and a cascade", "class", {f"{_EDGE}.cut": _CUT}, f"{_EDGE}.cut", "excludes cascade and preprocess"),
     Case(
         "a cut and steps",

@@ -115,6 +115,9 @@ _CUT_NEEDS_GATE = CelRule(
 _CUT_OR_PIPELINE = CelRule(
     "!has(self.edge) || !has(self.edge.cut) || !has(self.pipeline)", "cut and a pipeline exclude each other", "edge.cut"
 )
+_FORMATS_ONCE = CelRule(
+    "!has(self.export) || self.export.all(e, self.export.exists_one(f, f.format == e.format))", "each format once", "export"
+)
 _CUT_ON_CPUS = CelRule(
     "!has(self.edge) || !has(self.edge.cut) || self.serve.runtime == 'triton-ort-cpu'",
     "the upper half of a cut runs on runtime triton-ort-cpu",
@@ -147,6 +150,7 @@ RULES = (
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
+    _FORMATS_ONCE,
 )  # fmt: skip
 
 
@@ -176,6 +180,8 @@ def parts_fit(spec: Spec) -> None:
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:
         most = spec.gate.load.concurrency
         raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
+    if len({each.format for each in spec.export}) < len(spec.export):
+        raise _FORMATS_ONCE.broken(fix="remove one of both")
     if spec.compress.goal is not None and spec.gate is None:
         raise _GOAL_NEEDS_GATE.broken(fix="write gate with its data, or remove goal")
     _cut_fits(spec)

@@ -11,6 +11,7 @@ from stillhouse.api.build import Build
 from stillhouse.api.compress import Compress
 from stillhouse.api.distill import Distill
 from stillhouse.api.edge import Edge
+from stillhouse.api.export import Export
 from stillhouse.api.fitting import RULES, parts_fit
 from stillhouse.api.gate import Gate
 from stillhouse.api.pipeline import Pipeline
@@ -56,6 +57,8 @@ class Spec(ApiModel):
     """What a candidate must show before it serves; left out, the smallest candidate serves."""
     index: Index | None = None
     """A retrieval index, for `sentence-embedding`."""
+    export: Annotated[tuple[Export, ...], Field(max_length=4)] = ()
+    """The model in the formats of other runtimes, each an artifact of its own beside what serves; each format once."""
     serve: Serve = Serve()
     """The server."""
     scale: Scale = Scale()

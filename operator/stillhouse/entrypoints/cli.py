@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("infer", "Ask a running model."),
     "edge": ("edge", "Run a model and its gateway on this machine."),
     "ask": ("ask", "Ask a gateway, and show which model answered."),
+    "export": ("export", "Write a model in formats of other runtimes."),
     "pack": ("pack", "Write what was built of a model to one file."),
     "status": ("status", "Show models, steps, figures and servers as a tree."),
     "bench": ("bench", "Measure latency and throughput of what is running."),

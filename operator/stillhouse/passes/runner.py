@@ -81,7 +81,7 @@ def load_pass(name: str, passes: Mapping[str, PassEntry] = PASSES) -> Pass[Any, 
         raise MissingPackages(
             f"pass {name} needs packages that are not installed",
             found="missing: " + ", ".join(missing),
-            fix="pip install 'stillhouse[build]'",
+            fix=f"pip install 'stillhouse[{entry.extra}]'",
         )
     module, _, attribute = entry.target.partition(":")
     return cast("Pass[Any, Any]", getattr(importlib.import_module(module), attribute)())

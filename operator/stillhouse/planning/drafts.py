@@ -8,6 +8,7 @@ from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
 from stillhouse.planning import compressing, edge, gating, preparing, training
 from stillhouse.planning.edge import CASCADE, CUT
+from stillhouse.planning.exports import export_id, exports
 from stillhouse.planning.gating import GATE, INDEX
 from stillhouse.planning.imports import TEACHER, import_data, import_model
 from stillhouse.planning.joining import join
@@ -34,7 +35,8 @@ def targets(spec: Spec) -> list[str]:
     cascade = spec.edge is not None and spec.edge.cascade is not None
     cut = spec.edge is not None and spec.edge.cut is not None
     told = [preparing.REPORT] if spec.distill and preparing.reported(spec.distill) else []
-    return [GATE, *told, *([INDEX] if spec.index else []), *([CASCADE] if cascade else []), *([CUT] if cut else [])]
+    others = [export_id(each.format) for each in spec.export]
+    return [GATE, *told, *([INDEX] if spec.index else []), *([CASCADE] if cascade else []), *([CUT] if cut else []), *others]
 
 
 def _needed(drafts: list[StepDraft], targets: list[str]) -> list[StepDraft]:
@@ -92,3 +94,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield from edge.cascade(spec.edge.cascade, spec, any(each == "compress/fp32" for each in candidates), env)
     if spec.edge and spec.edge.cut:
         yield edge.cut(spec.edge.cut)
+    if spec.export:
+        onnx_source = not any(each == "compress/fp32" for each in candidates)
+        network, graph = (None, TEACHER) if onnx_source else (model_id, "compress/fp32")
+        yield from exports(spec.export, graph, network, "resolve/gate-data" if spec.gate else None)

@@ -20,7 +20,7 @@ class PassEntry:
     `measures` marks passes whose result depends on the hardware: their key includes it; `serves` those of them that measure
     through the server, whose hardware and limits it is then. `needs` are import names
     (torch, onnxruntime, …) that must be installed to run it. `target` is `module:Class`. `foresees` marks passes whose
-    `foresee` is asked before anything is trained.
+    `foresee` is asked before anything is trained. `extra`: the optional packages of ours that bring what it needs.
     """
 
     name: str
@@ -31,10 +31,20 @@ class PassEntry:
     serves: bool = False
     needs: tuple[str, ...] = ()
     foresees: bool = False
+    extra: str = "build"
 
 
 _TORCH = ("torch", "transformers", "safetensors")
 _ONNX = ("onnx", "onnxruntime")
+
+
+def _exporter(form: str, target: str, *needs: str, extra: str = "") -> PassEntry:
+    """Return the line of an export. It foresees: that its packages are missing is told before the training."""
+    return PassEntry(
+        f"export-{form}", 1, f"stillhouse.passes.export.{target}", "exported-model",
+        needs=(*needs, *_ONNX, "tokenizers", "pyarrow"), foresees=True, extra=extra or f"export-{form}",
+    )  # fmt: skip
+
 
 PASSES: dict[str, PassEntry] = {
     entry.name: entry
@@ -105,6 +115,10 @@ PASSES: dict[str, PassEntry] = {
             "cut-model",
             needs=("onnx", "onnxruntime", "tokenizers", "pyarrow"),
         ),
+        _exporter("openvino", "to_openvino:ToOpenVino", "openvino"),
+        _exporter("litert", "to_litert:ToLiteRt", "litert_torch", "ai_edge_litert", *_TORCH),
+        _exporter("coreml", "to_coreml:ToCoreMl", "coremltools", *_TORCH),
+        _exporter("tensorrt", "to_tensorrt:ToTensorRt", extra="build"),
     )
 }
 

@@ -30,7 +30,12 @@ from stillhouse.settings import Settings, load_settings
 
 __all__ = ["ServedBy", "Workspace", "machine", "open_file", "under_token"]
 
-DISTRIBUTIONS = {"pytriton": "nvidia-pytriton", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "pytriton": "nvidia-pytriton",
+    "sklearn": "scikit-learn",
+    "litert_torch": "litert-torch",
+    "ai_edge_litert": "ai-edge-litert",
+}
 
 
 @dataclass(frozen=True, slots=True)

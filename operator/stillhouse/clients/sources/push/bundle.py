@@ -119,7 +119,11 @@ def compressed(bundle: Bundle, scratch: Path, report: Report) -> Bundle:
     """
     items, done = {}, 0
     for number, (name, item) in enumerate(bundle.files.items()):
-        smaller = _smaller(item, scratch / str(number), lambda count, before=done: report(before + count, bundle.size))
+
+        def told(count: int, before: int = done) -> None:
+            report(before + count, bundle.size)
+
+        smaller = _smaller(item, scratch / str(number), told)
         items[name if smaller is None else name + SUFFIX] = smaller or item
         done += item.size
         report(done, bundle.size)
