@@ -12,6 +12,7 @@ import pytest
 from tests.support.passes import PASSES, Events, chain, draft, make_plan, make_runner
 from tests.support.stores import DAMAGE, state_of
 
+from stillhouse.clients.store import packed
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.errors import DataError, MissingPackages, SourceError, StoreError
@@ -87,6 +88,45 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     again = run(tmp_path, chain(), events)
     assert again == first
     assert events.seen == [("cached", step) for step in ALL]
+
+
+def put_to_rest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pack every object, as a collection does with what is worth it: these have a few bytes."""
+    monkeypatch.setattr(packed, "WORTH", -1e9)
+    monkeypatch.setattr(packed, "_SMALLEST", 0)
+    objects = LocalStore(root).objects
+    for digest in objects.digests():
+        objects.pack(digest)
+        assert not objects.path(digest).exists()
+
+
+def test_what_rests_is_not_run_again_and_is_read_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path, chain())
+    put_to_rest(tmp_path, monkeypatch)
+    events = Events()
+    assert run(tmp_path, chain(), events) == first
+    assert events.seen == [("cached", step) for step in ALL]
+    objects = LocalStore(tmp_path).objects
+    assert not any(objects.path(digest).exists() for digest in objects.digests()), "to look is no use of it"
+    changed = make_plan(draft("train/a", "a"), draft("train/b", "B", ["train/a"]), targets=["train/b"])
+    run(tmp_path, changed)
+    assert text_of(tmp_path, changed, "train/b") == "a0;a1;B0;B1;"
+    assert objects.path(first["train/a"].artifact).is_dir(), "it was unpacked once, under its digest"
+
+
+def test_a_damaged_object_at_rest_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = chain()
+    first = run(tmp_path, plan)
+    put_to_rest(tmp_path, monkeypatch)
+    store = LocalStore(tmp_path)
+    harmed = next(store.objects.packed.path(first["train/a"].artifact).glob("text*"))
+    harmed.chmod(0o644)
+    harmed.write_bytes(harmed.read_bytes()[:-1])
+    events = Events()
+    changed = make_plan(draft("train/a", "a"), draft("train/b", "B", ["train/a"]), targets=["train/b"])
+    assert run(tmp_path, changed, events)["train/a"].artifact == first["train/a"].artifact
+    assert ("started", "train/a", "1/2") in events.seen
+    assert store.objects.check(first["train/a"].artifact, full=True) == ""
 
 
 def test_a_changed_step_runs_with_what_follows_it(tmp_path: Path) -> None:

@@ -287,6 +287,19 @@ def test_another_name_for_the_same_contents_is_the_same_step() -> None:
     assert keys(build_plan(model, dataclasses.replace(env, pins=pins))) == keys(BASE)
 
 
+def test_exports_are_asked_for_and_change_nothing_else() -> None:
+    """A request without them has the hash that it had before there were any; with them, no other step has another key."""
+    plain, none = plan_of("text"), plan_of("text", {"spec.export": []})
+    some = plan_of("text", {"spec.export": [{"format": "openvino"}, {"format": "litert"}]})
+    assert plain.request_hash == none.request_hash != some.request_hash
+    known = {step.id: step.key for step in plain.steps}
+    assert {step.id: step.key for step in some.steps if step.id in known} == known
+    assert {step.id for step in some.steps} - set(known) == {"compress/export-openvino", "compress/export-litert"}
+    assert set(some.targets) - set(plain.targets) == {"compress/export-openvino", "compress/export-litert"}
+    half = plan_of("text", {"spec.export": [{"format": "openvino", "precision": "fp16"}]})
+    assert half.step("compress/export-openvino").key != some.step("compress/export-openvino").key
+
+
 def test_the_request_hash_needs_no_data_and_changes_with_what_is_asked_for() -> None:
     model = parse(complete("text"))
     bound = {"models:minilm": "package://minilm", "data:docstrings": "file:///d"}
