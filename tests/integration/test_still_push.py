@@ -97,7 +97,7 @@ def test_what_a_laptop_has_reaches_the_operator(
         eventually(lambda: hands.condition("Accepted", name) == ("False", "SourceUnusable"))
         first = told(push("s3://models/team", "-o", "json"))
         assert {each["name"] for each in first["sources"]} == {"models:tiny", "data:gate", "data:index"}
-        assert all(each["sent"] == each["size"] > 0 for each in first["sources"])
+        assert all(each["size"] >= each["sent"] > 0 for each in first["sources"]), "what gets smaller travels compressed"
         assert first["changed"] is True
         eventually(lambda: hands.condition("Accepted", name)[0] == "True")
         job = eventually(lambda: hands.jobs().get("resolve"))

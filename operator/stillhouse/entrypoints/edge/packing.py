@@ -31,7 +31,7 @@ _REVISION: Mapping[str, type] = {
 
 
 def pack(store: LocalStore, name: str, out: Path) -> int:
-    """Write what was built of a model to `out`; return its bytes. A tar without compression: it would save a sixth to a quarter (docs/store.md).
+    """Write what was built of a model to `out`; return its bytes. A tar without compression, which would save a sixth or a fifth.
 
     Raises:
         UsageError: nothing was built, or the file that it was built from is gone. StoreError: what was built is damaged, or the
