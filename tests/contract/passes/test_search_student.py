@@ -126,7 +126,7 @@ def test_the_fastest_within_the_tolerance_is_taken_of_those_that_keep_the_limits
     assert front(among) == [large]
     assert front([best, near, poor]) == [poor, near, best]
     assert choose([tried(1, float("nan"))], Limits(), 0.1) is None
-    assert words(near, "mrr@10") == "1 layers: mrr@10 0.8950, 1000.00 ms a text, 100 B"
+    assert words(near, "mrr@10") == "layers 1: mrr@10 0.8950, 1000.00 ms a text, 100 B"
 
 
 def test_a_study_learns_where_the_limits_are(tmp_path):

@@ -22,7 +22,7 @@ DIMENSIONS = {
     "vocabularySize": "vocabulary_size",
 }
 """What may be searched, as the student's configuration calls it: outside, inside."""
-_NAMES = {"hiddenLayers": "layers", "hiddenSize": "width", "attentionHeads": "heads", "vocabularySize": "tokens"}
+_WORDS = {"hiddenLayers": "layers {}", "hiddenSize": "width {}", "attentionHeads": "heads {}", "vocabularySize": "{:,} tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def nearest(tried: Sequence[Tried], limits: Limits) -> Tried:
 
 def words(each: Tried, metric: str = "") -> str:
     """Say a shape and its figures in a line."""
-    shape = ", ".join(f"{value} {_NAMES[name]}" for name, value in each.shape.items())
+    shape = ", ".join(_WORDS[name].format(value) for name, value in each.shape.items())
     return f"{shape}: {metric or 'quality'} {each.quality:.4f}, {each.latency * 1e3:.2f} ms a text, {size(each.size)}"
 
 
