@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WAITING = ("triton", "integration", "cluster")
+WAITING = ("integration", "cluster")
 _LAST = re.compile(r"^=+ (?:.*, )?\d+ \w+.* in [0-9.]+s.*=+$")
 _COUNT = re.compile(r"(\d+) ([a-z]+)")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) ")

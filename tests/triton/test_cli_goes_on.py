@@ -139,7 +139,7 @@ def test_rebuild_and_gc(built: Project) -> None:
     assert first["revision"] in would["objects"]
     assert set(LocalStore(built.home).objects.digests()) == before
     freed = built.data("gc")
-    assert freed == would
+    assert {**freed, "saved": 0} == would, "what compressing saves is known once it is done"
     assert server(built)["revision"] in LocalStore(built.home).objects.digests(), "what serves stays, however old"
     assert built.data("infer", "tiny", "read the file")
     assert built.data("plan", str(built.file))["total"]["steps"] == 0

@@ -53,8 +53,13 @@ class Cut:
         names = [each.name for each in self.tensors]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"tensors {', '.join(names)}")
-        if self.encoding not in _BATCHED or not 0 <= self.mark < 2**63:
-            raise ValueError(f"encoding {self.encoding}, mark {self.mark}")
+        if self.encoding:
+            try:
+                Encoding.parse(self.encoding, "encoding")
+            except DataError as error:
+                raise ValueError(f"encoding {self.encoding}") from error
+        if not 0 <= self.mark < 2**63:
+            raise ValueError(f"mark {self.mark}")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""

@@ -18,7 +18,7 @@ from stillhouse.edge.config import read
 from stillhouse.edge.sections.places import LargerBackends
 from stillhouse.entrypoints.edge.preparing import Given, prepare
 from stillhouse.entrypoints.local.between import find_middle
-from stillhouse.errors import NotAvailable, SourceError, UsageError
+from stillhouse.errors import SourceError, UsageError
 from stillhouse.passes.sources.revision import ImportRevision, ImportRevisionConfig
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.plan import Pin
@@ -59,8 +59,6 @@ def test_it_is_taken_as_it_was_built(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "home")
     with pytest.raises(SourceError, match="nothing has been built"):
         find_middle(model(), store)
-    with pytest.raises(NotAvailable, match="one machine"):
-        find_middle(model(), store, cluster=True)
     digest = put(store, tmp_path / "built", "between", signature="{}", receipt="{}")
     found = find_middle(model(), store)
     assert found is not None
