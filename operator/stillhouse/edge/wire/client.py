@@ -11,7 +11,7 @@ from httpunk import HeaderMap
 from httpunk.exceptions import GoAwayError, HTTPunkError, StreamResetError
 
 from stillhouse.edge.status import Code, Metadata, Reply, RpcError, code_of_http, unpacked
-from stillhouse.edge.wire.asking import asked
+from stillhouse.edge.wire.asking import asked, pieces
 from stillhouse.edge.wire.framing import Deframer, framed, single, whole
 from stillhouse.edge.wire.headers import metadata_of, pairs, timeout_text
 from stillhouse.edge.wire.links import Links, words_of
@@ -23,6 +23,8 @@ _REFUSED, _CANCELLED, _CALM = 0x7, 0x8, 0xB
 _CODES = {_REFUSED: Code.UNAVAILABLE, _CANCELLED: Code.CANCELLED, _CALM: Code.RESOURCE_EXHAUSTED}
 _USUAL = 1
 """Headers of an answer without metadata: its content type."""
+_ALWAYS = [("te", "trailers"), ("content-type", "application/grpc"), ("grpc-accept-encoding", "identity,gzip,deflate")]
+_BARE = HeaderMap(_ALWAYS)
 _TRIES = 3
 """Calls that no server has begun with are sent again over a new connection: as many are on their way out one after the other."""
 
@@ -111,7 +113,7 @@ class Channel:
                     async with response:
                         _raise_http(response)
                         deframer = Deframer(_encoding(response), self._largest)
-                        async for piece in response.aiter_bytes():
+                        async for piece in pieces(response):
                             for message in deframer.feed(piece):
                                 yield message
                         deframer.end()
@@ -135,9 +137,12 @@ class Channel:
         try:
             with await self._links.link() as link:
                 response = await asked(link.connection, method, headers, body)
-                async with response:
+                try:
                     _raise_http(response)
                     answer = await whole(response, self._largest, "an answer")
+                except BaseException:
+                    await response.aclose()  # of one that was read to its end nothing is left to be closed
+                    raise
         except (HTTPunkError, OSError) as error:
             raise _broken(error) from error
         trailers = _trailers(response)
@@ -150,7 +155,9 @@ class Channel:
 
 
 def _headers(metadata: Metadata, timeout_s: float | None) -> HeaderMap:
-    found = [("te", "trailers"), ("content-type", "application/grpc"), ("grpc-accept-encoding", "identity,gzip,deflate")]
+    if not metadata and timeout_s is None:
+        return _BARE
+    found = [*_ALWAYS]
     if timeout_s is not None:
         found.append(("grpc-timeout", timeout_text(timeout_s)))
     return HeaderMap(found + pairs(metadata) if metadata else found)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stillhouse.edge.status import Code, RpcError
+from stillhouse.edge.wire.asking import pieces
 
 __all__ = ["ENCODINGS", "Deframer", "framed", "single", "whole"]
 
@@ -49,7 +50,7 @@ async def whole(source: Any, largest: int, what: str, more: Callable[[int], None
     first: bytes = b""
     held: bytearray | None = None  # pieces of a few bytes each would take many times of them
     size = 0
-    async for piece in source.aiter_bytes():
+    async for piece in pieces(source):
         size += len(piece)
         if size > largest + _HEAD:
             raise RpcError(Code.RESOURCE_EXHAUSTED, f"{what} of more than {largest} bytes")

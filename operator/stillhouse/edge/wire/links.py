@@ -16,6 +16,7 @@ from httpunk.exceptions import HTTPunkError
 
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.ends import NeverHalfOpen
+from stillhouse.edge.wire.lighter import LighterBackend
 
 __all__ = ["Link", "Links", "words_of"]
 
@@ -26,8 +27,13 @@ _SILENT_MS = 20_000
 """A connection whose bytes nobody acknowledges for so long is dead (TCP_USER_TIMEOUT): a black hole sends no reset."""
 
 
+_BACKEND = LighterBackend()
+
+
 class _Protocol(NeverHalfOpen, H2ClientProtocol):
-    pass
+    def __init__(self, **settings: str) -> None:
+        super().__init__(**settings)
+        self._backend = _BACKEND
 
 
 class Link:

@@ -9,15 +9,17 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from httpunk import Backend, H1Server, H2Server, HeaderMap
+from httpunk import H1Server, H2Server, HeaderMap
 from httpunk.asyncio import AutoServerProtocol, ServerConnections
 from httpunk.exceptions import HTTPunkError
 from httpunk.util.auto import Builder
 
 from stillhouse.edge.status import Code, Reply, RpcError, packed
+from stillhouse.edge.wire.asking import pieces
 from stillhouse.edge.wire.call import Call, Limits, Load, Peer
 from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single, whole
 from stillhouse.edge.wire.headers import pairs, timeout_of
+from stillhouse.edge.wire.lighter import LighterBackend
 from stillhouse.edge.wire.room import Held, Room
 from stillhouse.edge.wire.watch import Watch
 
@@ -26,6 +28,7 @@ __all__ = ["Http", "Server", "Stream", "Unary"]
 _GRPC = b"application/grpc"
 _HEADERS = [("content-type", "application/grpc"), ("grpc-accept-encoding", ENCODINGS)]
 _OK = [("grpc-status", "0")]
+_BACKEND = LighterBackend()
 _PLAIN, _FINE = HeaderMap(_HEADERS), HeaderMap(_OK)
 _OF_STRANGERS = _HEAD_BYTES = 64 << 10
 """What a stranger's message may be inflated to, and what an HTTP/1 head may have before it is whole."""
@@ -198,7 +201,7 @@ class Server:
         held = Held.arriving(peer.load)
 
         async def messages() -> AsyncIterator[bytes]:
-            async for piece in request.aiter_bytes():
+            async for piece in pieces(request):
                 messages = deframer.feed(piece)
                 held.now(deframer.waiting)
                 for message in messages:
@@ -233,6 +236,10 @@ class _Protocol(AutoServerProtocol):
     owner: Server
     _silent: asyncio.TimerHandle | None = None
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._backend = _BACKEND
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         if self.owner.connections > self.owner.limits.connections:
@@ -260,9 +267,10 @@ class _Protocol(AutoServerProtocol):
 
     async def _make_server(self) -> H1Server | H2Server:
         limits = self.owner.limits
-        builder = Builder(backend=Backend.asyncio)
+        builder = Builder(backend=_BACKEND)
         builder.http1().max_buf_size(_HEAD_BYTES)
-        builder.http2().max_concurrent_streams(limits.streams).max_header_list_size(limits.headers)
+        # No date: gRPC has no use for one, and every answer would carry it.
+        builder.http2().max_concurrent_streams(limits.streams).max_header_list_size(limits.headers).auto_date_header(False)
         return await builder.serve_connection(self, cancel=self._sniff_cancel)
 
     async def handle(self, request: Any) -> None:
