@@ -163,7 +163,7 @@ def test_the_cloud_goes_away_and_comes_back(tmp_path: Path, cache: Path) -> None
         unsure = [each["trace"] for each in answers if each["trace"]["confidence"] < each["trace"]["threshold"]]
         assert unsure
         assert all(trace["away"] == "answer" and trace["leg"] == "edge" for trace in unsure)
-        assert "was away" in project.still("ask", NAME, *QUESTIONS).stdout
+        assert "did not answer" in project.still("ask", NAME, *QUESTIONS).stdout
         gateway = started.process.pid
         born = birth(gateway)
         os.kill(gateway, signal.SIGKILL)

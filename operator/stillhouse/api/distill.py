@@ -13,7 +13,10 @@ from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, Factory
 from stillhouse.api.stage import Stage
 
-__all__ = ["Distill", "Student", "Vocabulary"]
+__all__ = ["HEAD_WIDTH", "Distill", "Student", "Vocabulary", "nearest_width"]
+
+HEAD_WIDTH = 32
+"""Width of an attention head where the heads are not said."""
 
 _ONE_WAY = CelRule(
     "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
@@ -69,6 +72,12 @@ _SEARCHED_OR_SAID = CelRule(
 )
 
 
+def nearest_width(width: int, step: int) -> int:
+    """Return the multiple of `step` that is nearest to a width; of two the smaller one."""
+    below = width // step * step
+    return below if below and width - below <= below + step - width else below + step
+
+
 class Vocabulary(ApiModel):
     """Trims the student's vocabulary: most of a small student is embeddings."""
 
@@ -120,7 +129,8 @@ class Student(ApiModel):
         if sum(ways) > 1:
             raise _ONE_WAY.broken()
         if self.hidden_size and self.attention_heads and self.hidden_size % self.attention_heads:
-            raise _WHOLE_HEADS.broken()
+            width, heads = self.hidden_size, self.attention_heads
+            raise _WHOLE_HEADS.broken(fix=f"write hiddenSize: {nearest_width(width, heads)}, the nearest that is")
         if self.init == "layers" and self.hidden_size is not None:
             raise _LAYERS_KEEP_WIDTH.broken()
         if self.architecture == "residual" and self.init not in {None, "static"}:

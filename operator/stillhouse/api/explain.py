@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from stillhouse.api import gate, pipeline, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
 from stillhouse.api.compress import LATER
+from stillhouse.api.meant import task_problem, uri_fix, within
 from stillhouse.errors import Problem
 
 __all__ = ["WRITTEN_AS", "line_of", "problems_of"]
@@ -87,12 +88,16 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
         if str(error).startswith("not available") and not fix:
             fix = "remove the field; CHANGELOG.md says what each version brings"
         return Problem(str(error), field, found, error.allowed, fix)
+    if kind == "literal_error" and field == "spec.source.task":
+        return task_problem(field, found, str(value))
     if kind == "literal_error":
         allowed = _available(str(context.get("expected", "")))
         return Problem("is not one of the allowed values", field, found, allowed, _nearest(value, allowed))
     if kind == "string_pattern_mismatch":
         pattern = str(context.get("pattern", ""))
-        return Problem("is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern), _with_unit(pattern, value))
+        return Problem(
+            "is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern), _rewritten(pattern, value, field)
+        )
     if kind in {"too_short", "too_long"}:
         limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return Problem(f"{context['actual_length']} items stand here", field, "", limit)
@@ -107,20 +112,26 @@ def _unknown(model: type[ApiModel], location: Location, field: str, found: str) 
     allowed = sorted(_fields_at(model, location[:-1]))
     near = difflib.get_close_matches(name.replace("_", "").lower(), [each.lower() for each in allowed], n=1, cutoff=0.6)
     meant = next((each for each in allowed if near and each.lower() == near[0]), "")
+    meant = meant or within(_models_at(model, location[:-1]), name)
     return Problem("unknown field", field, found, ", ".join(allowed), f"write {meant}" if meant else f"remove {name}")
 
 
-def _fields_at(model: type[ApiModel], location: Location) -> set[str]:
-    """Return the names that are allowed at a place of the resource; reserved ones are of no use to anybody yet."""
+def _models_at(model: type[ApiModel], location: Location) -> list[type[ApiModel]]:
+    """Return the models of which one stands at a place of the resource."""
     current = [model]
     for part in location:
         if isinstance(part, int):
             continue
         found = [info for each in current for info in each.model_fields.values() if info.alias == part]
         current = [inner for info in found for inner in models_of(info.annotation)]
+    return current
+
+
+def _fields_at(model: type[ApiModel], location: Location) -> set[str]:
+    """Return the names that are allowed at a place of the resource; reserved ones are of no use to anybody yet."""
     return {
         info.alias or name
-        for each in current
+        for each in _models_at(model, location)
         for name, info in each.model_fields.items()
         if not any(isinstance(mark, ReservedField) for mark in info.metadata)
     }
@@ -152,8 +163,10 @@ def _available(allowed: str) -> str:
     return allowed if now == options or len(now) < 2 else f"{', '.join(now[:-1])} or {now[-1]}"
 
 
-def _with_unit(pattern: str, value: Any) -> str:
-    """Return what mends a duration that is a number alone."""
+def _rewritten(pattern: str, value: Any, field: str) -> str:
+    """Return what mends a duration that is a number alone, or a URI that is a path or a name of the hub."""
+    if pattern == scalars.URI:
+        return uri_fix(str(value), field)
     text = f"{value}ms"
     return f"write for example {text}" if pattern == scalars.DURATION and re.fullmatch(pattern, text) else ""
 

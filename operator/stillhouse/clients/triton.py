@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from stillhouse.clients.inference import Answer, ModelStatistics, ServerInfo
 from stillhouse.errors import DataError, MissingPackages, QueueRefusal, ServerError, StillhouseError
+from stillhouse.extras import install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,9 +97,7 @@ class TritonClient:
             import grpc
             from tritonclient.grpc import service_pb2, service_pb2_grpc
         except ImportError as error:
-            raise MissingPackages(
-                "talking to Triton needs gRPC", found=str(error), fix="pip install 'stillhouse[serve]'"
-            ) from error
+            raise MissingPackages("talking to Triton needs gRPC", found=str(error), fix=install("serve")) from error
         self._grpc = grpc
         self._pb = service_pb2
         self.address = address

@@ -13,6 +13,7 @@ import click
 
 from stillhouse.entrypoints.backends import address_of, models_of
 from stillhouse.errors import MissingPackages, StillhouseError, UsageError
+from stillhouse.extras import install
 
 __all__ = ["main"]
 
@@ -96,7 +97,7 @@ def main(
             from stillhouse.edge.mqtt.bridge import Bridge, BridgeSettings
             from stillhouse.entrypoints.bridging import Behind, bridging, services_of
         except ModuleNotFoundError as error:
-            raise MissingPackages(f"the package {error.name} is missing", fix="pip install 'stillhouse[mqtt]'") from error
+            raise MissingPackages(f"the package {error.name} is missing", fix=install("mqtt")) from error
         from stillhouse.edge.certificates import towards
         from stillhouse.edge.mqtt.broker import Credentials, broker
         from stillhouse.edge.mqtt.topics import Topics

@@ -190,7 +190,11 @@ def _run(options: Options, record: Path | None, config: Path | None) -> None:
             return
         if record is not None and options.config is not None:
             records.write(record, options.config.name, doors.result(), str(config), tls=options.front is not None)
-        click.echo(f"listening on {doors.result()['grpc']}")
+        there = doors.result()
+        click.echo(f"listening on {there['grpc']}")
+        if record is not None:  # of still edge, which somebody reads
+            others = {"REST": there.get("rest"), "metrics and status": there.get("metrics")}
+            click.echo("; ".join(f"{what} on {where}" for what, where in others.items() if where))
 
     async def work() -> None:
         stop = asyncio.Event()

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillhouse.errors import DataError, MissingPackages
+from stillhouse.extras import install
 from stillhouse.inference.datatypes import DTYPES, ITEM_BYTES, Tensor, datatype_name
 
 __all__ = ["MOST_BYTES", "Encoded", "Encoding", "decode", "encode"]
@@ -198,5 +199,5 @@ def _zstandard() -> Any:
     try:
         import zstandard
     except ImportError as error:
-        raise MissingPackages("zstd needs zstandard", found=str(error), fix="pip install 'stillhouse[edge]'") from error
+        raise MissingPackages("zstd needs zstandard", found=str(error), fix=install("edge")) from error
     return zstandard

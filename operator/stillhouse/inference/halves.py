@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillhouse.errors import DataError, MissingPackages, SourceError, SpecError
+from stillhouse.extras import install
 from stillhouse.inference.datatypes import Tensor, TensorSpec
 from stillhouse.inference.encodings import Encoded, Encoding, decode, encode
 from stillhouse.inference.preprocess.config import read
@@ -103,7 +104,7 @@ class HalfSession:
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise MissingPackages("running a model needs ONNX Runtime", found=str(error)) from error
+            raise MissingPackages("running a model needs ONNX Runtime", found=str(error), fix=install("serve")) from error
         self.cut = cut = Cut.read(folder)
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

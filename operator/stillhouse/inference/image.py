@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from stillhouse.errors import DataError, MissingPackages
+from stillhouse.extras import install
 from stillhouse.inference.signature import ImageSpec
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def decode_image(data: bytes, spec: ImageSpec, *, field: str = "IMAGE", max_pixe
     try:
         from PIL import Image
     except ImportError as error:
-        raise MissingPackages("decoding images needs Pillow", found=str(error), fix="pip install 'stillhouse[serve]'") from error
+        raise MissingPackages("decoding images needs Pillow", found=str(error), fix=install("serve")) from error
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > max_pixels:

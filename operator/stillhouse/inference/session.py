@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillhouse.errors import MissingPackages, SourceError
+from stillhouse.extras import install
 from stillhouse.inference.signature import Signature
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ class ModelSession:
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise MissingPackages(
-                "running a model needs ONNX Runtime", found=str(error), fix="pip install 'stillhouse[serve]'"
-            ) from error
+            raise MissingPackages("running a model needs ONNX Runtime", found=str(error), fix=install("serve")) from error
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import MissingPackages, SourceError
+from stillhouse.extras import install
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,9 +28,7 @@ class StepSession:
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise MissingPackages(
-                "running a step needs ONNX Runtime", found=str(error), fix="pip install 'stillhouse[serve]'"
-            ) from error
+            raise MissingPackages("running a step needs ONNX Runtime", found=str(error), fix=install("serve")) from error
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3

@@ -26,6 +26,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.digests import canonical_json
 from stillhouse.errors import EnvironmentProblem, MissingPackages, StillhouseError, StoreError
+from stillhouse.extras import install, install_apart
 from stillhouse.passes.attempts import earlier
 from stillhouse.passes.base import Artifact, CandidateServer, Context, Pass, PassConfig, Progress
 from stillhouse.passes.memory import keep_freed_memory
@@ -81,7 +82,7 @@ def load_pass(name: str, passes: Mapping[str, PassEntry] = PASSES) -> Pass[Any, 
         raise MissingPackages(
             f"pass {name} needs packages that are not installed",
             found="missing: " + ", ".join(missing),
-            fix=f"pip install 'stillhouse[{entry.extra}]'",
+            fix=install_apart(entry.extra) if entry.apart else install(entry.extra),
         )
     module, _, attribute = entry.target.partition(":")
     return cast("Pass[Any, Any]", getattr(importlib.import_module(module), attribute)())

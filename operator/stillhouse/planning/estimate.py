@@ -13,7 +13,17 @@ from typing import Any
 from stillhouse.planning.manifest import LOSSES, PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
 
-__all__ = ["FIT_ROWS", "FIT_ROWS_ASKED", "PROJECTION_ROWS", "TORCH_SECONDS", "Estimate", "estimate", "start_of_torch", "work_of"]
+__all__ = [
+    "FIT_ROWS",
+    "FIT_ROWS_ASKED",
+    "PROJECTION_ROWS",
+    "STUDENT_SHARE",
+    "TORCH_SECONDS",
+    "Estimate",
+    "estimate",
+    "start_of_torch",
+    "work_of",
+]
 
 MEAN_TOKENS = 40
 """Tokens of a typical text, when the data does not say."""
@@ -33,6 +43,11 @@ SECONDS_PER_NUMBER_FITTED = 1.0e-6
 """Of the ridge regression, per row and number of an embedding: 20 to 30 CPU-seconds for 32,768 rows of 384."""
 PROJECTION_ROWS = 2_048
 """Rows that an encoder's projection is fitted to: teacher and student read them; the regression itself takes no second."""
+
+GRAPHS = ("export", "quantize-dynamic", "sensitivity")
+"""Passes that make, change or try a graph: as long as the model is large."""
+ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
+"""Passes that write a model for another runtime, by a converter of its own."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""
@@ -70,6 +85,10 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "index": 2.0e-3,  # per row
     "cascade": 2.0e-3,  # per row
     "cut": 4.0e-3,  # per row: twice, whole and in halves
+    "export-openvino": 13.0,  # of a model of 22 M parameters, its answers compared; see STUDENT_SHARE
+    "export-litert": 40.0,
+    "export-coreml": 10.0,
+    "export-tensorrt": 1.0,  # a script is written and the graph copied; the engine is built elsewhere
 }
 
 
@@ -215,7 +234,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             judged = 2 * rows if step.config.get("metrics") else 0.0  # of a pair both texts
             sent = float((step.config.get("load") or {}).get("requests", 0))
             return many * (SERVER_SECONDS + (judged + sent) * SECONDS_PER_REQUEST), info
-        case "export" | "quantize-dynamic" | "sensitivity":
+        case name if name in GRAPHS or name in ELSEWHERE:
             return (STUDENT_SHARE if plan.find("train/student") else 1.0), info
         case "index" | "cascade" | "cut" | "pool-data" | "deduplicate" | "balance" | "data-report":
             return rows, info
@@ -257,7 +276,7 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
             memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
         case "student" | "distill" | "search-student":
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
-        case "export" | "quantize-dynamic" | "sensitivity":
+        case name if name in GRAPHS or name in ELSEWHERE:
             memory, disk = loaded + 3 * teacher_bytes, teacher_bytes // 3
         case "gate" | "cut":
             memory, disk = 512 * 2**20, teacher_bytes // 3

@@ -20,7 +20,8 @@ class PassEntry:
     `measures` marks passes whose result depends on the hardware: their key includes it; `serves` those of them that measure
     through the server, whose hardware and limits it is then. `needs` are import names
     (torch, onnxruntime, …) that must be installed to run it. `target` is `module:Class`. `foresees` marks passes whose
-    `foresee` is asked before anything is trained. `extra`: the optional packages of ours that bring what it needs.
+    `foresee` is asked before anything is trained. `extra`: the optional packages of ours that bring what it needs; `apart`: they
+    ask for other versions than the rest, and installing them here would replace what is here.
     """
 
     name: str
@@ -32,17 +33,19 @@ class PassEntry:
     needs: tuple[str, ...] = ()
     foresees: bool = False
     extra: str = "build"
+    apart: bool = False
 
 
 _TORCH = ("torch", "transformers", "safetensors")
 _ONNX = ("onnx", "onnxruntime")
 
 
-def _exporter(form: str, target: str, *needs: str, extra: str = "") -> PassEntry:
+def _exporter(form: str, target: str, *needs: str, extra: str = "", apart: bool = False) -> PassEntry:
     """Return the line of an export. It foresees: that its packages are missing is told before the training."""
     return PassEntry(
         f"export-{form}", 1, f"stillhouse.passes.export.{target}", "exported-model",
         needs=(*needs, *_ONNX, "tokenizers", "pyarrow"), foresees=True, extra=extra or f"export-{form}",
+        apart=apart,
     )  # fmt: skip
 
 
@@ -116,7 +119,7 @@ PASSES: dict[str, PassEntry] = {
             needs=("onnx", "onnxruntime", "tokenizers", "pyarrow"),
         ),
         _exporter("openvino", "to_openvino:ToOpenVino", "openvino"),
-        _exporter("litert", "to_litert:ToLiteRt", "litert_torch", "ai_edge_litert", *_TORCH),
+        _exporter("litert", "to_litert:ToLiteRt", "litert_torch", "ai_edge_litert", *_TORCH, apart=True),
         _exporter("coreml", "to_coreml:ToCoreMl", "coremltools", *_TORCH),
         _exporter("tensorrt", "to_tensorrt:ToTensorRt", extra="build"),
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.errors import MissingPackages, ServerError
+from stillhouse.extras import install
 
 __all__ = ["Installation", "find", "libpython_folder", "prepare_backends"]
 
@@ -59,7 +60,7 @@ def find(home: str = "") -> Installation:
         raise MissingPackages(
             "the embedded server is not installed",
             found="no package nvidia-pytriton",
-            fix="pip install 'stillhouse[serve]'",
+            fix=install("serve"),
         )
     package = Path(next(iter(spec.submodule_search_locations)))
     server = package / "tritonserver"

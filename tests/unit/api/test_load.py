@@ -124,6 +124,8 @@ def test_a_syntax_error_shows_line_and_column() -> None:
         ("maxLatencyP99: 20ms", "maxlatencyp99: 20ms", "write maxLatencyP99"),
         ("  gate:\n", "  gates:\n", "write gate"),
         ("hiddenSize: 192", "colour: red", "remove colour"),
+        ("    stages:\n", "    epochs: 3\n    stages:\n", "write stages[].epochs or search.epochs"),
+        ("task: sentence-embedding", "task: sentence-similarity", "write sentence-embedding"),
         ("of: teacher", "of: teachers", "write teacher"),
         ("kind: embedding", "kind: embeddings", "write embedding"),
         ('weight: "1"', "weight: 0.5", 'write "0.5"'),
@@ -156,6 +158,29 @@ def test_only_what_this_version_can_do_is_allowed(value: str) -> None:
     for now in ("auto", "fp32", "int8"):
         assert now in problem.allowed
     assert problem.fix.startswith("write ")
+
+
+def test_a_task_that_writes_text_is_told_apart_from_a_typing_mistake() -> None:
+    problem = refused(changed("task: sentence-embedding", "task: text-generation")).problem
+
+    assert problem.field == "spec.source.task"
+    assert "write text" in problem.message
+    assert "text-classification" not in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("written", "fix"),
+    [
+        ("sentence-transformers/all-MiniLM-L6-v2", "write hf://sentence-transformers/all-MiniLM-L6-v2"),
+        ("./teacher", "write file://./teacher"),
+        ("teacher", "write file://./teacher"),
+        ("/models/teacher", "write file:///models/teacher"),
+    ],
+)
+def test_a_path_or_a_name_of_the_hub_gets_its_scheme(written: str, fix: str) -> None:
+    assert refused(changed('uri: "models:minilm"', f"uri: {written}")).problem.fix.startswith(fix)
+    data = refused(changed('uri: "data:docstrings"', f"uri: {written}")).problem.fix
+    assert data.startswith("write file://"), "data are not taken from the hub"
 
 
 def test_a_wrong_unit_is_shown_beside_the_right_ones() -> None:

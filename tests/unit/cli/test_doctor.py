@@ -13,8 +13,10 @@ from tests.support.stores import DAMAGE, FILES, key, put, receipt_of
 
 from stillhouse.clients.store import objects
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.local import examining
 from stillhouse.entrypoints.local.state import accepted
 from stillhouse.entrypoints.local.verifying import verify
+from stillhouse.extras import install
 from stillhouse.passes.base import SilentProgress
 
 from .conftest import Still
@@ -187,3 +189,22 @@ def test_a_verdict_is_as_old_as_its_figures(store: LocalStore) -> None:
     accepted(store, plan, {"gate/gate": gate})
     state = store.state(plan.name)
     assert state["verdict"]["time"] == state["revision"]["time"] == "2026-11-22T08:01:15Z"
+
+
+@pytest.mark.parametrize("alone", ["gateway", "operator"])
+def test_an_installation_is_judged_by_what_it_is_for(still: Still, monkeypatch: pytest.MonkeyPatch, alone: str) -> None:
+    others = {"gateway": "operator", "operator": "gateway"}[alone]
+    missing = {"serve": ["tritonclient", "pyarrow"], "build": ["torch"], alone: [], others: ["something"]}
+    monkeypatch.setattr(examining, "lacking", missing.__getitem__)
+    done = still("doctor")
+    assert done.code == 0, done.out
+    assert f"packages of the {alone}: installed" in done.out
+    assert "Triton" not in done.out
+
+
+def test_where_serving_lacks_a_package_it_is_told_with_what_installs_it(still: Still, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = {"serve": ["pyarrow"], "build": [], "gateway": [], "operator": []}
+    monkeypatch.setattr(examining, "lacking", missing.__getitem__)
+    done = still("doctor")
+    assert done.code == 5
+    assert f"fix: {install('serve')}" in done.out

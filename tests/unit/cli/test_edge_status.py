@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
-from stillhouse.edge.economics import Usage, economics
+from stillhouse.edge.economics import Prices, Usage, economics
 from stillhouse.entrypoints.edge.reporting import lines
 
 
-def report(threshold: float | None, breakers: dict[str, Any]) -> dict[str, Any]:
+def report(threshold: float | None, breakers: dict[str, Any], requests: int = 100) -> dict[str, Any]:
     usage = Usage()
-    usage.count(8, 2, called=True)
+    for _ in range(requests):
+        usage.count(8, 2, called=True)
     return {
         "model": {"name": "m", "variant": "int8", "digest": "sha256:" + "1" * 64, "threshold": threshold},
         "listen": {"grpc": "127.0.0.1:8101"},
         "pid": 7,
-        "economics": economics(usage, 0.5).to_json(),
+        "economics": economics(usage, 0.5, Prices(edge_cpu_hour=1.0, cloud_call=1.0)).to_json(),
         "cloud": {"policy": "answer", "breakers": breakers, "queue": None},
         "agreement": None,
     }
@@ -34,7 +35,8 @@ def test_a_threshold_is_told_where_there_is_a_cascade(threshold: float | None, b
     text = "\n".join(lines(report(threshold, breakers)))
 
     assert "m  111111111111 (int8) at 127.0.0.1:8101, process 7" in text
-    assert "escalated    2 (25.0%)" in text
+    assert ("escalated    200 (25.0%)" in text) == bool(breakers)
+    assert ("avoided" in text) == ("saved" in text) == bool(breakers), "without a larger model nothing is saved"
     assert (says in text) if says else ("threshold" not in text)
     assert ("when away" in text) == bool(breakers)
 
@@ -46,3 +48,13 @@ def test_what_is_wrong_with_the_larger_model_is_told_as_the_gateway_words_it() -
     assert "  larger model large: nobody knows it" in list(lines(told))
     told["cloud"]["larger"]["words"] = ""
     assert not any("larger model" in line for line in lines(told))
+
+
+def test_of_a_handful_of_requests_no_share_is_told() -> None:
+    text = "\n".join(lines(report(0.75, BREAKER, requests=8)))
+
+    assert "answers      64 to 8 requests" in text
+    assert "cloud calls  8\n" in text
+    assert "too few requests" in text
+    assert "%" not in text and "saved" not in text
+    assert "too few" not in "\n".join(lines(report(0.75, BREAKER, requests=0)))

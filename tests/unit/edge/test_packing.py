@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from tests.support.api_objects import complete
+from tests.support.stores import put
 
 from stillhouse.api.load import parse
 from stillhouse.clients.store.local import LocalStore
-from stillhouse.entrypoints.edge.packing import unpack
-from stillhouse.errors import DataError, StillhouseError
+from stillhouse.entrypoints.edge.packing import is_packed, pack, target_of, unpack
+from stillhouse.errors import DataError, StillhouseError, UsageError
 
 DIGEST = "sha256:" + "a" * 64
 INSIDE = f"objects/{DIGEST[7:]}/"
@@ -73,3 +74,95 @@ def test_a_small_file_does_not_fill_the_disk(tmp_path: Path) -> None:
     assert file.stat().st_size < BIG / 100
     with pytest.raises(DataError, match="plain files only"):
         unpack(LocalStore(tmp_path / "home"), file)
+
+
+# --- what is packed, and where it goes ---------------------------------------------------------------------------------
+
+TINY: dict[str, Any] = {
+    "apiVersion": "stillhouse.io/v1alpha1", "kind": "DistilledModel", "metadata": {"name": "m"},
+    "spec": {"source": {"uri": "models:x", "task": "text-classification"}},
+}  # fmt: skip
+CASCADE = {"larger": {"model": "large"}, "data": {"uri": "data:t"}, "escalationBudget": "20%"}
+
+
+def built(home: Path, **edge: Any) -> tuple[LocalStore, Path]:
+    """A store in which a model was built of a file beside it."""
+    store, file = LocalStore(home / "store"), home / "m.yaml"
+    home.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**TINY, "spec": {**TINY["spec"], **edge}}))
+    revision = {"digest": put(store), "precision": "int8", "cascade": None, "index": "sha256:" + "b" * 64}
+    store.write_state("m", {"name": "m", "file": str(file), "steps": [{"id": "gate/gate"}], "revision": revision})
+    return store, file
+
+
+def test_it_goes_into_a_folder_or_to_a_file_that_says_what_it_is(tmp_path: Path) -> None:
+    assert target_of("m", None) == Path("m.still.tar")
+    assert target_of("m", tmp_path) == tmp_path / "m.still.tar"
+    assert target_of("m", tmp_path / "other.still.tar") == tmp_path / "other.still.tar"
+
+
+@pytest.mark.parametrize(("out", "fix"), [("x.tar", "x.still.tar"), ("x", "x.still.tar"), (".still.tar", "m.still.tar")])
+def test_another_ending_is_refused_with_the_right_one(tmp_path: Path, out: str, fix: str) -> None:
+    with pytest.raises(UsageError) as told:
+        target_of("m", tmp_path / out)
+    assert told.value.problem.fix == f"--out {tmp_path / fix}"
+    with pytest.raises(UsageError, match="no such folder"):
+        target_of("m", tmp_path / "nowhere" / "m.still.tar")
+
+
+def test_a_file_that_was_renamed_is_known_by_its_beginning(tmp_path: Path) -> None:
+    store, file = built(tmp_path, edge={})
+    pack(store, "m", tmp_path / "m.still.tar")
+    renamed = (tmp_path / "m.still.tar").rename(tmp_path / "renamed")
+    assert is_packed(renamed)
+    assert not is_packed(file) and not is_packed(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("edge", "says"),
+    [
+        ({}, "has no spec.edge"),
+        ({"edge": {}}, ""),
+        ({"edge": {"cascade": CASCADE}}, "asks for spec.edge.cascade, and what was built"),
+    ],
+)
+def test_what_the_other_machine_would_refuse_is_told_here(tmp_path: Path, edge: dict[str, Any], says: str) -> None:
+    store, file = built(tmp_path, **edge)
+    _, remarks = pack(store, "m", tmp_path / "m.still.tar")
+    assert len(remarks) == bool(says)
+    assert all(says in each and str(file) in each for each in remarks)
+
+
+def test_a_cascade_that_the_file_no_longer_asks_for_is_told(tmp_path: Path) -> None:
+    store, _ = built(tmp_path, edge={})
+    state = store.state("m")
+    state["revision"]["cascade"] = state["revision"]["digest"]
+    store.write_state("m", state)
+    (remark,) = pack(store, "m", tmp_path / "m.still.tar")[1]
+    assert "what was built has a cascade" in remark
+
+
+def test_where_it_was_built_its_own_file_and_index_stay(tmp_path: Path) -> None:
+    store, _ = built(tmp_path / "a", edge={})
+    pack(store, "m", tmp_path / "m.still.tar")
+    before = store.state("m")
+    unpack(store, tmp_path / "m.still.tar")
+    assert store.state("m") == before
+
+    elsewhere = LocalStore(tmp_path / "b")
+    target = unpack(elsewhere, tmp_path / "m.still.tar")
+    assert elsewhere.state("m")["file"] == str(target)
+
+
+def test_another_revision_than_the_one_built_here_keeps_the_file_for_a_rebuild(tmp_path: Path) -> None:
+    store, _ = built(tmp_path / "a", edge={})
+    pack(store, "m", tmp_path / "m.still.tar")
+    here, file = built(tmp_path / "b")
+    state = here.state("m")
+    state["revision"]["digest"] = "sha256:" + "c" * 64
+    here.write_state("m", state)
+    target = unpack(here, tmp_path / "m.still.tar")
+    assert here.state("m")["file"] == str(file)
+    assert [each["digest"] for each in here.state("m")["history"]] == ["sha256:" + "c" * 64]
+    _, remarks = pack(here, "m", tmp_path / "again.still.tar")
+    assert not remarks, f"packed again with its own file, {target}"

@@ -21,6 +21,7 @@ from stillhouse.planning.estimate import (
     FIT_ROWS,
     PROJECTION_ROWS,
     SECONDS_PER_UNIT,
+    STUDENT_SHARE,
     TORCH_SECONDS,
     estimate,
     start_of_torch,
@@ -88,6 +89,21 @@ def test_every_step_has_an_estimate(model: DistilledModel) -> None:
         assert estimate(step, plan, env, {step.pass_name: 2 * SECONDS_PER_UNIT[step.pass_name]}).seconds == pytest.approx(
             2 * found.seconds
         )
+
+
+def test_every_pass_has_a_rate() -> None:
+    assert set(SECONDS_PER_UNIT) == set(PASSES)
+
+
+@pytest.mark.parametrize("form", ["openvino", "litert", "coreml", "tensorrt"])
+@pytest.mark.parametrize("distilled", [True, False])
+def test_exports_are_estimated(form: str, distilled: bool) -> None:
+    edits = {"spec.export": [{"format": form}], **({} if distilled else {"spec.distill": GONE, "spec.edge": GONE})}
+    model = parse(edited(complete("text"), edits))
+    plan, env = plan_of("text", edits), environment(model)
+    found = estimate(plan.step(f"compress/export-{form}"), plan, env)
+    assert found.seconds == pytest.approx((STUDENT_SHARE if distilled else 1) * SECONDS_PER_UNIT[f"export-{form}"])
+    assert found.disk > 1 << 20, "a model is written"
 
 
 STATIC: dict[str, Any] = {

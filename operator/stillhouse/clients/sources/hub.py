@@ -17,6 +17,7 @@ from stillhouse.clients.sources.remote.download import too_large
 from stillhouse.clients.sources.selection import PATTERNS, UNUSED_PATHS, USED_PATHS, is_used
 from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import EnvironmentProblem, MissingPackages, SourceError, UnsafeSource
+from stillhouse.extras import install
 
 __all__ = ["fetch_repository", "parse_hub_uri"]
 
@@ -70,9 +71,7 @@ def fetch_repository(
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.utils import disable_progress_bars
     except ImportError as error:
-        raise MissingPackages(
-            "hf:// sources need huggingface_hub", found=str(error), fix="pip install 'stillhouse[build]'"
-        ) from error
+        raise MissingPackages("hf:// sources need huggingface_hub", found=str(error), fix=install("build")) from error
     disable_progress_bars()
     # Read at every call, not at the library's import: a long-lived process hears a changed environment.
     endpoint = os.environ.get("HF_ENDPOINT") or None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stillhouse.errors import MissingPackages
+from stillhouse.extras import install
 
 __all__ = ["BLOCK", "LEVEL", "SUFFIX", "Damaged", "compress", "decompress", "plain_size", "promise", "smallest"]
 
@@ -170,7 +171,5 @@ def _module() -> Any:
     try:
         import zstandard
     except ImportError as error:
-        raise MissingPackages(
-            "what is stored compressed needs zstandard", found=str(error), fix="pip install 'stillhouse[build]'"
-        ) from error
+        raise MissingPackages("what is stored compressed needs zstandard", found=str(error), fix=install("build")) from error
     return zstandard

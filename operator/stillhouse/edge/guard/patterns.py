@@ -13,6 +13,7 @@ from typing import Any, Literal
 from stillhouse.edge.guard.named import NAMED, Check
 from stillhouse.edge.guard.refusals import Refusal, invalid
 from stillhouse.errors import MissingPackages, SpecError
+from stillhouse.extras import install
 
 __all__ = ["Patterns", "Rule", "Screened"]
 
@@ -107,7 +108,7 @@ def _compile(rule: Rule, place: str) -> _Compiled:
     try:
         import re2
     except ImportError as error:
-        raise MissingPackages("patterns need RE2", found=str(error), fix="pip install 'stillhouse[edge]'") from error
+        raise MissingPackages("patterns need RE2", found=str(error), fix=install("edge")) from error
     check: Check | None = None
     expression = rule.expression
     if not expression:

@@ -10,6 +10,7 @@ from stillhouse.edge.report import AtBroker
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.sections.places import LargerMqtt
 from stillhouse.errors import MissingPackages
+from stillhouse.extras import install
 
 if TYPE_CHECKING:
     from stillhouse.edge.mqtt.sender import MqttSender
@@ -51,7 +52,7 @@ def _sender(given: LargerMqtt, largest: int) -> MqttSender:
     try:
         from stillhouse.edge.mqtt.sender import DeviceSettings, MqttSender
     except ModuleNotFoundError as error:
-        raise MissingPackages(f"the package {error.name} is missing", fix="pip install 'stillhouse[mqtt]'") from error
+        raise MissingPackages(f"the package {error.name} is missing", fix=install("mqtt")) from error
     where = broker(
         given.broker,
         authority=given.authority,

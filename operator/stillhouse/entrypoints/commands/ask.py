@@ -43,8 +43,9 @@ def command(
 
     \b
     Example:
-      still ask docstring-search "Return the current working directory."
-      still ask docstring-search --at 10.0.0.7:8101 "…" -o json
+      still ask packages "Parse the command line arguments" "Return a new array of zeros."
+      cat questions.txt | still ask packages -o json
+      STILLHOUSE_TOKEN=$(cat token) still ask packages --at edge.example:8101 --tls-authority ca.crt "Open a socket"
     """
     from stillhouse.entrypoints.edge.asking import Asked, ask
     from stillhouse.entrypoints.local.lines import lines_of

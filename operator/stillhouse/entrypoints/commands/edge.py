@@ -101,14 +101,14 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     from stillhouse.clients.store.local import LocalStore
     from stillhouse.entrypoints.edge import starting
     from stillhouse.entrypoints.edge.brokers import AtBroker
-    from stillhouse.entrypoints.edge.packing import SUFFIX, unpack
+    from stillhouse.entrypoints.edge.packing import is_packed, unpack
     from stillhouse.entrypoints.edge.preparing import Given, prepare
     from stillhouse.entrypoints.edge.reporting import wait_for_larger
     from stillhouse.settings import load_settings
 
     starting.require_packages()
     store = LocalStore(load_settings().home)
-    if file.name.endswith(SUFFIX):
+    if is_packed(file):
         file = unpack(store, file)
     files = {name.removeprefix("tls_"): given[name] for name in ("tls_certificate", "tls_key", "tls_client_authority")}
     names = ("host", "port", "rest_port", "metrics_port", "tokens", "audit_key", "files", "allowed", "middle")
@@ -126,7 +126,9 @@ def run(file: Path, detach: bool, cloud: str | None, cloud_authority: Path | Non
     if not detach:
         starting.become(store, prepared)
     gateway = starting.detach(store, prepared)
-    click.echo(f"{prepared.name}: at {gateway.listen['grpc']}; stop it with: still edge stop {prepared.name}", err=True)
+    at = gateway.listen
+    click.echo(f"{prepared.name}: gRPC at {at['grpc']}, REST at {at['rest']}, metrics at {at['metrics']}", err=True)
+    click.echo(f"Stop it with: still edge stop {prepared.name}", err=True)
     if trouble := wait_for_larger(gateway, _LOOK_S):
         click.secho(f"{prepared.name}: {trouble}", fg="yellow", err=True)
     click.echo(f'Ask it: still ask {prepared.name} "…"', err=True)
@@ -197,7 +199,8 @@ def status(name: str | None, output: str) -> None:
 
     def text() -> None:
         for each in [] if name else record.killed(store):
-            file = store.state(each.name).get("file") or "FILE"
+            state = store.state(each.name)
+            file = (state.get("revision") or {}).get("file") or state.get("file") or "FILE"
             click.echo(f"{each.name}: its gateway (process {each.pid}) was killed; start it again: still edge {file}")
         if not reports:
             click.echo("no gateway runs here; still edge FILE starts one")

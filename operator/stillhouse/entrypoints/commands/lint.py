@@ -28,12 +28,14 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
       still lint distilledmodel.yaml
       still lint --no-sources distilledmodel.yaml
     """
-    from stillhouse.api.load import load_file
+    from stillhouse.api.load import load_with_lines
     from stillhouse.entrypoints.local.advice import advice
+    from stillhouse.entrypoints.local.patterns import refuse_patterns
 
-    model = load_file(file)
+    model, lines = load_with_lines(file)
     steps_alone = model.spec.edge is not None and model.spec.edge.preprocess is not None
     if no_sources or steps_alone:
+        refuse_patterns(model, lines)
         warnings = advice(model)
     else:
         from stillhouse.entrypoints.local.display import showing

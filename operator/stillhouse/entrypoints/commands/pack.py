@@ -13,7 +13,9 @@ __all__ = ["command"]
 
 @click.command()
 @name_argument
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to; NAME.still.tar here if left out.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="File (….still.tar) or folder; NAME.still.tar here if left out."
+)
 def command(name: str, out: Path | None) -> None:
     """Write what was built of a model to one file.
 
@@ -23,13 +25,16 @@ def command(name: str, out: Path | None) -> None:
     \b
     Example:
       still pack docstring-search
+      still pack docstring-search -o /media/usb
       still edge docstring-search.still.tar --cloud grpcs://cloud.example:443
     """
     from stillhouse.clients.store.local import LocalStore
-    from stillhouse.entrypoints.edge.packing import SUFFIX, pack
+    from stillhouse.entrypoints.edge.packing import pack, target_of
     from stillhouse.settings import load_settings
     from stillhouse.sizes import size
 
-    target = out if out is not None else Path(f"{name}{SUFFIX}")
-    written = pack(LocalStore(load_settings().home), name, target)
+    target = target_of(name, out)
+    written, remarks = pack(LocalStore(load_settings().home), name, target)
+    for each in remarks:
+        click.secho(f"{name}: {each}", fg="yellow", err=True)
     click.echo(f"{target}: {size(written)}", err=True)

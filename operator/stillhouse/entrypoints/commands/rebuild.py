@@ -39,6 +39,13 @@ def command(name: str, sources: tuple[str, ...]) -> None:
             allowed=", ".join(store.model_names()) or "none yet",
             fix="still up FILE",
         )
+    if state.get("revision") and not state.get("steps"):
+        raise UsageError(
+            "this model was not built here: it came as a file of still pack",
+            field="NAME",
+            found=name,
+            fix=f"still rebuild {name}, then still pack {name}, where it is built",
+        )
     with showing() as listener, holding(store, name, listener):
         path = Path(state["file"])
         with listener.busy("sources") as progress:

@@ -187,7 +187,7 @@ def _said(trace: dict[str, Any]) -> str:
         sign = "≥" if trace["confidence"] >= trace["threshold"] else "<"
         parts.append(f"confidence {trace['confidence']:.4f} {sign} threshold {trace['threshold']:.4f}")
     if trace.get("away"):
-        parts.append(f"the larger model was away: policy {trace['away']}")
+        parts.append(f"the larger model did not answer, so the small one's answer stands (away.policy: {trace['away']})")
     if trace.get("queued"):
         parts.append(f"queued as {trace['queued']}")
     if trace.get("edge_error"):
@@ -231,7 +231,10 @@ def _refused(error: RpcError, name: str, address: str) -> Exception:
         return ServerError("the gateway has too much to do, or this client asks too often", field=name, found=text)
     if "the larger model is away" in error.message:
         return ServerError(
-            "the larger model is away, and the policy is to fail", field=name, found=text, fix="its gateway's log says why"
+            "the larger model does not answer, and the file asks for no answer without it (spec.edge.away.policy: fail)",
+            field=name,
+            found=text,
+            fix="still edge status, and the log of its gateway, say why; with away: {policy: answer} the small model answers",
         )
     return ServerError(
         "the gateway does not answer",

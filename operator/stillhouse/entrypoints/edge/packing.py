@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import shutil
 import tarfile
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.api.load import load_text
+from stillhouse.api.model import DistilledModel
 from stillhouse.clients.store.files import disk_errors, make_dirs
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.objects import MANIFEST
+from stillhouse.entrypoints.edge.remarks import older
 from stillhouse.errors import DataError, StoreError, UsageError
 
-__all__ = ["SUFFIX", "pack", "unpack"]
+__all__ = ["SUFFIX", "is_packed", "pack", "target_of", "unpack"]
 
 SUFFIX = ".still.tar"
 _VERSION = 1
@@ -30,18 +33,58 @@ _REVISION: Mapping[str, type] = {
 """What a revision says of itself, each or null; without the first two there is none."""
 
 
-def pack(store: LocalStore, name: str, out: Path) -> int:
-    """Write what was built of a model to `out`; return its bytes. A tar without compression, which would save a sixth or a fifth.
+def target_of(name: str, out: Path | None) -> Path:
+    """Return the file to write: NAME.still.tar here, in the folder `out`, or `out` itself.
 
     Raises:
-        UsageError: nothing was built, or the file that it was built from is gone. StoreError: what was built is damaged, or the
-            disk is full.
+        UsageError: the file's name has another ending, by which nobody would know what it is, or its folder is not there.
+    """
+    if out is None:
+        return Path(f"{name}{SUFFIX}")
+    if out.is_dir():
+        return out / f"{name}{SUFFIX}"
+    if not out.parent.is_dir():
+        raise UsageError(
+            "there is no such folder", field="--out", found=str(out.parent), fix=f"mkdir -p {shlex.quote(str(out.parent))}"
+        )
+    if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
+        stem = out.name.removesuffix(".tar").removesuffix(".still").rstrip(".") or name
+        raise UsageError(
+            "what still pack writes is told by its name",
+            field="--out",
+            found=str(out),
+            allowed=f"a file that ends in {SUFFIX}, or a folder that is there",
+            fix=f"--out {shlex.quote(str(out.with_name(stem + SUFFIX)))}",
+        )
+    return out
+
+
+def is_packed(file: Path) -> bool:
+    """Say whether a file is one of `pack`'s, by its name or, where it was renamed, as a tar by its beginning."""
+    if file.name.endswith(SUFFIX):
+        return True
+    try:
+        with file.open("rb") as stream:
+            return stream.read(262)[257:] == b"ustar"
+    except OSError:
+        return False
+
+
+def pack(store: LocalStore, name: str, out: Path) -> tuple[int, tuple[str, ...]]:
+    """Write what was built of a model to `out`. A tar without compression, which would save a sixth or a fifth.
+
+    Returns:
+        Its bytes, and what is to be said: that `still edge` would not start, or that the file asks for something else by now.
+
+    Raises:
+        UsageError: nothing was built, or the file that it was built from is gone. SpecError: that file is wrong now.
+        StoreError: what was built is damaged, or the disk is full.
     """
     state = store.state(name)
     revision = state.get("revision")
     if not revision:
         raise UsageError("nothing has been built of this model", field="NAME", found=name, fix="still build FILE")
-    file = Path(state.get("file") or "")
+    file = Path(revision.get("file") or state.get("file") or "")
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -51,6 +94,7 @@ def pack(store: LocalStore, name: str, out: Path) -> int:
             found=f"{file}: {error.strerror}",
             fix="still build FILE",
         ) from error
+    remarks = _remarks(load_text(text, str(file)), file, revision)
     # The index is part of the cascade where there is one; alone it is of use to clients only, so it stays here.
     digests = [digest for digest in (revision["digest"], revision.get("cascade"), revision.get("cut")) if digest]
     for digest in digests:
@@ -79,7 +123,31 @@ def pack(store: LocalStore, name: str, out: Path) -> int:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    return out.stat().st_size
+    return out.stat().st_size, remarks
+
+
+def _remarks(model: DistilledModel, file: Path, revision: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what `still edge` would refuse on the other machine, or what has changed since: there nobody can mend it."""
+    edge = model.spec.edge
+    again = f"still build {shlex.quote(str(file))}, and pack again"
+    if edge is None:
+        solved = " (what was built has a cascade)" if revision.get("cascade") else ""
+        return (
+            f"{file}, the file that was built last, has no spec.edge{solved}: still edge will refuse what was packed. Build the"
+            " file that has it, or write edge: {} into this one; then pack again",
+        )
+    lacking = [
+        f"{file} asks for spec.edge.{field}, and what was built has none: {again}"
+        for field, asked in (("cascade", edge.cascade), ("cut", edge.cut))
+        if asked is not None and not revision.get(field)
+    ]
+    unasked = [
+        f"what was built has a {field}, and {file} asks for none now: it will not be used"
+        for field, asked in (("cascade", edge.cascade), ("cut", edge.cut))
+        if asked is None and revision.get(field)
+    ]
+    changed = "" if lacking or unasked else older(model, file, revision)
+    return (*lacking, *unasked, *([changed] if changed else []))
 
 
 def unpack(store: LocalStore, archive: Path) -> Path:
@@ -154,13 +222,22 @@ def _known(revision: Mapping[str, Any], digests: set[str]) -> dict[str, Any]:
 
 
 def _remember(store: LocalStore, name: str, file: Path, revision: Mapping[str, Any]) -> None:
-    """Make the revision the model's here; a former one is kept, as after a build."""
+    """Make the revision the model's here; a former one is kept, as after a build.
+
+    Where the model is built, what is known of it stays: the file that a rebuild needs, with its sources beside it, and of the
+    very revision its index too, which was not packed.
+    """
     with store.model(name):
         state = store.state(name)
         former = state.get("revision")
+        here = bool(state.get("steps"))
+        if here and former and all(former.get(each) == revision.get(each) for each in ("digest", "cascade", "cut")):
+            return
         if former and former["digest"] != revision["digest"]:
             state["history"] = [former, *state.get("history", [])][:3]
-        store.write_state(name, {**state, "name": name, "file": str(file), "revision": dict(revision), "pinned": None})
+        made = {**revision, "file": str(file)} if here else dict(revision)
+        kept = state["file"] if here else str(file)
+        store.write_state(name, {**state, "name": name, "file": kept, "revision": made, "pinned": None})
 
 
 def _extract(opened: tarfile.TarFile, prefix: str, folder: Path) -> None:

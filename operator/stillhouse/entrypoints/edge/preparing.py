@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillhouse.api.load import load_file
+from stillhouse.api.load import load_with_lines
 from stillhouse.api.model import DistilledModel
 from stillhouse.clients.store.files import write_json
 from stillhouse.clients.store.local import LocalStore
@@ -18,6 +18,7 @@ from stillhouse.entrypoints.edge.others import at_address, larger_at, middle_at,
 from stillhouse.entrypoints.edge.record import refuse_second
 from stillhouse.entrypoints.edge.remarks import missing, older, other_source
 from stillhouse.entrypoints.edge.steps import write_steps
+from stillhouse.entrypoints.local.patterns import refuse_patterns
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
@@ -47,13 +48,14 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
         SpecError: the file is wrong. UsageError: it names no gateway, nothing was built of it, or nobody knows where the larger
             model is. StoreError: what was built is damaged.
     """
-    model = load_file(file)
+    model, lines = load_with_lines(file)
     edge, name = model.spec.edge, model.metadata.name
     refuse_second(store, name)  # before anything of the one that runs is written anew
     if edge is None:
         raise UsageError(
             "this file has no gateway", field="spec.edge", found="left out", fix="write edge: {} for one without a cascade"
         )
+    refuse_patterns(model, lines)
     remarks = missing(edge, given)
     if edge.preprocess is not None:
         return dataclasses.replace(_of_steps(store, model, file, given), remarks=remarks)

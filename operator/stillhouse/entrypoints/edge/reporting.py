@@ -15,6 +15,8 @@ __all__ = ["fetch", "lines", "wait_for_larger"]
 
 _PATIENCE_S = 5.0
 _POLL_S = 0.1
+_TELLING = 100
+"""Requests from which shares are told: of fewer, a share is off by a tenth and more."""
 
 
 def fetch(gateway: Gateway) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"  threshold    {model['threshold']:.4f}"
     elif (report.get("cloud") or {}).get("breakers"):  # without a cascade there is neither
         yield "  threshold    none: everything escalates"
-    yield from _economics(report.get("economics") or {})
     cloud = report.get("cloud") or {}
+    yield from _economics(report.get("economics") or {}, larger=bool(cloud.get("breakers")))
     if trouble := (cloud.get("larger") or {}).get("words"):
         yield f"  larger model {trouble}"
     for name, breaker in (cloud.get("breakers") or {}).items():
@@ -84,23 +86,29 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _agreement(report.get("agreement"))
 
 
-def _economics(found: dict[str, Any]) -> Iterator[str]:
+def _economics(found: dict[str, Any], *, larger: bool) -> Iterator[str]:
+    """Yield counts, and of enough requests shares and costs. Without a `larger` model nobody's calls are avoided."""
     if not found:
         return
+    told = found["requests"] >= _TELLING
     money = f" {found['currency']}" if found["currency"] else ""
     yield f"  answers      {found['answers']} to {found['requests']} requests"
-    if found["escalationRate"] is not None:
-        yield f"  escalated    {found['escalated']} ({found['escalationRate']:.1%})"
+    if larger and found["requests"]:
+        yield f"  escalated    {found['escalated']}" + (f" ({found['escalationRate']:.1%})" if told else "")
         late = f", {found['cloudCallsLate']} of them late" if found.get("cloudCallsLate") else ""
         compared = f", {found['comparisons']} to compare" if found["comparisons"] else ""
-        avoided = f"{found['cloudCallsAvoided']} ({found['cloudCallsAvoidedShare']:.1%}) avoided"
-        yield f"  cloud calls  {found['cloudCalls']}{late}{compared}; {avoided}"
+        avoided = f"; {found['cloudCallsAvoided']} ({found['cloudCallsAvoidedShare']:.1%}) avoided" if told else ""
+        yield f"  cloud calls  {found['cloudCalls']}{late}{compared}{avoided}"
     if found["answeredAway"]:
-        yield f"  away         {found['answeredAway']} requests answered here because the larger model was not there"
+        yield f"  away         {found['answeredAway']} requests answered here because the larger model did not answer"
+    if not told:
+        if found["requests"]:
+            yield f"  shares       too few requests: they are told, and costs, from {_TELLING} on"
+        return
     if found["cpuSecondsPerAnswer"] is not None:
         yield f"  CPU          {1000 * found['cpuSecondsPerAnswer']:.3g} s a thousand answers"
     if found["costPerThousand"] is not None:
-        without = found["costPerThousandWithoutEdge"]
+        without = found["costPerThousandWithoutEdge"] if larger else None
         saved = f", without the edge {without:.4g}{money}: {found['savedShare']:.1%} saved" if without else ""
         yield f"  cost         {found['costPerThousand']:.4g}{money} a thousand answers{saved}"
 

@@ -12,7 +12,8 @@ from typing import NoReturn
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.edge.preparing import Prepared
 from stillhouse.entrypoints.edge.record import Gateway, find, path
-from stillhouse.errors import EnvironmentProblem, ServerError, UsageError, UserError
+from stillhouse.errors import MissingPackages, ServerError, UsageError, UserError
+from stillhouse.extras import install, lacking
 
 __all__ = ["become", "detach", "log_of", "require_packages"]
 
@@ -26,23 +27,10 @@ def require_packages() -> None:
     """Look for what the gateway needs before anything is written.
 
     Raises:
-        EnvironmentProblem: a package of the extra `gateway` is missing.
+        MissingPackages: a package of the extra `gateway` is missing.
     """
-    import importlib.util
-
-    needed = ("httpunk", "uvloop", "google.protobuf", "numpy", "onnxruntime", "tokenizers", "prometheus_client", "re2")
-    missing = [each for each in needed if not _there(importlib.util.find_spec, each)]
-    if missing:
-        raise EnvironmentProblem(
-            "the gateway's packages are missing", found=", ".join(missing), fix='pip install "stillhouse[gateway]"'
-        )
-
-
-def _there(find_spec: object, name: str) -> bool:
-    try:
-        return callable(find_spec) and find_spec(name) is not None
-    except ModuleNotFoundError:  # of the parent
-        return False
+    if missing := lacking("gateway"):
+        raise MissingPackages("the gateway's packages are missing", found=", ".join(missing), fix=install("gateway"))
 
 
 def become(store: LocalStore, prepared: Prepared) -> NoReturn:

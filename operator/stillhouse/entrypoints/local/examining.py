@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -14,15 +13,17 @@ from stillhouse.entrypoints.findings import finding
 from stillhouse.entrypoints.local.text import size
 from stillhouse.entrypoints.local.verifying import verify
 from stillhouse.errors import StillhouseError
+from stillhouse.extras import install, lacking
 from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.settings import load_settings
 
 __all__ = ["examine"]
 
-EXTRAS = {
-    "serve": ("onnxruntime", "tokenizers", "tritonclient", "numpy", "pyarrow"),
-    "build": ("torch", "transformers", "accelerate", "safetensors", "datasets", "onnx", "onnxscript"),
+_ALONE = {
+    "gateway": "is for still edge and still ask",
+    "operator": "is for a cluster (still doctor --cluster)",
 }
+"""Extras that are installed by themselves → what for."""
 LOW_DISK = 2 << 30
 PARTS = ("objects", "packed", "steps", "locks", "work", "models", "run", "tmp")
 
@@ -32,16 +33,7 @@ def examine(*, contents: bool = False, progress: Progress | None = None) -> list
 
     With `contents` every stored object is read and hashed, which `progress` is told of.
     """
-    from stillhouse.triton.platform import check_platform
-
-    findings = [
-        finding("failed" if each.level == "error" else each.level, each.title, each.detail, each.fix) for each in check_platform()
-    ]
-    for extra, packages in EXTRAS.items():
-        missing = [name for name in packages if importlib.util.find_spec(name) is None]
-        state = "ok" if not missing else "failed" if extra == "serve" else "warning"
-        detail = "installed" if not missing else "missing: " + ", ".join(missing)
-        findings.append(finding(state, f"packages to {extra}", detail, f"pip install 'stillhouse[{extra}]'"))
+    findings = _parts()
     here = hardware()
     slow = reduce_range(here.isa)
     findings.append(
@@ -67,6 +59,31 @@ def examine(*, contents: bool = False, progress: Progress | None = None) -> list
         except StillhouseError as error:
             findings.append(finding("failed", "stored objects", str(error).replace("\n", "; ")))
     return findings
+
+
+def _parts() -> list[dict[str, Any]]:
+    """Look at the packages, and at what the server needs of the machine: of an installation that has a server, or should have.
+
+    One that has every package of a gateway or of the operator, and neither Triton nor its client, is for that alone.
+    """
+    if alone := next((each for each in _ALONE if _is_alone(each)), ""):
+        more = f"nothing is built or served by it; that takes {install('build')}"
+        return [finding("ok", f"packages of the {alone}", f"installed; this installation {_ALONE[alone]}, and {more}")]
+    from stillhouse.triton.platform import check_platform
+
+    findings = [
+        finding("failed" if each.level == "error" else each.level, each.title, each.detail, each.fix) for each in check_platform()
+    ]
+    for extra in ("serve", "build"):
+        missing = lacking(extra)
+        state = "ok" if not missing else "failed" if extra == "serve" else "warning"
+        detail = "installed" if not missing else "missing: " + ", ".join(missing)
+        findings.append(finding(state, f"packages to {extra}", detail, install(extra)))
+    return findings
+
+
+def _is_alone(extra: str) -> bool:
+    return not lacking(extra) and "tritonclient" in lacking("serve")
 
 
 def _store(home: Path) -> dict[str, Any]:

@@ -93,8 +93,14 @@ def require(store: LocalStore, name: str) -> Running:
         raise UsageError(
             "there is no such model", field="NAME", found=name, allowed=", ".join(known) or "none yet", fix="still up FILE"
         )
-    file = store.state(name).get("file", "FILE")
-    raise UsageError("the model is not being served", field="NAME", found=name, fix=f"still up {file}")
+    state = store.state(name)
+    file = state.get("file", "FILE")
+    fix = (
+        f"still up {file}"
+        if state.get("steps") or not state.get("revision")
+        else f"it came as a file of still pack: still edge {file}, then still ask {name}"
+    )
+    raise UsageError("the model is not being served", field="NAME", found=name, fix=fix)
 
 
 def serve(

@@ -14,6 +14,7 @@ from stillhouse.clients.sources.access import unreadable
 from stillhouse.clients.sources.digest import DigestCache
 from stillhouse.clients.sources.remote.access import Access
 from stillhouse.entrypoints.local.facts import data_info, model_info, size_of
+from stillhouse.entrypoints.local.limits import beyond
 from stillhouse.entrypoints.local.previewing import Seen, lacking, preview, refuse_same
 from stillhouse.errors import Problem, StillhouseError
 from stillhouse.passes.base import Progress
@@ -89,6 +90,10 @@ def find_sources(
         path = found.resolved[uri].path
         info = model_info(path) if _is_model(place) else data_info(path)
         found.pins[uri] = Pin(found.resolved[uri].digest, size_of(path), info)
+    source = model.spec.source.uri
+    there = found.resolved[source].path if source in found.resolved else None
+    for wrong in beyond(model.spec, there, found.pins[source].info if there else {}):
+        mistakes.add(wrong, lambda field: field if field.startswith("spec.") else f"spec.{field}")
     _look_at_factories(model, base, found, mistakes)
     _look_into(model.spec, found, DigestCache(cache), mistakes)
     return found

@@ -18,6 +18,7 @@ from stillhouse.clients.sources.remote.access import Access
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.advice import advice
 from stillhouse.entrypoints.local.between import find_middle
+from stillhouse.entrypoints.local.patterns import refuse_patterns
 from stillhouse.entrypoints.local.sources import Mistakes, find_sources, known_sources
 from stillhouse.errors import StillhouseError
 from stillhouse.passes.base import Progress, SilentProgress
@@ -122,6 +123,10 @@ def open_file(
         found = find_sources(model, base, bindings, cache or settings.cache, progress, mistakes, access)
     else:
         found = known_sources(model, base, known, mistakes)
+    try:
+        refuse_patterns(model, lines)
+    except StillhouseError as error:
+        mistakes.add(error)
     try:
         between = find_middle(model, store, middle)
     except StillhouseError as error:

@@ -18,6 +18,7 @@ from stillhouse.errors import (
     StillhouseError,
     UsageError,
 )
+from stillhouse.extras import install
 from stillhouse.reconcile.observed import ended
 from stillhouse.resources import labels
 
@@ -38,9 +39,7 @@ def on_cluster(context: str, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T
     try:
         from stillhouse.clients.kube.api import connect
     except ImportError as error:
-        raise MissingPackages(
-            "a cluster needs the kubernetes package", found=str(error), fix="pip install 'stillhouse[operator]'"
-        ) from error
+        raise MissingPackages("a cluster needs the kubernetes package", found=str(error), fix=install("operator")) from error
 
     async def run() -> T:
         async with await connect(context) as kube:

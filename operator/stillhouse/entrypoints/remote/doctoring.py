@@ -148,7 +148,8 @@ def _deployments(there: Place, release: Installed, upgrade: str) -> list[Finding
     if release.deployment is not None:
         told = f"{release.version or 'unknown'} ({release.image}); this still is {__version__}"
         same = release.version == __version__
-        fix = f"pip install 'stillhouse[operator]=={release.version}', or with the chart of {__version__}: {upgrade}"
+        fix = f"install still of {release.version} (in a clone at that version: pip install '.[operator]'), or with the chart of"
+        fix += f" {__version__}: {upgrade}"
         found.append(finding("ok" if same else "warning", "operator's version", told, "" if same else fix))
     for title, value, deployment, why in (
         ("operator", "replicas", release.deployment, "while it moves, nobody works"),

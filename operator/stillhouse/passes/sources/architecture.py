@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillhouse.errors import MissingPackages, SourceError
+from stillhouse.extras import install
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
@@ -190,7 +191,7 @@ def _expected(out: Path, architecture: Architecture, signature: Signature) -> tu
         raise MissingPackages(
             "importing a safetensors model needs torch and transformers",
             found=str(error),
-            fix="pip install 'stillhouse[build]'",
+            fix=install("build"),
         ) from error
     from stillhouse.passes.models.artifact import build
 

@@ -11,6 +11,7 @@ from stillhouse.clients.sources.access import unreadable
 from stillhouse.clients.sources.selection import used_files
 from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import DataError, MissingPackages, SourceError
+from stillhouse.extras import install
 from stillhouse.passes.sources.csv_rows import check_csv
 
 __all__ = ["BATCH", "data_files", "no_rows", "open_table", "unparsable"]
@@ -73,7 +74,7 @@ def open_table(source: Path, cache: Path) -> Any:
         import datasets
         from datasets.data_files import DataFilesDict, DataFilesList
     except ImportError as error:
-        raise MissingPackages("reading data needs datasets", found=str(error), fix="pip install 'stillhouse[build]'") from error
+        raise MissingPackages("reading data needs datasets", found=str(error), fix=install("build")) from error
     # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
     choices: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": BATCH}}
     options = choices.get(suffix, {})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stillhouse.edge.guard.patterns import PLACES, Patterns, Rule, Screened
 from stillhouse.edge.guard.refusals import Refusal
 from stillhouse.errors import MissingPackages, SpecError
+from stillhouse.extras import install
 
 
 def masked(name: str, text: str) -> str:
@@ -124,4 +125,4 @@ def test_without_re2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     with pytest.raises(MissingPackages) as told:
         Patterns([Rule("email", "mask")])
-    assert told.value.problem.fix == "pip install 'stillhouse[edge]'"
+    assert told.value.problem.fix == install("edge")

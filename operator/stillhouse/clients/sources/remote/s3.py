@@ -17,6 +17,7 @@ from stillhouse.clients.sources.remote.credentials import Credential
 from stillhouse.clients.sources.remote.download import Changed, Listing, RemoteFile
 from stillhouse.clients.sources.remote.web import Web
 from stillhouse.errors import EnvironmentProblem, MissingPackages, SourceError
+from stillhouse.extras import install
 
 __all__ = ["SINGLE", "connect", "explained", "list_s3", "parse_s3"]
 
@@ -53,7 +54,7 @@ def connect(web: Web, credential: Credential | None = None) -> Any:
         from botocore.awsrequest import AWSResponse
         from botocore.config import Config
     except ImportError as error:
-        raise MissingPackages("s3:// needs botocore", found=str(error), fix="pip install 'stillhouse[build]'") from error
+        raise MissingPackages("s3:// needs botocore", found=str(error), fix=install("build")) from error
     options: dict[str, Any] = {
         "retries": {"max_attempts": 2, "mode": "standard"},
         "request_checksum_calculation": "when_required",  # stores that are not Amazon's do not know the newer ones

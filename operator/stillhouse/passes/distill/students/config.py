@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from stillhouse.api.distill import HEAD_WIDTH, nearest_width
 from stillhouse.errors import SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.config import CamelConfig
@@ -38,17 +39,20 @@ class StudentConfig(CamelConfig):
         return min(filter(None, (self.max_length, teacher.max_length)), default=default)
 
 
-def check_heads(hidden: int, heads: int) -> None:
-    """Refuse a width that does not split into this many heads.
+def check_heads(hidden: int, heads: int, *, given: bool = True) -> None:
+    """Refuse a width that does not split into this many heads. `given`: the file says how many; else they follow from the width.
 
     Raises:
         SpecError: it does not.
     """
-    if hidden % heads:
-        raise SpecError(
-            "the width is not a multiple of the attention heads",
-            field="spec.distill.student.attentionHeads",
-            found=f"{hidden} / {heads}",
-            allowed="a divisor of hiddenSize",
-            fix=f"attentionHeads: {max(n for n in range(1, heads + 1) if hidden % n == 0)}",
-        )
+    if not hidden % heads:
+        return
+    near = nearest_width(hidden, heads if given else HEAD_WIDTH)
+    fewer = max(n for n in range(1, heads + 1) if hidden % n == 0)
+    raise SpecError(
+        "the width is not a multiple of the attention heads",
+        field=f"spec.distill.student.{'attentionHeads' if given else 'hiddenSize'}",
+        found=f"{hidden} / {heads}" + ("" if given else f" (a head for each {HEAD_WIDTH}, since attentionHeads is left out)"),
+        allowed="a divisor of hiddenSize" if given else f"multiples of {HEAD_WIDTH}, or any with attentionHeads that divide it",
+        fix=f"hiddenSize: {near}, the nearest that is; or attentionHeads: {fewer}",
+    )

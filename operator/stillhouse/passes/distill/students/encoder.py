@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stillhouse.api.distill import HEAD_WIDTH
 from stillhouse.errors import SpecError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.shrink import INTERMEDIATE_NAMES, chosen_layers, shape_of, shrink
@@ -71,8 +72,8 @@ def _student_config(config: StudentConfig, teacher: Network, vocabulary: Student
     large = shape_of(teacher.config)
     hidden = config.hidden_size or large.hidden
     same = hidden == large.hidden
-    heads = config.attention_heads or (large.heads if same else max(1, hidden // 32))
-    check_heads(hidden, heads)
+    heads = config.attention_heads or (large.heads if same else max(1, hidden // HEAD_WIDTH))
+    check_heads(hidden, heads, given=config.attention_heads is not None or same)
     made.hidden_size = hidden
     made.num_hidden_layers = config.hidden_layers or large.layers
     made.num_attention_heads = heads

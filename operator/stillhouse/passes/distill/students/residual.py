@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stillhouse.api.distill import HEAD_WIDTH
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.bag import RARE
 from stillhouse.passes.distill.residual import ResidualPlan, make_residual, wanted_of
@@ -28,8 +29,8 @@ def residual_student(
     """
     large = shape_of(teacher.config)
     hidden = config.hidden_size or large.hidden
-    heads = config.attention_heads or max(1, hidden // 32)
-    check_heads(hidden, heads)
+    heads = config.attention_heads or max(1, hidden // HEAD_WIDTH)
+    check_heads(hidden, heads, given=config.attention_heads is not None)
     limit = config.limit(teacher.signature, default=512)
     shape = ResidualShape(
         vocabulary=len(vocabulary.kept),

@@ -1,0 +1,93 @@
+"""What `still lint` finds before anything is built: patterns, lengths, widths."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.cli import Project
+
+from .conftest import Still
+
+DISTILL: dict[str, Any] = {
+    "data": {"uri": "file://./corpus.jsonl"},
+    "stages": [{"losses": [{"kind": "embedding"}]}],
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project", tmp_path / "store", tmp_path / "cache").create()
+
+
+def guarded(*patterns: dict[str, str]) -> dict[str, Any]:
+    return {"guard": {"patterns": list(patterns)}}
+
+
+@pytest.mark.parametrize("more", [(), ("--no-sources",)])
+def test_a_pattern_that_is_none_is_told_with_its_place(still: Still, project: Project, more: tuple[str, ...]) -> None:
+    project.edit(edge=guarded({"name": "good", "regex": "[0-9]+"}, {"name": "ahead", "regex": "a(?=b)"}))
+    done = still("lint", *more, str(project.file))
+    assert done.code == 2
+    assert "spec.edge.guard.patterns[1].regex (line " in done.err
+    assert "no regular expression of RE2" in done.err
+    assert still("lint", "--no-sources", str(project.file)).code == 2
+
+
+def test_a_name_that_stands_twice_is_told(still: Still, project: Project) -> None:
+    project.edit(edge=guarded({"name": "one", "regex": "a+"}, {"name": "one", "named": "email"}))
+    assert "spec.edge.guard.patterns[1].name" in still("lint", str(project.file)).err
+
+
+def test_without_re2_nothing_is_said_of_patterns(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    project.edit(edge=guarded({"name": "ahead", "regex": "a(?=b)"}))
+    assert still("lint", str(project.file)).code == 0
+
+
+def as_bert(project: Project, **config: Any) -> None:
+    """Make the source a folder of safetensors, of which lint reads the configuration alone."""
+    folder = project.folder / "bert"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 384, **config}))
+    project.edit(source={"uri": "file://./bert"}, compress={"precision": "auto"})
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted", "most"),
+    [
+        ({"max_position_embeddings": 512}, 513, 512), ({"max_position_embeddings": 512}, 512, None),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 514, 512), ({}, 8000, None),
+    ],
+)  # fmt: skip
+def test_a_length_beyond_the_models_is_told(
+    still: Still, project: Project, config: dict[str, Any], wanted: int, most: int | None
+) -> None:
+    as_bert(project, **config)
+    project.edit(source={"maxLength": wanted})
+    done = still("lint", str(project.file))
+    assert ("spec.source.maxLength" in done.err) == (most is not None), done.err
+    assert most is None or f"at most {most}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("student", "near"),
+    [
+        ({"hiddenSize": 200}, 192), ({"hiddenSize": 100, "init": "svd"}, 96), ({"hiddenSize": 192}, None),
+        ({"hiddenSize": 384}, None),
+        ({"hiddenSize": 48}, None), ({"hiddenSize": 200, "attentionHeads": 8}, None),
+        ({"hiddenSize": 190, "attentionHeads": 8}, 192),
+    ],
+)  # fmt: skip
+def test_a_width_without_whole_heads_is_told_with_the_nearest(
+    still: Still, project: Project, student: dict[str, Any], near: int | None
+) -> None:
+    as_bert(project, max_position_embeddings=512)
+    project.edit(distill={**DISTILL, "student": student})
+    done = still("lint", str(project.file))
+    assert ("spec.distill.student.hiddenSize" in done.err) == (near is not None), done.err
+    assert near is None or f"hiddenSize: {near}, the nearest that is" in done.err
