@@ -22,7 +22,7 @@ PACKAGES = {
     "operator": ("kubernetes", "kopf", "prometheus_client", "orjson", "aiohttp", "cryptography"),
 }
 """Extra → import names that show whether it is there."""
-APART_SIZE = "6 GB"
+APART_SIZE = "7 GB"
 _SOURCE = Path(__file__).resolve().parents[2]
 
 

@@ -37,11 +37,12 @@ def cut(truncated: Mapping[str, int]) -> str:
 
 
 def interval(name: str, figure: dict[str, float | None]) -> str:
-    """Return an estimate with its 95 % interval in the figure's own unit; an end that could not be bounded is a `?`."""
+    """Return an estimate with its 95 % interval in the figure's own unit; an end that could not be bounded is a `?`, with why."""
     scale, form, unit = (1000, ".2f", " ms") if name.startswith("latency") else (1, ".4f", "")
     if name == "throughput":
         scale, form, unit = 1, ".0f", "/s"
     estimate, low, high = (
         "?" if value is None else format(value * scale, form) for value in (figure["estimate"], figure["low"], figure["high"])
     )
-    return f"{estimate}{unit} [{low}, {high}]"
+    why = " (?: too few to tell)" if "?" in (low, high) else ""
+    return f"{estimate}{unit} [{low}, {high}]{why}"

@@ -127,7 +127,8 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
         tested = [each[2] for each in stages if each[2] is not None]
         verified = verify(together(tested, "test"), solved) if testing is not None else None
         if verified is not None:
-            ctx.progress.note(f"on test: {verified.verdict}, {verified.point.agreement.estimate:.2%} agree")
+            few = " (too few test rows to tell)" if verified.verdict == "not resolved" else ""
+            ctx.progress.note(f"on test: {verified.verdict}{few}, {verified.point.agreement.estimate:.2%} agree")
         true = {"served": reliability(fit.confidence(solving), solving.agrees(config.judgedBy, f"{_FIELD}.data"))}
         if len(stages) > 1:
             true["middle"] = reliability(fits[1].confidence(stages[1][1]), stages[1][1].agrees(config.judgedBy, f"{_FIELD}.data"))
