@@ -91,3 +91,8 @@ def test_a_width_without_whole_heads_is_told_with_the_nearest(
     done = still("lint", str(project.file))
     assert ("spec.distill.student.hiddenSize" in done.err) == (near is not None), done.err
     assert near is None or f"hiddenSize: {near}, the nearest that is" in done.err
+
+
+def test_a_name_of_the_hub_that_was_bound_as_a_path_is_told(still: Still, project: Project) -> None:
+    (project.folder / "stillhouse.yaml").write_text("sources:\n  models:tiny: owner/name\n")
+    assert "bound as hf://owner/name" in still("lint", str(project.file)).err

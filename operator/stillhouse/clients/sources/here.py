@@ -116,6 +116,8 @@ def missing(path: Path, uri: str) -> SourceError:
         fix = f"run: python {maker}, which makes it"
     elif near:
         fix = f"did you mean {near[0]}?"
+    elif uri.startswith("models:") and folder == path.parent.parent:
+        fix += f"; a model of the Hugging Face hub is bound as hf://{path.parent.name}/{path.name}"
     return SourceError(
         "nothing is there",
         field="uri",
