@@ -87,9 +87,9 @@ def main() -> int:
     ):
         print(f"  {name:<10}{size / 2**20:>6.1f} MiB{single * 1000:>11.1f} ms   {what}")
     print(
-        f"  (median of {ROUNDS * len(QUESTIONS)} questions, one after the other: the teacher by torch in this process, on every CPU; the"
-    )
-    print("  student through Triton over gRPC, on the CPU limit of the file. Under load: still bench)")
+    asked = ROUNDS * len(QUESTIONS)
+    print(f"  (median of {asked} questions, one after the other: the teacher by torch in this process, on every CPU;")
+    print("  the student through Triton over gRPC, on the CPU limit of the file. Under load: still bench)")
     return 0
 
 
