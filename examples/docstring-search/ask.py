@@ -86,7 +86,6 @@ def main() -> int:
         ("student", status["revision"]["size"], singles[1], quality),
     ):
         print(f"  {name:<10}{size / 2**20:>6.1f} MiB{single * 1000:>11.1f} ms   {what}")
-    print(
     asked = ROUNDS * len(QUESTIONS)
     print(f"  (median of {asked} questions, one after the other: the teacher by torch in this process, on every CPU;")
     print("  the student through Triton over gRPC, on the CPU limit of the file. Under load: still bench)")
