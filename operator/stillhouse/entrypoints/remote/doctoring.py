@@ -148,7 +148,7 @@ def _deployments(there: Place, release: Installed, upgrade: str) -> list[Finding
     if release.deployment is not None:
         told = f"{release.version or 'unknown'} ({release.image}); this still is {__version__}"
         same = release.version == __version__
-        fix = f"install still of {release.version} (in a clone at that version: pip install '.[operator]'), or with the chart of"
+        fix = f"install version {release.version} (in a clone at that version: pip install '.[operator]'), or with the chart of"
         fix += f" {__version__}: {upgrade}"
         found.append(finding("ok" if same else "warning", "operator's version", told, "" if same else fix))
     for title, value, deployment, why in (
