@@ -10,12 +10,18 @@ from stillhouse.planning.drafts import draft, targets
 from stillhouse.planning.gating import GATE
 from stillhouse.planning.plan import Environment, Pin, Plan, seal
 from stillhouse.planning.request import middle_uri, uris
+from stillhouse.planning.steps import steps_of
 
 __all__ = ["build_plan", "request_hash"]
 
 
 _HELD = {(GATE, "validation")}
 """Rows that the gate only holds against its own. They are asked for by the stages, so a request is the same without."""
+
+_ALONE = (
+    "spec.edge.preprocess: what is built are the steps, with what they read of the source; no model is (distill, compress, gate,"
+    " index and export of this file count for nothing)"
+)
 
 
 def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str] | None = None) -> Plan:
@@ -27,9 +33,11 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
     spec = model.spec
     drafts = draft(spec, env)
     notes = []
-    if spec.compress.precision == "auto" and not any(each.id == "compress/sensitivity" for each in drafts):
+    if steps_of(spec) is not None:
+        notes.append(_ALONE)
+    elif spec.compress.precision == "auto" and not any(each.id == "compress/sensitivity" for each in drafts):
         notes.append("no calibration data: the ladder has no rung without the most sensitive operators")
-    if spec.gate is None:
+    if spec.gate is None and steps_of(spec) is None:
         notes.append("no gate: the first candidate that starts will serve, unmeasured")
     if spec.serve.queue.max_size or spec.serve.queue.timeout:
         notes.append("serve.queue: on Triton 2.51 a queue policy holds requests back for half a second now and then")

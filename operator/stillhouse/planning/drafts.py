@@ -13,6 +13,7 @@ from stillhouse.planning.gating import GATE, INDEX
 from stillhouse.planning.imports import TEACHER, import_data, import_model
 from stillhouse.planning.joining import join
 from stillhouse.planning.plan import Environment, StepDraft
+from stillhouse.planning.steps import STEPS, pack, steps_of
 
 __all__ = ["draft", "targets"]
 
@@ -23,6 +24,9 @@ def draft(spec: Spec, env: Environment) -> list[StepDraft]:
     Raises:
         SpecError: a combination that only the sources' contents show, such as an ONNX teacher that is to be distilled.
     """
+    alone = steps_of(spec)
+    if alone is not None:
+        return [pack(alone, spec.source.uri, env)]
     # What deduplicates or reports reads data that others import after it: the first draft of a step stands.
     once: dict[str, StepDraft] = {}
     for each in _drafts(spec, env):
@@ -32,6 +36,8 @@ def draft(spec: Spec, env: Environment) -> list[StepDraft]:
 
 def targets(spec: Spec) -> list[str]:
     """Return the steps whose results are wanted."""
+    if steps_of(spec) is not None:
+        return [STEPS]
     cascade = spec.edge is not None and spec.edge.cascade is not None
     cut = spec.edge is not None and spec.edge.cut is not None
     told = [preparing.REPORT] if spec.distill and preparing.reported(spec.distill) else []

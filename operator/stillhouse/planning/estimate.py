@@ -67,6 +67,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "import-step": 0.2,
     "import-revision": 0.2,
     "join-steps": 0.02,
+    "pack-steps": 0.2,
     "pool-data": 1.0e-5,  # per row
     "deduplicate": 1.0e-4,  # per row
     "balance": 1.0e-5,  # per row

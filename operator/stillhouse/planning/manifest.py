@@ -57,6 +57,7 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("import-step", 1, "stillhouse.passes.sources.step:ImportStep", "onnx-step", needs=_ONNX),
         PassEntry("import-revision", 1, "stillhouse.passes.sources.revision:ImportRevision", "revision"),
         PassEntry("join-steps", 1, "stillhouse.passes.compress.join:JoinSteps", "onnx-model", needs=("onnx",), foresees=True),
+        PassEntry("pack-steps", 1, "stillhouse.passes.sources.steps:PackSteps", "steps", needs=("tokenizers",), extra="edge"),
         PassEntry("pool-data", 1, "stillhouse.passes.sources.pool:PoolData", "dataset", needs=("pyarrow",)),
         PassEntry("deduplicate", 1, "stillhouse.passes.sources.deduplicate:Deduplicate", "dataset", needs=("pyarrow",)),
         PassEntry("balance", 1, "stillhouse.passes.sources.balance:Balance", "dataset", needs=("pyarrow",)),

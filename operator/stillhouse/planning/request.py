@@ -13,6 +13,7 @@ from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, pa
 from stillhouse.api.serve import Gpu, Serve
 from stillhouse.api.source import DataSource, ModelSource
 from stillhouse.planning.runtimes import GPU
+from stillhouse.planning.steps import reads_source, steps_of
 
 __all__ = ["data_sources", "from_record", "gate_config", "is_built", "middle_uri", "serve_config", "to_record", "uris"]
 
@@ -24,7 +25,11 @@ _BUILT = "still:"
 
 
 def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource | Head]]:
-    """Yield every place of the spec where a source may be named, with what stands there."""
+    """Yield every place of the spec where a source that counts may be named, with what stands there."""
+    alone = steps_of(spec)
+    if alone is not None:
+        yield from [("spec.source", spec.source)] if reads_source(alone) else []
+        return
     yield "spec.source", spec.source
     if spec.distill:
         yield "spec.distill.data", spec.distill.data

@@ -22,7 +22,7 @@ from stillhouse.planning.plan import Plan, Step
 
 KINDS = {
     *("cascade", "cut-model", "torch-model", "onnx-model", "onnx-step", "dataset", "teacher-outputs", "measurement", "index"),
-    *("revision", "exported-model", "search"),
+    *("revision", "exported-model", "search", "steps"),
 }
 
 
@@ -39,6 +39,8 @@ def plans() -> Iterator[Plan]:
     yield onnx_plan()
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
+    for kind in ({"kind": "tokenise"}, {"kind": "window", "length": 8, "hop": 4}):
+        yield plan_of("text", {"spec.edge": {"preprocess": {"steps": [kind], "model": "large"}}})
     everywhere = [{"format": each, "precision": "fp16"} for each in ("openvino", "litert", "coreml", "tensorrt")]
     yield plan_of("text", {"spec.export": everywhere})
     yield plan_of("image", {"spec.export": [{"format": "tensorrt", "batch": 8}, {"format": "litert"}]})

@@ -17,11 +17,13 @@ from stillhouse.entrypoints.edge.given import Given
 from stillhouse.entrypoints.edge.others import at_address, larger_at, middle_at, nowhere, served_here, step_at, upper
 from stillhouse.entrypoints.edge.record import refuse_second
 from stillhouse.entrypoints.edge.remarks import missing, older, other_source
-from stillhouse.entrypoints.edge.steps import write_steps
+from stillhouse.entrypoints.edge.steps import packed_steps, write_steps
 from stillhouse.entrypoints.local.patterns import refuse_patterns
 from stillhouse.errors import StoreError, UsageError
+from stillhouse.planning.build import request_hash
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
+from stillhouse.planning.steps import PRECISION
 
 __all__ = ["Given", "Prepared", "prepare"]
 
@@ -87,7 +89,7 @@ def prepare(store: LocalStore, file: Path, given: Given) -> Prepared:
 
 
 def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given) -> Prepared:
-    """Write the configuration of a gateway that only preprocesses: nothing need have been built here."""
+    """Write the configuration of a gateway that only preprocesses: what was built of this very file, else steps made here."""
     edge, name = model.spec.edge, model.metadata.name
     assert edge is not None and edge.preprocess is not None
     steps = edge.preprocess
@@ -96,12 +98,15 @@ def _of_steps(store: LocalStore, model: DistilledModel, file: Path, given: Given
         raise nowhere(
             "nobody has said where the model is that takes the features", "spec.edge.preprocess.address", steps.model, store
         )
-    built = (store.state(name).get("revision") or {}).get("digest")
-    folders = [given.files] if given.files else [*([store.objects.opened(built)] if built else []), file.absolute().parent]
-    data = store.root / "edge" / name
-    folder = data / "steps"
-    digest = write_steps(store, steps, folder, folders, frozenset(given.allowed))
-    leg = {"kind": "steps", "folder": str(folder), "digest": digest, "variant": "steps", "allowed": list(given.allowed)}
+    data, allowed = store.root / "edge" / name, frozenset(given.allowed)
+    built: dict[str, Any] = store.state(name).get("revision") or {}
+    if given.files is None and built.get("precision") == PRECISION and built.get("fileHash") == request_hash(model, {}):
+        folder, digest = packed_steps(store, built["digest"], file, allowed), str(built["digest"])
+    else:
+        there = [store.objects.opened(built["digest"])] if built else []
+        folder = data / "steps"
+        digest = write_steps(store, steps, folder, [given.files] if given.files else [*there, file.absolute().parent], allowed)
+    leg = {"kind": "steps", "folder": str(folder), "digest": digest, "variant": PRECISION, "allowed": list(given.allowed)}
     config = gateway_config(name, edge, _place(leg, "", data, at_address(steps.model, address, given), given))
     return Prepared(name, _written(store, data, config), config, None)
 

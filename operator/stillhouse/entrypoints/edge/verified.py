@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stillhouse.clients.store.objects import ObjectStore
 from stillhouse.edge.config import Config
-from stillhouse.edge.sections.places import Engine, Lower
+from stillhouse.edge.sections.places import Engine, Lower, Steps
 from stillhouse.errors import StoreError
 
 __all__ = ["verify"]
@@ -18,7 +18,7 @@ def verify(config: Config) -> None:
     Raises:
         StoreError: one is not there, does not match its digest, or is another one than the configuration says.
     """
-    if isinstance(config.edge, Engine):
+    if isinstance(config.edge, Engine | Steps):
         _check(config.name, "edge.folder", config.edge.folder, config.edge.digest)
     if isinstance(config.edge, Lower):
         _check(config.name, "edge.folder", config.edge.folder, "")

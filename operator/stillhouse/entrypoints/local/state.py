@@ -13,6 +13,7 @@ from stillhouse.entrypoints.local.lineage import lineage
 from stillhouse.errors import SpecError
 from stillhouse.planning.edge import CASCADE, MIDDLE
 from stillhouse.planning.plan import Plan
+from stillhouse.planning.steps import PRECISION, STEPS
 
 __all__ = [
     "HISTORY",
@@ -74,7 +75,24 @@ def planned(store: LocalStore, plan: Plan, file: str, pin: str | None = None) ->
 
 
 def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
-    """Return the revision that a finished plan made."""
+    """Return the revision that a finished plan made: a model, or steps before one, of which nothing is measured."""
+    made = _steps(receipts[STEPS]) if STEPS in receipts else _model(plan, receipts)
+    return {
+        **made,
+        "steps": [{"id": step.id, "key": step.key} for step in plan.steps],
+        "planHash": plan.plan_hash,
+        "fileHash": plan.file_hash,
+        "lineage": lineage(plan, lambda step: receipts.get(step.id)),
+    }
+
+
+def _steps(packed: Receipt) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"index": None, "cascade": None, "figures": {}, "truncated": {}, "candidates": [], "serve": {}}
+    about = {"digest": packed.artifact, "precision": PRECISION, "size": packed.size, "time": _measured(packed)}
+    return {**about, **nothing}
+
+
+def _model(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     gate = receipts["gate/gate"]
     index, cascade, cut = (receipts.get(f"gate/{each}") for each in ("index", "cascade", "cut"))
     chosen = next((each for each in gate.facts["candidates"] if each["precision"] == gate.facts["precision"]), None)
@@ -90,10 +108,6 @@ def revision_of(plan: Plan, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "truncated": gate.facts["truncated"],
         "candidates": gate.facts["candidates"],
         "serve": gate.config["serve"],
-        "steps": [{"id": step.id, "key": step.key} for step in plan.steps],
-        "planHash": plan.plan_hash,
-        "fileHash": plan.file_hash,
-        "lineage": lineage(plan, lambda step: receipts.get(step.id)),
         "time": _measured(gate),
     }
 
@@ -121,7 +135,8 @@ def accepted(store: LocalStore, plan: Plan, receipts: Mapping[str, Receipt]) -> 
     others = [each for each in known if each["digest"] != revision["digest"] and _whole(store, each)]
     state["history"] = others[:HISTORY]
     state["revision"] = revision
-    has_gate = bool(receipts["gate/gate"].config["metrics"] or receipts["gate/gate"].config["limits"])
+    gate = receipts.get("gate/gate")
+    has_gate = gate is not None and bool(gate.config["metrics"] or gate.config["limits"])
     state["verdict"] = {"outcome": "passed", "message": "", "candidates": revision["candidates"], "time": revision["time"]}
     condition(state, "Built", "True", "Built")
     condition(state, "GatePassed", "True", "GatePassed" if has_gate else "NoGate")

@@ -14,6 +14,7 @@ from stillhouse.entrypoints.local.text import size
 from stillhouse.passes.base import Progress
 from stillhouse.planning.edge import CASCADE, CUT
 from stillhouse.planning.gating import GATE, INDEX
+from stillhouse.planning.steps import STEPS
 
 __all__ = ["verify"]
 
@@ -101,7 +102,7 @@ def _wanted(state: dict[str, Any], damaged: dict[str, str], receipts: dict[str, 
     """Return key → id of the steps of a model's last plan that its next build runs: as `Plan.missing`, from the record."""
     steps = {step["id"]: step for step in state.get("steps", [])}
     found: dict[str, str] = {}
-    stack = [step_id for step_id in (GATE, INDEX, CASCADE, CUT) if step_id in steps]
+    stack = [step_id for step_id in (GATE, INDEX, CASCADE, CUT, STEPS) if step_id in steps]
     while stack:
         step = steps[stack.pop()]
         receipt = receipts.get(step["key"])

@@ -35,7 +35,7 @@ def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
         "metrics": [{"name": name, "value": interval(name, figure)} for name, figure in list(revision["figures"].items())[:32]],
         "candidates": candidates(revision["candidates"]),
         "lineage": lineage(revision["lineage"]),
-        "serve": to_record(revision["serve"]),
+        "serve": to_record(revision["serve"]) or None,
     }
 
 

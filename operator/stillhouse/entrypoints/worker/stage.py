@@ -22,6 +22,7 @@ from stillhouse.passes.base import CandidateServer
 from stillhouse.passes.runner import Listener
 from stillhouse.planning.plan import STAGES
 from stillhouse.planning.request import is_built
+from stillhouse.planning.steps import steps_of
 from stillhouse.settings import load_settings
 
 __all__ = ["run_stage"]
@@ -88,7 +89,8 @@ def run_stage(
         with contextlib.redirect_stdout(sys.stderr):
             receipts = runner(workspace, listener, server).run(workspace.plan)
         revision = state.accepted(workspace.store, workspace.plan, receipts)
-        return {**told, "record": record(revision, gated=workspace.model.spec.gate is not None)}
+        spec = workspace.model.spec
+        return {**told, "record": record(revision, gated=spec.gate is not None and steps_of(spec) is None)}
 
 
 def _missing(workspace: Workspace) -> list[Any]:

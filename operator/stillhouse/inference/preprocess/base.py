@@ -25,10 +25,14 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Where a chain runs. `folder`: the model's files. `allowed`: packages that `python` steps may call (none unless named)."""
+    """Where a chain runs. `folder`: the model's files. `allowed`: packages that `python` steps may call (none unless named).
+
+    `declared`: nothing runs here, so nothing of a `python` step is imported: it is what it says that it takes and gives.
+    """
 
     folder: Path
     allowed: frozenset[str] = frozenset()
+    declared: bool = False
 
 
 class Step(ABC, Generic[C]):
