@@ -7,14 +7,16 @@ from typing import Any
 
 from stillhouse.reconcile.agreement import said
 from stillhouse.reconcile.decide import Verdict
-from stillhouse.reconcile.front import Front, stands
+from stillhouse.reconcile.front import Front
 from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.reconcile.stand import stands
 from stillhouse.reconcile.trouble import trouble
 from stillhouse.resources import gateway_place, labels
 
 __all__ = ["Ahead", "agreement_verdict", "gateway_verdict"]
 
 _ENDS = "queue, audit log and collected requests end with their pod (spec.edge.run.claim keeps them)"
+_HELD = "they run the steps of before until what the spec asks for answers, and nothing of them changes meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ def gateway_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | N
             "clients are led back to the model's pods" if front.leaving == "settling" else "its pods answer who still knows them"
         )
         return "False", Verdict("GatewayLeaving", here)
+    if front.held:
+        told = f"{stands(ahead.workload).available} gateways answer; {_HELD}"
+        return "True" if stands(ahead.workload).available else "False", Verdict("GatewayServes", told)
     if front.gateway is None:
         return None
     stand = stands(ahead.workload)

@@ -11,7 +11,7 @@ from stillhouse.reconcile.ahead import Ahead, agreement_verdict, gateway_verdict
 from stillhouse.reconcile.bridged import Bridged, bridge_verdict
 from stillhouse.reconcile.decide import Decision, Verdict
 from stillhouse.reconcile.observed import Body, Observed
-from stillhouse.reconcile.trouble import trouble
+from stillhouse.reconcile.stand import Standing, gateway_standing, model_standing
 from stillhouse.resources import labels, names
 from stillhouse.resources.autoscaler import by_queue
 from stillhouse.resources.metrics_api import Figures
@@ -44,13 +44,20 @@ def status(
     itself, `apart` why pods wait for a volume, `ahead` what stands before the pods, `bridged` the
     bridge to a broker, `now` RFC 3339: the time of conditions that changed.
     """
-    serving = _Serving(decision, deployment, observed, apart)
+    held = ahead is not None and ahead.front.held
+    if decision.serving is None and (decision.steps or held):
+        serving = answering = gateway_standing(ahead.workload if ahead is not None else None, observed)
+        if ahead is not None and not ahead.front.serves and deployment is not None:  # the model of before answers still
+            answering = gateway_standing(deployment, observed)
+    else:
+        serving = model_standing(decision, deployment, observed, apart)
+        answering = gateway_standing(ahead.workload, observed) if ahead is not None and held else serving
     gateway = gateway_verdict(ahead, observed) if ahead is not None else None
     named = [
         ("Accepted", *_accepted(decision)),
         ("Built", *_built(decision, progress, stuck)),
         ("GatePassed", *_gate(decision)),
-        ("Available", *_available(serving)),
+        ("Available", *_available(answering)),
         ("Ready", *_ready(decision, serving, gateway, failed, stuck)),
     ]
     ready = named[-1][1] == "True"
@@ -94,78 +101,6 @@ def status(
     return found
 
 
-class _Serving:
-    """What the Deployment says. A status of an older generation of it says nothing about a newer template."""
-
-    def __init__(self, decision: Decision, deployment: Body | None, observed: Observed, apart: Verdict | None) -> None:
-        self.exists = decision.serving is not None and deployment is not None
-        said = (deployment or {}).get("status") or {}
-        self.replicas = int(said.get("replicas") or 0)
-        self.ready = int(said.get("readyReplicas") or 0)
-        self.available = int(said.get("availableReplicas") or 0)
-        self.updated = int(said.get("updatedReplicas") or 0)
-        self.wanted = int(((deployment or {}).get("spec") or {}).get("replicas", 1))
-        self.current = _current(deployment or {}) or _only_scaled(observed, decision, deployment or {})
-        progressing: Body = next((each for each in said.get("conditions") or [] if each.get("type") == "Progressing"), {})
-        self.given_up = self.current and progressing.get("reason") == "ProgressDeadlineExceeded"
-        self.trouble: Verdict | None = None
-        scaling = decision.scaling
-        self.least = 1 if scaling.mode == "external" else scaling.least
-        if self.exists and deployment is not None and decision.serving is not None and not self.full:
-            chosen = {labels.COMPONENT: "serve", labels.REVISION: decision.serving.revision}
-            self.trouble = trouble(deployment, observed.pods, chosen) or apart
-            if self.trouble is None and self.given_up:
-                self.trouble = Verdict("RollingOut", str(progressing.get("message", "")))
-        self.rolled_out = self.current and progressing.get("reason") == "NewReplicaSetAvailable"
-        kind = (((deployment or {}).get("spec") or {}).get("strategy") or {}).get("type")
-        self.recreating = self.exists and kind == "Recreate" and not self.rolled_out and not self.trouble
-
-    @property
-    def full(self) -> bool:
-        """Return whether every replica is of the newest template and answers."""
-        return self.exists and self.current and self.updated == self.available == self.replicas == self.wanted > 0
-
-    @property
-    def complete(self) -> bool:
-        """Return whether this generation is served as it asks.
-
-        The rollout of the newest template has ended, and as many replicas as there must be at least answer. Once it has, a
-        change of their number is none of the revision: replicas that start, end or wait for a node make it no less ready.
-        """
-        enough = self.exists and self.current and self.updated == self.replicas and self.available >= self.least
-        return enough and (self.full or (self.rolled_out and (self.trouble is None or self.homeless)))
-
-    @property
-    def homeless(self) -> bool:
-        """Return whether the trouble is that no node takes a pod: a bigger cluster may be on its way."""
-        return self.trouble is not None and self.trouble.reason == "Unschedulable"
-
-
-def _current(deployment: Body) -> bool:
-    """Return whether a Deployment's status is of its newest generation."""
-    generation = (deployment.get("metadata") or {}).get("generation")
-    return int((deployment.get("status") or {}).get("observedGeneration") or 0) >= int(generation or 0)
-
-
-def _only_scaled(observed: Observed, decision: Decision, deployment: Body) -> bool:
-    """Return whether a status that is behind speaks of the newest template still: a new number alone makes a new generation.
-
-    So it is where our own write has left the template as it was; and where this generation of the model was ready already
-    with this revision, since what an autoscaler writes changes no template.
-    """
-    if not deployment:
-        return False
-    former = observed.child("Deployment", deployment["metadata"]["name"])
-    if former is not None and _current(former) and former["spec"].get("template") == deployment["spec"].get("template"):
-        return True
-    if former is not None and former["spec"].get("template") != deployment["spec"].get("template"):
-        return False  # our own write, just now
-    before: Body = observed.model.get("status") or {}
-    ready: Body = next((each for each in before.get("conditions") or [] if each["type"] == "Ready"), {})
-    same = (before.get("revision") or {}).get("name") == ((decision.serves or {}).get("metadata") or {}).get("name")
-    return same and ready.get("status") == "True" and ready.get("observedGeneration") == observed.generation
-
-
 def _accepted(decision: Decision) -> tuple[str, Verdict]:
     if decision.refused:
         return "False", decision.refused
@@ -197,7 +132,7 @@ def _gate(decision: Decision) -> tuple[str, Verdict]:
     return ("False" if reached else "Unknown"), Verdict(spec["reason"], spec.get("message", ""))
 
 
-def _available(serving: _Serving) -> tuple[str, Verdict]:
+def _available(serving: Standing) -> tuple[str, Verdict]:
     if serving.exists and serving.available > 0:
         lacks = f"; {serving.trouble.message}" if serving.trouble and serving.homeless else ""
         return "True", Verdict("Serving", f"{serving.available} of {serving.wanted} replicas answer{lacks}")
@@ -208,7 +143,7 @@ def _available(serving: _Serving) -> tuple[str, Verdict]:
 
 def _ready(
     decision: Decision,
-    serving: _Serving,
+    serving: Standing,
     gateway: tuple[str, Verdict] | None,
     failed: Verdict | None,
     stuck: Verdict | None,
@@ -249,7 +184,7 @@ def _scaling(decision: Decision, figures: Figures) -> tuple[str, Verdict]:
     return "True", Verdict("ScalesByKeda" if figures.kind == "keda" else "ScalesByQueue")
 
 
-def _stalled(decision: Decision, failed: Verdict | None, serving: _Serving) -> Verdict | None:
+def _stalled(decision: Decision, failed: Verdict | None, serving: Standing) -> Verdict | None:
     """Return why nothing goes on until somebody acts; None while something does."""
     if failed:
         return failed if failed.reason == "NotOwned" else None

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from stillhouse.api.broker import Mqtt
 from stillhouse.api.load import parse
-from stillhouse.api.model import DistilledModel, Spec
-from stillhouse.api.pods import Placement, PodTemplate
-from stillhouse.api.scalars import parse_cpu, parse_quantity
-from stillhouse.api.serve import Amounts
+from stillhouse.api.model import DistilledModel
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
-from stillhouse.planning.request import from_record, serve_config, uris
-from stillhouse.reconcile.between import bind_middle, middle_of
+from stillhouse.planning.request import uris
+from stillhouse.planning.steps import steps_of
+from stillhouse.reconcile.between import bind_middle
 from stillhouse.reconcile.observed import Body, Observed
-from stillhouse.resources import labels, quantities
+from stillhouse.reconcile.recorded import builds_of, gateway_of, is_steps, measured_of, serving_of
+from stillhouse.resources import labels
 from stillhouse.resources.wanted import Building, Gateway, Scaling, Serving
 
-__all__ = ["Decision", "Verdict", "decide", "gateway_of"]
+__all__ = ["Decision", "Verdict", "decide"]
 
 _LOCAL = ("file://", "package://")
 _REMOTE = ("pvc", "s3", "oci", "https", "http", "hf")
 _PUSH = "still push FILE --to pvc://CLAIM uploads what a laptop has and binds it (ConfigMap stillhouse-sources)"
-_STEPS = (
-    "spec.edge.preprocess: steps run in a gateway at the edge (still edge FILE --cloud …), in a cluster no gateway runs them;"
-    " leave it out here, and keep it in the edge's own file"
+_CODE = (
+    "{field}: {package} is none of the packages whose functions steps may call here (allowed are: {allowed}): ask the"
+    " administrator for an image that has it and the chart's edge.packages, write another step, or run it at the edge"
+    " (still edge FILE --allow-package {package})"
+)
+_ITSELF = (
+    "spec.edge.preprocess.model: {name} is this model itself, and its steps would be asked what they give, for ever; name another"
+    " DistilledModel of the namespace, or write address"
 )
 _BROKER_OF_CUT = (
     "spec.edge.cut.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
@@ -51,7 +54,9 @@ class Decision:
     none yet); `serves` the accepted record that pods are to serve; `measured` how candidates are to be served; `builds` what
     a build's Jobs have; `build` whether Jobs must run, and `waits` for what they wait; `expired` are records that nobody needs
     any more; `frozen`: the spec cannot be read, so that what serves stays as it is; `gateway` is `spec.edge` before the
-    revision that serves; `mqtt` the bridge to it.
+    revision that serves; `mqtt` the bridge to it. Of a revision that is steps and no model nothing is `serving`. `held`
+    (below) is of models; `holds`: such steps serve, and the spec asks for something else, which is not there yet: their gateway
+    stays as it is, since neither the steps' new model nor new limits were meant for them.
     """
 
     request: str
@@ -72,6 +77,12 @@ class Decision:
     frozen: bool = False
     gateway: Gateway | None = None
     mqtt: Mqtt | None = None
+    holds: bool = False
+
+    @property
+    def steps(self) -> bool:
+        """Whether what serves is steps before another model: gateways are all that there is."""
+        return is_steps(self.serves)
 
     @property
     def held(self) -> bool:
@@ -79,8 +90,11 @@ class Decision:
         return self.pinned and self.serves is not self.wanted
 
 
-def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
-    """Decide from what is there. `defaults` are the operator's bindings of named sources; the namespace's come first."""
+def decide(observed: Observed, defaults: Mapping[str, str], packages: Collection[str] = ()) -> Decision:
+    """Decide from what is there. `defaults` are the operator's bindings of named sources; the namespace's come first.
+
+    `packages` are those whose functions a gateway's steps may call.
+    """
     try:
         model = parse(_clean(observed.model))
     except StillhouseError as error:
@@ -88,8 +102,9 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
             _reason(error), "; ".join(" ".join(problem.lines()).replace("  ", " ") for problem in error.problems)[:4000]
         )
         return _without_spec(observed, refused)
-    if model.spec.edge is not None and model.spec.edge.preprocess is not None:
-        return _without_spec(observed, Verdict("NotAvailable", _STEPS))
+    unfit = _unfit_steps(model, packages)
+    if unfit is not None:
+        return _without_spec(observed, unfit)
     cut = model.spec.edge.cut if model.spec.edge is not None else None
     if cut is not None and (cut.address or "").startswith("mqtt"):
         return _without_spec(observed, Verdict("NotAvailable", _BROKER_OF_CUT))
@@ -107,6 +122,8 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
     serves = held if pin else wanted if wanted is not None and _accepted(wanted) else None
     missing = Verdict("PinNotFound", f"no accepted revision has digest {pin}") if pin and held is None else None
     serves = serves or _newest_accepted(observed)
+    asked = serves is wanted or held is not None
+    holds = is_steps(serves) and not (asked and steps_of(model.spec) is not None)
     return Decision(
         request=request,
         bound=bound,
@@ -114,11 +131,12 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         refused=unusable,
         wanted=wanted,
         serves=serves,
-        serving=_serving(serves, model) if serves else None,
-        measured=_measured(model),
-        builds=_builds(model),
-        gateway=gateway_of(model.spec, serves) if serves and model.spec.edge is not None else None,
+        serving=serving_of(serves, model) if serves and not is_steps(serves) else None,
+        measured=measured_of(model),
+        builds=builds_of(model),
+        gateway=gateway_of(model.spec, serves) if serves and model.spec.edge is not None and not holds else None,
         mqtt=model.spec.serve.mqtt if serves else None,
+        holds=holds,
         build=wanted is None and unusable is None,
         waits=middle.waits,
         pinned=held is not None,
@@ -128,6 +146,21 @@ def decide(observed: Observed, defaults: Mapping[str, str]) -> Decision:
         if not unusable and not missing
         else (),
     )
+
+
+def _unfit_steps(model: DistilledModel, packages: Collection[str]) -> Verdict | None:
+    """Return why the steps of a spec cannot run in a cluster; None where they can, or there are none."""
+    steps = steps_of(model.spec)
+    if steps is None:
+        return None
+    if steps.address is None and steps.model == model.metadata.name:
+        return Verdict("InvalidSpec", _ITSELF.format(name=steps.model))
+    for position, step in enumerate(steps.steps):
+        module = (step.function or "").partition(":")[0]
+        if step.function is not None and not any(module == each or module.startswith(f"{each}.") for each in packages):
+            field, allowed = f"spec.edge.preprocess.steps[{position}].function", ", ".join(sorted(packages)) or "none"
+            return Verdict("NotAvailable", _CODE.format(field=field, package=module.partition(".")[0], allowed=allowed))
+    return None
 
 
 def _clean(body: Body) -> Body:
@@ -153,7 +186,7 @@ def _without_spec(observed: Observed, refused: Verdict) -> Decision:
     mode = scale.get("mode") if scale.get("mode") in ("hpa", "cpu", "external") else "hpa"
     least = number("minReplicas")
     scaling = Scaling(str(mode), least, max(least, number("maxReplicas")), number("replicas"))
-    serving = _serving(serves, None) if serves else None
+    serving = serving_of(serves, None) if serves and not is_steps(serves) else None
     return Decision("", {}, scaling, refused=refused, serves=serves, serving=serving, frozen=True)
 
 
@@ -209,56 +242,3 @@ def _expired(observed: Observed, needed: tuple[Body | None, ...], limit: int) ->
     others = [each for each in observed.revisions if not any(each is one for one in needed)]
     accepted, failed = [each for each in others if _accepted(each)], [each for each in others if not _accepted(each)]
     return tuple(each for each in (*accepted[limit:], *failed[limit:]) if not each["metadata"].get("deletionTimestamp"))
-
-
-def _serving(revision: Body, model: DistilledModel | None) -> Serving:
-    """Return what pods serve: the settings are those that the gate measured with, requests are the spec's of today."""
-    spec: dict[str, Any] = revision["spec"]
-    return replace(
-        _every_pod(model),
-        revision=revision["metadata"]["name"],
-        digest=spec["digest"],
-        precision=spec["precision"],
-        serve=from_record(spec.get("serve") or {}),
-        cut=spec.get("cut"),
-    )
-
-
-def gateway_of(asked: Spec, revision: Body) -> Gateway:
-    """Return the gateway before a revision; one that was built without the cascade, or cut, that is asked for is for itself."""
-    spec: dict[str, Any] = revision["spec"]
-    name, cascade, cut = revision["metadata"]["name"], spec.get("cascade"), spec.get("cut")
-    return Gateway(asked, name, spec["digest"], spec["precision"], cascade, middle_of(spec), cut)
-
-
-def _measured(model: DistilledModel) -> Serving:
-    """Return how the gate's pod serves candidates: as the spec of today asks."""
-    return replace(_every_pod(model), serve=serve_config(model.spec.serve))
-
-
-def _every_pod(model: DistilledModel | None) -> Serving:
-    """Return what the spec of today says of every pod that serves; None: a spec that cannot be read."""
-    cpu, memory = _amounts(model.spec.serve.resources.requests) if model else (None, None)
-    return Serving(
-        cpu_request=cpu,
-        memory_request=memory,
-        pods=_pods(model.spec.serve.pod_template) if model else {},
-        strategy=model.spec.serve.strategy.type if model else "RollingUpdate",
-    )
-
-
-def _builds(model: DistilledModel) -> Building:
-    """Return what the spec of today says of a build's Jobs."""
-    build = model.spec.build
-    limits, requests = (_amounts(each) for each in (build.resources.limits, build.resources.requests))
-    return Building(*limits, *requests, placement=_pods(build.placement), queue=build.queue or "")
-
-
-def _amounts(given: Amounts) -> tuple[str | None, str | None]:
-    cpu = quantities.cpu(parse_cpu(given.cpu)) if given.cpu else None
-    return cpu, quantities.memory(parse_quantity(given.memory)) if given.memory else None
-
-
-def _pods(template: PodTemplate | Placement) -> dict[str, Any]:
-    """Return the template as it was written: defaults are the API server's, and a default that we own would stay ours."""
-    return template.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")

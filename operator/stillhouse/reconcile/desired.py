@@ -45,7 +45,7 @@ def children(
     figures: Figures = _CPU,
     front: Front = NONE,
 ) -> list[dict[str, Any]]:
-    """Return every serving child, in the order of writing; none before a revision is accepted.
+    """Return every serving child, in the order of writing; none before a revision is accepted. Of steps, gateways are all.
 
     `monitors`: the cluster knows ServiceMonitors; `figures`: what mode `hpa` goes by; `front`: whether a gateway stands before
     the pods.
@@ -55,22 +55,23 @@ def children(
         found.append(account(owner))
     if decision.build:
         found.append(build_policy(owner, settings))
-    if decision.serving is None:
+    if decision.serving is None and front.gateway is None:
         return found
     rest = front.gateway is not None and front.gateway.edge.rest
     monitors = monitors and settings.monitors
-    found += [
-        # Before the clients' Service: when it goes back to the model's pods, these have to answer everybody.
-        network_policy(owner, settings, gateway_only=front.gateway_only),
-        client_service(owner, gateway=front.serves, rest=rest, moved=front.moved),
-        backend_service(owner),
-        deployment(owner, decision.serving, decision.scaling, settings),
-        disruption_budget(owner),
-    ]
-    scaler = autoscaler(owner, decision.scaling, settings, figures)
-    found += [scaler] if scaler else []
-    found += [service_monitor(owner, settings)] if monitors else []
-    if decision.mqtt is not None:
+    # Before the clients' Service: when it goes back to the model's pods, these have to answer everybody.
+    found += [network_policy(owner, settings, gateway_only=front.gateway_only)] if decision.serving is not None else []
+    found += [client_service(owner, gateway=front.serves, rest=rest, moved=front.moved)] if not front.held else []
+    if decision.serving is not None:
+        found += [
+            backend_service(owner),
+            deployment(owner, decision.serving, decision.scaling, settings),
+            disruption_budget(owner),
+        ]
+        scaler = autoscaler(owner, decision.scaling, settings, figures)
+        found += [scaler] if scaler else []
+        found += [service_monitor(owner, settings)] if monitors else []
+    if decision.mqtt is not None and not front.held:
         tls = front.serves and front.gateway is not None and front.gateway.edge.tls is not None
         found += bridge(owner, decision.mqtt, settings, gateway=front.serves, tls=tls)
     if front.gateway is None:
@@ -83,8 +84,8 @@ def _gateway(owner: Owner, gateway: Gateway, front: Front, settings: ClusterSett
     budget = gateway_budget(owner, gateway)
     return [
         gateway_account(owner),
-        *([gateway_binding(owner, settings)] if watches(gateway) or front.revisions else []),
-        gateway_policy(owner, gateway, settings, asks=bool(front.revisions)),
+        *([gateway_binding(owner, settings)] if watches(gateway) or front.revisions or front.former else []),
+        gateway_policy(owner, gateway, settings, asks=bool(front.revisions) or front.former),
         metrics_service(owner),
         *(revision_service(owner, each) for each in front.revisions),
         *(middle_service(owner, each) for each in front.middles),

@@ -1,7 +1,7 @@
 """Who answers clients: the model's own pods, or the gateway before them; and in which order that changes. Pure.
 
 To the gateway: its pods are ready → the clients' Service chooses them → once no client can know the model's pods any more, these
-answer the gateway alone. Back: the model's pods answer everybody → the Service chooses them → no slice of it names the gateway's
+answer the gateway alone. (Of steps before another model there are no such pods: those of the model before them go then.) Back: the model's pods answer everybody → the Service chooses them → no slice of it names the gateway's
 pods → the gateway's workload goes, and its pods serve on until clients have looked anew → what belonged to it goes. The rest
 stands in docs/design/20261126-edge-cluster.md.
 """
@@ -14,14 +14,16 @@ from datetime import datetime
 from typing import Any
 
 from stillhouse.reconcile.between import middle_of
-from stillhouse.reconcile.decide import Decision, gateway_of
+from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.observed import Body, Observed, is_ready
+from stillhouse.reconcile.recorded import gateway_of
+from stillhouse.reconcile.stand import live_gateway, runs_steps, stands
 from stillhouse.resources import labels, names
 from stillhouse.resources.deployment import DRAIN_S
 from stillhouse.resources.gateway_legs import finds_middle
 from stillhouse.resources.wanted import Between, Gateway
 
-__all__ = ["LOOK_AGAIN_S", "NONE", "Front", "front", "gateway_pods", "settled", "stands"]
+__all__ = ["LOOK_AGAIN_S", "NONE", "Front", "front", "gateway_pods", "settled"]
 
 LOOK_AGAIN_S = 2.0
 """Slices are not watched: who waits for them looks after this long."""
@@ -37,7 +39,8 @@ class Front:
     `moved`: when it came to do so, empty where it did from the first. `gateway_only`: the model's pods answer the gateway alone.
     `revisions` are those that need a Service of their own, `middles` what of other models' pods needs one. `leaving`: there was
     one, and its pods stay (`settling`) or end (`ending`); `kept` are live objects (kind, name) that are not wanted and stay for
-    now; `wait`: seconds after which to look again, 0: never.
+    now; `wait`: seconds after which to look again, 0: never. `former`: pods of a gateway of before may ask the model's pods.
+    `held`: gateways that run steps stay as they are, and clients with them, until what the spec asks for answers.
     """
 
     gateway: Gateway | None = None
@@ -49,6 +52,8 @@ class Front:
     leaving: str = ""
     kept: frozenset[tuple[str, str]] = frozenset()
     wait: float = 0.0
+    former: bool = False
+    held: bool = False
 
 
 NONE = Front()
@@ -58,8 +63,10 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     """Decide. `settled`: clients are led to the model's pods again (`settled`); `now`: RFC 3339."""
     live = _live(observed)
     if decision.frozen:
-        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=live | _live(observed, "bridge"))
-    if decision.serving is None:
+        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=_whole(observed))
+    if decision.holds or _awaited(observed, decision):
+        return Front(serves=_chosen(observed) != "serve", kept=_whole(observed), held=True)
+    if decision.serving is None and decision.gateway is None:
         return NONE
     if decision.gateway is None:
         return _without(observed, live, settled)
@@ -73,6 +80,10 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     left = _left(moved, now) if serves else 0.0
     # One of the other kind stays until its successor answers.
     former = {(kind, name) for kind in _WORKLOADS if kind != gateway.edge.run.kind and (kind, name) in live}
+    before = any(_revision(pod) != gateway.revision for pod in gateway_pods(observed)) if gateway.steps else False
+    if gateway.steps and (before or former or not serves or left > 0):
+        # Clients, or gateways of before, still ask the model that was there: its pods go with the last who does.
+        former |= _live(observed, "serve") | {place for place in live if place[0] == "Service"}
     used = {gateway.revision} if gateway.bound and gateway.asks_pods else set()
     used |= _asked(observed, gateway)
     return Front(
@@ -82,9 +93,26 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
         gateway_only=serves and left <= 0 and gateway.asks_pods,
         revisions=tuple(sorted(used)),
         middles=_middles(observed, gateway),
-        kept=frozenset(former if not ready else ()),
+        kept=frozenset(former if not ready or gateway.steps else ()),
         wait=max(0.0, left),
+        former=before,
     )
+
+
+def _whole(observed: Observed) -> frozenset[tuple[str, str]]:
+    """Return all that is there of the model, its gateway and its bridge."""
+    return _live(observed) | _live(observed, "serve") | _live(observed, "bridge")
+
+
+def _awaited(observed: Observed, decision: Decision) -> bool:
+    """Return whether gateways run steps still, and of the model that is wanted in their place nobody answers yet.
+
+    One that has the model itself waits for no pod: it is started beside them, or takes their place one by one.
+    """
+    serving, gateway = decision.serving, decision.gateway
+    if serving is None or (gateway is not None and gateway.engine) or not runs_steps(live_gateway(observed)):
+        return False
+    return not any(_answers(pod, serving.revision) for pod in observed.pods)
 
 
 def _asked(observed: Observed, gateway: Gateway) -> set[str]:
@@ -174,7 +202,7 @@ def _fitting(observed: Observed, decision: Decision, wanted: Gateway) -> Gateway
     the pods of before answer, and as they end they do so while the gateway's pods are replaced.
     """
     live = observed.child(wanted.edge.run.kind, names.gateway(observed.owner.name))
-    if wanted.engine or live is None:
+    if wanted.engine or wanted.steps or live is None or runs_steps(live):  # of steps none waits for the model's pods
         return wanted
     marks = live["spec"]["template"]["metadata"].get("labels") or {}
     of = str(marks.get(labels.REVISION) or "")
@@ -202,49 +230,3 @@ def settled(observed: Observed, slices: Iterable[Body]) -> bool:
     pods = {pod["metadata"]["name"] for pod in gateway_pods(observed)}
     targets = ((each.get("targetRef") or {}).get("name") for body in slices for each in body.get("endpoints") or [])
     return pods.isdisjoint(targets)
-
-
-@dataclass(frozen=True, slots=True)
-class Stand:
-    """How a gateway's workload stands: pods that are wanted, are there, are of the newest template, answer.
-
-    `ended`: the rollout of the newest template has, whatever became of its pods later.
-    """
-
-    wanted: int = 0
-    replicas: int = 0
-    updated: int = 0
-    available: int = 0
-    current: bool = False
-    ended: bool = False
-
-    @property
-    def full(self) -> bool:
-        """Return whether the newest template alone runs, and all that is wanted of it answers."""
-        return self.current and self.replicas == self.updated == self.available >= self.wanted > 0
-
-    @property
-    def complete(self) -> bool:
-        """Return whether the newest template alone runs, and answers: a pod that goes and comes makes it no less so."""
-        only_new = self.current and self.updated >= self.wanted and self.replicas == self.updated
-        return self.full or (self.ended and only_new and self.available > 0)
-
-
-def stands(workload: Body | None) -> Stand:
-    """Return how a Deployment or a DaemonSet stands; nothing of one that is not there."""
-    if workload is None:
-        return Stand()
-    said = workload.get("status") or {}
-    generation = int((workload.get("metadata") or {}).get("generation") or 0)
-    current = int(said.get("observedGeneration") or 0) >= generation
-
-    def number(name: str) -> int:
-        return int(said.get(name) or 0)
-
-    if workload["kind"] == "DaemonSet":
-        # It does not say when a rollout has ended; of many nodes there is always one that is away.
-        there, updated = number("currentNumberScheduled"), number("updatedNumberScheduled")
-        return Stand(number("desiredNumberScheduled"), there, updated, number("numberAvailable"), current, ended=True)
-    wanted = int((workload.get("spec") or {}).get("replicas", 1))
-    ended = any(each.get("reason") == "NewReplicaSetAvailable" for each in said.get("conditions") or [])
-    return Stand(wanted, number("replicas"), number("updatedReplicas"), number("availableReplicas"), current, ended)

@@ -25,6 +25,7 @@ from stillhouse.reconcile.needed import needed
 from stillhouse.reconcile.observed import Observed, owned
 from stillhouse.reconcile.same import marked, patch_of, same
 from stillhouse.reconcile.secrets import LOOK_AGAIN_S, absent, absent_of_bridge, unusable
+from stillhouse.reconcile.stand import live_gateway
 from stillhouse.reconcile.storage import Storage
 from stillhouse.resources import labels, names
 from stillhouse.resources.jobs import job
@@ -74,7 +75,7 @@ class Reconciler:
         if observed is None or observed.model["metadata"].get("deletionTimestamp"):
             self._admission.forget(key)
             return 0.0  # children go with their owner, by Kubernetes' garbage collection
-        decision = decide(observed, self._settings.sources)
+        decision = self._decide(observed)
         failed: Verdict | None = None
         error: KubeError | None = None
         progress, wait = "", 0.0
@@ -89,7 +90,7 @@ class Reconciler:
                 build = next_of(observed, decision, asked=True)
             if build.outcome is not None:
                 observed = await self._record(observed, decision, build.outcome.spec)
-                decision = decide(observed, self._settings.sources)
+                decision = self._decide(observed)
                 build = next_of(observed, decision)
             decision, build, again = await self._allowed(observed, decision, build)
             build, wait = self._admitted(key, observed, build)
@@ -127,6 +128,7 @@ class Reconciler:
         name_of = observed.owner.name
         name = names.workload(name_of)
         gateway = gateway or (observed.child(before.gateway.edge.run.kind, names.gateway(name_of)) if before.gateway else None)
+        gateway = gateway or (live_gateway(observed) if decision.steps or before.held else None)
         ahead = Ahead(before, gateway, lacks)
         bridged = Bridged(decision.mqtt, self._bridge(observed), wants)
         live = deployment or observed.child("Deployment", name)
@@ -134,6 +136,9 @@ class Reconciler:
         if error is not None:
             raise error
         return wait
+
+    def _decide(self, observed: Observed) -> Decision:
+        return decide(observed, self._settings.sources, self._settings.edge_packages)
 
     async def _allowed(self, observed: Observed, decision: Decision, build: Build) -> tuple[Decision, Build, float]:
         """Return what may be done of a build as far as Secrets go; they are looked at before the Job that gets them is made."""

@@ -6,7 +6,7 @@ from stillhouse.api.broker import Mqtt
 from stillhouse.clients.kube.interface import Body, Kube
 from stillhouse.clients.kube.kinds import SECRET
 from stillhouse.reconcile.decide import Verdict
-from stillhouse.reconcile.front import stands
+from stillhouse.reconcile.stand import stands
 from stillhouse.resources import fetching, gateway_place, labels
 from stillhouse.resources.bridge import bridge_secrets
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner

@@ -8,6 +8,7 @@ from typing import Any
 
 from stillhouse.api.cascade import Larger
 from stillhouse.api.edge import Edge, Queued
+from stillhouse.api.preprocess import Preprocess
 from stillhouse.api.scalars import parse_cpu, parse_quantity
 from stillhouse.planning.gateway import Place, gateway_config
 from stillhouse.planning.pipeline import pipeline_config, step_models
@@ -102,7 +103,8 @@ def watches(gateway: Gateway) -> bool:
     """Return whether a gateway's backends are found by the API server: pods of the model, or of another one beside it."""
     cascade = gateway.edge.cascade if gateway.cascade else None
     beside = cascade is not None and (cascade.larger.address is None or finds_middle(gateway))
-    return gateway.asks_pods or bool(step_models(gateway.spec)) or beside
+    steps = gateway.edge.preprocess if gateway.steps else None
+    return gateway.asks_pods or bool(step_models(gateway.spec)) or beside or (steps is not None and steps.address is None)
 
 
 def stored(gateway: Gateway) -> bool:
@@ -146,6 +148,8 @@ def _first(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> Part:
         threads = max(1, int(parse_cpu(cpu))) if cpu else 1
         kind, digest = ("lower", gateway.cut) if gateway.lower else ("engine", gateway.digest)
         return {"kind": kind, "folder": _object(digest, settings), "threads": threads, **of}
+    if gateway.steps:
+        return {"kind": "steps", "folder": _object(gateway.digest, settings), "allowed": sorted(settings.edge_packages), **of}
     # Who has no confidence asks whichever revision answers, so that a new one changes nothing here.
     service = names.of_revision(gateway.revision) if gateway.bound else names.backend(owner.name)
     return {"kind": "slices", "namespace": owner.namespace, "service": service, "port": GRPC_PORT, **of}
@@ -154,10 +158,14 @@ def _first(owner: Owner, gateway: Gateway, settings: ClusterSettings) -> Part:
 def _beyond(owner: Owner, gateway: Gateway) -> Part | None:
     if gateway.lower:
         return upper_leg(owner, gateway, {each.field: each.folder for each in secrets(gateway.edge)})
-    cascade = gateway.edge.cascade
-    if cascade is None or gateway.cascade is None:
+    cascade, steps = gateway.edge.cascade, gateway.edge.preprocess
+    larger: Larger | Preprocess
+    if gateway.steps and steps is not None:
+        larger = steps
+    elif cascade is not None and gateway.cascade is not None:
+        larger = cascade.larger
+    else:
         return None
-    larger: Larger = cascade.larger
     found = {each.field: each.folder for each in secrets(gateway.edge)}
     authority, token = found.get("edge.backendAuthority"), found.get("edge.backendToken")
     shown = {"token": f"{token}/token"} if token else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from stillhouse.api.edge import Edge
 from stillhouse.api.model import API_VERSION, KIND, Spec
+from stillhouse.planning.steps import PRECISION as STEPS
 from stillhouse.resources import labels, names
 
 __all__ = ["Between", "Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "metadata"]
@@ -83,7 +84,8 @@ class Gateway:
     """What `spec.edge` asks for, and the revision that its gateway stands before.
 
     `spec` is the whole one, which has an `edge`; `digest` and `cascade` are those of the model and of its cascade (None: it has
-    none); `middle` is the model between, where that cascade has one; `cut` the digest of its halves.
+    none); `middle` is the model between, where that cascade has one; `cut` the digest of its halves. A revision of precision
+    `steps` is no model: `digest` is of the steps.
     """
 
     spec: Spec
@@ -108,7 +110,12 @@ class Gateway:
     @property
     def engine(self) -> bool:
         """Return whether the model runs in the gateway's own process, with the steps that its artifact has."""
-        return self.per_node and not self.lower
+        return self.per_node and not self.lower and not self.steps
+
+    @property
+    def steps(self) -> bool:
+        """Return whether it runs steps alone, before another model; until they are packed, it is as without them."""
+        return self.edge.preprocess is not None and self.precision == STEPS
 
     @property
     def lower(self) -> bool:
@@ -117,14 +124,14 @@ class Gateway:
 
     @property
     def bound(self) -> bool:
-        """Return whether it belongs to this revision and no other: by the model, half of it, or a confidence fitted on it."""
-        return self.engine or self.lower or (self.edge.cascade is not None and self.cascade is not None)
+        """Return whether it belongs to this revision and no other: by model, half of it, steps, or a confidence fitted on it."""
+        return self.engine or self.lower or self.steps or (self.edge.cascade is not None and self.cascade is not None)
 
     @property
     def asks_pods(self) -> bool:
         """Return whether it asks pods of the model, which it finds by the API server."""
         at_address = self.edge.cut is not None and self.edge.cut.address is not None
-        return not self.engine and not (self.lower and at_address)
+        return not self.engine and not self.steps and not (self.lower and at_address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +158,8 @@ class ClusterSettings:
     `monitor_labels`. `source_hosts` and `source_networks` open what builds may not fetch from by default
     (clients/sources/remote/rules.py), `source_limit` is the size of the largest source;
     `credentials` whether `spec.credentials` may name Secrets. `gateway_role` is the ClusterRole (`ClusterRole/NAME`, or
-    `Role/NAME` in the model's namespace) by which gateways read EndpointSlices; `api_server_ports` and `api_server_cidrs` (none:
+    `Role/NAME` in the model's namespace) by which gateways read EndpointSlices; `edge_packages` are those of the gateway's image
+    whose functions steps of `spec.edge.preprocess` may call; `api_server_ports` and `api_server_cidrs` (none:
     any) are where they find the API server.
     """
 
@@ -181,6 +189,7 @@ class ClusterSettings:
     source_limit: str = "64Gi"
     credentials: bool = True
     gateway_role: str = "ClusterRole/stillhouse-gateway"
+    edge_packages: tuple[str, ...] = ()
     api_server_ports: tuple[int, ...] = (443, 6443)
     api_server_cidrs: tuple[str, ...] = ()
 
