@@ -28,14 +28,17 @@ _ONE_OF_CLAIM = CelRule(
 _TOKEN_IN_SECRET = CelRule(
     "!has(self.backendToken) || (has(self.cascade)"
     " ? !has(self.cascade.larger.address) || self.cascade.larger.address.startsWith('grpcs://')"
+    " : has(self.preprocess) ? !has(self.preprocess.address) || self.preprocess.address.startsWith('grpcs://')"
     " : has(self.cut) && has(self.cut.address) && self.cut.address.startsWith('grpcs://'))",
-    "a token is shown to a cascade's larger model, or to an upper half at an address, and there over TLS alone",
+    "a token is shown to a cascade's larger model, the model behind preprocess, or an upper half at an address; there over TLS",
     "backendToken",
 )
 _BROKER_OF_ADDRESS = CelRule(
-    "!has(self.broker) || (has(self.cascade) && has(self.cascade.larger.address)"
-    " && self.cascade.larger.address.startsWith(has(self.broker.certificate) ? 'mqtts://' : 'mqtt'))",
-    "broker belongs to a larger model at mqtt(s)://HOST:PORT, its certificate to mqtts://",
+    "!has(self.broker) || (has(self.cascade) ? has(self.cascade.larger.address)"
+    " && self.cascade.larger.address.startsWith(has(self.broker.certificate) ? 'mqtts://' : 'mqtt')"
+    " : has(self.preprocess) && has(self.preprocess.address)"
+    " && self.preprocess.address.startsWith(has(self.broker.certificate) ? 'mqtts://' : 'mqtt'))",
+    "broker belongs to a larger model, or the one behind preprocess, at mqtt(s)://HOST:PORT, its certificate to mqtts://",
     "broker",
 )
 _AGREEMENT_OF_CASCADE = CelRule(
@@ -163,7 +166,8 @@ class Edge(ApiModel):
     cascade: Cascade | None = None
     """When the larger model answers; left out, this one answers everything."""
     preprocess: Preprocess | None = None
-    """Only steps run here, and a model elsewhere takes what they give; left out, requests go on as they come."""
+    """Only steps run here, and a model elsewhere takes what they give: nothing else is built of such a file. Left out, requests
+    go on as they come."""
     cut: Cut | None = None
     """Only the model's lower layers run here, and their activations travel to the upper ones; left out, the model is whole."""
     away: Away = Away()
@@ -174,12 +178,13 @@ class Edge(ApiModel):
     """TLS at the front, in a cluster; left out: none. `still edge` takes files."""
     backend_authority: SecretName | None = None
     """Secret with `ca.crt` of the certificates of those that are asked at an address, in a cluster; left out: the system's
-    authorities. Of a larger model without `address`: that its gateway has TLS, with a certificate for MODEL.NAMESPACE.svc."""
+    authorities. Of a larger model, or one behind `preprocess`, without `address`: that its gateway has TLS, with a certificate
+    for MODEL.NAMESPACE.svc."""
     backend_token: SecretName | None = None
-    """Secret with `token`, which is shown to the larger model, in a cluster: one of its gateway's `clients.tokens`. Or to what
-    stands before the upper half, at the address of a cut."""
+    """Secret with `token`, which is shown to the larger model, or the one behind `preprocess`, in a cluster: one of its gateway's
+    `clients.tokens`. Or to what stands before the upper half, at the address of a cut."""
     broker: Broker | None = None
-    """What is shown to the broker of a larger model at `mqtts://`, in a cluster; `backendAuthority` is its authority."""
+    """What is shown to the broker of such a model at `mqtts://`, in a cluster; `backendAuthority` is its authority."""
     guard: Guard | None = None
     """What requests may hold, and the audit log; left out: every message of the protocol up to 64 MiB."""
     agreement: Agreement | None = None
@@ -205,10 +210,11 @@ class Edge(ApiModel):
             raise _AWAY_OF_CASCADE.broken()
         if self.preprocess is not None and self.cascade is not None:
             raise _STEPS_OR_CASCADE.broken(fix="remove one of both")
-        address = self.cascade.larger.address or "grpcs://" if self.cascade else self.cut.address if self.cut else None
+        beyond = self.cascade.larger if self.cascade else self.preprocess
+        address = beyond.address or "grpcs://" if beyond else self.cut.address if self.cut else None
         if self.backend_token is not None and not (address or "").startswith("grpcs://"):
             raise _TOKEN_IN_SECRET.broken(fix="write grpcs:// in the address, or remove backendToken")
-        behind = (self.cascade.larger.address or "") if self.cascade else ""
+        behind = (beyond.address or "") if beyond else ""
         if self.broker is not None and not behind.startswith("mqtts://" if self.broker.certificate else "mqtt"):
             raise _BROKER_OF_ADDRESS.broken(fix="write mqtts:// in the address, or remove broker")
         if self.cut is not None and (self.cascade is not None or self.preprocess is not None):

@@ -162,7 +162,7 @@ class PreprocessingStep(ApiModel):
     rate: DecimalString | None = None
     """Samples a second."""
     function: Function | None = None
-    """`package.module:function` of a package that whoever runs the machine allows."""
+    """`package.module:function` of a package that whoever runs the machine, or the cluster, allows."""
     inputs: Annotated[tuple[StepTensor, ...] | None, Field(min_length=1, max_length=16)] = None
     """What the function takes."""
     outputs: Annotated[tuple[StepTensor, ...] | None, Field(min_length=1, max_length=16)] = None
@@ -204,13 +204,14 @@ class PreprocessingStep(ApiModel):
 class Preprocess(ApiModel):
     """Steps in the gateway, whose features go to a model elsewhere: what clients send stays at the edge.
 
-    For `still edge FILE`, which needs nothing that was built of this file; a cluster refuses it.
+    `still edge FILE` runs them on this machine; in a cluster they are packed, and gateways are all that stands for the file.
     """
 
     steps: Annotated[tuple[PreprocessingStep, ...], Field(min_length=1, max_length=MOST_STEPS)]
     """One behind the other; what no later step takes is sent on."""
     model: ModelName
-    """Name of the model that takes the features, on any server of the protocol."""
+    """Name of the model that takes the features, on any server of the protocol; in a cluster, without `address`, the
+    DistilledModel of that name in the namespace."""
     address: Address | None = None
     """Where it is, as `grpcs://HOST:PORT` (`grpc://` without TLS), or `mqtts://HOST:PORT`, a broker (docs/mqtt.md; `mqtt://`
     without TLS). `still edge --cloud` is stronger than this."""

@@ -1,7 +1,7 @@
 """Who answers clients: the model's own pods, or the gateway before them; and in which order that changes. Pure.
 
 To the gateway: its pods are ready → the clients' Service chooses them → once no client can know the model's pods any more, these
-answer the gateway alone. (Of steps before another model there are no such pods: those of the model before them go then.) Back: the model's pods answer everybody → the Service chooses them → no slice of it names the gateway's
+answer the gateway alone (where it runs steps before another model: the pods of the model that was there go). Back: the model's pods answer everybody → the Service chooses them → no slice of it names the gateway's
 pods → the gateway's workload goes, and its pods serve on until clients have looked anew → what belonged to it goes. The rest
 stands in docs/design/20261126-edge-cluster.md.
 """
@@ -63,9 +63,9 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     """Decide. `settled`: clients are led to the model's pods again (`settled`); `now`: RFC 3339."""
     live = _live(observed)
     if decision.frozen:
-        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=_whole(observed))
+        return Front(serves=_chosen(observed) != "serve" and bool(live), kept=_whole(observed, decision))
     if decision.holds or _awaited(observed, decision):
-        return Front(serves=_chosen(observed) != "serve", kept=_whole(observed), held=True)
+        return Front(serves=_chosen(observed) != "serve", kept=_whole(observed, decision), held=True)
     if decision.serving is None and decision.gateway is None:
         return NONE
     if decision.gateway is None:
@@ -99,9 +99,11 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     )
 
 
-def _whole(observed: Observed) -> frozenset[tuple[str, str]]:
-    """Return all that is there of the model, its gateway and its bridge."""
-    return _live(observed) | _live(observed, "serve") | _live(observed, "bridge")
+def _whole(observed: Observed, decision: Decision) -> frozenset[tuple[str, str]]:
+    """Return what is there of the gateway and the bridge, the clients' Service, and where no model is wanted that of before."""
+    model = _live(observed, "serve")
+    clients = {("Service", names.client_service(observed.owner.name))}
+    return _live(observed) | _live(observed, "bridge") | (model if decision.serving is None else model & clients)
 
 
 def _awaited(observed: Observed, decision: Decision) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stillhouse.reconcile.decide import Decision, Verdict
@@ -82,7 +82,7 @@ def runs_steps(workload: Body | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How what stands for a revision stands: pods that are wanted, are there, are ready, are available, are of the newest template.
+    """How what stands for a revision stands: pods that are wanted, are there, ready, available, of the newest template.
 
     `exists`: it is wanted and there; `current`: what it says is of its newest template; `rolled_out`: the rollout of that has
     ended; `given_up`: it took longer than it may; `recreating`: the former pods end first; `least` are enough once it has ended.

@@ -131,9 +131,7 @@ def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings, asks: boo
     steps = gateway.edge.preprocess if gateway.steps else None
     if steps is not None:
         at = steps.address
-        found.append(
-            _to_pods({labels.MODEL: steps.model}) if at is None else {"to": [*_ANYWHERE], "ports": _ports(port_of(at))}
-        )
+        found.append(_to_pods({labels.MODEL: steps.model}) if at is None else {"to": [*_ANYWHERE], "ports": _ports(port_of(at))})
     if gateway.edge.telemetry is not None:
         url = urllib.parse.urlsplit(gateway.edge.telemetry.endpoint)
         found.append({"to": [*_ANYWHERE], "ports": _ports(_port(url))})
