@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from stillhouse.api.broker import Mqtt
 from stillhouse.reconcile.decide import Verdict
-from stillhouse.reconcile.stand import stands
 from stillhouse.reconcile.observed import Body, Observed
+from stillhouse.reconcile.stand import stands
 from stillhouse.reconcile.trouble import trouble
 from stillhouse.resources import labels
 

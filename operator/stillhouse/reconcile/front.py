@@ -1,9 +1,9 @@
 """Who answers clients: the model's own pods, or the gateway before them; and in which order that changes. Pure.
 
 To the gateway: its pods are ready → the clients' Service chooses them → once no client can know the model's pods any more, these
-answer the gateway alone (where it runs steps before another model: the pods of the model that was there go). Back: the model's pods answer everybody → the Service chooses them → no slice of it names the gateway's
-pods → the gateway's workload goes, and its pods serve on until clients have looked anew → what belonged to it goes. The rest
-stands in docs/design/20261126-edge-cluster.md.
+answer the gateway alone, or go, where the gateway runs steps before another model. Back: the model's pods answer everybody → the
+Service chooses them → no slice of it names the gateway's pods → the gateway's workload goes, and its pods serve on until clients
+have looked anew → what belonged to it goes. The rest stands in docs/design/20261126-edge-cluster.md.
 """
 
 from __future__ import annotations

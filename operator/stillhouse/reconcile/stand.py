@@ -132,27 +132,28 @@ def model_standing(decision: Decision, deployment: Body | None, observed: Observ
     current = _current(body) or _only_scaled(observed, decision, body)
     progressing: Body = next((each for each in said.get("conditions") or [] if each.get("type") == "Progressing"), {})
     reason, scaling = progressing.get("reason"), decision.scaling
-    counted = {
-        "replicas": int(said.get("replicas") or 0),
-        "ready": int(said.get("readyReplicas") or 0),
-        "available": int(said.get("availableReplicas") or 0),
-        "updated": int(said.get("updatedReplicas") or 0),
-        "wanted": int(spec.get("replicas", 1)),
-        "least": 1 if scaling.mode == "external" else scaling.least,
-    }
-    given_up = current and reason == "ProgressDeadlineExceeded"
-    rolled_out = current and reason == "NewReplicaSetAvailable"
-    serving = decision.serving
-    if serving is None or deployment is None:
-        return Standing(current=current, rolled_out=rolled_out, given_up=given_up, **counted)
-    found = Standing(True, current=current, rolled_out=rolled_out, given_up=given_up, **counted)
+    serving = decision.serving if deployment is not None else None
+    found = Standing(
+        exists=serving is not None,
+        wanted=int(spec.get("replicas", 1)),
+        replicas=int(said.get("replicas") or 0),
+        ready=int(said.get("readyReplicas") or 0),
+        available=int(said.get("availableReplicas") or 0),
+        updated=int(said.get("updatedReplicas") or 0),
+        current=current,
+        rolled_out=current and reason == "NewReplicaSetAvailable",
+        given_up=current and reason == "ProgressDeadlineExceeded",
+        least=1 if scaling.mode == "external" else scaling.least,
+    )
+    if serving is None:
+        return found
     wrong: Verdict | None = None
     if not found.full:
         chosen = {labels.COMPONENT: "serve", labels.REVISION: serving.revision}
-        wrong = trouble(deployment, observed.pods, chosen) or apart
-        if wrong is None and given_up:
+        wrong = trouble(body, observed.pods, chosen) or apart
+        if wrong is None and found.given_up:
             wrong = Verdict("RollingOut", str(progressing.get("message", "")))
-    recreating = (spec.get("strategy") or {}).get("type") == "Recreate" and not rolled_out and wrong is None
+    recreating = (spec.get("strategy") or {}).get("type") == "Recreate" and not found.rolled_out and wrong is None
     return replace(found, trouble=wrong, recreating=recreating)
 
 

@@ -209,13 +209,12 @@ def test_a_spec_that_cannot_be_read_changes_nothing_of_it(fronted: Fronted) -> N
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"edge": {"preprocess": {"steps": [{"kind": "tokenise"}], "model": "large"}}}, "spec.edge.preprocess"),
         (
             {"edge": {"cut": {"layer": "encoder.2", "address": "mqtt://b:1883"}}, "gate": {"data": {"uri": "data:gate"}}},
             "spec.edge.cut.address",
         ),
     ],
-    ids=["steps", "a cut behind a broker"],
+    ids=["a cut behind a broker"],
 )
 def test_what_an_edge_alone_can_be_is_refused_in_a_cluster_and_changes_nothing(
     fronted: Fronted, spec: dict[str, Any], says: str
