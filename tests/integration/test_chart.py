@@ -183,6 +183,7 @@ def test_the_settings_are_those_that_the_operator_knows(chart: Helm) -> None:
         serve_gpu_image="localhost/serve-nvidia:1.0",
         gateway_image="localhost/gateway:1.0",
         gateway_role="ClusterRole/distillery-gateway",
+        edge_packages=("machine_health",),
         api_server_ports=(6443,),
         api_server_cidrs=("10.0.0.1/32",),
         image_registry="registry.internal:5000/mirror",

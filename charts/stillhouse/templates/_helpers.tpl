@@ -178,6 +178,7 @@ affinity:
       "serve_gpu_image" (include "stillhouse.image" (list . "serveNvidia"))
       "gateway_image" (include "stillhouse.image" (list . "gateway"))
       "gateway_role" (printf "%s/%s" (ternary "Role" "ClusterRole" (ne .Values.watchNamespace "")) (include "stillhouse.gateway" .))
+      "edge_packages" .Values.edge.packages
       "api_server_ports" .Values.networkPolicy.apiServerPorts
       "api_server_cidrs" .Values.networkPolicy.apiServerCidrs
       "image_registry" .Values.images.registry

@@ -26,6 +26,10 @@ from stillhouse.edge.gateway import Options
 from stillhouse.edge.gateway import run as serve
 from stillhouse.edge.wire.call import Limits
 from stillhouse.entrypoints.edge.preparing import Given, prepare
+from stillhouse.entrypoints.edge.verified import verify
+from stillhouse.entrypoints.local.building import build
+from stillhouse.entrypoints.local.display import showing
+from stillhouse.entrypoints.local.workspace import open_file
 from stillhouse.errors import StillhouseError
 from stillhouse.inference.preprocess.base import Around
 from stillhouse.inference.preprocess.chain import load_chain
@@ -183,6 +187,21 @@ def test_functions_run_where_they_are_allowed(tmp_path: Path) -> None:
             assert answer.as_numpy("OUT").tolist() == [[2, 4]]
 
     run(work())
+
+
+def test_what_was_built_of_the_file_is_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One artifact for this machine and for a cluster; a file that has changed since is made anew, as without a build."""
+    monkeypatch.setenv("STILLHOUSE_HOME", str(tmp_path / "home"))
+    file, store = resource(tmp_path, SENSOR), LocalStore(tmp_path / "home")
+    with showing() as listener:
+        revision = build(open_file(file), listener)
+    assert (revision["precision"], revision["lineage"]["sources"], revision["candidates"]) == ("steps", [], [])
+    given = Given(cloud="grpc://127.0.0.1:9")
+    first = prepare(store, file, given).settings["edge"]
+    assert (first["digest"], first["folder"]) == (revision["digest"], str(store.objects.path(revision["digest"])))
+    verify(read(prepare(store, file, given).config))
+    again = prepare(store, resource(tmp_path, SENSOR[:1]), given).settings["edge"]
+    assert again["digest"] != revision["digest"] and again["folder"].endswith("/edge/search/steps")
 
 
 @pytest.mark.parametrize(

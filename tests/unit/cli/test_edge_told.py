@@ -162,6 +162,12 @@ def test_of_a_file_whose_gateway_only_preprocesses_no_source_is_looked_at(still:
     done = still("lint", "steps.yaml")
     assert done.code == 0
     assert "is valid; its gateway runs steps alone" in done.out
+    spec["edge"]["preprocess"]["steps"] = [{"kind": "window", "length": 4, "hop": 2}]  # type: ignore[index]
+    file.write_text(json.dumps({**about, "spec": spec}))
+    built = still("build", "steps.yaml")
+    assert (built.code, "(steps, " in built.out) == (0, True), "no step reads a file of the source"
+    done = still("up", "steps.yaml")
+    assert (done.code, "still edge steps.yaml" in done.err) == (2, True)
     del spec["edge"]["preprocess"]  # type: ignore[attr-defined]
     file.write_text(json.dumps({**about, "spec": spec}))
     assert "models:nowhere" in still("lint", "steps.yaml").err

@@ -1,4 +1,4 @@
-"""Steps before another model, told through the fake API server: what stands for them, and how a model gives way to them and back."""
+"""Steps before another model, told through the fake API server: what stands for them, how a model gives way to them, and back."""
 
 from __future__ import annotations
 
