@@ -1,4 +1,4 @@
-"""Cascades of three and models in halves through the operator: what its Jobs build, its pods serve and its gateways are given.
+"""Cascades of three, models in halves and steps through the operator: what its Jobs build, its pods serve and its gateways are given.
 
 Containers are started as the kubelet would, as processes; what is not here is in `test_real_build.py`.
 """
@@ -29,8 +29,9 @@ from tests.support.operator_process import install_crds, running_operator
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.edge.config import Config
-from stillhouse.edge.sections.places import LargerSlices, Lower
+from stillhouse.edge.sections.places import LargerSlices, Lower, Steps
 from stillhouse.entrypoints.edge.verified import verify
+from stillhouse.inference.preprocess.chain import read_chain
 from stillhouse.planning.upper import UPPER
 from stillhouse.resources import labels
 from stillhouse.resources.gateway import CONFIG
@@ -167,3 +168,24 @@ def test_a_model_in_halves_answers_through_the_gateway_as_it_does_whole(
                 whole, halves = pods.infer_texts(NAME, TEXTS), clients.infer_texts(NAME, TEXTS)
         assert whole.probabilities is not None and halves.probabilities is not None
         np.testing.assert_allclose(halves.probabilities, whole.probabilities, atol=1e-5)
+
+
+def test_steps_are_packed_by_one_job_and_a_gateway_runs_them(control_plane: ControlPlane, hands: Hands, tmp_path: Path) -> None:
+    """What a cluster has of such a file: one Job, and gateways; no pods serve, nothing scales."""
+    site = Site(tmp_path, hands)
+    steps = {"model": "behind", "address": "grpc://127.0.0.1:9", "steps": [{"kind": "tokenise", "maxLength": 8}]}
+    where = {"namespace": hands.namespace, "lease_namespace": hands.namespace, "sources": site.sources}
+    with running_operator(control_plane, tmp_path / "operator", **where):
+        hands.apply(site.spec(NAME, gate=None, edge={"preprocess": steps}))
+        record = site.build(NAME)
+        assert (record["precision"], record["reason"]) == ("steps", "NoGate")
+        config = Config.model_validate(site.config())
+        verify(config)
+        assert isinstance(config.edge, Steps) and config.edge.digest == record["digest"]
+        chain = read_chain(config.edge.folder)
+        assert chain is not None and [each.name for each in chain.outputs] == ["input_ids", "attention_mask"]
+        eventually(lambda: hands.condition("GatewayAvailable", NAME) == ("False", "GatewayStarting"))
+        hands.roll(GATEWAY)
+        eventually(lambda: hands.condition("Ready", NAME) == ("True", "Serving"))
+        (only,) = hands.apps.list_namespaced_deployment(hands.namespace).items
+        assert only.metadata.name == GATEWAY
