@@ -1,4 +1,4 @@
-"""Cascades of three, models in halves and steps through the operator: what its Jobs build, its pods serve and its gateways are given.
+"""Cascades of three, models in halves and steps through the operator: what Jobs build, pods serve, gateways are given.
 
 Containers are started as the kubelet would, as processes; what is not here is in `test_real_build.py`.
 """
