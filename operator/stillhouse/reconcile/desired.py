@@ -84,8 +84,8 @@ def _gateway(owner: Owner, gateway: Gateway, front: Front, settings: ClusterSett
     budget = gateway_budget(owner, gateway)
     return [
         gateway_account(owner),
-        *([gateway_binding(owner, settings)] if watches(gateway) or front.revisions or front.former else []),
-        gateway_policy(owner, gateway, settings, asks=bool(front.revisions) or front.former),
+        *([gateway_binding(owner, settings)] if watches(gateway) or front.watched else []),
+        gateway_policy(owner, gateway, settings, asks=bool(front.revisions) or front.former, targets=front.targets),
         metrics_service(owner),
         *(revision_service(owner, each) for each in front.revisions),
         *(middle_service(owner, each) for each in front.middles),

@@ -17,11 +17,11 @@ from stillhouse.reconcile.between import middle_of
 from stillhouse.reconcile.decide import Decision
 from stillhouse.reconcile.observed import Body, Observed, is_ready
 from stillhouse.reconcile.recorded import gateway_of
-from stillhouse.reconcile.stand import live_gateway, runs_steps, stands
+from stillhouse.reconcile.stand import behind_steps, live_gateway, runs_steps, stands
 from stillhouse.resources import labels, names
 from stillhouse.resources.deployment import DRAIN_S
 from stillhouse.resources.gateway_legs import finds_middle
-from stillhouse.resources.wanted import Between, Gateway
+from stillhouse.resources.wanted import Between, Gateway, Target
 
 __all__ = ["LOOK_AGAIN_S", "NONE", "Front", "front", "gateway_pods", "settled"]
 
@@ -39,8 +39,9 @@ class Front:
     `moved`: when it came to do so, empty where it did from the first. `gateway_only`: the model's pods answer the gateway alone.
     `revisions` are those that need a Service of their own, `middles` what of other models' pods needs one. `leaving`: there was
     one, and its pods stay (`settling`) or end (`ending`); `kept` are live objects (kind, name) that are not wanted and stay for
-    now; `wait`: seconds after which to look again, 0: never. `former`: pods of a gateway of before may ask the model's pods.
-    `held`: gateways that run steps stay as they are, and clients with them, until what the spec asks for answers.
+    now; `wait`: seconds after which to look again, 0: never. `former`: pods of a gateway of before may ask the model's pods;
+    `targets`: whom pods that run steps ask, those that end among them. `held`: gateways that run steps stay as they are, and
+    clients with them, until what the spec asks for answers.
     """
 
     gateway: Gateway | None = None
@@ -53,7 +54,13 @@ class Front:
     kept: frozenset[tuple[str, str]] = frozenset()
     wait: float = 0.0
     former: bool = False
+    targets: tuple[Target, ...] = ()
     held: bool = False
+
+    @property
+    def watched(self) -> bool:
+        """Return whether gateways of before may still find pods by the API server, whatever the one that is wanted does."""
+        return bool(self.revisions) or self.former or any(each.model for each in self.targets)
 
 
 NONE = Front()
@@ -80,7 +87,7 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
     left = _left(moved, now) if serves else 0.0
     # One of the other kind stays until its successor answers.
     former = {(kind, name) for kind in _WORKLOADS if kind != gateway.edge.run.kind and (kind, name) in live}
-    before = any(_revision(pod) != gateway.revision for pod in gateway_pods(observed)) if gateway.steps else False
+    before = gateway.steps and any(behind_steps(pod) is None for pod in gateway_pods(observed))
     if gateway.steps and (before or former or not serves or left > 0):
         # Clients, or gateways of before, still ask the model that was there: its pods go with the last who does.
         former |= _live(observed, "serve") | {place for place in live if place[0] == "Service"}
@@ -96,6 +103,7 @@ def front(observed: Observed, decision: Decision, now: str, *, settled: bool = F
         kept=frozenset(former if not ready or gateway.steps else ()),
         wait=max(0.0, left),
         former=before,
+        targets=tuple(sorted({each for each in map(behind_steps, gateway_pods(observed)) if each is not None})),
     )
 
 

@@ -12,8 +12,9 @@ from stillhouse.reconcile.observed import Body, Observed
 from stillhouse.reconcile.trouble import trouble
 from stillhouse.resources import labels, names
 from stillhouse.resources.gateway import CONFIG
+from stillhouse.resources.wanted import Target
 
-__all__ = ["Stand", "Standing", "gateway_standing", "live_gateway", "model_standing", "runs_steps", "stands"]
+__all__ = ["Stand", "Standing", "behind_steps", "gateway_standing", "live_gateway", "model_standing", "runs_steps", "stands"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,27 @@ def live_gateway(observed: Observed) -> Body | None:
 
 def runs_steps(workload: Body | None) -> bool:
     """Return whether a gateway's newest template is of steps, whatever becomes of the record that it was made from."""
-    template = ((workload or {}).get("spec") or {}).get("template") or {}
-    text = ((template.get("metadata") or {}).get("annotations") or {}).get(CONFIG)
+    return (_config(((workload or {}).get("spec") or {}).get("template")).get("edge") or {}).get("kind") == "steps"
+
+
+def behind_steps(pod: Body) -> Target | None:
+    """Return whom a gateway's pod asks that runs steps: it does so to its end, whatever the spec says by then."""
+    larger = (_config(pod).get("preprocess") or {}).get("larger") or {}
+    if larger.get("kind") == "slices":
+        return Target(model=str(larger.get("model")))
+    at = str(larger.get("broker") or next(iter(larger.get("backends") or {}), ""))
+    port = at.rpartition(":")[2]
+    return Target(port=int(port)) if port.isdecimal() else None
+
+
+def _config(template: Any) -> Body:
+    """Return the configuration of a gateway's pod, or of a template."""
+    text = (((template or {}).get("metadata") or {}).get("annotations") or {}).get(CONFIG)
     try:
         config = json.loads(text or "null")
     except ValueError:
-        return False
-    return isinstance(config, dict) and (config.get("edge") or {}).get("kind") == "steps"
+        config = None
+    return config if isinstance(config, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from stillhouse.resources import labels, names
 from stillhouse.resources.gateway_legs import between_at, finds_middle, port_of
 from stillhouse.resources.gateway_place import watches
 from stillhouse.resources.services import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner, metadata
+from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner, Target, metadata
 
 __all__ = ["bridge_account", "bridge_binding", "bridge_policy", "gateway_account", "gateway_binding", "gateway_policy"]
 
@@ -48,17 +48,23 @@ def gateway_binding(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
     }
 
 
-def gateway_policy(owner: Owner, gateway: Gateway, settings: ClusterSettings, *, asks: bool = False) -> dict[str, Any]:
+def gateway_policy(
+    owner: Owner, gateway: Gateway, settings: ClusterSettings, *, asks: bool = False, targets: tuple[Target, ...] = ()
+) -> dict[str, Any]:
     """Return the policy: clients from everywhere in; out to names, the model, the larger model, the API server, the collector.
 
-    `asks`: gateways of before still ask the model's pods, whatever the one that is wanted does.
+    `asks`: gateways of before still ask the model's pods, whatever the one that is wanted does; `targets`: whom pods that run
+    steps ask, to their end.
     """
+    finding = watches(gateway) or asks or any(each.model for each in targets)
+    egress = _egress(owner, gateway, settings, asks=asks, finding=finding)
+    egress += [way for way in map(_way, targets) if way not in egress]
     doors = [GRPC_PORT, *([HTTP_PORT] if gateway.edge.rest else [])]
     spec = {
         "podSelector": {"matchLabels": labels.gateway(owner.name, names.VARIANT)},
         "policyTypes": ["Egress", "Ingress"],
         "ingress": [{"ports": _ports(*doors)}, {"from": _readers(settings), "ports": _ports(METRICS_PORT)}],
-        "egress": _egress(owner, gateway, settings, asks),
+        "egress": egress,
     }
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -107,13 +113,13 @@ def _lookups() -> dict[str, Any]:
     return {"ports": [{"port": 53, "protocol": each} for each in ("UDP", "TCP")]}
 
 
-def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings, asks: bool) -> list[dict[str, Any]]:
+def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings, *, asks: bool, finding: bool) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [_lookups()]
     if gateway.asks_pods or asks:
         found.append(_to_pods(labels.selector(owner.name, names.VARIANT)))
     if gateway.lower and gateway.edge.cut is not None and gateway.edge.cut.address is not None:
         found.append({"to": [*_ANYWHERE], "ports": _ports(port_of(gateway.edge.cut.address))})
-    if watches(gateway) or asks:
+    if finding:
         to = [{"ipBlock": {"cidr": each}} for each in settings.api_server_cidrs]
         found.append({**({"to": to} if to else {}), "ports": _ports(*settings.api_server_ports)})
     found += [_to_pods({labels.MODEL: each}) for each in step_models(gateway.spec)]
@@ -131,11 +137,17 @@ def _egress(owner: Owner, gateway: Gateway, settings: ClusterSettings, asks: boo
     steps = gateway.edge.preprocess if gateway.steps else None
     if steps is not None:
         at = steps.address
-        found.append(_to_pods({labels.MODEL: steps.model}) if at is None else {"to": [*_ANYWHERE], "ports": _ports(port_of(at))})
+        found.append(_way(Target(steps.model) if at is None else Target(port=port_of(at))))
     if gateway.edge.telemetry is not None:
         url = urllib.parse.urlsplit(gateway.edge.telemetry.endpoint)
         found.append({"to": [*_ANYWHERE], "ports": _ports(_port(url))})
     return found
+
+
+def _way(target: Target) -> dict[str, Any]:
+    if target.model:
+        return _to_pods({labels.MODEL: target.model})
+    return {"to": [*_ANYWHERE], "ports": _ports(target.port)}
 
 
 def _port(url: urllib.parse.SplitResult) -> int:

@@ -11,7 +11,7 @@ from stillhouse.api.model import API_VERSION, KIND, Spec
 from stillhouse.planning.steps import PRECISION as STEPS
 from stillhouse.resources import labels, names
 
-__all__ = ["Between", "Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "metadata"]
+__all__ = ["Between", "Building", "ClusterSettings", "Gateway", "Owner", "Scaling", "Serving", "Target", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,14 @@ class Between:
 
     model: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """Whom a gateway asks: a DistilledModel of the namespace, or where `model` is empty somebody at this port."""
+
+    model: str = ""
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from stillhouse.api.status import Status
 from stillhouse.clients.kube.kinds import DEPLOYMENT, POD
 from stillhouse.reconcile.reconciler import Reconciler
 from stillhouse.resources import labels
+from stillhouse.resources.gateway import CONFIG
 from stillhouse.resources.wanted import ClusterSettings
 
 WINDOW: dict[str, Any] = {"kind": "window", "length": 8, "hop": 4}
@@ -47,6 +49,13 @@ def revision(cluster: Fronted) -> str:
     return str(cluster.status()["revision"]["name"])
 
 
+def ways(cluster: Fronted) -> list[str]:
+    """Return the models that gateways may ask."""
+    egress = (cluster.get("NetworkPolicy", GATEWAY) or {})["spec"]["egress"]
+    peers = [peer["podSelector"]["matchLabels"] for each in egress for peer in each.get("to", ()) if "podSelector" in peer]
+    return sorted(each[labels.MODEL] for each in peers)
+
+
 @pytest.fixture
 def cluster() -> Fronted:
     return Fronted()
@@ -76,8 +85,7 @@ def test_gateways_are_all_that_stands_for_steps(steps: Fronted) -> None:
     template = (steps.get("Deployment", GATEWAY) or {})["spec"]["template"]
     assert template["metadata"]["labels"][labels.REVISION] == revision(steps)
     assert "--verify" in template["spec"]["containers"][0]["args"]
-    (role,) = [each for each in (steps.get("NetworkPolicy", GATEWAY) or {})["spec"]["egress"] if "podSelector" in str(each)]
-    assert role["to"] == [{"podSelector": {"matchLabels": {labels.MODEL: "large"}}}]
+    assert ways(steps) == ["large"]
     Status.model_validate(steps.status())
     before = list(steps.kube.writes)
     steps.later(600)
@@ -101,8 +109,15 @@ def test_nothing_of_new_steps_meets_those_of_before(steps: Fronted) -> None:
     assert steps.condition("Available")[0] == "True"
     assert steps.condition("GatewayAvailable") == ("True", "GatewayServes")
     assert steps.condition("Ready") == ("False", "Building")
+    about = {CONFIG: json.dumps(before)}
+    old = steps.pod(f"{GATEWAY}-1", "gateway", **{labels.REVISION: first})
+    steps.kube.set({**old, "metadata": {**old["metadata"], "annotations": about}})
     packed(steps, model(edge=changed), OTHER)
     assert revision(steps) != first
+    assert ways(steps) == ["large", "other"], "who ends asks as before until it has"
+    steps.run(steps.kube.delete(POD, NAMESPACE, old["metadata"]["name"], old["metadata"]["uid"]))
+    steps.settle()
+    assert ways(steps) == ["other"]
     assert (steps.config()["edge"]["digest"], steps.config()["preprocess"]["larger"]["model"]) == (OTHER, "other")
     steps.apply(model(edge=edge({**WINDOW, "hop": 2}, address="grpcs://cloud.example:443")))
     steps.settle()
