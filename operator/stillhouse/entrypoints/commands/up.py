@@ -48,11 +48,12 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
     """
     from stillhouse.entrypoints.local import servers
     from stillhouse.entrypoints.local.display import showing
+    from stillhouse.entrypoints.local.modelless import require_model
     from stillhouse.entrypoints.local.workspace import open_file
 
     with showing() as listener, listener.busy("sources") as progress:
         work = open_file(file, parse_sources(sources), progress)
-    _refuse_steps(work, file)
+    require_model(work.model, file, "serves")
     pinned = work.model.spec.serve.pin
     own = 0 if detach else os.getpid()
     attached = False
@@ -89,20 +90,6 @@ def command(file: Path, sources: tuple[str, ...], detach: bool, port: int | None
         if isinstance(reason, OSError):
             raise
         raise click.exceptions.Exit(130) from None
-
-
-def _refuse_steps(work: Workspace, file: Path) -> None:
-    from stillhouse.errors import UsageError
-    from stillhouse.planning.steps import steps_of
-
-    steps = steps_of(work.model.spec)
-    if steps is not None:
-        raise UsageError(
-            "this file is steps before a model: no server runs them",
-            field="spec.edge.preprocess",
-            found=f"steps before {steps.model}",
-            fix=f"still edge {file} runs them; still up serves {steps.model}, from its own file",
-        )
 
 
 def _serve(work: Workspace, pinned: str | None, port: int | None, own: int) -> tuple[Running, dict[str, Any], bool]:

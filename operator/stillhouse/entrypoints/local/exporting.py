@@ -19,6 +19,7 @@ from stillhouse.clients.store.manifests import MANIFEST
 from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.lineage import lineage
+from stillhouse.entrypoints.local.modelless import require_model
 from stillhouse.entrypoints.local.workspace import Workspace, under_token
 from stillhouse.errors import UsageError
 from stillhouse.passes.runner import Listener
@@ -48,6 +49,7 @@ def export(work: Workspace, asked: Asked, out: Path, listener: Listener) -> list
         UsageError: neither the file nor the command line names a format, or a folder is there with something else in it.
         StillhouseError: a step could not be carried out.
     """
+    require_model(work.model, work.path, "exports")
     wanted = _wanted(work, asked)
     folders = {each.format: out / f"{work.name}-{each.format}" for each in wanted}
     for folder in folders.values():
