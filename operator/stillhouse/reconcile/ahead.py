@@ -30,15 +30,22 @@ class Ahead:
     @property
     def local(self) -> bool:
         """Return whether clients are to ask the gateway of their own node."""
+        if self.front.held:
+            return self.front.serves and (self.workload or {}).get("kind") == "DaemonSet"
         return self.front.gateway is not None and self.front.gateway.per_node and self.front.serves
 
     @property
-    def told(self) -> dict[str, Any]:
-        """Return what the status has of it."""
+    def told(self) -> dict[str, Any] | None:
+        """Return what the status has of it; None where there is none, or it leaves."""
         stand, gateway = stands(self.workload), self.front.gateway
-        assert gateway is not None
+        counted = {"replicas": stand.replicas, "readyReplicas": stand.available}
+        if self.front.held and self.workload is not None:
+            of = str((self.workload["spec"]["template"]["metadata"].get("labels") or {}).get(labels.REVISION) or "")
+            return {"kind": self.workload["kind"], **counted, "revision": of}
+        if gateway is None:
+            return None
         revision = {"revision": gateway.revision} if gateway.bound else {}
-        return {"kind": gateway.edge.run.kind, "replicas": stand.replicas, "readyReplicas": stand.available, **revision}
+        return {"kind": gateway.edge.run.kind, **counted, **revision}
 
 
 def gateway_verdict(ahead: Ahead, observed: Observed) -> tuple[str, Verdict] | None:

@@ -93,8 +93,8 @@ def status(
         local = ahead is not None and ahead.local
         service = names.local_service(owner.name) if local else names.client_service(owner.name)
         found["endpoint"] = f"{service}.{owner.namespace}.svc:{GRPC_PORT}"
-    if ahead is not None and ahead.front.gateway is not None:
-        found["gateway"] = ahead.told
+    if ahead is not None and (told := ahead.told) is not None:
+        found["gateway"] = told
     tried = ((decision.wanted or decision.serves or {}).get("spec") or {}).get("candidates") or []
     if tried:
         found["variants"] = [_candidate(each) for each in tried][:32]

@@ -108,6 +108,7 @@ def test_nothing_of_new_steps_meets_those_of_before(steps: Fronted) -> None:
     assert steps.config() == before
     assert steps.condition("Available")[0] == "True"
     assert steps.condition("GatewayAvailable") == ("True", "GatewayServes")
+    assert steps.status()["gateway"] == {"kind": "Deployment", "replicas": 2, "readyReplicas": 2, "revision": first}
     assert steps.condition("Ready") == ("False", "Building")
     about = {CONFIG: json.dumps(before)}
     old = steps.pod(f"{GATEWAY}-1", "gateway", **{labels.REVISION: first})
