@@ -633,6 +633,8 @@ _VALID = [
         "broker",
         {f"{_CASCADE}.larger.address": "mqtt://broker:1883", f"{_EDGE}.broker.certificate": GONE},
     ),
+    Case("a broker behind steps", "steps", {f"{_EDGE}.broker": {"credentials": "gateway", "certificate": "gateway-certificate"}}),
+    Case("a token for the model behind steps", "steps", {f"{_STEPS}.address": GONE, f"{_EDGE}.backendToken": "mine"}),
     Case("a bridge and no gateway", "broker", {_EDGE: GONE, _MQTT: {"address": "mqtt://[::1]:1883"}}),
     Case("a bridge by the system's authorities", "broker", {f"{_MQTT}.backendAuthority": GONE, f"{_MQTT}.authority": GONE}),
 ]
@@ -814,6 +816,16 @@ _INVALID = [
     Case("rows without number", "text", {"spec.export": [{"format": "litert", "batch": 0}]}, "spec.export[0].batch", ""),
     Case(
         "an export of INT8", "text", {"spec.export": [{"format": "litert", "precision": "int8"}]}, "spec.export[0].precision", ""
+    ),
+    Case(
+        "a token behind steps in the clear", "steps", {f"{_EDGE}.backendToken": "mine"}, f"{_EDGE}.backendToken", "over TLS alone"
+    ),
+    Case(
+        "a broker and none behind steps",
+        "steps",
+        {f"{_EDGE}.broker": {"credentials": "gateway"}, f"{_STEPS}.address": GONE},
+        f"{_EDGE}.broker",
+        "broker belongs to",
     ),
     Case("a cut and a cascade", "class", {f"{_EDGE}.cut": _CUT}, f"{_EDGE}.cut", "excludes cascade and preprocess"),
     Case(

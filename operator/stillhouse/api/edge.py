@@ -30,7 +30,7 @@ _TOKEN_IN_SECRET = CelRule(
     " ? !has(self.cascade.larger.address) || self.cascade.larger.address.startsWith('grpcs://')"
     " : has(self.preprocess) ? !has(self.preprocess.address) || self.preprocess.address.startsWith('grpcs://')"
     " : has(self.cut) && has(self.cut.address) && self.cut.address.startsWith('grpcs://'))",
-    "a token is shown to a cascade's larger model, the model behind preprocess, or an upper half at an address; there over TLS",
+    "a token is shown to a cascade's larger model, the model behind preprocess, or an upper half at an address; over TLS alone",
     "backendToken",
 )
 _BROKER_OF_ADDRESS = CelRule(
