@@ -74,6 +74,8 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "augment": 1.5e-4,  # per row
     "data-report": 3.0e-4,  # per row
     "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
+    "combine-outputs": 4.0e-6,  # per row and teacher
+    "fine-tune": 4.0e-11,  # as distill's; a large network's products are quicker
     "student": 1.0,  # its parts differ too much for one unit: the work is the seconds that they take here
     "search-student": 1.0,  # likewise
     "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
@@ -109,6 +111,8 @@ def _shape(step: Step, plan: Plan, env: Environment) -> dict[str, Any]:
     info: dict[str, Any] = dict(env.pins[source.uri].info) if source and source.uri in env.pins else {}
     if source and info.get("format") == "onnx":  # its shape is not known before it is read, its size is
         info["bytes"] = env.pins[source.uri].size
+    if step.pass_name == "combine-outputs":  # as many rows as each of what it combines
+        step = next(plan.step(parent) for role, parent in step.parents.items() if role.startswith("outputs-"))
     for role in ("data", "training", "outputs"):
         parent = plan.find(step.parents.get(role, ""))
         found = _rows(parent, plan, env) if parent is not None else None
@@ -184,19 +188,31 @@ def _student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
     return _macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
 
 
-def _usual(plan: Plan) -> dict[str, Any]:
-    """Return the student's shape; of what is searched the middle of what it may be."""
-    found = dict(plan.step("train/student").config)
-    search = plan.find("train/search")
+def _usual(step: Step, plan: Plan) -> dict[str, Any]:
+    """Return the shape of whom a step trains; of what is searched the middle of what it may be."""
+    while "student" in step.parents:
+        step = plan.step(step.parents["student"])
+    found = dict((plan.find("train/student") or step).config if step.pass_name == "search-student" else step.config)
+    search = plan.find("train/search") if step.id in {"train/student", "train/search"} else None
     for name, values in (search.config["space"] if search else {}).items():
         found[name] = values[len(values) // 2]
     return found
 
 
-def _training_macs(plan: Plan, losses: Iterable[Mapping[str, Any]], hidden: int, layers: int, teacher: int) -> int:
+def _training_macs(step: Step, plan: Plan, losses: Iterable[Mapping[str, Any]], info: Mapping[str, Any], teacher: int) -> int:
     """Return the multiply-accumulates per token of a step: the student's, and the teacher's where it reads along."""
     along = any(LOSSES[loss["kind"]].reads == "tokens" for loss in losses)
-    return 3 * _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers}) + (teacher if along else 0)
+    return 3 * _student_macs(_usual(step, plan), info) + (teacher if along else 0)
+
+
+def _asked_macs(step: Step, plan: Plan, env: Environment, info: Mapping[str, Any], source: int) -> int:
+    """Return the multiply-accumulates per token of the model that a step asks: the source (so many), another, an assistant."""
+    asked = plan.find(step.parents.get("teacher", ""))
+    if asked is not None and "student" in asked.parents:
+        return _student_macs(_usual(asked, plan), info)
+    if asked is not None and asked.id != "resolve/source" and asked.uri in env.pins:
+        return _student_macs({}, env.pins[asked.uri].info)
+    return source
 
 
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
@@ -206,6 +222,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
     hidden, layers = int(info.get("hiddenSize") or 768), int(info.get("layers") or 12)
     if step.config.get("factory") or _from_factory(plan):
         hidden, layers = _factory_shape(plan, env)
+    shape = {"hiddenSize": hidden, "layers": layers}
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
     teacher = info["bytes"] // 4 if "bytes" in info else _macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:
@@ -216,16 +233,20 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             known = pin.info.get("rows") if pin else None
             return float(known or (pin.size // 200 if pin else 1000)), info
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
-            return rows * tokens * teacher, info
+            return rows * tokens * _asked_macs(step, plan, env, shape, teacher), info
+        case "combine-outputs":
+            return rows * len(step.config["weights"]), info
+        case "fine-tune":
+            return rows * tokens * int(step.config["epochs"]) * 3 * teacher, info
         case "student":
             source = plan.find("resolve/source")
             task = str(source.config.get("task", "")) if source else ""
             return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
-            macs = _training_macs(plan, step.config["losses"], hidden, layers, teacher)
+            macs = _training_macs(step, plan, step.config["losses"], shape, _asked_macs(step, plan, env, shape, teacher))
             return rows * tokens * int(step.config["epochs"]) * macs, info
         case "search-student":
-            macs = _training_macs(plan, step.config["stage"]["losses"], hidden, layers, teacher)
+            macs = _training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]
             return int(step.config["trials"]) * (int(step.config["stage"]["epochs"]) * epoch + TRIAL_SECONDS), info
         case "gate":
@@ -275,6 +296,10 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
             disk = pin.size if pin else 0
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
+        case "combine-outputs":
+            memory, disk = TORCH_BYTES, rows * hidden * 2
+        case "fine-tune":
+            memory, disk = TORCH_BYTES + 5 * teacher_bytes, teacher_bytes
         case "student" | "distill" | "search-student":
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
         case name if name in GRAPHS or name in ELSEWHERE:

@@ -70,6 +70,15 @@ PASSES: dict[str, PassEntry] = {
             needs=("pyarrow", "tokenizers"),
         ),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
+        PassEntry(
+            "combine-outputs",
+            1,
+            "stillhouse.passes.distill.combine:CombineOutputs",
+            "teacher-outputs",
+            needs=_TORCH,
+            foresees=True,
+        ),
+        PassEntry("fine-tune", 1, "stillhouse.passes.distill.tuning:FineTune", "torch-model", needs=(*_TORCH, "accelerate")),
         PassEntry("student", 3, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry(
             "search-student",

@@ -36,6 +36,12 @@ def plans() -> Iterator[Plan]:
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
     searched = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
     yield plan_of("text", searched)
+    teachers = {"spec.distill.teachers": [{"uri": "models:b", "labels": ["yes", "no"]}, {"uri": "file://teacher"}]}
+    learned = {"spec.distill.weighting": "learned", "spec.distill.validation": {"uri": "data:v"}, "spec.distill.topLogits": 1}
+    yield plan_of("class", {**teachers, **learned})
+    between = {"student": {"hiddenLayers": 2}, "stages": [{"losses": [{"kind": "logits"}, {"kind": "hidden"}]}]}
+    tuning = {"spec.source.fineTune": {"data": {"uri": "data:t"}, "freeze": {"layers": 1}, "labelSmoothing": "0.1"}}
+    yield plan_of("class", {"spec.distill.assistants": [between], **tuning})
     yield onnx_plan()
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})

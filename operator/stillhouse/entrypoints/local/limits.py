@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stillhouse.api.distill import HEAD_WIDTH, Student
 from stillhouse.api.model import Spec
+from stillhouse.api.student import HEAD_WIDTH, Student
 from stillhouse.errors import StillhouseError
 
 __all__ = ["beyond"]

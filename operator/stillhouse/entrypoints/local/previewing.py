@@ -26,6 +26,10 @@ _APART = (
     (_VALIDATION, _TRAINING),
     (_GATE, "spec.distill.unlabelled"),
     (_VALIDATION, "spec.distill.unlabelled"),
+    (_GATE, "spec.source.fineTune.data"),
+    (_GATE, "spec.source.fineTune.validation"),
+    (_VALIDATION, "spec.source.fineTune.data"),
+    ("spec.source.fineTune.validation", "spec.source.fineTune.data"),
 )
 """What judges must hold no row of what was learned from or tuned on: (judge, other) each."""
 
@@ -66,6 +70,12 @@ def lacking(spec: Spec, seen: Mapping[str, Seen | None]) -> Iterator[DataError]:
                 check_roles(roles, gate.unused, metrics)
             if (judging := judged_by_labels(metrics)) is not None:
                 check_labels(roles, gate.unused, _GATE, f"metric {judging}")
+        except DataError as error:
+            yield error
+    tuning = seen.get("spec.source.fineTune.data")
+    if tuning:
+        try:
+            check_labels(list(tuning.roles), tuning.unused, "spec.source.fineTune.data", "fineTune")
         except DataError as error:
             yield error
     if spec.distill and training:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stillhouse.api.distill import HEAD_WIDTH, nearest_width
+from stillhouse.api.student import HEAD_WIDTH, nearest_width
 from stillhouse.errors import SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.config import CamelConfig
