@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillhouse.planning.manifest import LOSSES, PASSES, PassEntry
+from stillhouse.planning.macs import asked_macs, macs_per_token, student_macs, training_macs
+from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
 
 __all__ = [
@@ -148,10 +149,6 @@ def _factory_shape(plan: Plan, env: Environment) -> tuple[int, int]:
     return max(8, int((size / 4 / 12) ** 0.5)), 1
 
 
-def _macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
-    return layers * (4 * hidden * hidden + 2 * hidden * intermediate)
-
-
 def _student_seconds(
     step: Step, info: Mapping[str, Any], rows: float, per_text: float, per_token: float, task: str = ""
 ) -> float:
@@ -168,7 +165,7 @@ def _student_seconds(
         seconds += fitted * int(info.get("hiddenSize") or 768) * SECONDS_PER_NUMBER_FITTED
         seconds += 0.0 if known else fitted * per_text * SECONDS_PER_UNIT["teacher-outputs"]
     elif _fits_projection(step, info, task):
-        own = float(_student_macs(step.config, info)) / per_token  # what the student does, as a share of what the teacher does
+        own = float(student_macs(step.config, info)) / per_token  # what the student does, as a share of what the teacher does
         seconds += min(rows, PROJECTION_ROWS) * per_text * (1 + own) * SECONDS_PER_UNIT["teacher-outputs"]
     return seconds
 
@@ -181,40 +178,6 @@ def _fits_projection(step: Step, info: Mapping[str, Any], task: str) -> bool:
     return init == "static" or (task == "sentence-embedding" and bool(width) and width != info.get("hiddenSize"))
 
 
-def _student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
-    """Return the student's multiply-accumulates per token; what its shape leaves out is the teacher's."""
-    width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
-    depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
-    return _macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
-
-
-def _usual(step: Step, plan: Plan) -> dict[str, Any]:
-    """Return the shape of whom a step trains; of what is searched the middle of what it may be."""
-    while "student" in step.parents:
-        step = plan.step(step.parents["student"])
-    found = dict((plan.find("train/student") or step).config if step.pass_name == "search-student" else step.config)
-    search = plan.find("train/search") if step.id in {"train/student", "train/search"} else None
-    for name, values in (search.config["space"] if search else {}).items():
-        found[name] = values[len(values) // 2]
-    return found
-
-
-def _training_macs(step: Step, plan: Plan, losses: Iterable[Mapping[str, Any]], info: Mapping[str, Any], teacher: int) -> int:
-    """Return the multiply-accumulates per token of a step: the student's, and the teacher's where it reads along."""
-    along = any(LOSSES[loss["kind"]].reads == "tokens" for loss in losses)
-    return 3 * _student_macs(_usual(step, plan), info) + (teacher if along else 0)
-
-
-def _asked_macs(step: Step, plan: Plan, env: Environment, info: Mapping[str, Any], source: int) -> int:
-    """Return the multiply-accumulates per token of the model that a step asks: the source (so many), another, an assistant."""
-    asked = plan.find(step.parents.get("teacher", ""))
-    if asked is not None and "student" in asked.parents:
-        return _student_macs(_usual(asked, plan), info)
-    if asked is not None and asked.id != "resolve/source" and asked.uri in env.pins:
-        return _student_macs({}, env.pins[asked.uri].info)
-    return source
-
-
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
     """Return (units of work, the sizes it was computed from) of a step."""
     info = _shape(step, plan, env)
@@ -224,7 +187,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         hidden, layers = _factory_shape(plan, env)
     shape = {"hiddenSize": hidden, "layers": layers}
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
-    teacher = info["bytes"] // 4 if "bytes" in info else _macs_per_token(hidden, layers, 4 * hidden)
+    teacher = info["bytes"] // 4 if "bytes" in info else macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:
         case "import-model":
             return float(env.pins[step.uri].size if step.uri in env.pins else 1e8), info
@@ -233,7 +196,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             known = pin.info.get("rows") if pin else None
             return float(known or (pin.size // 200 if pin else 1000)), info
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
-            return rows * tokens * _asked_macs(step, plan, env, shape, teacher), info
+            return rows * tokens * asked_macs(step, plan, env, shape, teacher), info
         case "combine-outputs":
             return rows * len(step.config["weights"]), info
         case "fine-tune":
@@ -243,10 +206,10 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             task = str(source.config.get("task", "")) if source else ""
             return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
-            macs = _training_macs(step, plan, step.config["losses"], shape, _asked_macs(step, plan, env, shape, teacher))
+            macs = training_macs(step, plan, step.config["losses"], shape, asked_macs(step, plan, env, shape, teacher))
             return rows * tokens * int(step.config["epochs"]) * macs, info
         case "search-student":
-            macs = _training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
+            macs = training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]
             return int(step.config["trials"]) * (int(step.config["stage"]["epochs"]) * epoch + TRIAL_SECONDS), info
         case "gate":

@@ -10,6 +10,7 @@ from tests.support.api_objects import GONE, complete, edited
 from tests.support.plans import environment, keys, plan_of
 
 from stillhouse.api.load import parse
+from stillhouse.entrypoints.local.advice import advice
 from stillhouse.errors import Problem, SpecError
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.estimate import estimate
@@ -200,3 +201,20 @@ def test_stages_do_not_have_these_steps_names(edits: dict[str, Any], name: str) 
 def test_fields_are_named_as_they_stand_in_the_file(step_id: str, field: str, written: str) -> None:
     edits = {"spec.distill.assistants": [ASSISTANT], "spec.distill.teachers": TEACHERS, "spec.source.fineTune": TUNE}
     assert as_written(plan(edits).step(step_id), Problem("x", field)).field == written
+
+
+@pytest.mark.parametrize(
+    ("student", "smaller"),
+    [
+        ({"hiddenLayers": 3, "hiddenSize": 256}, True),
+        (SHAPE, False),
+        ({"uri": "models:small"}, False),
+        ({"hiddenLayers": 2}, True),
+    ],
+)
+def test_an_assistant_smaller_than_its_student_is_warned_of(student: dict[str, Any], smaller: bool) -> None:
+    edits = {**PLAIN, "spec.distill.student": student, "spec.distill.assistants": [ASSISTANT]}
+    model = parse(edited(complete("class"), edits))
+    said = [line for line in advice(model, environment(model)) if "smaller" in line]
+    assert bool(said) == smaller
+    assert all(line.startswith("spec.distill.assistants[0].student:") for line in said)

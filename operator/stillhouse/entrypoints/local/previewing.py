@@ -79,7 +79,8 @@ def lacking(spec: Spec, seen: Mapping[str, Seen | None]) -> Iterator[DataError]:
         except DataError as error:
             yield error
     if spec.distill and training:
-        losses = [loss for stage in spec.distill.stages for loss in stage.losses]
+        stages = [*spec.distill.stages, *(stage for each in spec.distill.assistants for stage in each.stages)]
+        losses = [loss for stage in stages for loss in stage.losses]
         labelled = next((loss for loss in losses if loss.kind == "hard" or loss.class_weights is not None), None)
         if labelled is not None:
             try:
