@@ -166,6 +166,14 @@ def _lesson(
     data, max_length = learned(distill), distill.max_length or source.max_length
     first = pupil.teacher == TEACHER
     outputs = _reads(pupil.losses)
+    if first and distill.teachers and not outputs:
+        raise SpecError(
+            "nobody asks the teachers",
+            field="spec.distill.teachers",
+            found="losses " + ", ".join(loss.kind for loss in pupil.losses),
+            allowed="a loss that learns from what they say, such as logits or similarity",
+            fix="add such a loss to the stages that they teach, or remove teachers",
+        )
     if outputs:
         config: dict[str, Any] = {
             "outputs": outputs,

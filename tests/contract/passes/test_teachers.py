@@ -13,6 +13,7 @@ from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs, read_outputs
 from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.distill.tuning import FineTune
+from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.models.artifact import load
 
 LABELS, OTHERWISE = ("io", "text", "time"), ("time", "io", "text")
@@ -169,3 +170,13 @@ def test_rows_that_teach_no_classes_are_refused(rows, tmp_path, labels, match):
     with pytest.raises(DataError, match=match) as caught:
         go(FineTune(), TUNE, {"encoder": rows["encoder"], "data": data}, tmp_path / "run")
     assert caught.value.problem.field == "data.columns.label"
+
+
+def test_rows_that_judge_are_not_rows_that_the_teacher_was_tuned_on(rows, tmp_path):
+    held = dataset(tmp_path / "held", text=[*sentences(3, seed=9), "Socket  socket socket"])
+    learned = dataset(tmp_path / "learned", text=["socket socket socket", "another"])
+    with pytest.raises(DataError, match="leaks") as caught:
+        check_disjoint({"data": held, "tuning": learned})
+    assert caught.value.problem.field == "spec.gate.data"
+    assert "spec.source.fineTune.data" in caught.value.problem.fix
+    check_disjoint({"data": rows["validation"], "tuning": learned})

@@ -74,6 +74,12 @@ def test_another_weight_asks_nobody_again() -> None:
     assert not again & {"train/teacher-1-outputs", "train/teacher-2-outputs", "train/student"}
 
 
+def test_teachers_whom_nobody_asks_are_refused() -> None:
+    with pytest.raises(SpecError, match="nobody asks") as caught:
+        plan({"spec.distill.teachers": TEACHERS, "spec.distill.stages": [{"losses": [{"kind": "hard"}]}]})
+    assert caught.value.problem.field == "spec.distill.teachers"
+
+
 def test_a_residual_student_is_not_fitted_to_embeddings_side_by_side() -> None:
     stages = [{"losses": [{"kind": "similarity"}]}]
     edits = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.stages": stages}
