@@ -51,10 +51,10 @@ _SEARCHED_OR_SAID = CelRule(
     "what search looks for is left out of student, and student is a shape (no uri, no factory)",
     "search",
 )
+_BY_OUTPUTS = f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))"
 _TEACHERS_SAY_OUTPUTS = CelRule(
-    "!has(self.teachers) || self.teachers.size() == 0"
-    " || (has(self.assistants) && self.assistants.size() > 0 ? self.assistants[0].stages : self.stages)"
-    f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))",
+    "!has(self.teachers) || self.teachers.size() == 0 || (has(self.assistants) && self.assistants.size() > 0"
+    f" ? self.assistants[0].stages{_BY_OUTPUTS} : self.stages{_BY_OUTPUTS})",
     f"several teachers teach by losses {told(TAUGHT_BY_SEVERAL)}, without keys",
     "teachers",
 )
