@@ -126,6 +126,17 @@ _CUT_ON_CPUS = CelRule(
 _GOAL_NEEDS_GATE = CelRule(
     "!has(self.compress.goal) || has(self.gate)", "goal needs gate: candidates are measured on its rows", "compress.goal"
 )
+_LOSS_IS_MEASURED = CelRule(
+    "self.compress.precision != 'mixed' || has(self.distill) || has(self.compress.calibration)",
+    "mixed needs compress.calibration (or distill.data): what operators lose is measured on its rows",
+    "compress.precision",
+)
+_ROUNDED_ON_ROWS = CelRule(
+    "!has(self.compress.int4) || !has(self.compress.int4.method) || self.compress.int4.method != 'gptq' || has(self.distill)"
+    " || has(self.compress.calibration)",
+    "gptq needs compress.calibration (or distill.data): it rounds for what layers are given on its rows",
+    "compress.int4.method",
+)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
@@ -150,7 +161,7 @@ RULES = (
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
-    _FORMATS_ONCE,
+    _FORMATS_ONCE, _LOSS_IS_MEASURED, _ROUNDED_ON_ROWS,
 )  # fmt: skip
 
 
@@ -184,6 +195,11 @@ def parts_fit(spec: Spec) -> None:
         raise _FORMATS_ONCE.broken(fix="remove one of both")
     if spec.compress.goal is not None and spec.gate is None:
         raise _GOAL_NEEDS_GATE.broken(fix="write gate with its data, or remove goal")
+    if spec.distill is None and spec.compress.calibration is None:
+        if spec.compress.precision == "mixed":
+            raise _LOSS_IS_MEASURED.broken(fix="write compress.calibration: {uri: data:NAME}, or precision: int8")
+        if spec.compress.int4 is not None and spec.compress.int4.method == "gptq":
+            raise _ROUNDED_ON_ROWS.broken(fix="write compress.calibration: {uri: data:NAME}, or method: rtn")
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)

@@ -8,12 +8,14 @@ from typing import Any
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import TEACHER
+from stillhouse.planning.lowering import lowered
 from stillhouse.planning.plan import Environment, StepDraft
 
 __all__ = ["candidates", "int8"]
 
 SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
+OF_ONNX = ("int8", "int4", "mixed")
 
 
 def int8(env: Environment) -> dict[str, Any]:
@@ -29,17 +31,20 @@ def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environm
     config: dict[str, Any] = {"opset": 17, "samples": PARITY_SAMPLES, "threads": 1}
     if onnx_source:
         fp32 = TEACHER
-        if precision != "int8":
+        if precision not in OF_ONNX:
             raise SpecError(
-                "an ONNX source can be compressed to int8 in this version",
+                "an ONNX source can be compressed to int8, int4 or mixed in this version",
                 field="spec.compress.precision",
                 found=precision,
-                allowed="int8",
+                allowed=f"{', '.join(OF_ONNX[:-1])} or {OF_ONNX[-1]}",
                 fix="write precision: int8, or give the model as safetensors",
             )
     else:
         yield StepDraft(fp32, "compress", "export", config, {"model": model_id}), True
     if precision == "fp32":
+        return
+    yield from lowered(spec.compress, fp32, calibration, env)
+    if precision in ("int4", "mixed"):
         return
     quantize = int8(env)
     yield StepDraft("compress/int8", "compress", "quantize-dynamic", quantize, {"model": fp32}), True

@@ -85,7 +85,8 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield draft
         if is_candidate:
             candidates.append(draft.id)
-    order = {"auto": ("int8", "int8-mixed", "fp32"), "int8": ("int8",), "fp32": ("fp32",)}[spec.compress.precision]
+    asked = spec.compress.precision
+    order = ("int8", "int8-mixed", "mixed", "int4", "fp32") if asked == "auto" else (asked,)
     ladder = [cid for rung in order for cid in candidates if cid == f"compress/{rung}"]
     served = ladder
     if spec.pipeline and spec.pipeline.placement == "together":

@@ -80,6 +80,9 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
     "sensitivity": 12.0,
+    "quantize-int4": 15.0,
+    "sensitivity-mixed": 60.0,
+    "quantize-mixed": 30.0,
     "teacher-reference": 2.2e-11,
     "onnx-teacher-reference": 2.2e-11,
     "gate": 1.0,  # the work is the seconds that it takes here, as the student's

@@ -23,7 +23,16 @@ from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.export.timing import open_session
 from stillhouse.passes.sources.dataset import read_columns, read_description
 
-__all__ = ["MEASUREMENT_FILE", "OperatorDamage", "Sensitivity", "SensitivityConfig", "SensitivityFacts", "damage"]
+__all__ = [
+    "MEASUREMENT_FILE",
+    "OperatorDamage",
+    "Sensitivity",
+    "SensitivityConfig",
+    "SensitivityFacts",
+    "calibration_feeds",
+    "damage",
+    "outputs_of",
+]
 
 MEASUREMENT_FILE = "measurement.json"
 _BUDGET_S = 600.0
@@ -94,13 +103,13 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
                 found="no linear layer, attention or embedding with float32 weights",
                 fix='set spec.compress.precision to "fp32"',
             )
-        feeds = _feeds(source, signature, inputs["data"], config.samples)
-        reference = _outputs(open_session(source / "model.onnx", config.threads), feeds)
+        feeds = calibration_feeds(source, signature, inputs["data"], config.samples)
+        reference = outputs_of(open_session(source / "model.onnx", config.threads), feeds)
 
         def measure(only: Sequence[str]) -> tuple[float, float]:
             quantized = quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only)
             session = open_session(quantized.SerializeToString(), config.threads)
-            rows = damage(signature.task, reference, _outputs(session, feeds))
+            rows = damage(signature.task, reference, outputs_of(session, feeds))
             return float(rows.mean()), float(rows.max())
 
         together = measure([operator.name for operator in operators])[0]
@@ -174,12 +183,18 @@ def _read(path: Path) -> dict[str, list[float]]:
         return {}
 
 
-def _outputs(session: Any, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+def outputs_of(session: Any, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+    """Return a session's first output on every feed, float32 [rows, n]."""
     made: NDArray[np.float32] = np.concatenate([session.run(None, feed)[0] for feed in feeds])
     return made
 
 
-def _feeds(source: Path, signature: Signature, data: Artifact, samples: int) -> list[Feed]:
+def calibration_feeds(source: Path, signature: Signature, data: Artifact, samples: int) -> list[Feed]:
+    """Return up to `samples` rows of calibration data as a model's inputs, in batches of 8, texts by their length.
+
+    Raises:
+        DataError: the data has no column that the model takes, or images of another size.
+    """
     if signature.image is not None:
         return _image_feeds(signature, data, samples)
     roles = read_description(data.path).columns
