@@ -603,6 +603,15 @@ _VALID = [
     Case("a gateway and nothing else", "image", {"spec.edge": {}}),
     Case("a search", "text", {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": _SEARCH}),
     Case("a goal", "text", {"spec.compress": {"goal": "balanced"}}),
+    Case("INT4", "text", {"spec.compress": {"precision": "int4"}}),
+    Case("INT4 as wished", "text", {"spec.compress": {"precision": "int4", "int4": {"blockSize": 64, "method": "gptq"}}}),
+    Case("mixed", "text", {"spec.compress": {"precision": "mixed", "mixed": {"maxLoss": "0.5%"}}}),
+    Case("mixed for a goal", "text", {"spec.compress": {"goal": "small", "mixed": {}, "int4": {"activations": "fp32"}}}),
+    Case(
+        "mixed on calibration data of its own",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "mixed", "calibration": {"uri": "data:calibration"}}},
+    ),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
     Case(
@@ -774,6 +783,29 @@ _INVALID = [
         {"spec.compress": {"goal": "fast"}, "spec.gate": GONE},
         "spec.compress.goal",
         "needs gate",
+    ),
+    *(
+        Case(name, "text", {"spec.compress": given}, f"spec.compress.{field}", says)
+        for name, given, field, says in (
+            ("INT4's settings of INT8", {"precision": "int8", "int4": {}}, "int4", "belongs to"),
+            ("mixed for the fastest", {"goal": "fast", "mixed": {}}, "mixed", "belongs to"),
+            ("a block of 48", {"precision": "int4", "int4": {"blockSize": 48}}, "int4.blockSize", ""),
+            ("no loss", {"precision": "mixed", "mixed": {"maxLoss": "0%"}}, "mixed.maxLoss", "more than 0%"),
+        )
+    ),
+    Case(
+        "mixed without rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "mixed"}},
+        "spec.compress.precision",
+        "needs compress.calibration",
+    ),
+    Case(
+        "gptq without rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int4", "int4": {"method": "gptq"}}},
+        "spec.compress.int4.method",
+        "needs compress.calibration",
     ),
     Case(
         "a search among nothing",
@@ -1183,7 +1215,7 @@ _INVALID = [
     # What a later version brings.
     _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
     _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),
-    *(_bad(f"precision {later}", "text", "spec.compress.precision", later, LATER) for later in ("fp16", "int4", "mixed")),
+    _bad("precision fp16", "text", "spec.compress.precision", "fp16", LATER),
     *(_bad(f"reserved {path}", "text", path, value, LATER) for path, value in RESERVED.items()),
 ]
 

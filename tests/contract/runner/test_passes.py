@@ -37,6 +37,7 @@ def plans() -> Iterator[Plan]:
     searched = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
     yield plan_of("text", searched)
     yield onnx_plan()
+    yield plan_of("text", {"spec.compress.goal": "small"})
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
     for kind in ({"kind": "tokenise"}, {"kind": "window", "length": 8, "hop": 4}):
