@@ -49,8 +49,8 @@ class Compress(ApiModel):
 
     precision: Precision = "auto"
     """`auto`, `fp32`, `int8`, `int4` (weights alone) or `mixed` (each operator in INT4, INT8 or FP32, the smallest within
-    `mixed.maxLoss`; needs calibration data); `fp16` comes with a later version. A source that is an ONNX file takes `int8`, `int4`
-    or `mixed`."""
+    `mixed.maxLoss`; needs calibration data); `fp16` comes with a later version. A source that is an ONNX file takes `int8`,
+    `int4` or `mixed`."""
     calibration: DataSource | None = None
     """Texts or images on which sensitivity is measured; the training data when left out. Must not overlap the gate's."""
     keep_fp32: Annotated[int, Field(ge=1, le=256)] = 4

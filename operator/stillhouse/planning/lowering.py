@@ -30,8 +30,8 @@ def lowered(compress: Compress, fp32: str, calibration: str | None, env: Environ
         more = {"samples": SAMPLES} if learned else {}
         yield StepDraft(INT4, "compress", "quantize-int4", {**config, **more}, {"model": fp32, **(rows if learned else {})}), True
     if calibration and (compress.precision == "mixed" or searched):
-        config |= {"samples": SAMPLES, "reduceRange": env.reduce_range}
-        yield StepDraft(MEASURED, "compress", "sensitivity-mixed", config, {"model": fp32, **rows}), False
         mixed = compress.mixed or Mixed()
+        config |= {"samples": SAMPLES, "reduceRange": env.reduce_range, "layers": mixed.layers}
+        yield StepDraft(MEASURED, "compress", "sensitivity-mixed", config, {"model": fp32, **rows}), False
         asked = {**config, "maxLoss": parse_percent(mixed.max_loss), "strict": compress.precision == "mixed"}
         yield StepDraft(MIXED, "compress", "quantize-mixed", asked, {"model": fp32, "sensitivity": MEASURED, **rows}), True

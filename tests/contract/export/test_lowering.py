@@ -119,6 +119,7 @@ def test_mixed_precisions_are_within_the_loss_and_larger_where_less_may_be_lost(
     assert (facts.unmeasured, facts.rows) == ((), 12)
     inputs["sensitivity"] = artifact(ctx.out, "measurement")
     sizes = []
+    assert loss_by_layers(inputs, tmp_path) == {"int8"}
     for loss in (0.9, 0.002, 0.0001):
         ctx = context(tmp_path / f"{loss}")
         found = QuantizeMixed().run(MixedConfig(samples=12, max_loss=loss), inputs, ctx)
@@ -126,12 +127,24 @@ def test_mixed_precisions_are_within_the_loss_and_larger_where_less_may_be_lost(
         assert onnxruntime.InferenceSession(ctx.out / "model.onnx")
         sizes.append(found.size)
     assert sizes[0] < sizes[1] < sizes[2]
-    message = raised(SourceError, lambda: QuantizeMixed().run(MixedConfig(samples=12, max_loss=1e-9), inputs, context(tmp_path / "n")))
+    message = raised(
+        SourceError, lambda: QuantizeMixed().run(MixedConfig(samples=12, max_loss=1e-9), inputs, context(tmp_path / "n"))
+    )
     assert "spec.compress.mixed.maxLoss" in message
     assert "gentlest" in message
     ctx = context(tmp_path / "one")
     one = QuantizeMixed().run(MixedConfig(samples=12, max_loss=1e-9, strict=False), inputs, ctx)
     assert sum(each != "fp32" for each in one.precisions.values()) == 1, "of a ladder: the gate judges"
+
+
+def loss_by_layers(inputs: dict[str, Artifact], folder: Path) -> set[str]:
+    """Return the precisions of layers where they may not go below INT8 and everything may be lost."""
+    ctx = context(folder / "levels8")
+    SensitivityMixed().run(LevelsConfig(samples=12, layers="int8"), inputs, ctx)
+    given = {**inputs, "sensitivity": artifact(ctx.out, "measurement")}
+    found = QuantizeMixed().run(MixedConfig(samples=12, max_loss=0.9, layers="int8"), given, context(folder / "mixed8"))
+    assert found.precisions["EmbedLayerNormalization_0"] == "int4"
+    return {each for name, each in found.precisions.items() if name != "EmbedLayerNormalization_0"}
 
 
 def test_widths_that_end_inside_a_block_are_filled() -> None:
@@ -165,7 +178,9 @@ def test_widths_that_end_inside_a_block_are_filled() -> None:
 def test_rounding_for_rows_loses_less_on_them_than_rounding_to_the_nearest() -> None:
     rng = np.random.default_rng(1)
     weights = rng.standard_normal((24, 80)).astype(np.float32)
-    rows = (rng.standard_normal((400, 10)) @ rng.standard_normal((10, 80)) + 0.1 * rng.standard_normal((400, 80))).astype(np.float32)
+    rows = (rng.standard_normal((400, 10)) @ rng.standard_normal((10, 80)) + 0.1 * rng.standard_normal((400, 80))).astype(
+        np.float32
+    )
     rows[:, 5] = 0  # an input that never was other than 0
     both = rounded(weights, 32, 4), gptq(weights, rows.T.astype(np.float64) @ rows, 32, 4)
     nearest, found = (float(np.square(rows @ (each.floats() - weights).T).mean()) for each in both)

@@ -276,7 +276,10 @@ def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> 
 
 @pytest.mark.parametrize(
     ("goal", "ladder"),
-    [("fast", ["int8", "int8-mixed", "fp32"]), *((each, ["int8", "int8-mixed", "mixed", "int4", "fp32"]) for each in ("small", "balanced"))],
+    [
+        ("fast", ["int8", "int8-mixed", "fp32"]),
+        *((each, ["int8", "int8-mixed", "mixed", "int4", "fp32"]) for each in ("small", "balanced")),
+    ],
 )
 def test_a_goal_of_few_bytes_has_more_candidates(goal: str, ladder: list[str]) -> None:
     plan = plan_of(edits={"spec.compress.goal": goal})
@@ -302,7 +305,12 @@ def test_a_budget_changes_what_is_chosen_and_not_what_was_measured() -> None:
         return plan_of(edits={"spec.compress": {"precision": "mixed", "mixed": mixed}})
 
     before, after = keys(plan()), keys(plan(maxLoss="2%"))
-    assert {step for step in before if before[step] != after[step]} == {"compress/mixed", "gate/gate", "gate/index", "gate/cascade"}
+    assert {step for step in before if before[step] != after[step]} == {
+        "compress/mixed",
+        "gate/gate",
+        "gate/index",
+        "gate/cascade",
+    }
     assert plan().step("compress/mixed").config["maxLoss"] == 0.01
 
 

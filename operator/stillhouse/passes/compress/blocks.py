@@ -110,5 +110,4 @@ def _packed(values: Values, bits: int) -> Values:
         return values
     if values.shape[-1] % 2:
         values = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, 1)])
-    together: Values = values[..., 0::2] | (values[..., 1::2] << 4)
-    return together
+    return (values[..., 0::2] | (values[..., 1::2] << 4)).astype(np.uint8)

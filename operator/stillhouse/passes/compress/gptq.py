@@ -1,5 +1,7 @@
-"""GPTQ (Frantar et al. 2022, arXiv:2210.17323): weights are rounded one input after the other, and what each rounding adds to
-the outputs on real rows is taken back by the inputs that are not rounded yet.
+"""GPTQ (Frantar et al. 2022, arXiv:2210.17323): weights are rounded to few bits for the rows that they are given.
+
+One input after the other is rounded, and what that adds to the outputs is taken back by the inputs that are not rounded yet.
+ONNX Runtime's own takes its result for weights anew and finds other scales for it; here the values are kept as they were found.
 """
 
 from __future__ import annotations

@@ -83,7 +83,9 @@ class QuantizeInt4(Pass[Int4Config, Int4Facts]):
             min_cosine_random=made.parity.min_cosine,
         )
         if facts.filled:
-            ctx.progress.note(f"{facts.filled} widths are no multiple of {config.block_size}: their last blocks are filled with zeros")
+            ctx.progress.note(
+                f"{facts.filled} widths are no multiple of {config.block_size}: their last blocks are filled with zeros"
+            )
         return facts
 
 

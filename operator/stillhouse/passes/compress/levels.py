@@ -22,7 +22,6 @@ from stillhouse.passes.export.timing import open_session
 
 __all__ = ["LevelsConfig", "LevelsFacts", "SensitivityMixed", "loss_of", "measuring", "read_levels"]
 
-LOWERED: tuple[Precision, ...] = ("int8", "int4")
 _BUDGET_S = 900.0
 """Time for all operators together; the heaviest come first, what is left stays in FP32."""
 
@@ -68,11 +67,13 @@ class SensitivityMixed(Pass[LevelsConfig, LevelsFacts]):
                 if time.monotonic() - began > _BUDGET_S:
                     ctx.progress.note(f"sensitivity: stopped after {_BUDGET_S:.0f} s, {number} of {len(order)} measured")
                     break
-                known[operator.name] = {each: measure({operator.name: each}) for each in LOWERED}
+                lower = found.precisions_of(operator.name)[1:]
+                known[operator.name] = {each: measure({operator.name: each}) for each in lower}
                 _keep(ctx.scratch / "levels.json", known)
             damages = {"fp32": 0.0, **known[operator.name]}
-            precisions: tuple[Precision, ...] = ("fp32", *LOWERED)
-            measured[operator.name] = [Level(each, found.bytes_of(operator.name, each), damages[each]) for each in precisions]
+            measured[operator.name] = [
+                Level(each, found.bytes_of(operator.name, each), damages[each]) for each in found.precisions_of(operator.name)
+            ]
             ctx.progress.update(number + 1, len(order), "operators", operator.name)
         facts = LevelsFacts(
             measure="1 - cosine" if signature.task == "sentence-embedding" else "KL divergence (nats)",
@@ -130,6 +131,6 @@ def _keep(path: Path, known: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
         data = json.loads(path.read_bytes())
-        return {str(name): {each: float(found[each]) for each in LOWERED} for name, found in data.items()}
+        return {str(name): {str(each): float(value) for each, value in found.items()} for name, found in data.items()}
     except (OSError, ValueError, AttributeError, LookupError, TypeError):
         return {}

@@ -32,7 +32,8 @@ class LoweredConfig(PassConfig):
     """How weights become few bits, for whichever pass does it.
 
     `block_size`: weights to a scale. `method`: `gptq` (needs calibration data) or `rtn`. `activations`: what layers of 4 bits
-    compute in. `samples`: rows of calibration data. `reduce_range`: 7 bits for INT8 weights of layers.
+    compute in. `samples`: rows of calibration data. `reduce_range`: 7 bits for INT8 weights of layers. `layers`: the lowest
+    precision of layers; tables go to INT4 in any case.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -40,6 +41,7 @@ class LoweredConfig(PassConfig):
     block_size: Literal[16, 32, 64, 128] = 32
     method: Literal["rtn", "gptq"] = "rtn"
     activations: Literal["int8", "fp32"] = "int8"
+    layers: Literal["int8", "int4"] = "int4"
     samples: int = Field(default=128, ge=1, le=100_000)
     reduce_range: bool = False
     threads: int = Field(default=1, ge=1, le=256)
@@ -51,7 +53,7 @@ class _Held:
 
     int4: Mapping[str, Blocks]
     int8: Mapping[str, Blocks]
-    bytes: Mapping[Precision, int]
+    int4_bytes: int
 
 
 class Lowering:
@@ -72,9 +74,11 @@ class Lowering:
         names = {each.name for each in self.operators}
         graph = plain(model, names)
         found = list(parts(graph.graph, names))
-        layers = [each for each in found if not each.table]
+        layers = [each for each in found if not each.table and config.layers == "int4"]
+        found = [each for each in found if each.table or config.layers == "int4"]
+        self._whole = {each.name: each.weights for each in self.operators}
         low: dict[str, Blocks] = {}
-        if config.method == "gptq":
+        if config.method == "gptq" and layers:
             for part, sums in products(
                 graph, layers, feeds, config.threads, lambda done: tick(done, len(found), "rounding to INT4")
             ):
@@ -92,18 +96,20 @@ class Lowering:
                     for each in found
                     if each.operator == name and each.table
                 },
-                {
-                    "fp32": 4 * sum(each.rows.size for each in found if each.operator == name),
-                    "int8": sum(each.rows.size + 4 * len(each.rows) for each in found if each.operator == name),
-                    "int4": sum(_bytes(low[each.node], each.table) for each in found if each.operator == name),
-                },
+                sum(_bytes(low[each.node], each.table) for each in found if each.operator == name),
             )
             for name in names
         }
 
     def bytes_of(self, name: str, precision: Precision) -> int:
         """Return about what an operator's weights take on disk."""
-        return self._held[name].bytes[precision]
+        if precision == "int4":
+            return self._held[name].int4_bytes
+        return self._whole[name] * (4 if precision == "fp32" else 1)
+
+    def precisions_of(self, name: str) -> tuple[Precision, ...]:
+        """Return the precisions that an operator may have, FP32 first."""
+        return PRECISIONS if self._held[name].int4 else PRECISIONS[:2]
 
     def made(self, choice: Mapping[str, Precision]) -> onnx.ModelProto:
         """Return the model with operators in the chosen precisions; those that are not named stay FP32.
