@@ -12,7 +12,7 @@ from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.checked import write_checked
-from stillhouse.passes.compress.lowering import LoweredConfig, Lowering
+from stillhouse.passes.compress.lowering import LoweredConfig, Lowering, read
 from stillhouse.passes.compress.sensitivity import calibration_feeds
 from stillhouse.passes.export.samples import Feed
 
@@ -65,7 +65,7 @@ class QuantizeInt4(Pass[Int4Config, Int4Facts]):
         from stillhouse.passes.compress.quantize import quantizable
 
         source = inputs["model"].path
-        model = onnx.load(source / MODEL_FILE, load_external_data=False)
+        model = read(source)
         found = lowering(model, config, inputs, ctx)
         names = [each.name for each in found.operators]
         made = write_checked(lambda: found.made(dict.fromkeys(names, "int4")), inputs["model"], ctx, "INT4")

@@ -16,7 +16,7 @@ from stillhouse.inference.signature import Signature, Task
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.assigning import Level
 from stillhouse.passes.compress.int4 import lowering
-from stillhouse.passes.compress.lowering import LoweredConfig, Precision
+from stillhouse.passes.compress.lowering import LoweredConfig, Precision, read
 from stillhouse.passes.compress.sensitivity import MEASUREMENT_FILE, calibration_feeds, damage, outputs_of
 from stillhouse.passes.export.timing import open_session
 
@@ -57,7 +57,7 @@ class SensitivityMixed(Pass[LevelsConfig, LevelsFacts]):
         """
         source = inputs["model"].path
         signature = Signature.read(source)
-        found = lowering(onnx.load(source / "model.onnx", load_external_data=False), config, inputs, ctx)
+        found = lowering(read(source), config, inputs, ctx)
         rows, measure = measuring(inputs, config.samples, config.threads, found.made)
         order = sorted(found.operators, key=lambda each: (-each.weights, each.name))
         known, began = _read(ctx.scratch / "levels.json"), time.monotonic()

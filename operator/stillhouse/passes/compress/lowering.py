@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import onnx
@@ -22,7 +23,7 @@ from stillhouse.passes.compress.weights import LEVELS, operators, parts, plain, 
 from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.export.tidy import tidy
 
-__all__ = ["PRECISIONS", "LoweredConfig", "Lowering", "Precision"]
+__all__ = ["PRECISIONS", "LoweredConfig", "Lowering", "Precision", "read"]
 
 Precision = Literal["fp32", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int4")
@@ -54,6 +55,13 @@ class _Held:
     int4: Mapping[str, Blocks]
     int8: Mapping[str, Blocks]
     int4_bytes: int
+
+
+def read(folder: Path) -> onnx.ModelProto:
+    """Return an artifact's graph in which every node has a name of its own: by it operators are told apart."""
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    names = [node.name for node in model.graph.node]
+    return model if all(names) and len(set(names)) == len(names) else tidy(model, model.graph.output[0].name)
 
 
 class Lowering:

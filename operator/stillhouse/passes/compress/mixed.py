@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnx
 from pydantic import Field
 
 from stillhouse.errors import SourceError
@@ -16,7 +15,7 @@ from stillhouse.passes.compress.assigning import Assigned, assign, moves
 from stillhouse.passes.compress.checked import write_checked
 from stillhouse.passes.compress.int4 import lowering
 from stillhouse.passes.compress.levels import loss_of, measuring, read_levels
-from stillhouse.passes.compress.lowering import LoweredConfig, Precision
+from stillhouse.passes.compress.lowering import LoweredConfig, Precision, read
 
 __all__ = ["MixedConfig", "MixedFacts", "QuantizeMixed"]
 
@@ -73,7 +72,7 @@ class QuantizeMixed(Pass[MixedConfig, MixedFacts]):
         """
         source = inputs["model"].path
         task = Signature.read(source).task
-        found = lowering(onnx.load(source / MODEL_FILE, load_external_data=False), config, inputs, ctx)
+        found = lowering(read(source), config, inputs, ctx)
         _, measure = measuring(inputs, config.samples, config.threads, found.made)
         steps = moves(read_levels(inputs["sensitivity"]))
         seen = 0
