@@ -30,9 +30,7 @@ _LATER = CelRule(
 _OF_AUTO = CelRule(
     "!has(self.goal) || self.precision == 'auto'", "a goal chooses among candidates: it belongs to precision auto", "goal"
 )
-_OF_INT8 = CelRule(
-    "!has(self.int8) || self.precision in ['auto', 'int8']", "int8 belongs to precision int8 or auto", "int8"
-)
+_OF_INT8 = CelRule("!has(self.int8) || self.precision in ['auto', 'int8']", "int8 belongs to precision int8 or auto", "int8")
 
 
 class Compress(ApiModel):

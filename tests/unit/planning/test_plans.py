@@ -265,12 +265,33 @@ def test_a_student_by_uri_is_imported_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "ladder"), [("auto", ["int8", "int8-mixed", "fp32"]), ("int8", ["int8"]), ("fp32", ["fp32"])]
+    ("precision", "ladder"),
+    [("auto", ["int8", "int8-mixed", "fp32"]), ("int8", ["int8"]), ("fp32", ["fp32"]), ("fp16", ["fp16"])],
 )
 def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> None:
     plan = plan_of(edits={"spec.compress.precision": precision})
     assert plan.step("gate/gate").config["candidates"] == ladder
     assert ("compress/sensitivity" in ids(plan)) == (precision == "auto")
+
+
+@pytest.mark.parametrize(
+    ("base", "compress", "ladder"),
+    [
+        ("text", {"precision": "int8", "int8": {}}, ["int8-static"]),
+        ("text", {"precision": "int8", "int8": {"ranges": "dynamic"}}, ["int8"]),
+        ("text", {"int8": {}}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("text", {"goal": "fast"}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("image", {}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("image", {"int8": {"ranges": "dynamic"}}, ["int8", "int8-mixed", "fp32"]),
+    ],
+)
+def test_static_ranges_are_tried_where_they_are_asked_for_or_gain(base: str, compress: dict[str, Any], ladder: list[str]) -> None:
+    plan = plan_of(base, {"spec.compress": compress})
+    assert plan.step("gate/gate").config["candidates"] == ladder
+    made = plan.find("compress/int8-static")
+    assert (made is not None) == ("int8-static" in ladder)
+    if made is not None and base == "text":  # the image has no gate
+        assert made.parents["data"] in plan.step("gate/gate").parents.values(), "the gate sees what was calibrated on"
 
 
 def test_without_calibration_data_the_middle_rung_is_left_out_and_said() -> None:

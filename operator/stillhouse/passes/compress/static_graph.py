@@ -154,6 +154,7 @@ def _convolutions(
             {"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     made: onnx.ModelProto = quantizer.model.model
     return made
 
