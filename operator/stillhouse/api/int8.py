@@ -28,7 +28,7 @@ _A_SHARE = CelRule(
 
 
 class Int8(ApiModel):
-    """INT8 whose activations have ranges that were read off calibration data (static quantization), or that every run looks for."""
+    """INT8 whose activations have ranges that were read off calibration data (static quantization), or found at every run."""
 
     ranges: Literal["dynamic", "minmax", "percentile", "entropy"] = "minmax"
     """`minmax`: all that was seen; `percentile`: all but the rarest values; `entropy`: what loses least of the histogram;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.compress.calibrating import StaticConfig
 from stillhouse.passes.compress.halve import Halve, HalveConfig
-from stillhouse.passes.compress.ranges import extremes, ranges
+from stillhouse.passes.compress.ranges import Method, extremes, ranges
 from stillhouse.passes.compress.sensitivity import Sensitivity, SensitivityConfig
 from stillhouse.passes.compress.smooth import balance
 from stillhouse.passes.compress.static import QuantizeStatic, QuantizeStaticConfig
@@ -205,10 +205,7 @@ def test_ranges_are_those_of_their_method(images: Artifact, tmp_path: Path) -> N
     pixels[0, 0, 0, 0] = 1000.0
     feeds = [{"pixels": pixels}]
     seen = extremes(model, ["pixels"], feeds, 1, lambda number: None)
-    found = {
-        method: ranges(model, seen, feeds, method, 99.0, 1, lambda number: None)["pixels"]
-        for method in ("minmax", "percentile", "entropy")  # type: ignore[attr-defined]
-    }
+    found = {method: ranges(model, seen, feeds, method, 99.0, 1, lambda number: None)["pixels"] for method in get_args(Method)}
     assert found["minmax"].high == 1000.0
     assert found["minmax"].low == pixels.min()
     assert found["percentile"].high < 10.0

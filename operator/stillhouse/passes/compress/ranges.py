@@ -46,8 +46,9 @@ class Range:
 
 @dataclass(slots=True)
 class Extremes:
-    """What was seen of a tensor: lowest and highest value, and of every channel (last axis; of images the second) the largest
-    magnitude, float64 [channels].
+    """What was seen of a tensor: its lowest and highest value, and each channel's largest magnitude.
+
+    `channels`, float64: of the last axis, of images the second.
     """
 
     low: float

@@ -1,11 +1,11 @@
 """Balancing before INT8: what is hard to round in an activation is moved into the weights that it meets.
 
 SmoothQuant (G. Xiao et al. 2022, arXiv:2211.10438, equation 4): channel j of the activation is divided by
-s_j = max|X_j|^a / max|W_j|^(1-a) and row j of the weights multiplied by it. Here s_j is rounded to a power of two: products stay the
-same to the last bit, and a factor of at most the square root of 2 is not what rounding suffers from.
+s_j = max|X_j|^a / max|W_j|^(1-a) and row j of the weights multiplied by it. Here s_j is rounded to a power of two: products stay
+the same to the last bit, and a factor of at most the square root of 2 is not what rounding suffers from.
 
-The division goes into the gain and shift of the norm that gives the activation. Where others read that norm too (the residual path of
-an encoder that normalises last), it is one `Mul` before the linear layers; without a norm before, nothing is balanced.
+The division goes into the gain and shift of the norm that gives the activation. Where others read that norm too (the residual
+path of an encoder that normalises last), it is one `Mul` before the linear layers; without a norm before, nothing is balanced.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class QuantizeStatic(Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
         Raises:
             SpecError: `exclude` without a sensitivity measurement.
             DataError: rows that cannot calibrate.
-            SourceError: nothing in the graph can be quantized, its activations are not finite, or what is made is no working model.
+            SourceError: nothing in the graph can be quantized, its activations are not finite, or the result is no working model.
         """
         source = inputs["model"].path
         model = onnx.load(source / "model.onnx", load_external_data=False)
