@@ -44,7 +44,7 @@ SECONDS_PER_NUMBER_FITTED = 1.0e-6
 PROJECTION_ROWS = 2_048
 """Rows that an encoder's projection is fitted to: teacher and student read them; the regression itself takes no second."""
 
-GRAPHS = ("export", "quantize-dynamic", "sensitivity")
+GRAPHS = ("export", "quantize-dynamic", "quantize-static", "halve", "sensitivity")
 """Passes that make, change or try a graph: as long as the model is large."""
 ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
 """Passes that write a model for another runtime, by a converter of its own."""
