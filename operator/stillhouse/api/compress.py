@@ -36,7 +36,8 @@ _OF_INT8 = CelRule("!has(self.int8) || self.precision in ['auto', 'int8']", "int
 class Compress(ApiModel):
     """Quantization.
 
-    `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate.
+    `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate; of
+    images, and where `int8` asks for it, INT8 with ranges from calibration data comes first.
     """
 
     precision: Precision = "auto"

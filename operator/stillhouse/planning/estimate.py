@@ -79,7 +79,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
-    "quantize-static": 8.0,
+    "quantize-static": 15.0,
     "halve": 1.0,
     "sensitivity": 12.0,
     "teacher-reference": 2.2e-11,

@@ -64,14 +64,15 @@ def calibrate(
 ) -> Calibrated:
     """Balance `model`, read from `source`, and find the ranges of its activations on rows of `data`.
 
-    `tick` is told how many batches are done, and of how many. Texts run one by one, so that no padding is counted.
+    `tick` is told how many rows are done, and of how many. They run one by one: no padding is counted, and every activation of a
+    batch of images would be much to hold.
 
     Raises:
         DataError: the rows cannot calibrate (see `refuse_poor`), or are not what the model takes.
         SourceError: an activation is not finite.
     """
     refuse_poor(data)
-    feeds = calibration_feeds(source, signature, data, samples, 1 if signature.image is None else 8, spread=True)
+    feeds = calibration_feeds(source, signature, data, samples, batch=1, spread=True)
     passes = (2 if config.balance else 1) + (config.ranges != "minmax")
     done = 0
 

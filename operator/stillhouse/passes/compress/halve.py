@@ -72,7 +72,7 @@ class Halve(Pass[HalveConfig, HalveFacts]):
                 found=f"no table of {_SMALL} float32 numbers or more that FP16 can hold",
                 fix='set spec.compress.precision to "fp32"',
             )
-        made = write_checked(lambda: halved(model), inputs["model"], ctx, "FP16")
+        made = write_checked(lambda: halved(model), inputs["model"], ctx, "FP16", 'set spec.compress.precision to "fp32"')
         sizes = {each.name: int(np.prod(each.dims)) for each in model.graph.initializer if _is_float(each)}
         return HalveFacts(
             size=made.size,

@@ -120,7 +120,7 @@ def _runs(
                 raise SourceError(
                     "an activation is not finite: no range can be told of it",
                     field="data.uri",
-                    found=f"{name} in calibration batch {number + 1}",
+                    found=f"{name} in calibration row {number + 1}",
                     allowed="finite numbers",
                     fix="look at these rows; the FP32 model overflows on them",
                 )

@@ -148,7 +148,7 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
             return lambda only: quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only)
         found = calibrate(
             source, signature, model, data, config.static, config.samples, config.threads,
-            lambda done, total: ctx.progress.update(done, total, "batches", "calibrating"),
+            lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),
         )  # fmt: skip
         return lambda only: quantize_static(found.model, found.ranges, reduce_range=config.reduce_range, only=only)
 

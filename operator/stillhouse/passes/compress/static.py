@@ -19,6 +19,11 @@ from stillhouse.passes.compress.static_graph import quantize_static, static_oper
 __all__ = ["QuantizeStatic", "QuantizeStaticConfig", "QuantizeStaticFacts"]
 
 
+_INSTEAD = (
+    'write spec.compress.int8: {ranges: dynamic}, or give the model as safetensors and set spec.compress.precision to "fp32"'
+)
+
+
 class QuantizeStaticConfig(StaticConfig):
     """Configuration of `quantize-static`: rows that are read at most, 7-bit weights, how many operators stay FP32."""
 
@@ -81,13 +86,13 @@ class QuantizeStatic(Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
         how = StaticConfig(ranges=config.ranges, percentile=config.percentile, balance=config.balance)
         found = calibrate(
             source, Signature.read(source), model, inputs["data"], how, config.samples, ctx.threads,
-            lambda done, total: ctx.progress.update(done, total, "batches", "calibrating"),
+            lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),
         )  # fmt: skip
 
         def make() -> onnx.ModelProto:
             return quantize_static(found.model, found.ranges, reduce_range=config.reduce_range, exclude=kept)
 
-        made = write_checked(make, inputs["model"], ctx, "INT8")
+        made = write_checked(make, inputs["model"], ctx, "INT8", _INSTEAD)
         return QuantizeStaticFacts(
             size=made.size,
             size_before=(source / "model.onnx").stat().st_size,

@@ -168,6 +168,8 @@ def _linear(model: onnx.ModelProto, names: Collection[str], ranges: Mapping[str,
     sums = _sums(nodes, names, weights, {value.name for value in graph.output})
     absorbed = {id(node) for node, _ in sums.values()}
     rounded: dict[str, tuple[str, str, str]] = {}
+    activations = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.UINT8 and not tensor.dims}
+    ours = {node.name for node in nodes if node.op_type == "DequantizeLinear" and set(node.input[2:]) & activations}
     del graph.node[:]
     for node in nodes:
         if id(node) in absorbed:
@@ -178,7 +180,7 @@ def _linear(model: onnx.ModelProto, names: Collection[str], ranges: Mapping[str,
         given = node.input[0]
         if given not in rounded:
             maker = makers.get(given)
-            if maker is not None and maker.op_type == "DequantizeLinear":  # what a convolution gave is rounded already
+            if maker is not None and maker.name in ours:  # what a convolution gave is rounded already
                 rounded[given] = (maker.input[0], maker.input[1], maker.input[2])
             else:
                 rounded[given] = _rounding(graph, given, ranges[given])
