@@ -42,8 +42,9 @@ _INSTEAD = 'set spec.compress.precision to "int8" or "fp32"'
 def write_checked(
     make: Callable[[], onnx.ModelProto], model: Artifact, ctx: Context, called: str, instead: str = _INSTEAD
 ) -> Checked:
-    """Write what `make` makes of the FP32 `model` to `ctx.out`, and compare both. `called`: the precision, for
-    people; `instead`: what to do without it.
+    """Write what `make` makes of the FP32 `model` to `ctx.out`, and compare both.
+
+    `called`: the precision, for people; `instead`: what to do where it cannot be made.
 
     Raises:
         SourceError: it cannot be made, does not load, or answers with what are no numbers.

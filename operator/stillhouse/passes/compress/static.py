@@ -19,7 +19,7 @@ from stillhouse.passes.compress.static_graph import quantize_static, static_oper
 __all__ = ["QuantizeStatic", "QuantizeStaticConfig", "QuantizeStaticFacts"]
 
 
-_INSTEAD = 'write spec.compress.int8: {ranges: dynamic}; of a model in safetensors also spec.compress.precision: fp32'
+_INSTEAD = "write spec.compress.int8: {ranges: dynamic}; of a model in safetensors also spec.compress.precision: fp32"
 
 
 class QuantizeStaticConfig(StaticConfig):
