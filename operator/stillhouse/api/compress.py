@@ -23,7 +23,7 @@ AVAILABLE = tuple(each for each in get_args(Precision) if each not in LATER)
 
 _LATER = CelRule(
     "!(self.precision in ['bf16', 'int4', 'mixed'])",
-    "not available in this version: int4, mixed, and bf16, in which ONNX Runtime computes nothing on CPUs",
+    "not available in this version: int4, mixed, and bf16, whose products and sums ONNX Runtime lacks on CPUs",
     "precision",
 )
 
