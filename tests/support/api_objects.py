@@ -272,6 +272,7 @@ COMPLETE = {
                 "augment": {"operations": [{"kind": "flip"}, {"kind": "rotate", "amount": "5%"}], "labels": "keep"},
                 "stages": [{"losses": [{"kind": "hard"}]}],
             },
+            "compress": {"int8": {"ranges": "percentile", "percentile": "99.9%", "balance": "0.25"}},
             "pipeline": {
                 "placement": "together",
                 "steps": [
@@ -523,6 +524,7 @@ _SEARCH: dict[str, Any] = {
     "hiddenLayers": [1, 2], "vocabulary": [4000, 8000], "maxSize": "4Mi", "maxLatencyP50": "2ms", "trials": 4, "patience": 2,
     "epochs": 2, "tolerance": "2%",
 }  # fmt: skip
+_INT8 = "spec.compress.int8"
 _GATE: dict[str, Any] = {"data": {"uri": "data:gate"}}
 _MQTT = "spec.serve.mqtt"
 _STEPS = f"{_EDGE}.preprocess"
@@ -611,6 +613,17 @@ _VALID = [
         "mixed on calibration data of its own",
         "text",
         {"spec.distill": GONE, "spec.compress": {"precision": "mixed", "calibration": {"uri": "data:calibration"}}},
+    ),
+    Case("half the size", "text", {"spec.compress": {"precision": "fp16"}}),
+    *(
+        Case(f"ranges {each}", "text", {"spec.compress": {"precision": "int8", "int8": {"ranges": each}}})
+        for each in ("dynamic", "minmax", "percentile", "entropy")
+    ),
+    Case("static ranges without balance", "class", {"spec.compress": {"int8": {"balance": "0"}}}),
+    Case(
+        "dynamic ranges without any rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int8", "int8": {"ranges": "dynamic"}}},
     ),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
@@ -836,6 +849,29 @@ _INVALID = [
         "left out of student",
     ),
     _bad("another goal", "text", "spec.compress.goal", "cheap"),
+    Case("other ranges", "text", {_INT8: {"ranges": "mse"}}, f"{_INT8}.ranges"),
+    Case(
+        "a percentile of minmax", "text", {_INT8: {"percentile": "99.9%"}}, f"{_INT8}.percentile", "belongs to ranges: percentile"
+    ),
+    Case(
+        "a range that leaves out half",
+        "text",
+        {_INT8: {"ranges": "percentile", "percentile": "50%"}},
+        f"{_INT8}.percentile",
+        "between 90% and 100%",
+    ),
+    Case("balance of no ranges", "text", {_INT8: {"ranges": "dynamic", "balance": "0.5"}}, f"{_INT8}.balance", "static ranges"),
+    Case("more than all", "text", {_INT8: {"balance": "1.5"}}, f"{_INT8}.balance", "between 0 and 1"),
+    Case(
+        "int8 of another precision", "text", {"spec.compress": {"precision": "fp32", "int8": {}}}, _INT8, "precision int8 or auto"
+    ),
+    Case(
+        "ranges read off no rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int8", "int8": {}}},
+        f"{_INT8}.ranges",
+        "need compress.calibration",
+    ),
     Case("a format twice", "text", {"spec.export": [{"format": "litert"}] * 2}, "spec.export", "each format once"),
     Case(
         "a shape where any is taken",
@@ -1215,7 +1251,7 @@ _INVALID = [
     # What a later version brings.
     _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
     _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),
-    _bad("precision fp16", "text", "spec.compress.precision", "fp16", LATER),
+    _bad("precision bf16", "text", "spec.compress.precision", "bf16", LATER),
     *(_bad(f"reserved {path}", "text", path, value, LATER) for path, value in RESERVED.items()),
 ]
 

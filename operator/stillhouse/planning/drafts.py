@@ -73,7 +73,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
             )
         yield from preparing.prepare(spec, env)
         yield from preparing.report(spec, env)
-        quantize = None if spec.compress.precision == "fp32" else compressing.int8(env)
+        quantize = None if spec.compress.precision in ("fp32", "fp16") else compressing.int8(env)
         yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
         calibration = preparing.clean(spec.distill)
@@ -85,9 +85,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield draft
         if is_candidate:
             candidates.append(draft.id)
-    asked = spec.compress.precision
-    order = ("int8", "int8-mixed", "mixed", "int4", "fp32") if asked == "auto" else (asked,)
-    ladder = [cid for rung in order for cid in candidates if cid == f"compress/{rung}"]
+    ladder = [cid for rung in compressing.ladder(spec.compress.precision) for cid in candidates if cid == f"compress/{rung}"]
     served = ladder
     if spec.pipeline and spec.pipeline.placement == "together":
         with_steps = list(join(spec.pipeline, ladder, TEACHER, env, distilled=spec.distill is not None))

@@ -266,7 +266,7 @@ def test_a_student_by_uri_is_imported_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("precision", "ladder"),
-    [("auto", ["int8", "int8-mixed", "fp32"]), *((each, [each]) for each in ("int8", "fp32", "int4", "mixed"))],
+    [("auto", ["int8", "int8-mixed", "fp32"]), *((each, [each]) for each in ("int8", "fp32", "int4", "mixed", "fp16"))],
 )
 def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> None:
     plan = plan_of(edits={"spec.compress.precision": precision})
@@ -274,18 +274,21 @@ def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> 
     assert ("compress/sensitivity" in ids(plan)) == (precision == "auto")
 
 
+RANGED = ("int8-static", "int8-static-mixed")
+
+
 @pytest.mark.parametrize(
     ("goal", "ladder"),
     [
-        ("fast", ["int8", "int8-mixed", "fp32"]),
-        *((each, ["int8", "int8-mixed", "mixed", "int4", "fp32"]) for each in ("small", "balanced")),
+        ("fast", [*RANGED, "int8", "int8-mixed", "fp32"]),
+        *((each, [*RANGED, "int8", "int8-mixed", "mixed", "int4", "fp32"]) for each in ("small", "balanced")),
     ],
 )
 def test_a_goal_of_few_bytes_has_more_candidates(goal: str, ladder: list[str]) -> None:
     plan = plan_of(edits={"spec.compress.goal": goal})
     assert plan.step("gate/gate").config["candidates"] == ladder
     alone = {"spec.compress": {"goal": goal}, "spec.distill": GONE}
-    without = [each for each in ladder if "mixed" not in each]
+    without = [each for each in ladder if "mixed" not in each and "static" not in each]
     assert plan_of(edits=alone).step("gate/gate").config["candidates"] == without, "what is lost is measured on calibration data"
 
 
@@ -312,6 +315,26 @@ def test_a_budget_changes_what_is_chosen_and_not_what_was_measured() -> None:
         "gate/cascade",
     }
     assert plan().step("compress/mixed").config["maxLoss"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("base", "compress", "ladder"),
+    [
+        ("text", {"precision": "int8", "int8": {}}, ["int8-static"]),
+        ("text", {"precision": "int8", "int8": {"ranges": "dynamic"}}, ["int8"]),
+        ("text", {"int8": {}}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("text", {"goal": "fast"}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("image", {}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("image", {"int8": {"ranges": "dynamic"}}, ["int8", "int8-mixed", "fp32"]),
+    ],
+)
+def test_static_ranges_are_tried_where_they_are_asked_for_or_gain(base: str, compress: dict[str, Any], ladder: list[str]) -> None:
+    plan = plan_of(base, {"spec.compress": compress})
+    assert plan.step("gate/gate").config["candidates"] == ladder
+    made = plan.find("compress/int8-static")
+    assert (made is not None) == ("int8-static" in ladder)
+    if made is not None and base == "text":  # the image has no gate
+        assert made.parents["data"] in plan.step("gate/gate").parents.values(), "the gate sees what was calibrated on"
 
 
 def test_without_calibration_data_the_middle_rung_is_left_out_and_said() -> None:

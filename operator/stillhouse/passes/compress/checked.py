@@ -36,8 +36,15 @@ class Checked:
     parity: Parity
 
 
-def write_checked(make: Callable[[], onnx.ModelProto], model: Artifact, ctx: Context, called: str) -> Checked:
-    """Write what `make` makes of the FP32 `model` to `ctx.out`, and compare both. `called`: the precision, for people.
+_INSTEAD = 'set spec.compress.precision to "int8" or "fp32"'
+
+
+def write_checked(
+    make: Callable[[], onnx.ModelProto], model: Artifact, ctx: Context, called: str, instead: str = _INSTEAD
+) -> Checked:
+    """Write what `make` makes of the FP32 `model` to `ctx.out`, and compare both.
+
+    `called`: the precision, for people; `instead`: what to do where it cannot be made.
 
     Raises:
         SourceError: it cannot be made, does not load, or answers with what are no numbers.
@@ -60,7 +67,7 @@ def write_checked(make: Callable[[], onnx.ModelProto], model: Artifact, ctx: Con
             field="spec.compress.precision",
             found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
             allowed="a graph with linear layers, attention or embeddings in float32",
-            fix='set spec.compress.precision to "int8" or "fp32"',
+            fix=instead,
         ) from error
     ctx.progress.update(0, None, "", f"comparing {called} with FP32")
     reference = open_session(source / MODEL_FILE, ctx.threads)
@@ -77,7 +84,7 @@ def write_checked(make: Callable[[], onnx.ModelProto], model: Artifact, ctx: Con
             field="spec.compress.precision",
             found="outputs that are not finite, on random inputs",
             allowed="finite outputs",
-            fix='set spec.compress.precision to "int8" or "fp32"',
+            fix=instead,
         )
     if (source / "tokenizer.json").is_file():
         shutil.copyfile(source / "tokenizer.json", ctx.out / "tokenizer.json")
