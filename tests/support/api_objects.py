@@ -272,6 +272,7 @@ COMPLETE = {
                 "augment": {"operations": [{"kind": "flip"}, {"kind": "rotate", "amount": "5%"}], "labels": "keep"},
                 "stages": [{"losses": [{"kind": "hard"}]}],
             },
+            "compress": {"int8": {"ranges": "percentile", "percentile": "99.9%", "balance": "0.25"}},
             "pipeline": {
                 "placement": "together",
                 "steps": [
@@ -551,6 +552,7 @@ _SEARCH: dict[str, Any] = {
     "hiddenLayers": [1, 2], "vocabulary": [4000, 8000], "maxSize": "4Mi", "maxLatencyP50": "2ms", "trials": 4, "patience": 2,
     "epochs": 2, "tolerance": "2%",
 }  # fmt: skip
+_INT8 = "spec.compress.int8"
 _GATE: dict[str, Any] = {"data": {"uri": "data:gate"}}
 _MQTT = "spec.serve.mqtt"
 _STEPS = f"{_EDGE}.preprocess"
@@ -647,6 +649,26 @@ _VALID = [
     Case("a fine-tuning of nothing but data", "class", {"spec.source.fineTune": {"data": {"uri": "data:t"}}}),
     Case("a search", "text", {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": _SEARCH}),
     Case("a goal", "text", {"spec.compress": {"goal": "balanced"}}),
+    Case("INT4", "text", {"spec.compress": {"precision": "int4"}}),
+    Case("INT4 as wished", "text", {"spec.compress": {"precision": "int4", "int4": {"blockSize": 64, "method": "gptq"}}}),
+    Case("mixed", "text", {"spec.compress": {"precision": "mixed", "mixed": {"maxLoss": "0.5%"}}}),
+    Case("mixed for a goal", "text", {"spec.compress": {"goal": "small", "mixed": {}, "int4": {"activations": "fp32"}}}),
+    Case(
+        "mixed on calibration data of its own",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "mixed", "calibration": {"uri": "data:calibration"}}},
+    ),
+    Case("half the size", "text", {"spec.compress": {"precision": "fp16"}}),
+    *(
+        Case(f"ranges {each}", "text", {"spec.compress": {"precision": "int8", "int8": {"ranges": each}}})
+        for each in ("dynamic", "minmax", "percentile", "entropy")
+    ),
+    Case("static ranges without balance", "class", {"spec.compress": {"int8": {"balance": "0"}}}),
+    Case(
+        "dynamic ranges without any rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int8", "int8": {"ranges": "dynamic"}}},
+    ),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
     Case(
@@ -819,6 +841,29 @@ _INVALID = [
         "spec.compress.goal",
         "needs gate",
     ),
+    *(
+        Case(name, "text", {"spec.compress": given}, f"spec.compress.{field}", says)
+        for name, given, field, says in (
+            ("INT4's settings of INT8", {"precision": "int8", "int4": {}}, "int4", "belongs to"),
+            ("mixed for the fastest", {"goal": "fast", "mixed": {}}, "mixed", "belongs to"),
+            ("a block of 48", {"precision": "int4", "int4": {"blockSize": 48}}, "int4.blockSize", ""),
+            ("no loss", {"precision": "mixed", "mixed": {"maxLoss": "0%"}}, "mixed.maxLoss", "more than 0%"),
+        )
+    ),
+    Case(
+        "mixed without rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "mixed"}},
+        "spec.compress.precision",
+        "needs compress.calibration",
+    ),
+    Case(
+        "gptq without rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int4", "int4": {"method": "gptq"}}},
+        "spec.compress.int4.method",
+        "needs compress.calibration",
+    ),
     Case(
         "a search among nothing",
         "text",
@@ -940,6 +985,29 @@ _INVALID = [
         "needs validation",
     ),
     _bad("another goal", "text", "spec.compress.goal", "cheap"),
+    Case("other ranges", "text", {_INT8: {"ranges": "mse"}}, f"{_INT8}.ranges"),
+    Case(
+        "a percentile of minmax", "text", {_INT8: {"percentile": "99.9%"}}, f"{_INT8}.percentile", "belongs to ranges: percentile"
+    ),
+    Case(
+        "a range that leaves out half",
+        "text",
+        {_INT8: {"ranges": "percentile", "percentile": "50%"}},
+        f"{_INT8}.percentile",
+        "between 90% and 100%",
+    ),
+    Case("balance of no ranges", "text", {_INT8: {"ranges": "dynamic", "balance": "0.5"}}, f"{_INT8}.balance", "static ranges"),
+    Case("more than all", "text", {_INT8: {"balance": "1.5"}}, f"{_INT8}.balance", "between 0 and 1"),
+    Case(
+        "int8 of another precision", "text", {"spec.compress": {"precision": "fp32", "int8": {}}}, _INT8, "precision int8 or auto"
+    ),
+    Case(
+        "ranges read off no rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int8", "int8": {}}},
+        f"{_INT8}.ranges",
+        "need compress.calibration",
+    ),
     Case("a format twice", "text", {"spec.export": [{"format": "litert"}] * 2}, "spec.export", "each format once"),
     Case(
         "a shape where any is taken",
@@ -1319,7 +1387,7 @@ _INVALID = [
     # What a later version brings.
     _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
     _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),
-    *(_bad(f"precision {later}", "text", "spec.compress.precision", later, LATER) for later in ("fp16", "int4", "mixed")),
+    _bad("precision bf16", "text", "spec.compress.precision", "bf16", LATER),
     *(_bad(f"reserved {path}", "text", path, value, LATER) for path, value in RESERVED.items()),
 ]
 

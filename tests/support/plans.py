@@ -152,7 +152,7 @@ def models(draw: st.DrawFn) -> DistilledModel:
         _optional(
             "compress",
             _merged(
-                st.sampled_from(["auto", "fp32", "int8"]).map(lambda precision: {"precision": precision}),
+                st.sampled_from(["auto", "fp32", "int8", "int4"]).map(lambda precision: {"precision": precision}),
                 _optional("calibration", _DATA),
                 _optional("keepFp32", st.integers(1, 20)),
             ),

@@ -139,6 +139,22 @@ _CUT_ON_CPUS = CelRule(
 _GOAL_NEEDS_GATE = CelRule(
     "!has(self.compress.goal) || has(self.gate)", "goal needs gate: candidates are measured on its rows", "compress.goal"
 )
+_RANGES_ARE_READ = CelRule(
+    "!has(self.compress.int8) || self.compress.int8.ranges == 'dynamic' || has(self.distill) || has(self.compress.calibration)",
+    "static ranges need compress.calibration (or distill.data): they are read off its rows",
+    "compress.int8.ranges",
+)
+_LOSS_IS_MEASURED = CelRule(
+    "self.compress.precision != 'mixed' || has(self.distill) || has(self.compress.calibration)",
+    "mixed needs compress.calibration (or distill.data): what operators lose is measured on its rows",
+    "compress.precision",
+)
+_ROUNDED_ON_ROWS = CelRule(
+    "!has(self.compress.int4) || !has(self.compress.int4.method) || self.compress.int4.method != 'gptq' || has(self.distill)"
+    " || has(self.compress.calibration)",
+    "gptq needs compress.calibration (or distill.data): it rounds for what layers are given on its rows",
+    "compress.int4.method",
+)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
@@ -164,7 +180,7 @@ RULES = (
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
-    _FORMATS_ONCE,
+    _FORMATS_ONCE, _RANGES_ARE_READ, _LOSS_IS_MEASURED, _ROUNDED_ON_ROWS,
 )  # fmt: skip
 
 
@@ -201,6 +217,14 @@ def parts_fit(spec: Spec) -> None:
         raise _FORMATS_ONCE.broken(fix="remove one of both")
     if spec.compress.goal is not None and spec.gate is None:
         raise _GOAL_NEEDS_GATE.broken(fix="write gate with its data, or remove goal")
+    int8 = spec.compress.int8
+    if int8 is not None and int8.ranges != "dynamic" and spec.distill is None and spec.compress.calibration is None:
+        raise _RANGES_ARE_READ.broken(fix="write compress.calibration: {uri: data:NAME}, or ranges: dynamic")
+    if spec.distill is None and spec.compress.calibration is None:
+        if spec.compress.precision == "mixed":
+            raise _LOSS_IS_MEASURED.broken(fix="write compress.calibration: {uri: data:NAME}, or precision: int8")
+        if spec.compress.int4 is not None and spec.compress.int4.method == "gptq":
+            raise _ROUNDED_ON_ROWS.broken(fix="write compress.calibration: {uri: data:NAME}, or method: rtn")
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)

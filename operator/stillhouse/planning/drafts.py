@@ -76,7 +76,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield from preparing.report(spec, env)
     yield from teaching.fine_tune(source, env)
     if spec.distill:
-        quantize = None if spec.compress.precision == "fp32" else compressing.int8(env)
+        quantize = None if spec.compress.precision in ("fp32", "fp16") else compressing.int8(env)
         yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
         calibration = preparing.clean(spec.distill)
@@ -88,8 +88,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield draft
         if is_candidate:
             candidates.append(draft.id)
-    order = {"auto": ("int8", "int8-mixed", "fp32"), "int8": ("int8",), "fp32": ("fp32",)}[spec.compress.precision]
-    ladder = [cid for rung in order for cid in candidates if cid == f"compress/{rung}"]
+    ladder = [cid for rung in compressing.ladder(spec.compress.precision) for cid in candidates if cid == f"compress/{rung}"]
     served = ladder
     if spec.pipeline and spec.pipeline.placement == "together":
         with_steps = list(join(spec.pipeline, ladder, TEACHER, env, distilled=spec.distill is not None))

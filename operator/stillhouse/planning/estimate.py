@@ -45,7 +45,10 @@ SECONDS_PER_NUMBER_FITTED = 1.0e-6
 PROJECTION_ROWS = 2_048
 """Rows that an encoder's projection is fitted to: teacher and student read them; the regression itself takes no second."""
 
-GRAPHS = ("export", "quantize-dynamic", "sensitivity")
+GRAPHS = (
+    *("export", "quantize-dynamic", "quantize-static", "halve", "sensitivity"),
+    *("quantize-int4", "sensitivity-mixed", "quantize-mixed"),
+)
 """Passes that make, change or try a graph: as long as the model is large."""
 ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
 """Passes that write a model for another runtime, by a converter of its own."""
@@ -82,7 +85,12 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
+    "quantize-static": 15.0,
+    "halve": 1.0,
     "sensitivity": 12.0,
+    "quantize-int4": 15.0,
+    "sensitivity-mixed": 60.0,
+    "quantize-mixed": 30.0,
     "teacher-reference": 2.2e-11,
     "onnx-teacher-reference": 2.2e-11,
     "gate": 1.0,  # the work is the seconds that it takes here, as the student's

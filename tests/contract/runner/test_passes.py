@@ -43,6 +43,10 @@ def plans() -> Iterator[Plan]:
     tuning = {"spec.source.fineTune": {"data": {"uri": "data:t"}, "freeze": {"layers": 1}, "labelSmoothing": "0.1"}}
     yield plan_of("class", {"spec.distill.assistants": [between], **tuning})
     yield onnx_plan()
+    yield plan_of("text", {"spec.compress.goal": "small"})
+    yield plan_of("text", {"spec.compress": {"precision": "fp16"}})
+    for ranges in ("minmax", "percentile"):
+        yield plan_of("text", {"spec.compress.int8": {"ranges": ranges}})
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
     for kind in ({"kind": "tokenise"}, {"kind": "window", "length": 8, "hop": 4}):
