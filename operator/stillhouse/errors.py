@@ -16,6 +16,7 @@ StillhouseError
     ├── ServerError            the embedded server does not start or died
     │   └── QueueRefusal       it runs, and its queue policy refused a request
     ├── ClusterError           the API server refuses, or does not answer
+    ├── WorkerLost             exit 75: of the workers that train together one is gone; another attempt may go on
     └── MissingPackages        an extra is not installed
 
 Anything else that escapes is a bug in Stillhouse: exit 1, with a traceback.
@@ -47,6 +48,7 @@ __all__ = [
     "UnsafeSource",
     "UsageError",
     "UserError",
+    "WorkerLost",
 ]
 
 RESOURCE_FIELDS = ("apiVersion", "kind", "metadata", "spec")
@@ -229,6 +231,14 @@ class ClusterError(EnvironmentProblem):
     """The API server refuses, or does not answer."""
 
     reason = "ClusterError"
+
+
+class WorkerLost(EnvironmentProblem):
+    """Of the workers that train together one did not come, went, or was asked to stop: this one alone cannot go on."""
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h. A Job does not count it: what it counts is the end of the worker that is gone."""
+    reason = "WorkerLost"
 
 
 class MissingPackages(EnvironmentProblem):

@@ -165,6 +165,7 @@ COMPLETE = {
                     "runtimeClassName": "gvisor",
                     "imagePullSecrets": [{"name": "registry"}],
                 },
+                "workers": 4,
                 "queue": "team-a",
             },
             "edge": {
@@ -715,6 +716,10 @@ _INVALID = [
     _bad("credential of no Secret's name", "class", f"{_CREDENTIAL}.secret", "A_b"),
     _bad("too many credentials", "class", "spec.credentials", [{"secret": "s", "for": "s3://bucket"}] * 17),
     _bad("unknown field", "text", "spec.gates", {}),
+    _bad("no worker", "text", "spec.build.workers", 0),
+    _bad("workers in words", "text", "spec.build.workers", "two"),
+    Case("more workers than rows", "text", {"spec.distill.stages[0].batchSize": 3}, "spec.build.workers", "at least one row of a batch"),
+    Case("workers of nothing", "class", {"spec.build": {"workers": 2}}, "spec.build.workers", "they need distill", minimal=True),
     _bad("a queue that no label can name", "text", "spec.build.queue", "a.b"),
     _bad("a queue of 64 characters", "text", "spec.build.queue", "a" * 64),
     _bad("a spread of builds", "text", "spec.build.placement.topologySpreadConstraints", []),

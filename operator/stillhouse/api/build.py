@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from stillhouse.api.base import ApiModel
 from stillhouse.api.pods import Placement
@@ -22,5 +22,8 @@ class Build(ApiModel):
     """What the worker of each stage may use; left out, what the administrator settled."""
     placement: Placement = Placement()
     """Where the Jobs go. The gate's goes where the serving pods go."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pods that train together, each on its share of every batch: the student is the same but for the last digits. At most
+    as many as the smallest `batchSize` has rows."""
     queue: Annotated[str, StringConstraints(pattern=_QUEUE, min_length=1, max_length=63)] | None = None
     """LocalQueue of Kueue, in the model's namespace, that admits the Jobs."""

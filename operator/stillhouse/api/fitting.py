@@ -173,6 +173,14 @@ _BRIDGE_KNOWS_TLS = CelRule(
     "backendAuthority belongs to edge.tls, and the bridge has no certificate for a clientAuthority",
     "serve.mqtt.backendAuthority",
 )
+_WORKERS_TRAIN = CelRule(
+    "self.build.workers == 1 || has(self.distill)", "workers train a student together: they need distill", "build.workers"
+)
+_WORKERS_SHARE = CelRule(
+    "!has(self.distill) || self.distill.stages.all(s, self.build.workers <= s.batchSize)",
+    "every worker reads at least one row of a batch: build.workers must not exceed the smallest batchSize",
+    "build.workers",
+)
 RULES = (
     _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
     _WEIGHTING_OF_CLASSES,
@@ -181,6 +189,7 @@ RULES = (
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
     _FORMATS_ONCE, _RANGES_ARE_READ, _LOSS_IS_MEASURED, _ROUNDED_ON_ROWS,
+    _WORKERS_TRAIN, _WORKERS_SHARE,
 )  # fmt: skip
 
 
@@ -225,10 +234,20 @@ def parts_fit(spec: Spec) -> None:
             raise _LOSS_IS_MEASURED.broken(fix="write compress.calibration: {uri: data:NAME}, or precision: int8")
         if spec.compress.int4 is not None and spec.compress.int4.method == "gptq":
             raise _ROUNDED_ON_ROWS.broken(fix="write compress.calibration: {uri: data:NAME}, or method: rtn")
+    _workers_fit(spec)
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)
     _bridge_fits(spec)
+
+
+def _workers_fit(spec: Spec) -> None:
+    workers = spec.build.workers
+    if workers > 1 and spec.distill is None:
+        raise _WORKERS_TRAIN.broken(fix="leave workers out: nothing is trained without distill")
+    smallest = min((stage.batch_size for stage in spec.distill.stages), default=workers) if spec.distill else workers
+    if workers > smallest:
+        raise _WORKERS_SHARE.broken(allowed=f"at most {smallest}", fix=f"workers: {smallest}, or a larger batchSize")
 
 
 def _cut_fits(spec: Spec) -> None:

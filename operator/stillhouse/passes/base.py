@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:  # it loads numpy, and whoever plans needs none
     from stillhouse.clients.inference import InferenceClient
 
-__all__ = ["Artifact", "CandidateServer", "Context", "Pass", "PassConfig", "Progress", "Served", "SilentProgress"]
+__all__ = [
+    "Artifact", "CandidateServer", "Context", "Pass", "PassConfig", "Progress", "Served", "Settled", "SilentProgress", "Workers",
+]  # fmt: skip
 
 
 class PassConfig(BaseModel):
@@ -79,6 +81,28 @@ class CandidateServer(Protocol):
         """
 
 
+class Settled(Exception):  # noqa: N818 - no error: the work of a step that was waited for is done
+    """What a worker waits to help with has ended without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The `count` workers that carry a step out together, of which this is number `index`, from 0.
+
+    They meet at `host`:`port`, which number 0 opens; it alone reads and writes checkpoints that count, and the result. `wait_s`:
+    how long to wait for one that does not come; `silent_s`: how long one that has come may say nothing. `settled`: whether
+    the step is done, for one that waits to help.
+    """
+
+    count: int = 1
+    index: int = 0
+    host: str = ""
+    port: int = 0
+    wait_s: float = 900.0
+    silent_s: float = 300.0
+    settled: Callable[[], bool] = lambda: False
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the runner gives a pass.
@@ -89,6 +113,7 @@ class Context:
     something: the local file or folder that the resolver pinned (its digest is in the configuration). `field` is where
     that data stands in the resource (`spec.gate.data`), "" for what is no data: only to refuse early what will not do,
     because equal data at two places is imported once. `server` serves the gate's candidates, None: a process beside this one.
+    `workers`: who carries the step out; a pass that is not `shared` is number 0's alone.
     """
 
     out: Path
@@ -99,6 +124,7 @@ class Context:
     source: Path | None = None
     field: str = ""
     server: CandidateServer | None = None
+    workers: Workers = Workers()
 
 
 C = TypeVar("C", bound=PassConfig)
@@ -117,6 +143,8 @@ class Pass(ABC, Generic[C, F]):
     version: ClassVar[int]
     kind: ClassVar[str]
     config_type: ClassVar[type[PassConfig]]
+    shared: ClassVar[bool] = False
+    """Whether several workers can carry it out together (`Context.workers`)."""
 
     @abstractmethod
     def run(self, config: C, inputs: Mapping[str, Artifact], ctx: Context) -> F:

@@ -28,13 +28,13 @@ from stillhouse.digests import canonical_json
 from stillhouse.errors import EnvironmentProblem, MissingPackages, StillhouseError, StoreError
 from stillhouse.extras import install, install_apart
 from stillhouse.passes.attempts import earlier
-from stillhouse.passes.base import Artifact, CandidateServer, Context, Pass, PassConfig, Progress
+from stillhouse.passes.base import Artifact, CandidateServer, Context, Pass, PassConfig, Progress, Workers
 from stillhouse.passes.memory import keep_freed_memory
 from stillhouse.planning.fields import as_written, data_field
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Plan, Step
 
-__all__ = ["Listener", "Machine", "Runner", "StepFailed", "load_pass"]
+__all__ = ["Listener", "Machine", "Runner", "StepFailed", "explaining", "load_pass"]
 
 
 class Listener(Protocol):
@@ -93,7 +93,7 @@ class Runner:
 
     `source_path` returns the local file or folder of a step's URI; `passes` are those that exist; `stopping` says whether
     somebody asked the process to stop (a KeyboardInterrupt inside a C extension can get lost); `server` serves the gate's
-    candidates (None: a process of our own).
+    candidates (None: a process of our own); `workers` says who carries out with this one what can be shared.
     """
 
     def __init__(
@@ -105,8 +105,10 @@ class Runner:
         passes: Mapping[str, PassEntry] = PASSES,
         stopping: Callable[[], bool] = lambda: False,
         server: CandidateServer | None = None,
+        workers: Workers = Workers(),
     ) -> None:
         self._server = server
+        self._workers = workers
         self._stopping = stopping
         self._store = store
         self._machine = machine
@@ -170,7 +172,7 @@ class Runner:
                 continue
             parents = {role: plan.step(parent) for role, parent in step.parents.items()}
             inputs = {role: self.artifact(parent) for role, parent in parents.items() if parent.stage == "resolve"}
-            with self._listener.busy(step.id) as progress, _explaining(step, self._store.root):
+            with self._listener.busy(step.id) as progress, explaining(step, self._store.root):
                 progress.update(0, None, "", "looking at what it will be given")
                 load_pass(step.pass_name, self._passes).foresee(inputs)
 
@@ -219,9 +221,10 @@ class Runner:
             source=source,
             field=data_field(step),
             server=self._server,
+            workers=self._workers,
         )
         try:
-            with _explaining(step, self._store.root), earlier(scratch, self._store.tmp) as before:
+            with explaining(step, self._store.root), earlier(scratch, self._store.tmp) as before:
                 facts = json.loads(canonical_json(dataclasses.asdict(work.run(config, inputs, context))))
                 kind = work.kind_of(out)
                 digest, size = self._store.objects.put(
@@ -261,7 +264,7 @@ class Runner:
 
 
 @contextlib.contextmanager
-def _explaining(step: Step, root: Path) -> Iterator[None]:
+def explaining(step: Step, root: Path) -> Iterator[None]:
     """Say what a pass's error is about: the pass does not know what in the resource it works for."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 A stage's worker leaves JSON in its termination message: `next` (the stage that follows, null after the last), `planHash`, and
 after the last `record` (or, packed, `packedRecord`), the parts of a ModelRevision that only the build knows. On failure: `reason`
-and `message`.
+and `message`. Of several workers that train together number 0 says what follows, and any of them why it failed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 from stillhouse.api.status import REASONS
 from stillhouse.planning import packed
 from stillhouse.reconcile.decide import Decision, Verdict
-from stillhouse.reconcile.observed import Body, Observed, ended
+from stillhouse.reconcile.observed import Body, Observed, ended, number_of
 from stillhouse.reconcile.trouble import blocked, homeless
+from stillhouse.reconcile.workers import containers, culprits, failed_alone, newest, pods_of, starved, state_of, workers
 from stillhouse.resources import labels
-from stillhouse.resources.jobs import WORKER
 from stillhouse.resources.pods import volume_name
 from stillhouse.resources.server import SERVER
 
@@ -71,12 +71,12 @@ def next_of(observed: Observed, decision: Decision, *, asked: bool = False) -> B
         job = by_stage.get(stage)
         if job is None:
             return Build(others, stage, progress=f"{stage}: starting")
-        how = ended(job) or ("Failed" if _starved(job, observed) else "")
+        how = ended(job) or ("Failed" if starved(job, observed) else "")
         if not how:
             stuck = _blocked(job, observed)
             doing = f"{stage}: {stuck.message if stuck else _doing(job, observed)}{_former(job, observed)}"
             return Build(others, progress=doing, trouble=replace(stuck, message=doing) if stuck else None)
-        told = _told(job, observed)
+        told = _told(job, observed, failed=how == "Failed")
         if how == "Failed":
             if not asked and not _last_has_ended(job, observed):
                 return Build(others, silent=job, progress=f"{stage}: ending")
@@ -93,44 +93,20 @@ def next_of(observed: Observed, decision: Decision, *, asked: bool = False) -> B
     return Build(others, outcome=_broken(observed, decision, stage))
 
 
-def _pods(job: Body, observed: Observed) -> list[Body]:
-    """Return the pods of a Job, the newest last."""
-    uid = job["metadata"]["uid"]
-    ours = [
-        pod for pod in observed.pods if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or [])
-    ]
-    return sorted(ours, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
-
-
-def _containers(pod: Body) -> list[dict[str, Any]]:
-    """Return the containers' statuses, those of the server beside the gate's worker first: nothing runs before they do."""
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-
-
-def _worker(pod: Body) -> dict[str, Any]:
-    return next((dict(each.get("state") or {}) for each in _containers(pod) if each.get("name") == WORKER), {})
-
-
 def _server_out_of_memory(pod: Body) -> bool:
     """Return whether the server beside the gate's worker was killed for its memory; it is started anew and told nothing."""
-    states = [each.get(part) or {} for each in _containers(pod) if each.get("name") == SERVER for part in ("state", "lastState")]
+    states = [each.get(part) or {} for each in containers(pod) if each.get("name") == SERVER for part in ("state", "lastState")]
     return any((state.get("terminated") or {}).get("reason") == "OOMKilled" for state in states)
 
 
-def _starved(job: Body, observed: Observed) -> bool:
-    """Return whether the worker was killed for its memory twice: a third pod has no more of it.
+def _told(job: Body, observed: Observed, *, failed: bool = False) -> dict[str, Any] | None:
+    """Return what the newest pod that ended left; None where nothing is left.
 
-    (A Job's failure policy sees exit code 137, which a drained node's pods have too.)
+    Of several workers number 0's; where the Job `failed`, that of whoever failed by itself before those who lost it.
     """
-    reasons = [(_worker(pod).get("terminated") or {}).get("reason") for pod in _pods(job, observed)]
-    return reasons.count("OOMKilled") > 1
-
-
-def _told(job: Body, observed: Observed) -> dict[str, Any] | None:
-    """Return what the newest pod that ended left; None where nothing is left."""
-    for pod in reversed(_pods(job, observed)):
-        last = _worker(pod).get("terminated")
+    leads = [pod for pod in pods_of(job, observed)[::-1] if not number_of(pod)]
+    for pod in (*(culprits(job, observed) if failed else ()), *leads):
+        last = state_of(pod).get("terminated")
         if not last:
             continue
         data = _read(str(last.get("message") or ""))
@@ -159,19 +135,22 @@ def _lost(stage: str, job: Body, told: Mapping[str, Any]) -> Verdict:
 
 def _last_has_ended(job: Body, observed: Observed) -> bool:
     """Return whether the newest pod of a Job is known to have ended: what an older one said is not how the Job failed."""
-    pods = _pods(job, observed)
-    return bool(pods) and "terminated" in _worker(pods[-1])
+    if workers(job) > 1:
+        return any(failed_alone(pod) for pod in newest(job, observed))
+    pods = pods_of(job, observed)
+    return bool(pods) and "terminated" in state_of(pods[-1])
 
 
 def _blocked(job: Body, observed: Observed) -> Verdict | None:
     """Return why the newest pod of a Job cannot start."""
-    pods = [] if job["spec"].get("suspend") else _pods(job, observed)
-    if not pods:
-        return None
-    alone = homeless(pods[-1])
-    if alone is not None:
-        return replace(alone, message=f"no node takes it: {alone.message}"[:300])
-    return blocked(_containers(pods[-1]))
+    for pod in [] if job["spec"].get("suspend") else newest(job, observed):
+        alone, which = homeless(pod), f"worker {number_of(pod)}: " if workers(job) > 1 else ""
+        if alone is not None:
+            return replace(alone, message=f"{which}no node takes it: {alone.message}"[:300])
+        stuck = blocked(containers(pod))
+        if stuck is not None:
+            return replace(stuck, message=f"{which}{stuck.message}")
+    return None
 
 
 def _doing(job: Body, observed: Observed) -> str:
@@ -179,11 +158,11 @@ def _doing(job: Body, observed: Observed) -> str:
     if job["spec"].get("suspend"):
         queue = job["metadata"]["labels"].get(labels.QUEUE)
         return f"queued by Kueue in {queue}" if queue else "its Job is suspended"
-    pods = _pods(job, observed)
+    pods = [pod for pod in pods_of(job, observed) if not number_of(pod)]
     if not pods:
         return "waiting for its pod"
     pod = pods[-1]
-    for each in _containers(pod):
+    for each in containers(pod):
         waiting = (each.get("state") or {}).get("waiting") or {}
         last = (each.get("lastState") or {}).get("terminated") or {}
         # In the same words while it waits, starts and ends again: the kubelet's have the seconds until the next attempt.
@@ -192,7 +171,7 @@ def _doing(job: Body, observed: Observed) -> str:
             return f"{each.get('name')} ended{code} and is started again"
         if waiting.get("reason") and waiting["reason"] not in ("ContainerCreating", "PodInitializing"):
             return f"{waiting['reason']}: {waiting.get('message', '')}"[:200]
-    if "running" in _worker(pod):
+    if "running" in state_of(pod):
         doing = observed.told.get(pod["metadata"].get("uid", ""), "running")
         return doing if len(pods) == 1 else f"{doing}, attempt {len(pods)}"
     return "starting"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from stillhouse.clients.kube.kinds import by_name
 from stillhouse.clients.kube.versions import Lately, version_of
 from stillhouse.reconcile.kept import Kept
-from stillhouse.reconcile.observed import Agreement, Body, Observed, revisions_newest_first
+from stillhouse.reconcile.observed import Agreement, Body, Observed, number_of, revisions_newest_first
 from stillhouse.resources import labels, names
 
 __all__ = ["Cache", "Key", "key_of"]
@@ -188,7 +188,10 @@ class Cache:
         (self._between.add if between else self._between.discard)(key)
 
     def workers(self) -> Iterator[tuple[Key, str, str]]:
-        """Yield the pods of Jobs that go on and can be asked how far they are: model, uid and address of each."""
+        """Yield the pods of Jobs that go on and can be asked how far they are: model, uid and address of each.
+
+        Of several that train together number 0 tells.
+        """
         for key, objects in self._objects.items():
             jobs = {kept.uid for kept in objects.values() if kept.job == "active"}
             if not jobs:
@@ -197,7 +200,9 @@ class Cache:
                 body = kept.body() if kind == _POD else {}
                 status = body.get("status") or {}
                 owners = body.get("metadata", {}).get("ownerReferences") or []
-                if status.get("phase") == "Running" and status.get("podIP") and any(each.get("uid") in jobs for each in owners):
+                if status.get("phase") != "Running" or not status.get("podIP") or number_of(body):
+                    continue
+                if any(each.get("uid") in jobs for each in owners):
                     yield key, kept.uid, str(status["podIP"])
 
     def gateways(self) -> Iterator[Key]:

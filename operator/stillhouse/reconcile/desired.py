@@ -12,7 +12,7 @@ from stillhouse.resources.deployment import deployment
 from stillhouse.resources.gateway import gateway_budget, gateway_workload
 from stillhouse.resources.gateway_guards import gateway_account, gateway_binding, gateway_policy
 from stillhouse.resources.gateway_place import watches
-from stillhouse.resources.guards import account, build_policy, disruption_budget, network_policy
+from stillhouse.resources.guards import account, build_policy, disruption_budget, network_policy, workers_policy
 from stillhouse.resources.metrics_api import Figures
 from stillhouse.resources.monitor import gateway_monitor, service_monitor
 from stillhouse.resources.services import (
@@ -22,6 +22,7 @@ from stillhouse.resources.services import (
     metrics_service,
     middle_service,
     revision_service,
+    workers_service,
 )  # fmt: skip
 from stillhouse.resources.wanted import ClusterSettings, Gateway, Owner
 
@@ -55,6 +56,8 @@ def children(
         found.append(account(owner))
     if decision.build:
         found.append(build_policy(owner, settings))
+        if decision.builds.workers > 1:
+            found += [workers_policy(owner, decision.request), workers_service(owner, decision.request)]
     if decision.serving is None and front.gateway is None:
         return found
     rest = front.gateway is not None and front.gateway.edge.rest

@@ -10,9 +10,10 @@ from stillhouse.api.model import GROUP, KIND
 from stillhouse.resources import labels
 from stillhouse.resources.wanted import Owner
 
-__all__ = ["Agreement", "Observed", "ended", "former_owner", "is_ready", "owned", "revisions_newest_first"]
+__all__ = ["Agreement", "Observed", "ended", "former_owner", "is_ready", "number_of", "owned", "revisions_newest_first"]
 
 Body = dict[str, Any]
+_NUMBER = "batch.kubernetes.io/job-completion-index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,14 @@ def ended(job: Mapping[str, Any]) -> str:
         if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
             return str(condition["type"])
     return ""
+
+
+def number_of(pod: Mapping[str, Any]) -> int:
+    """Return which of a Job's pods that work together it is; 0 where one works alone."""
+    metadata = pod["metadata"]
+    marks = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
+    found = str(marks.get(_NUMBER, "0"))
+    return int(found) if found.isdecimal() else 0
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

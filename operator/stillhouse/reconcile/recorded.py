@@ -64,7 +64,7 @@ def builds_of(model: DistilledModel) -> Building:
     """Return what the spec of today says of a build's Jobs."""
     build = model.spec.build
     limits, requests = (_amounts(each) for each in (build.resources.limits, build.resources.requests))
-    return Building(*limits, *requests, placement=_pods(build.placement), queue=build.queue or "")
+    return Building(*limits, *requests, placement=_pods(build.placement), queue=build.queue or "", workers=build.workers)
 
 
 def _amounts(given: Amounts) -> tuple[str | None, str | None]:

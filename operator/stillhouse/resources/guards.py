@@ -9,7 +9,7 @@ from stillhouse.resources.jobs import PROGRESS_PORT
 from stillhouse.resources.services import GRPC_PORT, METRICS_PORT
 from stillhouse.resources.wanted import ClusterSettings, Owner, metadata
 
-__all__ = ["account", "build_policy", "disruption_budget", "network_policy"]
+__all__ = ["account", "build_policy", "disruption_budget", "network_policy", "workers_policy"]
 
 _EGRESS: tuple[dict[str, Any], ...] = (
     {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]},
@@ -68,6 +68,16 @@ def build_policy(owner: Owner, settings: ClusterSettings) -> dict[str, Any]:
         "egress": [*_EGRESS],
     }
     return _object("networking.k8s.io/v1", "NetworkPolicy", metadata(owner, names.build_policy(owner.name), "build"), spec)
+
+
+def workers_policy(owner: Owner, request_hash: str) -> dict[str, Any]:
+    """Return the policy that lets the pods of one training talk to each other, at any port: each pair chooses its own.
+
+    What else they may do, `build_policy` says.
+    """
+    pods = {"matchLabels": labels.together(owner.name, names.VARIANT, request_hash)}
+    spec = {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": pods}]}]}
+    return _object("networking.k8s.io/v1", "NetworkPolicy", metadata(owner, names.workers(owner.name), "build"), spec)
 
 
 def account(owner: Owner) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from stillhouse.api.model import API_VERSION, KIND
 from stillhouse.api.scalars import parse_cpu
+from stillhouse.errors import WorkerLost
 from stillhouse.resources import fetching, images, labels, names, pods, quantities, template
 from stillhouse.resources.server import gpus, served_by, server_container, server_pod
+from stillhouse.resources.services import MEETING_PORT
 from stillhouse.resources.wanted import Building, ClusterSettings, Owner, Serving, metadata
 
 __all__ = ["EXCHANGE", "PERMANENT", "PROGRESS_PORT", "WORKER", "job"]
@@ -20,6 +22,8 @@ WORKER = "worker"
 PROGRESS_PORT = 8090
 """Where a worker answers GET /progress."""
 GATE = "gate"
+TRAINING = "train"
+"""The one stage that several pods may carry out together."""
 FETCHING = "resolve"
 """The one stage that fetches sources: it alone gets credentials."""
 EXCHANGE = "/exchange"
@@ -29,6 +33,11 @@ _SCHEME = "pvc://"
 _CLIENT_CPUS = 0.5
 _ATTEMPTS = 4
 """Attempts after the first: pods that were evicted do not count."""
+_LOST = {
+    "action": "Ignore",
+    "onExitCodes": {"containerName": WORKER, "operator": "In", "values": [WorkerLost.exit_code]},
+}
+"""Who ended because another worker did is made anew and not counted: that one is."""
 
 
 def job(
@@ -47,6 +56,7 @@ def job(
     `spec` is the DistilledModel's, `bound` what its URIs are bound to, `serving` how its candidates are to be served,
     `building` its `build`, `rebuild` its token. With a queue, Kueue suspends the Job as it is made, and lets it go in its turn.
     """
+    workers = building.workers if stage == TRAINING else 1
     meta = metadata(owner, names.build_job(owner.name, request_hash, stage), "build")
     marks = {labels.REQUEST: request_hash[:32], labels.STAGE: stage}
     meta["labels"] |= {**marks, **({labels.QUEUE: building.queue} if building.queue else {})}
@@ -57,11 +67,12 @@ def job(
         "kind": "Job",
         "metadata": meta,
         "spec": {
-            "backoffLimit": _ATTEMPTS,
+            **(_together(workers) if workers > 1 else {"backoffLimit": _ATTEMPTS}),
             "activeDeadlineSeconds": settings.job_deadline_s,
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    *([_LOST] if workers > 1 else []),
                     {
                         "action": "FailJob",
                         "onExitCodes": {"containerName": WORKER, "operator": "In", "values": list(PERMANENT)},
@@ -73,6 +84,17 @@ def job(
                 "spec": _pod(owner, request_hash, stage, model, bound, settings, serving, building),
             },
         },
+    }
+
+
+def _together(workers: int) -> dict[str, Any]:
+    """Return what a Job has of which several pods work together: each has its own number, name and attempts."""
+    return {
+        "completionMode": "Indexed",
+        "completions": workers,
+        "parallelism": workers,
+        "backoffLimitPerIndex": _ATTEMPTS,
+        "maxFailedIndexes": 0,
     }
 
 
@@ -95,7 +117,7 @@ def _pod(
     """Return the pod of a stage. The gate's is the pod that will serve, with the worker beside the server."""
     claims = _claims(bound, settings)
     access = fetching.access(model["spec"], settings) if stage == FETCHING else fetching.NOTHING
-    worker = _worker(request_hash, stage, model, bound, settings, claims, served_by(serving, settings), access, building)
+    worker = _worker(owner, request_hash, stage, model, bound, settings, claims, served_by(serving, settings), access, building)
     base = server_pod(owner, settings, serving.serve, read_only=False)
     volumes = [
         *(pods.claim_volume(name, position, read_only=position > 0) for position, name in enumerate(claims) if position),
@@ -106,6 +128,8 @@ def _pod(
     if stage != GATE:
         own = [volume for volume in base["volumes"] if volume["name"] not in ("shm", "work", "tmp")]
         pod = {**base, "restartPolicy": "Never", "containers": [worker], "volumes": [*own, *volumes]}
+        if stage == TRAINING and building.workers > 1:
+            pod |= _with_names(owner, request_hash)
         return template.with_placement(pod, {"spec": building.placement}, {}, gpu=False)
     exchange = {"name": "exchange", "mountPath": EXCHANGE}
     server = server_container(serving, settings, ["candidates", f"--socket={EXCHANGE}/{_SOCKET}"])
@@ -128,7 +152,29 @@ def _pod(
     return template.with_placement(placed, {"spec": secrets}, {}, gpu=False)
 
 
+def _with_names(owner: Owner, request_hash: str) -> dict[str, Any]:
+    """Return what gives each of the pods a name in the cluster's DNS, and wishes them onto nodes of their own."""
+    pods_of = labels.together(owner.name, names.VARIANT, request_hash)
+    return {
+        "subdomain": names.workers(owner.name),
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": pods_of},
+            }
+        ],
+    }
+
+
+def _meeting(owner: Owner, request_hash: str, building: Building) -> list[str]:
+    first = f"{names.build_job(owner.name, request_hash, TRAINING)}-0.{names.workers(owner.name)}"
+    return [f"--workers={building.workers}", f"--meet={first}:{MEETING_PORT}"]
+
+
 def _worker(
+    owner: Owner,
     request_hash: str,
     stage: str,
     model: dict[str, Any],
@@ -153,6 +199,7 @@ def _worker(
             f"--stage={stage}",
             f"--store={pods.store(settings.store_claim)}",
             f"--progress-port={PROGRESS_PORT}",
+            *(_meeting(owner, request_hash, building) if stage == TRAINING and building.workers > 1 else []),
         ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": [

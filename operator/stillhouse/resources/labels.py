@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = [
     "APPLIED", "COMPONENT", "CREDENTIALS", "DIGEST", "MANAGED_BY", "MODEL", "MOVED", "QUEUE", "REBUILD", "REQUEST", "REVISION",
     "SOURCES_LABEL", "SOURCES_NAME", "STAGE", "TRACK", "VARIANT",
-    "bridge", "building", "gateway", "labels", "of_artifact", "query", "selector",
+    "bridge", "building", "gateway", "labels", "of_artifact", "query", "selector", "together",
 ]  # fmt: skip
 
 MODEL = "stillhouse.io/model"
@@ -61,6 +61,11 @@ def selector(model: str, variant: str) -> dict[str, str]:
 def building(model: str, variant: str) -> dict[str, str]:
     """Return the labels that choose the pods of a variant's builds."""
     return {**selector(model, variant), COMPONENT: "build"}
+
+
+def together(model: str, variant: str, request_hash: str) -> dict[str, str]:
+    """Return the labels that choose the pods that train together in one build."""
+    return {**building(model, variant), REQUEST: request_hash[:32], STAGE: "train"}
 
 
 def gateway(model: str, variant: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "VARIANT", "account", "backend", "between", "bridge", "build_job", "build_policy", "client_service", "gateway",
-    "local_service", "of_revision", "revision", "workload",
+    "local_service", "of_revision", "revision", "workers", "workload",
 ]  # fmt: skip
 
 VARIANT = "main"
@@ -42,6 +42,11 @@ def build_job(model: str, request_hash: str, stage: str) -> str:
 def build_policy(model: str, variant: str = VARIANT) -> str:
     """Return the NetworkPolicy of a build's pods."""
     return f"{model}-{variant}-build"
+
+
+def workers(model: str, variant: str = VARIANT) -> str:
+    """Return the Service by which pods that train together find each other, and the NetworkPolicy that lets them."""
+    return f"{model}-{variant}-workers"
 
 
 def revision(model: str, request_hash: str) -> str:

@@ -8,13 +8,15 @@ from stillhouse.resources import labels, names
 from stillhouse.resources.wanted import Between, Owner, metadata
 
 __all__ = [
-    "GRPC_PORT", "HTTP_PORT", "METRICS_PORT",
-    "backend_service", "client_service", "local_service", "metrics_service", "middle_service", "revision_service",
+    "GRPC_PORT", "HTTP_PORT", "MEETING_PORT", "METRICS_PORT",
+    "backend_service", "client_service", "local_service", "metrics_service", "middle_service", "revision_service", "workers_service",
 ]  # fmt: skip
 
 GRPC_PORT = 8001
 HTTP_PORT = 8000
 METRICS_PORT = 8002
+MEETING_PORT = 29400
+"""Where number 0 of several workers waits for the others: torchrun's own."""
 
 
 def client_service(owner: Owner, *, gateway: bool = False, rest: bool = False, moved: str = "") -> dict[str, Any]:
@@ -45,6 +47,12 @@ def middle_service(owner: Owner, middle: Between) -> dict[str, Any]:
     """Return the Service of another model's pods that serve the artifact which a cascade's thresholds were solved with."""
     chosen = {**labels.selector(middle.model, names.VARIANT), **labels.of_artifact(middle.digest)}
     return _service(owner, names.between(owner.name, middle.digest), {"grpc": GRPC_PORT}, chosen=chosen, component="gateway")
+
+
+def workers_service(owner: Owner, request_hash: str) -> dict[str, Any]:
+    """Return the Service that gives each pod of those that train together a name; none of them is ever ready to be asked."""
+    chosen = labels.together(owner.name, names.VARIANT, request_hash)
+    return _service(owner, names.workers(owner.name), {"meet": MEETING_PORT}, unready=True, chosen=chosen, component="build")
 
 
 def local_service(owner: Owner, *, rest: bool) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Building:
     """`spec.build`: limits and requests of a stage's worker, as the API has quantities (None: what the administrator settled).
 
     `placement` is in the form of the API, what is left out left out; `queue` a LocalQueue of Kueue. `needed` is what must stay in
-    the store (`reconcile/needed.py`): the worker frees the rest; None: it frees nothing.
+    the store (`reconcile/needed.py`): the worker frees the rest; None: it frees nothing. `workers` pods train together.
     """
 
     cpu: str | None = None
@@ -69,6 +69,7 @@ class Building:
     placement: Mapping[str, Any] = field(default_factory=dict)
     queue: str = ""
     needed: Mapping[str, Any] | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,3 +159,52 @@ def test_why_a_stage_is_tried_again_is_told_while_it_is() -> None:
     second["metadata"] |= {"name": "b", "creationTimestamp": "2026-01-01T00:01:00Z"}
     found = after(job("resolve"), first, second)
     assert found.progress == "resolve: running, attempt 2 (the attempt before: s3://nowhere/x: the host is not known)"
+
+
+def together(number: int, worker: dict[str, Any], at: int = 0) -> dict[str, Any]:
+    """A pod of two that train together."""
+    made = pod("train", worker)
+    made["metadata"] |= {
+        "name": f"m-train-{number}-{at}",
+        "uid": f"{number}-{at}",
+        "creationTimestamp": f"2026-01-01T00:0{at}:00Z",
+        "labels": {"batch.kubernetes.io/job-completion-index": str(number)},
+    }
+    return made
+
+
+TRAINED = (job("resolve", "Complete"), pod("resolve", told(0, {"next": "train"})))
+
+
+def test_of_two_workers_number_0_says_what_follows() -> None:
+    first, second = together(0, told(0, {"next": "compress"})), together(1, told(0, {"worker": 1}), 1)
+    assert after(*TRAINED, job("train", "Complete", completions=2), first, second).stage == "compress"
+
+
+def test_a_worker_that_is_gone_is_told_while_all_begin_again() -> None:
+    lost = {"message": "another worker of this training is gone"}
+    pods = [together(0, told(75, lost)), together(1, told(137, "")), together(0, {"running": {}}, 1), together(1, {}, 1)]
+    progress = after(*TRAINED, job("train", completions=2), *pods).progress
+    assert progress == "train: running, attempt 2 (the attempt before: another worker of this training is gone)"
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_a_training_failed_for_whoever_failed_by_itself(culprit: int) -> None:
+    pods = [together(culprit, told(2, {"message": "loss 'hard' needs labels"})), together(1 - culprit, told(143, ""))]
+    assert "loss 'hard' needs labels" in failure(*TRAINED, job("train", "Failed", completions=2), *pods)[1]
+    pods[1] = together(1 - culprit, told(75, {"message": "another worker is gone"}))
+    assert "loss 'hard' needs labels" in failure(*TRAINED, job("train", "Failed", completions=2), *pods)[1]
+
+
+def test_two_workers_that_were_killed_for_their_memory_once_each_are_tried_again() -> None:
+    pods = [together(number, told(137, "", "OOMKilled")) for number in (0, 1)]
+    assert after(*TRAINED, job("train", completions=2), *pods).outcome is None
+    reason, message = failure(*TRAINED, job("train", completions=2), *pods, together(1, told(137, "", "OOMKilled"), 1))
+    assert (reason, "spec.build.resources.limits.memory" in message) == ("BuildFailed", True)
+
+
+def test_the_worker_that_no_node_takes_is_named() -> None:
+    waits = together(1, {})
+    waits["status"] = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "cpu"}]}
+    found = after(*TRAINED, job("train", completions=2), together(0, {"running": {}}), waits)
+    assert found.progress == "train: worker 1: no node takes it: cpu"

@@ -390,6 +390,36 @@ def test_a_builds_policy_is_there_while_it_is_built() -> None:
     assert found(False) == [names.workload(OWNER.name)]
 
 
+def test_pods_that_train_together_find_each_other_and_nobody_else_is_let_in() -> None:
+    several = Building(workers=3)
+    decision = Decision("f" * 64, {}, Scaling("hpa", 1, 3, 2), build=True, builds=several)
+    made = {(each["kind"], each["metadata"]["name"]): each for each in children(OWNER, decision, SETTINGS)}
+    service, policy = (made[kind, names.workers(OWNER.name)]["spec"] for kind in ("Service", "NetworkPolicy"))
+    training, gate = (stage(each, several)["spec"] for each in ("train", "gate"))
+    template = training["template"]
+    pods = template["metadata"]["labels"]
+    for chosen in (service["selector"], policy["podSelector"]["matchLabels"]):
+        assert chosen.items() <= pods.items()
+        assert not chosen.items() <= gate["template"]["metadata"]["labels"].items()
+        assert chosen != {**chosen, labels.REQUEST: "e" * 32}, "the pods of another build are other pods"
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert policy["ingress"] == [{"from": [{"podSelector": policy["podSelector"]}]}]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert [training[each] for each in ("completionMode", "completions", "parallelism")] == ["Indexed", 3, 3]
+    assert training["backoffLimitPerIndex"] and training["maxFailedIndexes"] == 0 and "backoffLimit" not in training
+    assert template["spec"]["subdomain"] == names.workers(OWNER.name)
+    job_name = names.build_job(OWNER.name, "f" * 64, "train")
+    assert template["spec"]["containers"][0]["args"][-2:] == ["--workers=3", f"--meet={job_name}-0.{names.workers(OWNER.name)}:29400"]
+    rules = training["podFailurePolicy"]["rules"]
+    assert [each["action"] for each in rules if 75 in each.get("onExitCodes", {}).get("values", [])] == ["Ignore"]
+    assert "completions" not in gate and gate["backoffLimit"], "the other stages are one pod's"
+    alone = stage("train", Building())["spec"]
+    assert "completionMode" not in alone and "subdomain" not in alone["template"]["spec"]
+    assert not any("--workers" in each for each in alone["template"]["spec"]["containers"][0]["args"])
+    few = children(OWNER, dataclasses.replace(decision, builds=Building()), SETTINGS)
+    assert names.workers(OWNER.name) not in {each["metadata"]["name"] for each in few}
+
+
 def test_metrics_are_open_to_the_operator_and_to_monitoring_alone() -> None:
     def readers(settings: ClusterSettings) -> list[str]:
         (rule,) = [each for each in one("NetworkPolicy", settings=settings)["spec"]["ingress"] if "from" in each]

@@ -14,16 +14,23 @@ from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.workspace import Workspace, machine, under_token
 from stillhouse.errors import GateError, SpecError, StillhouseError
-from stillhouse.passes.base import CandidateServer
+from stillhouse.passes.base import CandidateServer, Workers
 from stillhouse.passes.runner import Listener, Runner
 from stillhouse.planning.runtimes import CPU, GPU
 
 __all__ = ["build", "holding", "runner"]
 
 
-def runner(work: Workspace, listener: Listener, server: CandidateServer | None = None) -> Runner:
-    """Return a runner on the workspace's store. `server` serves the gate's candidates, None: a process of our own."""
-    return Runner(work.store, machine(), work.source_path, listener, stopping=interrupts.requested, server=server)
+def runner(
+    work: Workspace, listener: Listener, server: CandidateServer | None = None, workers: Workers = Workers()
+) -> Runner:
+    """Return a runner on the workspace's store.
+
+    `server` serves the gate's candidates, None: a process of our own; `workers` are those of a pod's stage.
+    """
+    return Runner(
+        work.store, machine(), work.source_path, listener, stopping=interrupts.requested, server=server, workers=workers
+    )
 
 
 @contextlib.contextmanager

@@ -34,6 +34,9 @@ def main() -> None:
 @click.option("--server", "socket", type=click.Path(path_type=Path), help="Socket of the container that serves the candidates.")
 @click.option("--progress-port", type=click.IntRange(0, 65535), help="Where GET /progress is answered; left out: nowhere.")
 @click.option("--host", default="0.0.0.0", help="Address that it listens at.")  # noqa: S104 - in a pod of its own
+@click.option("--workers", type=click.IntRange(1), default=1, help="How many pods carry the stage out together.")
+@click.option("--worker", type=click.IntRange(0), default=0, envvar="JOB_COMPLETION_INDEX", help="Which of them this is.")
+@click.option("--meet", default="", help="HOST:PORT of number 0, where they meet.")
 @click.option("--message", type=click.Path(path_type=Path), default=Path("/dev/termination-log"), help="Termination message.")
 def build(
     stage: str,
@@ -43,6 +46,9 @@ def build(
     socket: Path | None,
     progress_port: int | None,
     host: str,
+    workers: int,
+    worker: int,
+    meet: str,
     message: Path,
 ) -> None:
     """Run one stage; say in the termination message what follows, or why it failed."""
@@ -57,18 +63,24 @@ def build(
     from stillhouse.entrypoints.worker.record import candidates, lineage
     from stillhouse.entrypoints.worker.record import message as written
     from stillhouse.entrypoints.worker.sidecar import Sidecar
-    from stillhouse.entrypoints.worker.stage import run_stage
+    from stillhouse.entrypoints.worker.stage import follow_stage, run_stage
+    from stillhouse.passes.base import Workers
 
     interrupts.listen()
     told: dict[str, Any]
     planned: dict[str, Any] = {}
     try:
-        with showing() as shown, telling(stage, shown, progress_port, host) as listener:
+        host_of, _, port = meet.rpartition(":")
+        together = Workers(workers, worker, host_of, int(port or 0)) if workers > 1 else Workers()
+        with showing() as shown, telling(stage, shown, None if together.index else progress_port, host) as listener:
             given = read(os.environ, claims)
             server = Sidecar(socket, given.server.cpus) if socket is not None and given.server is not None else None
-            if given.needed is not None:
+            if given.needed is not None and not together.index:
                 clean(LocalStore(store), given.needed, listener.note)
-            told, code = run_stage(given, stage, work, listener, server, planned), 0
+            if together.index:
+                told, code = follow_stage(given, stage, work, listener, together), 0
+            else:
+                told, code = run_stage(given, stage, work, listener, server, planned, together), 0
     except StillhouseError as error:
         text = "\n".join(line for each in error.problems for line in replace(each, line=None).lines())  # the file was ours
         click.echo(text, err=True)

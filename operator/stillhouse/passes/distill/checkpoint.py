@@ -19,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["load_latest", "seed_everything", "write"]
+from stillhouse.errors import EnvironmentProblem
+
+__all__ = ["load", "load_latest", "seed_everything", "write"]
 
 _PREFIX: Final = "checkpoint-"
 
@@ -73,15 +75,7 @@ def load_latest(scratch: Path, modules: Mapping[str, nn.Module], optimizer: Any)
         except (OSError, ValueError, SafetensorError):
             shutil.rmtree(folder, ignore_errors=True)  # a damaged disk: start from an older one, or from the beginning
             continue
-        for name, module in modules.items():
-            prefix = f"{name}/"
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer/"):
-                _, index, part = key.split("/", 2)
-                states.setdefault(int(index), {})[part] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+        _restore(tensors, modules, optimizer)
         torch.set_rng_state(tensors["random/torch"])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all([v for k, v in sorted(tensors.items()) if k.startswith("random/cuda/")])
@@ -91,6 +85,43 @@ def load_latest(scratch: Path, modules: Mapping[str, nn.Module], optimizer: Any)
         np.random.set_state((name, np.asarray(key, dtype=np.uint32), *rest))
         return int(whole["step"]), dict(whole["state"])
     return None
+
+
+def load(scratch: Path, step: int, modules: Mapping[str, nn.Module], optimizer: Any) -> tuple[int, dict[str, Any]]:
+    """Restore another worker's checkpoint of `step` into `modules` and `optimizer`, and change nothing in `scratch`.
+
+    Returns:
+        Step and state that `write` was given.
+
+    Raises:
+        EnvironmentProblem: it is not there, or not whole.
+    """
+    folder = scratch / f"{_PREFIX}{step}"
+    try:
+        tensors = load_file(str(folder / "tensors.safetensors"))
+        whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise EnvironmentProblem(
+            "a worker does not see the checkpoint that worker 0 goes on from",
+            field="spec.build.workers",
+            found=f"{folder}: {error}"[:300],
+            allowed="one store, which all workers see",
+            fix="take a claim that is ReadWriteMany, of a file system whose nodes see each other's files at once",
+        ) from error
+    _restore(tensors, modules, optimizer)
+    return step, dict(whole["state"])
+
+
+def _restore(tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimizer: Any) -> None:
+    for name, module in modules.items():
+        prefix = f"{name}/"
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, part = key.split("/", 2)
+            states.setdefault(int(index), {})[part] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
 def seed_everything(seed: int) -> None:

@@ -15,15 +15,17 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from stillhouse.errors import DataError, SpecError
-from stillhouse.passes.base import Progress
+from stillhouse.errors import DataError, SpecError, WorkerLost
+from stillhouse.passes.base import Progress, SilentProgress, Workers
 from stillhouse.passes.distill import checkpoint
 from stillhouse.passes.distill.freezing import Freeze, frozen
 from stillhouse.passes.distill.interrupts import interrupts_between_steps
+from stillhouse.passes.distill.meeting import meeting
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
 from stillhouse.passes.distill.step import Stepper, TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
+from stillhouse.passes.distill.together import Group, demand_rows_alone
 from stillhouse.passes.models.network import Network
 
 __all__ = ["CurvePoint", "LoopResult", "LoopSettings", "train"]
@@ -32,6 +34,8 @@ __all__ = ["CurvePoint", "LoopResult", "LoopSettings", "train"]
 _CHECKPOINT_SECONDS: Final = 30.0
 _REPORT_SECONDS: Final = 0.5
 _CURVE_POINTS: Final = 50
+_APART: Final = 1_000_003
+"""What the seeds of two workers differ by, where a network draws numbers of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ def train(
     scratch: Path,
     progress: Progress,
     validate: Callable[[Network], float] | None = None,
+    workers: Workers = Workers(),
 ) -> LoopResult:
     """Train `network` in place.
 
@@ -113,18 +118,26 @@ def train(
         scratch: where checkpoints lie.
         progress: is told at least every half second, between steps.
         validate: judges the network after each epoch.
+        workers: who trains; the network is the same for all when it is over.
 
     Raises:
         DataError: the objective is no longer a finite number; a checkpoint of the last good step has been written.
         SpecError: a rate for token vectors, and a network that shows none; layers to freeze that it does not have; fewer
             steps than layers that are to have their turn.
+        WorkerLost: another worker has gone, or did not come; likewise where this one is number 0.
         KeyboardInterrupt: asked to stop; a checkpoint of the last whole step has been written.
     """
-    with frozen(network, settings.freeze):
-        return _train(network, objective, data, settings, scratch, progress, validate)
+    accelerator = Accelerator()
+    demand_rows_alone(network, workers.count)
+    name = f"{scratch.name} {settings}"
+    with frozen(network, settings.freeze), meeting(workers, name, accelerator.device, progress) as crew:
+        shown = progress if crew.leads else SilentProgress()
+        return _train(accelerator, crew, network, objective, data, settings, scratch, shown, validate)
 
 
 def _train(
+    accelerator: Accelerator,
+    crew: Group,
     network: Network,
     objective: Objective,
     data: TrainingSet,
@@ -133,7 +146,6 @@ def _train(
     progress: Progress,
     validate: Callable[[Network], float] | None,
 ) -> LoopResult:
-    accelerator = Accelerator()
     terms = nn.ModuleList(objective.terms)
     optimizer = torch.optim.AdamW(_groups(network, terms, settings), lr=settings.learning_rate, fused=True)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -148,18 +160,24 @@ def _train(
     objective.check(steps)
     state = _State(sums=[0.0] * (len(objective.parts) + 1))
     step = 0
-    found = checkpoint.load_latest(scratch, modules, optimizer)
+    found = checkpoint.load_latest(scratch, modules, optimizer) if crew.leads else None
+    at_step = int(crew.agreed(found[0] if found else 0))
+    if not crew.leads:
+        found = checkpoint.load(scratch, at_step, modules, optimizer) if at_step else None
+        torch.manual_seed(settings.seed + _APART * crew.index + at_step)  # what is dropped of its rows is its own
     if found:
         step, saved = found
         state = _State(**saved)
         state.resumed += 1
         progress.note(f"going on from step {step} of {steps}")
-    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps)
+    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, crew)
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
     def save() -> None:
         nonlocal began, saved_at
+        if not crew.leads:
+            return
         now = time.monotonic()
         state.seconds += now - began
         began = saved_at = now
@@ -169,7 +187,7 @@ def _train(
         # By counting, not by the step alone: an attempt may have been stopped while it judged.
         if validate is not None and len(state.validation) < step // per_epoch:
             modules["student"].eval()
-            state.validation.append(validate(modules["student"]))
+            state.validation.append(crew.agreed(validate(modules["student"])))
             if early is not None and early.best(state.validation) == len(state.validation):
                 modules["best"].load_state_dict(modules["student"].state_dict())
             network.train()
@@ -192,7 +210,7 @@ def _train(
                 whole = False
                 try:
                     values = stepper.step(step, order[at])
-                except DataError:  # the step has changed nothing yet: what was good is kept
+                except (DataError, WorkerLost):  # the step has changed nothing yet: what was good is kept
                     save()
                     raise
                 step += 1
@@ -201,14 +219,13 @@ def _train(
                 whole = True
                 judge()
                 now = time.monotonic()
-                if stop.is_set():
-                    raise KeyboardInterrupt
+                crew.stop_if(stop.is_set())
                 if step % settings.checkpoint_steps == 0 or now - saved_at > _CHECKPOINT_SECONDS:
                     save()
                 if now - reported > _REPORT_SECONDS or step == steps:
                     reported = now
                     progress.update(step, steps, "steps", f"epoch {epoch + 1} of {settings.epochs}, loss {values[0]:.4f}")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, WorkerLost):
             if whole:  # a second Ctrl-C may have cut a step in two; the checkpoint before it stands
                 save()
             raise

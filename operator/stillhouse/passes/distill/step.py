@@ -18,6 +18,7 @@ from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
+from stillhouse.passes.distill.together import ALONE, Group
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
 from stillhouse.passes.models.features import Features
 from stillhouse.passes.models.network import Network, NetworkOutput
@@ -47,15 +48,23 @@ class TrainingSet:
     classes: int = 0
     live: LiveTeacher | None = None
 
-    def targets(self, slices: Sequence[npt.NDArray[np.int64]], drawn: npt.NDArray[np.int64], device: torch.device) -> Targets:
-        """Return what belongs to the rows of the slices, in their order; the embeddings of `drawn` are its keys."""
+    def targets(
+        self,
+        slices: Sequence[npt.NDArray[np.int64]],
+        drawn: npt.NDArray[np.int64],
+        device: torch.device,
+        read: Mapping[str, Tensor],
+    ) -> Targets:
+        """Return what belongs to the rows of the slices, in their order; the embeddings of `drawn` are its keys.
+
+        `read` is what a teacher that reads along says of them.
+        """
         rows = np.concatenate(slices)
         index = torch.from_numpy(rows)
         teacher = {name: tensor[index].to(device) for name, tensor in self.teacher.items()}
         if TOP in teacher:
             teacher["logits"] = whole({name: teacher.pop(name) for name in (TOP, CLASSES, REST)}, self.classes)
-        if self.live is not None:
-            teacher |= self.live(slices, device)
+        teacher |= read
         return Targets(
             {name: tensor.to(torch.float32) for name, tensor in teacher.items()},
             None if self.labels is None else torch.from_numpy(self.labels[rows]).to(device),
@@ -76,7 +85,9 @@ class Stepper:
         optimizer: Any,
         seed: int,
         steps: int,
+        group: Group = ALONE,
     ) -> None:
+        self._group = group
         self._accelerator = accelerator
         self._network = network
         self._objective = objective
@@ -94,6 +105,9 @@ class Stepper:
             data.live.watch((what, term.layer) for term in looking for what in term.traces)
         wants_features = any(term.wants_features for term in objective.terms)
         self._features = Features(network, FEATURES_FIELD) if wants_features else None
+        own = {id(parameter) for term in objective.terms for parameter in term.parameters()}
+        self._of_network = [parameter for parameter in self._parameters if id(parameter) not in own]
+        self._of_terms = [parameter for parameter in self._parameters if id(parameter) in own]
         self._keys = max((term.config.keys for term in objective.terms), default=0)
 
     def step(self, number: int, rows: npt.NDArray[np.int64]) -> list[float]:
@@ -101,15 +115,23 @@ class Stepper:
 
         Raises:
             DataError: the objective or its gradient is no longer a finite number; the network is as it was before the step.
+            WorkerLost: another worker has gone; likewise.
         """
         self._objective.begin(number, self._steps)
         inputs = self._data.inputs
         drawn = _draw(inputs.count, rows, self._keys, (self._seed, number))
         # Rows of one group differ in length: slices of like lengths spare most of the padding.
         slices = length_batches(inputs.lengths, rows, _SLICE_TOKENS, len(rows))
-        targets = self._data.targets(slices, drawn, self._accelerator.device)
-        values = self._objective(self._forward(slices), targets)
+        share = self._group.share(inputs.lengths, rows)
+        mine = slices if len(share) == len(rows) else length_batches(inputs.lengths, share, _SLICE_TOKENS, len(share))
+        read = {} if self._data.live is None else self._data.live(mine, self._accelerator.device)
+        output = self._forward(mine)
+        if mine is not slices:
+            output, read = self._whole(output, read)
+        targets = self._data.targets(slices, drawn, self._accelerator.device, read)
+        values = self._objective(output, targets)
         self._accelerator.backward(values[0])
+        self._group.add_up(self._of_network, self._of_terms, shared=mine is not slices)
         norm = self._accelerator.clip_grad_norm_(self._parameters, _CLIP_NORM)
         self._objective.demand_finite(norm, lambda: f"a gradient of norm {float(norm):g}")
         self._optimizer.step()
@@ -134,6 +156,16 @@ class Stepper:
         states = zip(*(part.hidden for part in parts), strict=True)
         hidden = tuple(torch.cat(layer) for layer in states)
         return NetworkOutput(torch.cat([part.output for part in parts]), hidden, kept, mask)
+
+    def _whole(self, output: NetworkOutput, read: Mapping[str, Tensor]) -> tuple[NetworkOutput, dict[str, Tensor]]:
+        """Return what all workers' networks and teachers say of the batch, from what this one's do of its share."""
+        traces, masks = sorted(output.traces), [] if output.mask is None else [output.mask]
+        own = [output.output, *output.hidden, *(output.traces[name] for name in traces), *masks]
+        found = iter(self._group.gathered([*own, *read.values()]))
+        logits, hidden = next(found), tuple(next(found) for _ in output.hidden)
+        kept = {name: next(found) for name in traces}
+        mask = next(found) if masks else None
+        return NetworkOutput(logits, hidden, kept, mask), {name: next(found) for name in read}
 
     def close(self) -> None:
         """Leave the network as it was."""

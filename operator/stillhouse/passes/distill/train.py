@@ -91,13 +91,15 @@ class Distill(Pass[DistillConfig, DistillFacts]):
     """Train the student of role `student`; checkpoints in `ctx.scratch`, the result in `ctx.out`.
 
     On the CPU with the same number of threads, a run that was interrupted and went on gives the same bytes as one that
-    was not.
+    was not. Several workers (`ctx.workers`) take the steps that one takes; their sums are in another order, so the last
+    digits differ.
     """
 
     name: ClassVar[str] = "distill"
     version: ClassVar[int] = 3
     kind: ClassVar[str] = "torch-model"
     config_type = DistillConfig
+    shared: ClassVar[bool] = True
 
     def run(self, config: DistillConfig, inputs: Mapping[str, Artifact], ctx: Context) -> DistillFacts:
         """Fill `ctx.out` with the trained torch-model artifact.
@@ -180,9 +182,11 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             ctx.scratch,
             ctx.progress,
             validation,
+            ctx.workers,
         )
-        tokenizer = folder / TOKENIZER_FILE
-        save(student, ctx.out, tokenizer=tokenizer if tokenizer.is_file() else None)
+        if ctx.workers.index == 0:
+            tokenizer = folder / TOKENIZER_FILE
+            save(student, ctx.out, tokenizer=tokenizer if tokenizer.is_file() else None)
         total, without = count_parameters(student)
         cut = getattr(data, "cut", None)
         return DistillFacts(
