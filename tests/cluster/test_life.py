@@ -15,7 +15,6 @@ import yaml
 from kubernetes import client
 from tests.support.cli import Project
 from tests.support.nodes.cluster import Cluster
-from tests.support.nodes.commands import CommandFailed
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import named, on_claim
 
@@ -195,7 +194,7 @@ def test_a_build_goes_on_where_its_pod_was_evicted(models: Models, tmp_path: Pat
             return ""
 
     pod = models.eventually(training, 200, about=name)[0]
-    step = models.eventually(lambda: steps_of(models, pod), 60, about=name)
+    step = models.eventually(lambda: models.steps(pod), 60, about=name)
     assert "going on from step" not in log(pod)
     eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=models.namespace))
     models.core.create_namespaced_pod_eviction(pod.metadata.name, models.namespace, eviction)
@@ -205,19 +204,6 @@ def test_a_build_goes_on_where_its_pod_was_evicted(models: Models, tmp_path: Pat
     resumed = models.eventually(lambda: re.search(r"going on from step (\d+) of 400", log(another)), 120, about=name)
     assert int(resumed[1]) >= step, "what the first pod had done is not done again"
     models.wait_ready(name, 400)
-
-
-def steps_of(models: Models, pod: client.V1Pod) -> int:
-    """Return how many steps of training a worker says that it has made; 0 where it says nothing yet."""
-    node = int(pod.spec.node_name.removeprefix("node"))
-    try:
-        told = json.loads(models.cluster.run(sys.executable, "-c", _PROGRESS, pod.status.pod_ip, number=node))
-    except CommandFailed:
-        return 0
-    return int(told["done"]) if told["unit"] == "steps" else 0
-
-
-_PROGRESS = "import sys, urllib.request as u; print(u.urlopen(f'http://{sys.argv[1]}:8090/progress', timeout=5).read().decode())"
 
 
 def test_a_worker_that_needs_too_much_memory_is_told(models: Models, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -170,3 +171,26 @@ def test_a_build_frees_what_its_namespace_has_not_needed_for_a_day(pod: Pod) -> 
     assert (code, told["next"]) == (0, "compress"), log
     assert set(pod.store.objects.digests()) == before - {left}
     assert "freed" in log
+
+
+def test_two_workers_train_and_one_result_is_left(tmp_path: Path) -> None:
+    """As the pods of an Indexed Job: the number by the environment, one store, number 0's words and result alone count."""
+    pod = Pod(tmp_path / "pod", Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create_distilling())
+    assert pod.run("resolve")[1]["next"] == "train"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        together = ["--workers=2", f"--meet=127.0.0.1:{taken.getsockname()[1]}"]
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"}
+    pod.more = {**loopback, "JOB_COMPLETION_INDEX": "1"}
+    helper = pod.start("train", *together, f"--message={tmp_path / 'other'}")
+    pod.more = {**loopback, "JOB_COMPLETION_INDEX": "0"}
+    code, told, log = pod.run("train", *together)
+    said, _ = helper.communicate(timeout=120)
+    assert (code, told["next"]) == (0, "compress"), log + said
+    assert helper.returncode == 0, said
+    assert "train/soft: worker 1 of 2" in said and "train/student: worker" not in said
+    assert json.loads((tmp_path / "other").read_text()) == {"stage": "train", "worker": 1}
+    before = set(pod.store.receipt_keys()), set(pod.store.objects.digests())
+    pod.more = {**loopback, "JOB_COMPLETION_INDEX": "1"}
+    assert pod.run("train", *together)[0] == 0, "who comes late finds everything done"
+    assert (set(pod.store.receipt_keys()), set(pod.store.objects.digests())) == before

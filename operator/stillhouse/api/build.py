@@ -1,4 +1,7 @@
-"""`build`: what a build's Jobs may use in a cluster, where they go, and the queue that admits them. It changes no result."""
+"""`build`: what a build's Jobs may use in a cluster, how many train, where they go, and the queue that admits them.
+
+It changes no result but for the last digits.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,6 @@ class Build(ApiModel):
     placement: Placement = Placement()
     """Where the Jobs go. The gate's goes where the serving pods go."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Pods that train together, each on its share of every batch: the student is the same but for the last digits. At most
-    as many as the smallest `batchSize` has rows."""
+    """Pods that train together, each on its share of every batch. At most the smallest `batchSize`."""
     queue: Annotated[str, StringConstraints(pattern=_QUEUE, min_length=1, max_length=63)] | None = None
     """LocalQueue of Kueue, in the model's namespace, that admits the Jobs."""

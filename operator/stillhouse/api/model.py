@@ -80,7 +80,7 @@ class Spec(ApiModel):
     packing: Annotated[Any, Reserved, ReservedField("several models on one server")] = None
     """Several models on one server."""
     build: Build = Build()
-    """Resources, placement and queue of builds in a cluster."""
+    """Resources, placement, queue and number of machines of builds in a cluster."""
     credentials: Annotated[tuple[Credential, ...], Field(max_length=16)] = ()
     """Secrets that sources are fetched with."""
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # it loads numpy, and whoever plans needs none
     from stillhouse.clients.inference import InferenceClient
 
 __all__ = [
-    "Artifact", "CandidateServer", "Context", "Pass", "PassConfig", "Progress", "Served", "Settled", "SilentProgress", "Workers",
+    "ONE_WORKER", "Artifact", "CandidateServer", "Context", "Pass", "PassConfig", "Progress", "Served", "Settled",
+    "SilentProgress", "Workers",
 ]  # fmt: skip
 
 
@@ -81,7 +82,7 @@ class CandidateServer(Protocol):
         """
 
 
-class Settled(Exception):  # noqa: N818 - no error: the work of a step that was waited for is done
+class Settled(Exception):
     """What a worker waits to help with has ended without it."""
 
 
@@ -101,6 +102,10 @@ class Workers:
     wait_s: float = 900.0
     silent_s: float = 300.0
     settled: Callable[[], bool] = lambda: False
+
+
+ONE_WORKER = Workers()
+"""Nobody but this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class Context:
     source: Path | None = None
     field: str = ""
     server: CandidateServer | None = None
-    workers: Workers = Workers()
+    workers: Workers = ONE_WORKER
 
 
 C = TypeVar("C", bound=PassConfig)

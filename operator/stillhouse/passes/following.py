@@ -1,6 +1,7 @@
 """Runs along: a worker that is not number 0 helps with what can be shared, and waits for the rest.
 
-It writes nothing into the store. What is done it sees by the receipts that number 0 writes, so either may be killed at any moment.
+It writes nothing into the store. What is done it sees by the receipts that number 0 writes, so either may be killed at any
+moment.
 """
 
 from __future__ import annotations

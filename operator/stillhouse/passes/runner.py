@@ -28,7 +28,7 @@ from stillhouse.digests import canonical_json
 from stillhouse.errors import EnvironmentProblem, MissingPackages, StillhouseError, StoreError
 from stillhouse.extras import install, install_apart
 from stillhouse.passes.attempts import earlier
-from stillhouse.passes.base import Artifact, CandidateServer, Context, Pass, PassConfig, Progress, Workers
+from stillhouse.passes.base import ONE_WORKER, Artifact, CandidateServer, Context, Pass, PassConfig, Progress, Workers
 from stillhouse.passes.memory import keep_freed_memory
 from stillhouse.planning.fields import as_written, data_field
 from stillhouse.planning.manifest import PASSES, PassEntry
@@ -105,7 +105,7 @@ class Runner:
         passes: Mapping[str, PassEntry] = PASSES,
         stopping: Callable[[], bool] = lambda: False,
         server: CandidateServer | None = None,
-        workers: Workers = Workers(),
+        workers: Workers = ONE_WORKER,
     ) -> None:
         self._server = server
         self._workers = workers

@@ -107,7 +107,8 @@ class Reconciler:
             await self._build(observed, decision, build)
             await self._forget(decision)
             apart = await self._storage.unshared(observed.owner.namespace, observed.pods)
-            if apart and progress.endswith(STARTING):
+            together = decision.builds.workers > 1 and build.progress.startswith("train: ")
+            if apart and (together or progress.endswith(STARTING)):
                 progress = f"{progress}: {apart.message}"
         except NotOwned as stranger:
             failed = Verdict(stranger.reason, " ".join(" ".join(stranger.problem.lines()).split()))

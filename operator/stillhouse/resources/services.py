@@ -9,7 +9,8 @@ from stillhouse.resources.wanted import Between, Owner, metadata
 
 __all__ = [
     "GRPC_PORT", "HTTP_PORT", "MEETING_PORT", "METRICS_PORT",
-    "backend_service", "client_service", "local_service", "metrics_service", "middle_service", "revision_service", "workers_service",
+    "backend_service", "client_service", "local_service", "metrics_service", "middle_service", "revision_service",
+    "workers_service",
 ]  # fmt: skip
 
 GRPC_PORT = 8001

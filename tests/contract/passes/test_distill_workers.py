@@ -46,7 +46,7 @@ TOKENWISE = {  # a teacher that reads along: each worker's reads its own rows
     "losses": [{"kind": "hidden-tokens", "layer": 2}, {"kind": "attention-relation", "layer": 3, "weight": 0.1}],
     "epochs": 3,
 }
-LONG = {**BATCHWISE, "stage": "long", "epochs": 40, "earlyStopping": {"patience": 50, "minGain": 0.05}}
+LONG = {**BATCHWISE, "stage": "long", "epochs": 20, "earlyStopping": {"patience": 30, "minGain": 0.05}}
 RUN = """
 import dataclasses, json, sys
 from pathlib import Path
@@ -120,11 +120,15 @@ def alone(root, inputs, config):
 
 
 def same(found, expected, begun):
-    """Compare weights: what differs is small beside what training has changed."""
-    moved = max(float((expected[name] - begun[name]).abs().max()) for name in expected)
-    worst = max(float((found[name] - expected[name]).abs().max()) for name in expected)
-    assert moved > 0.01
-    assert worst < 1e-3 * moved, (worst, moved)
+    """Compare weights: what differs is small beside what training has changed.
+
+    Not number by number: where a gradient is 0 but for its last digits (keys' biases), Adam makes a whole step of them.
+    """
+    moved, apart = (
+        sum(float((expected[name] - other[name]).pow(2).sum()) for name in expected) ** 0.5 for other in (begun, found)
+    )
+    assert moved > 0.3
+    assert apart < 0.03 * moved, (apart, moved)
 
 
 def test_two_workers_train_what_one_trains(inputs, port, tmp_path):

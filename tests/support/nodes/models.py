@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from kubernetes import client
 from tests.support.nodes.cluster import Cluster
+from tests.support.nodes.commands import CommandFailed
 
 __all__ = ["CLAIM", "Models"]
 
@@ -21,6 +22,7 @@ CLAIM = "stillhouse-models"
 _PLACE = ("stillhouse.io", "v1alpha1")
 _T = TypeVar("_T")
 _CLIENT = Path(__file__).with_name("asking.py")
+_PROGRESS = "import sys, urllib.request as u; print(u.urlopen(f'http://{sys.argv[1]}:8090/progress', timeout=5).read().decode())"
 
 
 class Models:
@@ -140,6 +142,15 @@ class Models:
         address = f"dns:///{name}.{self.namespace}.svc.cluster.local:8001"
         command = self.cluster.within(sys.executable, str(_CLIENT), address, name, *words)
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def steps(self, pod: Any) -> int:
+        """Return how many steps of training a build's pod says that it has made; 0 where it says nothing yet."""
+        node = int(pod.spec.node_name.removeprefix("node"))
+        try:
+            told = json.loads(self.cluster.run(sys.executable, "-c", _PROGRESS, pod.status.pod_ip, number=node))
+        except CommandFailed:
+            return 0
+        return int(told["done"]) if told["unit"] == "steps" else 0
 
     def told(self, name: str, reason: str, words: str) -> None:
         """Wait for a model's Event; it is written after the status that it tells of."""

@@ -409,7 +409,8 @@ def test_pods_that_train_together_find_each_other_and_nobody_else_is_let_in() ->
     assert training["backoffLimitPerIndex"] and training["maxFailedIndexes"] == 0 and "backoffLimit" not in training
     assert template["spec"]["subdomain"] == names.workers(OWNER.name)
     job_name = names.build_job(OWNER.name, "f" * 64, "train")
-    assert template["spec"]["containers"][0]["args"][-2:] == ["--workers=3", f"--meet={job_name}-0.{names.workers(OWNER.name)}:29400"]
+    meet = f"--meet={job_name}-0.{names.workers(OWNER.name)}:29400"
+    assert template["spec"]["containers"][0]["args"][-2:] == ["--workers=3", meet]
     rules = training["podFailurePolicy"]["rules"]
     assert [each["action"] for each in rules if 75 in each.get("onExitCodes", {}).get("values", [])] == ["Ignore"]
     assert "completions" not in gate and gate["backoffLimit"], "the other stages are one pod's"

@@ -14,16 +14,14 @@ from stillhouse.entrypoints import interrupts
 from stillhouse.entrypoints.local import state
 from stillhouse.entrypoints.local.workspace import Workspace, machine, under_token
 from stillhouse.errors import GateError, SpecError, StillhouseError
-from stillhouse.passes.base import CandidateServer, Workers
+from stillhouse.passes.base import ONE_WORKER, CandidateServer, Workers
 from stillhouse.passes.runner import Listener, Runner
 from stillhouse.planning.runtimes import CPU, GPU
 
 __all__ = ["build", "holding", "runner"]
 
 
-def runner(
-    work: Workspace, listener: Listener, server: CandidateServer | None = None, workers: Workers = Workers()
-) -> Runner:
+def runner(work: Workspace, listener: Listener, server: CandidateServer | None = None, workers: Workers = ONE_WORKER) -> Runner:
     """Return a runner on the workspace's store.
 
     `server` serves the gate's candidates, None: a process of our own; `workers` are those of a pod's stage.

@@ -21,7 +21,7 @@ from stillhouse.entrypoints.worker.given import Given
 from stillhouse.entrypoints.worker.pinned import Pinned
 from stillhouse.entrypoints.worker.record import record
 from stillhouse.errors import WorkerLost
-from stillhouse.passes.base import CandidateServer, Progress, Workers
+from stillhouse.passes.base import ONE_WORKER, CandidateServer, Progress, Workers
 from stillhouse.passes.following import Follower
 from stillhouse.passes.runner import Listener
 from stillhouse.planning.plan import STAGES, Step
@@ -41,7 +41,7 @@ def run_stage(
     listener: Listener,
     server: CandidateServer | None = None,
     planned: dict[str, Any] | None = None,
-    workers: Workers = Workers(),
+    workers: Workers = ONE_WORKER,
 ) -> dict[str, Any]:
     """Run what is missing of a stage; return what its termination message says.
 

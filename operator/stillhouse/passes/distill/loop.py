@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from stillhouse.errors import DataError, SpecError, WorkerLost
-from stillhouse.passes.base import Progress, SilentProgress, Workers
+from stillhouse.passes.base import ONE_WORKER, Progress, SilentProgress, Workers
 from stillhouse.passes.distill import checkpoint
 from stillhouse.passes.distill.freezing import Freeze, frozen
 from stillhouse.passes.distill.interrupts import interrupts_between_steps
@@ -106,7 +106,7 @@ def train(
     scratch: Path,
     progress: Progress,
     validate: Callable[[Network], float] | None = None,
-    workers: Workers = Workers(),
+    workers: Workers = ONE_WORKER,
 ) -> LoopResult:
     """Train `network` in place.
 

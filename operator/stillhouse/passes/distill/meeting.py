@@ -153,11 +153,11 @@ def _entered(workers: Workers, name: str, device: torch.device) -> Any:
 
 
 def _mixed(kinds: list[str]) -> EnvironmentProblem:
-    with_gpu = [index for index, kind in enumerate(kinds) if kind == "cuda"]
+    with_gpu, without = ([str(at) for at, kind in enumerate(kinds) if (kind == "cuda") is gpu] for gpu in (True, False))
     return EnvironmentProblem(
         "some workers have a GPU and some have none",
         field="spec.build.workers",
-        found=f"a GPU: {', '.join(map(str, with_gpu))}; none: {', '.join(str(i) for i in range(len(kinds)) if i not in with_gpu)}",
+        found=f"a GPU: {', '.join(with_gpu)}; none: {', '.join(without)}",
         allowed="a GPU for every worker, or for none",
         fix="send all of them to nodes of one kind: spec.build.placement.nodeSelector",
     )

@@ -3,8 +3,8 @@
 With the batch's rows in the order of their lengths, cut into one share a worker, worker w runs the network over its share and
 is told what it gave for all others': o_1 … o_n. Each then works out the whole objective L(o_1, …, o_n), in which only its own o_w
 leads back to the weights θ. So its gradient is ∂L/∂o_w · ∂o_w/∂θ, and the sum over workers is ∂L/∂θ of the whole batch: the same
-as one worker's for every term, also for those that compare a batch's rows with each other. What is sent is what a network gives for a
-row, and once a step the gradient. See docs/design/20261127-several-machines.md.
+as one worker's for every term, also for those that compare a batch's rows with each other. What is sent is what a network gives
+for a row, and once a step the gradient. See docs/design/20261127-several-machines.md.
 """
 
 from __future__ import annotations
