@@ -77,6 +77,7 @@ SPEC: list[tuple[str, Any, set[str]]] = [
     ("spec.distill.student.init", "static", AFTER_STUDENT),
     ("spec.distill.student.vocabulary.maxSize", 8000, AFTER_STUDENT),
     ("spec.distill.seed", 8, AFTER_STUDENT),
+    ("spec.build.workers", 2, set()),
     ("spec.distill.stages[0].epochs", 5, AFTER_STUDENT - {"train/student"}),
     ("spec.distill.stages[0].batchSize", 64, AFTER_STUDENT - {"train/student"}),
     ("spec.distill.stages[0].learningRate", "0.002", AFTER_STUDENT - {"train/student"}),
