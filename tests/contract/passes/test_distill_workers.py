@@ -146,7 +146,8 @@ def test_two_workers_train_what_one_trains(inputs, port, tmp_path):
         assert mine["best_epoch"] == other["best_epoch"] == facts.best_epoch
         assert np.allclose(mine["validation"], facts.validation, atol=1e-4)
         curves = [[[point["loss"], *point["terms"].values()] for point in points] for points in (mine["curve"], facts.curve)]
-        assert np.allclose(*curves, rtol=1e-3, atol=1e-4)
+        assert np.allclose(curves[0][0], curves[1][0], atol=2e-6), "the first step has the same objective"
+        assert np.allclose(*curves, rtol=0.02, atol=1e-3)
         assert mine["curve"] == other["curve"], "every worker sees the same objective"
 
 
