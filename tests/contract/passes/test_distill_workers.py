@@ -2,19 +2,16 @@
 
 import dataclasses
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.support.artifacts import artifact, context, dataset, sentences, tiny_teacher
+from tests.support.training_workers import start
 
 from stillhouse.errors import SpecError, WorkerLost
 from stillhouse.passes.base import Settled, Workers
@@ -47,29 +44,6 @@ TOKENWISE = {  # a teacher that reads along: each worker's reads its own rows
     "epochs": 3,
 }
 LONG = {**BATCHWISE, "stage": "long", "epochs": 20, "earlyStopping": {"patience": 30, "minGain": 0.05}}
-RUN = """
-import dataclasses, json, sys
-from pathlib import Path
-from tests.support.artifacts import artifact, context
-from stillhouse.errors import StillhouseError
-from stillhouse.passes.base import Workers
-from stillhouse.passes.distill.train import Distill
-given = json.loads(sys.argv[1])
-kinds = {"teacher": "torch-model", "student": "torch-model", "outputs": "teacher-outputs"}
-inputs = {role: artifact(Path(path), kinds.get(role, "dataset")) for role, path in given["inputs"].items()}
-for config in given["configs"]:
-    place = Path(given["root"]) / config["stage"]
-    made = context(place)
-    if given["index"]:
-        made = dataclasses.replace(made, out=context(place / "other").out)
-    workers = Workers(2, given["index"], "127.0.0.1", given["port"], wait_s=60, silent_s=30)
-    try:
-        facts = Distill().run(Distill.config_type.model_validate(config), inputs, dataclasses.replace(made, workers=workers))
-    except StillhouseError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    (place / f"facts-{given['index']}.json").write_text(json.dumps(dataclasses.asdict(facts)))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +69,9 @@ def port():
         return taken.getsockname()[1]
 
 
-def start(index, port, root, inputs, *configs):
-    """Start a worker that trains one stage after the other."""
-    given = {"index": index, "port": port, "root": str(root), "configs": configs}
-    given["inputs"] = {role: str(found.path) for role, found in inputs.items()}
-    here = Path(__file__).parents[3]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join([str(here), str(here / "operator")])}
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, json.dumps(given)], env=environment, stderr=subprocess.PIPE, text=True, cwd=here
-    )
-
-
 def ended(*workers):
     """Wait for the workers; return exit code and last words of each."""
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    return [(worker.returncode, words) for worker, words in zip(workers, said, strict=True)]
+    return [worker.ended() for worker in workers]
 
 
 def alone(root, inputs, config):
@@ -146,7 +108,9 @@ def test_two_workers_train_what_one_trains(inputs, port, tmp_path):
         assert mine["best_epoch"] == other["best_epoch"] == facts.best_epoch
         assert np.allclose(mine["validation"], facts.validation, atol=1e-4)
         curves = [[[point["loss"], *point["terms"].values()] for point in points] for points in (mine["curve"], facts.curve)]
-        assert np.allclose(curves[0][0], curves[1][0], atol=2e-6), "the first step has the same objective"
+        # A teacher that reads along may do so in bfloat16, of which the last digits differ by a batch's shape.
+        near = 5e-3 if stage == "tokenwise" else 2e-6
+        assert np.allclose(curves[0][0], curves[1][0], atol=near), "the first step has the same objective"
         assert np.allclose(*curves, rtol=0.02, atol=1e-3)
         assert mine["curve"] == other["curve"], "every worker sees the same objective"
 
@@ -156,11 +120,11 @@ def test_a_worker_is_killed_and_all_begin_again_from_the_last_checkpoint(inputs,
     both = [start(index, port, tmp_path / "two", inputs, LONG) for index in (0, 1)]
     facts, weights = alone(tmp_path / "one", inputs, LONG)
     scratch = tmp_path / "two" / "long" / "scratch"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list(scratch.glob("checkpoint-*")):
-        assert all(worker.poll() is None for worker in both) and time.monotonic() < deadline, ended(*both)
+        assert all(worker.running for worker in both) and time.monotonic() < deadline, ended(*both)
         time.sleep(0.002)
-    both[1].send_signal(signal.SIGKILL)
+    both[1].kill()
     (code, said), (killed, _) = ended(*both)
     assert (code, killed) == (WorkerLost.exit_code, -signal.SIGKILL), said
     assert "another worker of this training is gone" in said and "worker 0 of 2" in said
