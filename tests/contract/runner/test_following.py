@@ -51,7 +51,7 @@ def plan_of(trouble: str, *flags: str):
 
 def follower(store: Path, port: int, events: Events) -> Follower:
     workers = Workers(2, 1, "127.0.0.1", port)
-    return Follower(LocalStore(store), Machine(1), lambda uri: Path(uri), events, ALL, workers=workers)
+    return Follower(LocalStore(store), Machine(1), Path, events, ALL, workers=workers)
 
 
 @pytest.fixture(autouse=True)
