@@ -222,8 +222,9 @@ def test_the_complete_text_plan() -> None:
     }
     assert plan.step("train/more").parents["student"] == "train/soft"
     assert plan.step("compress/fp32").parents == {"model": "train/more"}
-    (note,) = plan.notes  # the complete file sets a queue
+    note, together = plan.notes  # the complete file sets a queue and several workers
     assert note.startswith("serve.queue:")
+    assert together.startswith("build.workers: in a cluster 4 pods train together; on one machine one process does")
 
 
 def test_hard_labels_alone_ask_the_teacher_nothing() -> None:
