@@ -35,9 +35,11 @@ class Follower(Runner):
             KeyboardInterrupt: asked to stop.
         """
         with self._store.using():
-            for step in plan.missing(self._settled):
-                helped = False
-                shared = load_pass(step.pass_name, self._passes).shared
+            todo = plan.missing(self._settled)
+            # All at first: what they import, which takes seconds, is there by the time that it is needed.
+            can_help = {step.pass_name: load_pass(step.pass_name, self._passes).shared for step in todo}
+            for step in todo:
+                helped, shared = False, can_help[step.pass_name]
                 with self._listener.busy(step.id) as progress:
                     while not self._settled(step):
                         # Once this one has helped, number 0 stores what came of it; where it knocks again, it has begun again.
