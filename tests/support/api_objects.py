@@ -719,7 +719,6 @@ _INVALID = [
     _bad("no worker", "text", "spec.build.workers", 0),
     _bad("workers in words", "text", "spec.build.workers", "two"),
     Case("more workers than rows", "text", {"spec.distill.stages[0].batchSize": 3}, "spec.build.workers", "at least one row"),
-    Case("workers of nothing", "class", {"spec.build": {"workers": 2}}, "spec.build.workers", "they need distill", minimal=True),
     _bad("a queue that no label can name", "text", "spec.build.queue", "a.b"),
     _bad("a queue of 64 characters", "text", "spec.build.queue", "a" * 64),
     _bad("a spread of builds", "text", "spec.build.placement.topologySpreadConstraints", []),

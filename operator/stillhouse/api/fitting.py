@@ -173,9 +173,6 @@ _BRIDGE_KNOWS_TLS = CelRule(
     "backendAuthority belongs to edge.tls, and the bridge has no certificate for a clientAuthority",
     "serve.mqtt.backendAuthority",
 )
-_WORKERS_TRAIN = CelRule(
-    "self.build.workers == 1 || has(self.distill)", "workers train a student together: they need distill", "build.workers"
-)
 _WORKERS_SHARE = CelRule(
     "!has(self.distill) || self.distill.stages.all(s, self.build.workers <= s.batchSize)",
     "every worker reads at least one row of a batch: build.workers must not exceed the smallest batchSize",
@@ -189,7 +186,7 @@ RULES = (
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
     _FORMATS_ONCE, _RANGES_ARE_READ, _LOSS_IS_MEASURED, _ROUNDED_ON_ROWS,
-    _WORKERS_TRAIN, _WORKERS_SHARE,
+    _WORKERS_SHARE,
 )  # fmt: skip
 
 
@@ -243,8 +240,6 @@ def parts_fit(spec: Spec) -> None:
 
 def _workers_fit(spec: Spec) -> None:
     workers = spec.build.workers
-    if workers > 1 and spec.distill is None:
-        raise _WORKERS_TRAIN.broken(fix="leave workers out: nothing is trained without distill")
     smallest = min((stage.batch_size for stage in spec.distill.stages), default=workers) if spec.distill else workers
     if workers > smallest:
         raise _WORKERS_SHARE.broken(allowed=f"at most {smallest}", fix=f"workers: {smallest}, or a larger batchSize")

@@ -46,7 +46,7 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         notes.append("serve.queue: on Triton 2.51 a queue policy holds requests back for half a second now and then")
     if spec.pipeline and spec.pipeline.placement == "apart":
         notes.append("the pipeline's steps are apart: the gateway joins them, this model's own server answers without them")
-    if spec.build.workers > 1:
+    if spec.build.workers > 1 and spec.distill:
         notes.append(
             f"build.workers: in a cluster {spec.build.workers} pods train together; on one machine one process does, with all"
             " its CPUs, and the student is the same but for the last digits"

@@ -64,7 +64,8 @@ def builds_of(model: DistilledModel) -> Building:
     """Return what the spec of today says of a build's Jobs."""
     build = model.spec.build
     limits, requests = (_amounts(each) for each in (build.resources.limits, build.resources.requests))
-    return Building(*limits, *requests, placement=_pods(build.placement), queue=build.queue or "", workers=build.workers)
+    workers = build.workers if model.spec.distill else 1  # without a student nothing is trained
+    return Building(*limits, *requests, placement=_pods(build.placement), queue=build.queue or "", workers=workers)
 
 
 def _amounts(given: Amounts) -> tuple[str | None, str | None]:
