@@ -71,6 +71,14 @@ _SEARCHED_OR_SAID = CelRule(
     "search",
 )
 
+_ZEROS_LAST = CelRule(
+    "self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 0"
+    " || (self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 1"
+    " && has(self.stages[self.stages.size() - 1].prune) && has(self.stages[self.stages.size() - 1].prune.weights))",
+    "prune.weights belongs to the last stage: what is trained after it would fill the zeros again",
+    "stages",
+)
+
 
 def nearest_width(width: int, step: int) -> int:
     """Return the multiple of `step` that is nearest to a width; of two the smaller one."""
@@ -178,6 +186,7 @@ class Distill(ApiModel):
         _SEARCH_NEEDS_VALIDATION,
         _SEARCHED_OR_SAID,
         _STOPPING_NEEDS_VALIDATION,
+        _ZEROS_LAST,
     )
 
     @model_validator(mode="after")
@@ -193,6 +202,8 @@ class Distill(ApiModel):
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
         if self.validation is None and any(stage.early_stopping is not None for stage in self.stages):
             raise _STOPPING_NEEDS_VALIDATION.broken()
+        if any(stage.prune is not None and stage.prune.weights is not None for stage in self.stages[:-1]):
+            raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
         return self
 
     def _search_fits(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from stillhouse.api.distill import Distill
 from stillhouse.api.loss import Loss
+from stillhouse.api.prune import Prune
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
 from stillhouse.api.stage import Stage
@@ -84,7 +85,18 @@ def _later(stage: Stage) -> dict[str, Any]:
             "patience": stage.early_stopping.patience,
             "minGain": float(stage.early_stopping.min_gain),
         }
+    if stage.prune is not None:
+        later["prune"] = _prune(stage.prune)
     return later
+
+
+def _prune(prune: Prune) -> dict[str, Any]:
+    kinds = {"weights": prune.weights, "heads": prune.heads, "neurons": prune.neurons, "channels": prune.channels}
+    return {
+        **{kind: parse_percent(share) for kind, share in kinds.items() if share is not None},
+        "by": prune.by or ("magnitude" if prune.weights else "taylor"),
+        "recovery": parse_percent(prune.recovery),
+    }
 
 
 def _reads(losses: Iterable[Loss]) -> list[str]:

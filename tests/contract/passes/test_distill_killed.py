@@ -1,4 +1,4 @@
-"""kill -9 in the middle of training: the next attempt goes on, and ends with the same bytes."""
+"""kill -9 in the middle of training: the next attempt goes on, and ends with the same bytes. Masks and scores too."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.support.artifacts import artifact, context, dataset, sentences, tiny_teacher
 
 from stillhouse.passes.distill.student import InitStudent
@@ -42,7 +43,14 @@ Distill().run(Distill.config_type.model_validate(json.loads(sys.argv[3])), input
 """
 
 
-def test_killed_training_goes_on_with_the_same_result(tmp_path):
+PRUNED = {  # killed while more and more is taken out
+    **{name: value for name, value in STAGE.items() if name not in ("freeze", "progressive")},
+    "prune": {"weights": 0.8, "by": "movement", "recovery": 0.3},
+}
+
+
+@pytest.mark.parametrize("stage", [STAGE, PRUNED], ids=["plain", "pruned"])
+def test_killed_training_goes_on_with_the_same_result(tmp_path, stage):
     import json
 
     teacher = tiny_teacher(tmp_path / "teacher")
@@ -57,7 +65,7 @@ def test_killed_training_goes_on_with_the_same_result(tmp_path):
         inputs[role] = artifact(ctx.out, one.kind)
     inputs["validation"] = data
     whole = context(tmp_path / "whole")
-    expected = Distill().run(Distill.config_type.model_validate(STAGE), inputs, whole)
+    expected = Distill().run(Distill.config_type.model_validate(stage), inputs, whole)
 
     paths = {role: str(found.path) for role, found in inputs.items()}
     root = Path(__file__).parents[3]
@@ -65,7 +73,7 @@ def test_killed_training_goes_on_with_the_same_result(tmp_path):
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "operator"), os.environ.get("PYTHONPATH", "")]),
     }
-    command = [sys.executable, "-c", RUN, str(tmp_path / "cut"), json.dumps(paths), json.dumps(STAGE)]
+    command = [sys.executable, "-c", RUN, str(tmp_path / "cut"), json.dumps(paths), json.dumps(stage)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     scratch = tmp_path / "cut" / "scratch"
     try:
@@ -81,7 +89,7 @@ def test_killed_training_goes_on_with_the_same_result(tmp_path):
     assert process.returncode == -signal.SIGKILL, "training was over before it could be killed"
 
     cut = context(tmp_path / "cut")
-    facts = Distill().run(Distill.config_type.model_validate(STAGE), inputs, cut)
+    facts = Distill().run(Distill.config_type.model_validate(stage), inputs, cut)
     assert facts.resumed == 1
     assert facts.curve == expected.curve
     assert facts.validation == expected.validation

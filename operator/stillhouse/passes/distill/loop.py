@@ -21,9 +21,12 @@ from stillhouse.passes.distill import checkpoint
 from stillhouse.passes.distill.freezing import Freeze, frozen
 from stillhouse.passes.distill.interrupts import interrupts_between_steps
 from stillhouse.passes.distill.objective import Objective
+from stillhouse.passes.distill.prune.config import PruneConfig, course_of
+from stillhouse.passes.distill.prune.pruner import Pruned, Pruner
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
 from stillhouse.passes.distill.step import Stepper, TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
+from stillhouse.passes.distill.teacher import tensors_of
 from stillhouse.passes.models.network import Network
 
 __all__ = ["CurvePoint", "LoopResult", "LoopSettings", "train"]
@@ -49,6 +52,7 @@ class LoopSettings:
     """Peak of the token vectors' own rate; None: the same as all."""
     freeze: Freeze | None = None
     early_stopping: EarlyStopping | None = None
+    prune: PruneConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class LoopResult:
     curve: list[CurvePoint] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best: int = 0
+    pruned: Pruned | None = None
 
 
 @dataclass(slots=True)
@@ -115,7 +120,7 @@ def train(
     Raises:
         DataError: the objective is no longer a finite number; a checkpoint of the last good step has been written.
         SpecError: a rate for token vectors, and a network that shows none; layers to freeze that it does not have; fewer
-            steps than layers that are to have their turn.
+            steps than layers that are to have their turn; something to prune that it does not have.
         KeyboardInterrupt: asked to stop; a checkpoint of the last whole step has been written.
     """
     with frozen(network, settings.freeze):
@@ -132,6 +137,13 @@ def _train(
     validate: Callable[[Network], float] | None,
 ) -> LoopResult:
     accelerator = Accelerator()
+    per_epoch = steps_per_epoch(data.inputs.count, settings.batch_size)
+    steps = per_epoch * settings.epochs
+    pruner, unsettled = None, 0
+    if settings.prune is not None:
+        course = course_of(settings.prune, steps, settings.warmup)
+        example = tensors_of(data.inputs.batch(np.arange(min(2, data.inputs.count))))
+        pruner, unsettled = Pruner(network, settings.prune, course, example), course.settled(per_epoch)
     terms = nn.ModuleList(objective.terms)
     optimizer = torch.optim.AdamW(_groups(network, terms, settings), lr=settings.learning_rate, fused=True)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -141,8 +153,8 @@ def _train(
     modules = {"student": accelerator.unwrap_model(network), "losses": accelerator.unwrap_model(terms)}
     if best is not None:
         modules["best"] = best
-    per_epoch = steps_per_epoch(data.inputs.count, settings.batch_size)
-    steps = per_epoch * settings.epochs
+    if pruner is not None:
+        modules["pruning"] = pruner.to(accelerator.device)
     objective.check(steps)
     state = _State(sums=[0.0] * (len(objective.parts) + 1))
     step = 0
@@ -152,7 +164,7 @@ def _train(
         state = _State(**saved)
         state.resumed += 1
         progress.note(f"going on from step {step} of {steps}")
-    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps)
+    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, pruner)
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
@@ -168,7 +180,7 @@ def _train(
         if validate is not None and len(state.validation) < step // per_epoch:
             modules["student"].eval()
             state.validation.append(validate(modules["student"]))
-            if early is not None and early.best(state.validation) == len(state.validation):
+            if early is not None and early.best(state.validation, unsettled) == len(state.validation):
                 modules["best"].load_state_dict(modules["student"].state_dict())
             network.train()
 
@@ -179,7 +191,7 @@ def _train(
     with interrupts_between_steps() as stop:
         try:
             judge()
-            while step < steps and not (early is not None and early.over(state.validation)):
+            while step < steps and not (early is not None and early.over(state.validation, unsettled)):
                 epoch, at = divmod(step, per_epoch)
                 if epoch != order_of:
                     order_of = epoch
@@ -220,9 +232,10 @@ def _train(
             progress.note(f"stopped after epoch {len(state.validation)} of {settings.epochs}: no gain")
     modules["student"].to("cpu")
     modules["student"].eval()
+    pruned = pruner.to("cpu").finish(modules["student"]) if pruner is not None else None
     curve = [CurvePoint(**point) for point in state.curve]
-    chosen = early.best(state.validation) if early is not None else 0
-    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen)
+    chosen = early.best(state.validation, unsettled) if early is not None else 0
+    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned)
 
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:

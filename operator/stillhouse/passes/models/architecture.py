@@ -44,6 +44,9 @@ class Architecture(BaseModel):
     (see `residual.py`), L2-normalised or not.
     `factory`: a Python function's network; for texts it is called with (input_ids, attention_mask), for images with the
     normalised pixels; it returns the embeddings (normalised here when `normalize` is set) or the logits.
+
+    `pruned`: of layers that were made narrower than the kind says, by their path in the network: outputs, inputs (see
+    `pruned.py`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +57,7 @@ class Architecture(BaseModel):
     normalize: bool = False
     residual: ResidualShape | None = None
     factory: FactoryCall | None = None
+    pruned: dict[str, tuple[int, int]] | None = None
     version: Literal[1] = 1
 
     @model_validator(mode="after")
@@ -81,7 +85,8 @@ class Architecture(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write `architecture.json` into `folder`."""
-        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+        later = {"pruned"} if self.pruned is None else set()  # what is not there leaves older artifacts' bytes as they are
+        text = json.dumps(self.model_dump(mode="json", exclude=later), indent=1, sort_keys=True) + "\n"
         (folder / ARCHITECTURE_FILE).write_text(text, encoding="utf-8")
 
     @classmethod

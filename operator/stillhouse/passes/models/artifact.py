@@ -18,6 +18,7 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.models import factory
 from stillhouse.passes.models.architecture import WEIGHTS_FILE, Architecture
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.pruned import resize
 from stillhouse.passes.models.residual import Attention, ResidualEncoder
 
 __all__ = ["CONFIG_FILE", "build", "load", "save"]
@@ -39,6 +40,7 @@ def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Netw
     """
     architecture, signature = Architecture.read(path), Signature.read(path)
     body = build(path, architecture, signature, attention, f"{role}.factory")
+    _narrow(body, architecture, path)
     tensors = _read_tensors(path / WEIGHTS_FILE)
     projection = None
     if architecture.projection is not None:
@@ -146,6 +148,13 @@ def _tensors_of(network: Network) -> dict[str, Tensor]:
         seen.add(tensor.data_ptr())
         out[name] = tensor
     return out
+
+
+def _narrow(body: nn.Module, architecture: Architecture, path: Path) -> None:
+    try:
+        resize(body, architecture.pruned or {})
+    except (AttributeError, TypeError) as error:
+        raise _unfit(path, f"pruned layers: {error}") from error
 
 
 def _fill(body: nn.Module, tensors: dict[str, Tensor], path: Path, *, exact: bool) -> None:
