@@ -564,6 +564,18 @@ _VALID = [
         Case(f"a stage with {name}", "text", {f"{_STAGE}.{name}": value})
         for name, value in (("progressive", "alone"), ("freeze", {"layers": 2}), ("earlyStopping", {"patience": 2}))
     ),
+    *(
+        Case(f"a stage that prunes: {', '.join(value)}", "text", {f"{_STAGE}.prune": value})
+        for value in (
+            {"neurons": "99.5%", "heads": "5%", "channels": "50%", "by": "magnitude"},
+            {"heads": "50%", "recovery": "0%"},
+        )
+    ),
+    Case(
+        "zeros in the last stage",
+        "text",
+        {"spec.distill.stages": [{"losses": [{"kind": "embedding"}], "prune": {"weights": "90%"}}]},
+    ),
     Case("embeddings frozen, layers too", "text", {f"{_STAGE}.freeze": {"embeddings": True, "layers": 1}}),
     Case("the largest logits", "class", {"spec.distill.topLogits": 5}),
     *(
@@ -685,6 +697,43 @@ _INVALID = [
     _bad("a decimal with an exponent", "text", f"{_LOSS}.weight", "1e-3"),
     _bad("a percentage without its sign", "text", "spec.distill.stages[0].warmup", "5"),
     _bad("a percentage above 100", "text", "spec.distill.stages[0].warmup", "101%"),
+    _bad("pruning of nothing", "text", f"{_STAGE}.prune", {"by": "taylor"}, "names what is taken out"),
+    *(
+        Case(
+            f"pruning of {share} of the {kind}",
+            "text",
+            {f"{_STAGE}.prune": {kind: share}},
+            f"{_STAGE}.prune.{kind}",
+            "more than 0%",
+        )
+        for kind, share in (("heads", "0%"), ("neurons", "100%"), ("channels", "0.00%"), ("weights", "100.0%"))
+    ),
+    Case(
+        "zeros and parts together",
+        "text",
+        {f"{_STAGE}.prune": {"weights": "50%", "heads": "50%"}},
+        f"{_STAGE}.prune.weights",
+        "one or the other",
+    ),
+    Case(
+        "a recovery of everything",
+        "text",
+        {f"{_STAGE}.prune": {"heads": "50%", "recovery": "100%"}},
+        f"{_STAGE}.prune.recovery",
+        "must leave steps",
+    ),
+    Case(
+        "zeros that the next stage fills",
+        "text",
+        {
+            "spec.distill.stages": [
+                {"losses": [{"kind": "embedding"}], "prune": {"weights": "50%"}},
+                {"losses": [{"kind": "embedding"}]},
+            ]
+        },
+        "spec.distill.stages",
+        "belongs to the last stage",
+    ),
     _bad("a float where a decimal string belongs", "text", f"{_LOSS}.weight", 0.5),
     _bad("a whole number where a decimal string belongs", "text", "spec.distill.stages[0].learningRate", 1),
     _bad("a number where a percentage belongs", "text", f"{_METRIC}.min", 70),
