@@ -112,6 +112,26 @@ def test_what_was_pruned_is_saved_loaded_exported_and_pruned_again(inputs, tmp_p
     assert json.loads((last.path / "architecture.json").read_text()) == json.loads((again.path / "architecture.json").read_text())
 
 
+@pytest.mark.parametrize("by", ["magnitude", "taylor", "movement"])
+def test_a_run_that_was_stopped_while_it_pruned_ends_with_the_same_bytes(inputs, tmp_path, monkeypatch, by):
+    config = {**STAGE, "checkpointSteps": 2, "prune": {"heads": 0.5, "neurons": 0.5, "by": by}}
+    whole, facts = go(Distill(), config, inputs, tmp_path / "whole")
+    plain, calls = Pruner.apply_after, []
+
+    def stopping(self, step):
+        calls.append(step)
+        if len(calls) == 8:  # in the middle of the course, behind the optimizer: this step is lost
+            raise KeyboardInterrupt
+        plain(self, step)
+
+    monkeypatch.setattr(Pruner, "apply_after", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        go(Distill(), config, inputs, tmp_path / "cut")
+    cut, found = go(Distill(), config, inputs, tmp_path / "cut")
+    assert (found["resumed"], found["curve"], found["pruned"]) == (1, facts["curve"], facts["pruned"])
+    assert (cut.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+
+
 class Branches(nn.Module):
     """Convolutions with a batch norm and a shortcut, two branches that are joined, linear layers behind."""
 

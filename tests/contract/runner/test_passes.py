@@ -36,6 +36,9 @@ def plans() -> Iterator[Plan]:
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
     searched = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
     yield plan_of("text", searched)
+    losses = [{"kind": "embedding"}]
+    taken = {"heads": "50%", "neurons": "75%", "channels": "5%", "by": "movement"}
+    yield plan_of("text", {"spec.distill.stages": [{"losses": losses, "prune": each} for each in (taken, {"weights": "90%"})]})
     yield onnx_plan()
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
