@@ -102,6 +102,7 @@ def test_what_was_pruned_is_saved_loaded_exported_and_pruned_again(inputs, tmp_p
     _, graph = go(ExportOnnx(), quick, {"model": made}, tmp_path / "onnx")
     _, whole = go(ExportOnnx(), quick, {"model": inputs["student"]}, tmp_path / "whole")
     assert graph["min_cosine"] > 0.9999
+    assert graph["fused"]["Attention"] == whole["fused"]["Attention"] == 2, "fewer heads are fused as well"
     assert graph["parameters"] - graph["embedding_parameters"] < whole["parameters"] - whole["embedding_parameters"]
     assert graph["macs"]["16"] < whole["macs"]["16"]
     again, more = go(Distill(), {**STAGE, "prune": {"neurons": 0.5}}, {**inputs, "student": made}, tmp_path / "b")
