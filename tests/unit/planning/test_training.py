@@ -87,6 +87,16 @@ def test_zeros_go_by_magnitude_where_nothing_is_said() -> None:
     }
 
 
+def test_sorting_weights_is_estimated() -> None:
+    stage = {"losses": [{"kind": "embedding"}]}
+    work = []
+    for prune in ({}, {"prune": {"neurons": "90%"}}, {"prune": {"weights": "90%"}}):
+        model = parse(edited(complete("text"), {"spec.distill.stages": [{**stage, **prune}]}))
+        plan = build_plan(model, environment(model))
+        work.append(work_of(plan.step("train/stage-1"), plan, environment(model))[0])
+    assert work[0] == work[1] < work[2]
+
+
 def test_pairs_of_layers_are_a_term_each_and_share_the_weight() -> None:
     loss = {
         "kind": "hidden-tokens",
