@@ -531,6 +531,18 @@ _NORMALISE = f"{_STEPS}.steps[4]"
 _NODES = f"{_POD}.spec.affinity.nodeAffinity"
 LATER = "not available in this version"
 
+_STUDENT = "spec.distill.student"
+_SOFT = "spec.distill.stages[0].losses"
+_PLAIN = [{"kind": "embedding"}]
+_CNN = {
+    "architecture": "cnn",
+    "hiddenLayers": 2,
+    "hiddenSize": 96,
+    "embeddingSize": 64,
+    "pooling": "mean",
+    "init": "random",
+    "convolution": {"kernelSizes": [3, 5], "separable": True, "dilated": True},
+}
 _VALID = [
     *(Case(f"complete {base}", base) for base in COMPLETE),
     *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
@@ -585,6 +597,11 @@ _VALID = [
         "class",
         {_LOSS: {"kind": "hard", "classWeights": {"balanced": False, "byLabel": {"a": "2"}}}},
     ),
+    Case("a convolutional student", "text", {_STUDENT: _CNN, _SOFT: [{"kind": "embedding"}]}),
+    Case("a recurrent student", "text", {_STUDENT: {"architecture": "bilstm", "hiddenSize": 64}, _SOFT: [{"kind": "pooled"}]}),
+    Case("a bag with pairs", "text", {_STUDENT: {"architecture": "mlp", "bigrams": 4096}, _SOFT: [{"kind": "embedding"}]}),
+    Case("an image's convolutions", "image", {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8, 16]}}}),
+    Case("an image's numbers", "image", {_STUDENT: {"architecture": "mlp", "hiddenLayers": 2, "init": "random"}}),
     Case("layers at the teacher's width", "text", {"spec.distill.student": {"hiddenLayers": 2, "init": "layers"}}),
     Case("external, one replica", "text", {"spec.scale": {"mode": "external", "replicas": 1}}),
     Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
@@ -639,7 +656,67 @@ _VALID = [
     Case("a bridge by the system's authorities", "broker", {f"{_MQTT}.backendAuthority": GONE, f"{_MQTT}.authority": GONE}),
 ]
 
+
+def _kind(name: str, student: Object, says: str) -> Case:
+    """Return a student of another kind than a transformer, with a loss that it can have."""
+    return Case(name, "text", {_STUDENT: student, _SOFT: _PLAIN}, _STUDENT, says)
+
+
 _INVALID = [
+    Case(
+        "heads of a cnn", "text", {_STUDENT: {"architecture": "cnn", "attentionHeads": 4}, _SOFT: _PLAIN}, _STUDENT, "have none"
+    ),
+    Case(
+        "layers into a cnn", "text", {_STUDENT: {"architecture": "cnn", "init": "layers"}, _SOFT: _PLAIN}, _STUDENT, "start from"
+    ),
+    Case("narrow vectors of an encoder", "text", {_STUDENT: {"embeddingSize": 64}}, _STUDENT, "embeddingSize belongs"),
+    Case(
+        "pooling of a bag",
+        "text",
+        {_STUDENT: {"architecture": "mlp", "pooling": "max"}, _SOFT: _PLAIN},
+        _STUDENT,
+        "pooling belongs",
+    ),
+    Case(
+        "kernels of an lstm",
+        "text",
+        {_STUDENT: {**_CNN, "architecture": "bilstm"}, _SOFT: _PLAIN},
+        _STUDENT,
+        "belongs to architecture",
+    ),
+    Case(
+        "pairs of an lstm",
+        "text",
+        {_STUDENT: {"architecture": "bilstm", "bigrams": 512}, _SOFT: _PLAIN},
+        _STUDENT,
+        "bigrams belongs",
+    ),
+    _kind("half a direction", {"architecture": "bilstm", "hiddenSize": 33}, "even"),
+    Case("a layer of a cnn", "text", {_STUDENT: _CNN}, "spec.distill.stages", "none of its kind"),
+    Case(
+        "a layer that the student has not",
+        "text",
+        {_SOFT: [{"kind": "hidden", "layers": [{"teacher": 6, "student": 3}]}]},
+        "spec.distill.stages",
+        "beyond student.hiddenLayers",
+    ),
+    Case(
+        "heads to search for an mlp",
+        "text",
+        {_STUDENT: {"architecture": "mlp"}, _SOFT: _PLAIN, "spec.distill.search": {"attentionHeads": [1, 2]}},
+        "spec.distill.search.attentionHeads",
+        "to search among",
+    ),
+    Case("an lstm of images", "image", {_STUDENT: {"architecture": "bilstm"}}, _STUDENT, "take texts"),
+    Case("tokens of an image", "image", {_STUDENT: {"architecture": "mlp", "bigrams": 512}}, _STUDENT, "students of texts"),
+    Case("kernels of an image", "image", {_STUDENT: _CNN}, _STUDENT, "students of texts"),
+    Case(
+        "stages of a text",
+        "text",
+        {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8]}}, _SOFT: _PLAIN},
+        _STUDENT,
+        "image-classification",
+    ),
     _bad("credential without a prefix", "class", "spec.credentials[0]", {"secret": "s"}),
     _bad("credential without a secret", "class", "spec.credentials[0]", {"for": "s3://b"}),
     _bad("credential of a user in the host", "class", f"{_CREDENTIAL}.for", "https://me@files.example/"),

@@ -13,6 +13,7 @@ from stillhouse.api.pipeline import GIVEN, SAID
 
 if TYPE_CHECKING:
     from stillhouse.api.model import Spec
+    from stillhouse.api.student import Student
 
 __all__ = ["RULES", "parts_fit"]
 
@@ -50,6 +51,27 @@ _RESIDUAL_EMBEDS = CelRule(
     " || self.source.task == 'sentence-embedding'",
     "architecture: residual belongs to task sentence-embedding only",
     "distill.student.architecture",
+)
+_BILSTM_READS = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'bilstm'"
+    " || self.source.task != 'image-classification'",
+    "architecture: bilstm belongs to tasks that take texts",
+    "distill.student.architecture",
+)
+_NO_TOKENS_IN_IMAGES = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || !(self.distill.student.architecture in ['cnn', 'mlp'])"
+    " || self.source.task != 'image-classification' || !(has(self.distill.student.vocabulary)"
+    " || has(self.distill.student.embeddingSize) || has(self.distill.student.pooling) || has(self.distill.student.bigrams)"
+    " || has(self.distill.student.init) && self.distill.student.init == 'svd' || has(self.distill.student.convolution)"
+    " && (has(self.distill.student.convolution.kernelSizes) || has(self.distill.student.convolution.dilated)))",
+    "vocabulary, embeddingSize, pooling, bigrams, init: svd, kernelSizes and dilated belong to students of texts",
+    "distill.student",
+)
+_STAGES_OF_IMAGES = CelRule(
+    "!has(self.distill) || !has(self.distill.student.convolution) || self.source.task == 'image-classification'"
+    " || !has(self.distill.student.convolution.channels)",
+    "convolution.channels belongs to task image-classification; of texts hiddenSize and hiddenLayers say it",
+    "distill.student.convolution.channels",
 )
 _GATE_FITS_QUEUE = CelRule(
     "!has(self.gate) || self.serve.queue.maxSize == 0 || self.serve.queue.maxSize >= self.gate.load.concurrency",
@@ -146,6 +168,7 @@ _BRIDGE_KNOWS_TLS = CelRule(
 )
 RULES = (
     _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
+    _BILSTM_READS, _NO_TOKENS_IN_IMAGES, _STAGES_OF_IMAGES,
     _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
@@ -177,6 +200,7 @@ def parts_fit(spec: Spec) -> None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and spec.distill.student.architecture == "residual":
             raise _RESIDUAL_EMBEDS.broken()
+        _student_fits(spec.distill.student, spec.source.task == "image-classification")
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:
         most = spec.gate.load.concurrency
         raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
@@ -188,6 +212,19 @@ def parts_fit(spec: Spec) -> None:
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)
     _bridge_fits(spec)
+
+
+def _student_fits(student: Student, images: bool) -> None:
+    convolution = student.convolution
+    if images and student.architecture == "bilstm":
+        raise _BILSTM_READS.broken(fix="write architecture: cnn or mlp")
+    words = (student.vocabulary, student.embedding_size, student.pooling, student.bigrams)
+    near = convolution is not None and (convolution.kernel_sizes is not None or convolution.dilated is not None)
+    told_of_words = near or student.init == "svd" or any(each is not None for each in words)
+    if images and student.architecture in {"cnn", "mlp"} and told_of_words:
+        raise _NO_TOKENS_IN_IMAGES.broken(fix="leave them out")
+    if not images and convolution is not None and convolution.channels is not None:
+        raise _STAGES_OF_IMAGES.broken(fix="write hiddenSize instead")
 
 
 def _cut_fits(spec: Spec) -> None:

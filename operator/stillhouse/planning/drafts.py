@@ -73,7 +73,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
             )
         yield from preparing.prepare(spec, env)
         yield from preparing.report(spec, env)
-        quantize = None if spec.compress.precision == "fp32" else compressing.int8(env)
+        quantize = None if spec.compress.precision == "fp32" else compressing.int8(spec, env)
         yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
         calibration = preparing.clean(spec.distill)

@@ -12,6 +12,7 @@ from typing import Any
 
 from stillhouse.planning.manifest import LOSSES, PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
+from stillhouse.planning.students import is_small, small_macs
 
 __all__ = [
     "FIT_ROWS",
@@ -170,15 +171,20 @@ def _student_seconds(
 
 
 def _fits_projection(step: Step, info: Mapping[str, Any], task: str) -> bool:
-    """Whether a student is an encoder with a new projection: of its own width, or of token vectors, and trained on pooling."""
+    """Whether a student has a new projection: an encoder of its own width, or of token vectors, one of another kind."""
     init, width = step.config.get("init"), step.config.get("hiddenSize")
     if step.config.get("factory") or init == "random":
         return False
+    if is_small(step.config):
+        return True
     return init == "static" or (task == "sentence-embedding" and bool(width) and width != info.get("hiddenSize"))
 
 
 def _student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
     """Return the student's multiply-accumulates per token; what its shape leaves out is the teacher's."""
+    if is_small(shape):
+        image = info.get("image")  # what is counted of tokens is an image here, whatever it is made of
+        return small_macs(shape, image, training=True) // (1 if image is None else MEAN_TOKENS)
     width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
     depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
     return _macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
@@ -196,7 +202,9 @@ def _usual(plan: Plan) -> dict[str, Any]:
 def _training_macs(plan: Plan, losses: Iterable[Mapping[str, Any]], hidden: int, layers: int, teacher: int) -> int:
     """Return the multiply-accumulates per token of a step: the student's, and the teacher's where it reads along."""
     along = any(LOSSES[loss["kind"]].reads == "tokens" for loss in losses)
-    return 3 * _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers}) + (teacher if along else 0)
+    source = plan.find("resolve/source")
+    shape = {"hiddenSize": hidden, "layers": layers, "image": source.config.get("image") if source else None}
+    return 3 * _student_macs(_usual(plan), shape) + (teacher if along else 0)
 
 
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:

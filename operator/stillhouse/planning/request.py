@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from stillhouse.api.distill import Student
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import Spec
 from stillhouse.api.pipeline import Head
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
 from stillhouse.api.serve import Gpu, Serve
 from stillhouse.api.source import DataSource, ModelSource
+from stillhouse.api.student import Student
 from stillhouse.planning.runtimes import GPU
 from stillhouse.planning.steps import reads_source, steps_of
 

@@ -10,12 +10,14 @@ from stillhouse.api.loss import Loss
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
 from stillhouse.api.stage import Stage
+from stillhouse.api.student import SMALL
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import learned, taken
 from stillhouse.planning.searching import SEARCH, search_step
+from stillhouse.planning.students import small_config
 
 __all__ = ["distillation", "last_stage"]
 
@@ -148,6 +150,7 @@ def distillation(distill: Distill, source: ModelSource, env: Environment, quanti
             "maxLength": max_length,
             "factory": factory(student.factory, env),
             "seed": distill.seed,
+            **small_config(student),
         }
         parents = {"teacher": TEACHER, "data": data}
         if architecture == "residual" and "embedding" in outputs:
@@ -194,6 +197,8 @@ def _default_init(distill: Distill, source: ModelSource) -> str:
         return "random"
     if distill.student.architecture == "residual":
         return "static"
+    if distill.student.architecture in SMALL:
+        return "random" if source.task == "image-classification" else "svd"
     if distill.student.hidden_size is None:
         return "layers"
     return "static" if source.task == "sentence-embedding" else "svd"

@@ -36,6 +36,14 @@ def plans() -> Iterator[Plan]:
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
     searched = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
     yield plan_of("text", searched)
+    plain = {"spec.distill.stages": [{"losses": [{"kind": "embedding"}]}]}
+    for student in (
+        {"architecture": "cnn", "convolution": {"kernelSizes": [2, 3], "separable": True, "dilated": True}, "pooling": "mean"},
+        {"architecture": "bilstm", "embeddingSize": 64},
+        {"architecture": "mlp", "bigrams": 4096},
+    ):
+        yield plan_of("text", {**plain, "spec.distill.student": student})
+    yield plan_of("image", {"spec.distill.student": {"architecture": "cnn", "convolution": {"channels": [8, 16]}}})
     yield onnx_plan()
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})

@@ -9,6 +9,7 @@ from stillhouse.api.scalars import parse_share_or_decimal
 from stillhouse.api.source import DataSource
 from stillhouse.passes.evaluate.intervals import fewest_for_share, fewest_for_upper_end
 from stillhouse.planning.few import beforehand
+from stillhouse.planning.larger import larger_student
 from stillhouse.planning.plan import Environment
 from stillhouse.planning.runtimes import GPU
 
@@ -25,7 +26,8 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
         found.append(f"spec.serve.runtime: {GPU} builds and serves in a cluster only; this plan is what its Jobs would do")
     distill = model.spec.distill
     few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
-    return [*found, few] if few else found
+    larger = "" if distill is None or env is None else larger_student(distill, model.spec.source, env)
+    return [*found, *filter(None, (few, larger))]
 
 
 def _learned(distill: Distill, env: Environment) -> int | None:

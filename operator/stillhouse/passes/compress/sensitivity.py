@@ -32,7 +32,10 @@ _BATCH = 8
 
 
 class SensitivityConfig(PassConfig):
-    """Configuration of `sensitivity`: rows of calibration data, how many operators the facts list, 7-bit weights, threads."""
+    """Configuration of `sensitivity`: rows of calibration data, how many operators the facts list, 7-bit weights, threads.
+
+    `recurrent`: LSTMs are measured too.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -40,6 +43,7 @@ class SensitivityConfig(PassConfig):
     top: int = Field(default=8, ge=1, le=4096)
     reduce_range: bool = False
     threads: int = Field(default=1, ge=1, le=256)
+    recurrent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,9 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         source = inputs["model"].path
         signature = Signature.read(source)
         model = onnx.load(source / "model.onnx", load_external_data=False)
-        operators = sorted(quantizable(model), key=lambda operator: (-operator.weights, operator.name))
+        operators = sorted(
+            quantizable(model, recurrent=config.recurrent), key=lambda operator: (-operator.weights, operator.name)
+        )
         if not operators:
             raise SourceError(
                 "nothing in the model can be quantized",
@@ -98,7 +104,7 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         reference = _outputs(open_session(source / "model.onnx", config.threads), feeds)
 
         def measure(only: Sequence[str]) -> tuple[float, float]:
-            quantized = quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only)
+            quantized = quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only, recurrent=config.recurrent)
             session = open_session(quantized.SerializeToString(), config.threads)
             rows = damage(signature.task, reference, _outputs(session, feeds))
             return float(rows.mean()), float(rows.max())
