@@ -9,6 +9,7 @@ from tests.support.api_objects import complete, edited
 from tests.support.plans import environment, keys, plan_of
 
 from stillhouse.api.load import parse
+from stillhouse.entrypoints.local.limits import beyond
 from stillhouse.planning.estimate import estimate, work_of
 from stillhouse.planning.larger import larger_student
 from stillhouse.planning.plan import Plan
@@ -101,3 +102,10 @@ def test_a_student_larger_than_its_teacher_is_told_before_it_is_made(student: di
     said = larger_student(model.spec.distill, model.spec.source, environment(model))
     assert bool(said) == larger
     assert not said or said.startswith("spec.distill.student: about ")
+
+
+def test_a_width_that_no_heads_divide_is_as_good_as_another() -> None:
+    found = {"hiddenSize": 384}
+    for student, refused in (({"architecture": "cnn", "hiddenSize": 100}, 0), ({"hiddenSize": 100, "init": "svd"}, 1)):
+        model = parse(edited(complete("text"), {**EMBEDDING, STUDENT: student}))
+        assert len(list(beyond(model.spec, None, found))) == refused
