@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from decimal import Decimal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.loss import LAYER_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource
 from stillhouse.api.stage import Stage
 from stillhouse.api.student import SMALL, Student
+from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
 
 __all__ = ["Distill"]
 
@@ -38,13 +40,15 @@ _NO_HEADS_TO_SEARCH = CelRule(
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
     " || has(self.data.columns.query) && has(self.data.columns.document))"
-    " || !self.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))",
+    " || !self.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive')) && (!has(self.assistants)"
+    " || !self.assistants.exists(a, a.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))))",
     "loss contrastive needs to know which rows belong together: name their column in data.columns.group,"
     " or columns query and document",
     "data.columns",
 )
 _STOPPING_NEEDS_VALIDATION = CelRule(
-    "has(self.validation) || !self.stages.exists(s, has(s.earlyStopping))",
+    "has(self.validation) || !self.stages.exists(s, has(s.earlyStopping))"
+    " && (!has(self.assistants) || !self.assistants.exists(a, a.stages.exists(s, has(s.earlyStopping))))",
     "earlyStopping needs validation: rows that say when the student gains no more",
     "validation",
 )
@@ -65,6 +69,26 @@ _SEARCHED_OR_SAID = CelRule(
     " || has(self.student.vocabulary) && has(self.search.vocabulary))",
     "what search looks for is left out of student, and student is a shape (no uri, no factory)",
     "search",
+)
+_BY_OUTPUTS = f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))"
+_TEACHERS_SAY_OUTPUTS = CelRule(
+    "!has(self.teachers) || self.teachers.size() == 0 || (has(self.assistants) && self.assistants.size() > 0"
+    f" ? self.assistants[0].stages{_BY_OUTPUTS} : self.stages{_BY_OUTPUTS})",
+    f"several teachers teach by losses {told(TAUGHT_BY_SEVERAL)}, without keys",
+    "teachers",
+)
+_SOMEBODY_COUNTS = CelRule(
+    "!has(self.teachers) || self.teachers.size() == 0 || self.teachers.exists(t, !has(t.weight) || t.weight.matches('[1-9]'))",
+    "every teacher has weight 0: at least one must count",
+    "teachers",
+)
+_WEIGHTED_TEACHERS = CelRule(
+    "!has(self.weighting) || has(self.teachers) && self.teachers.size() > 0", "weighting is of teachers: name them", "weighting"
+)
+_LEARNED_FROM_VALIDATION = CelRule(
+    "!has(self.weighting) || self.weighting != 'learned' || has(self.validation) && self.teachers.all(t, !has(t.weight))",
+    "learned weights are fitted to the labels of validation, so it must be there, and no weight given",
+    "weighting",
 )
 
 
@@ -97,8 +121,17 @@ class Distill(ApiModel):
     there are many labels. Less than there are labels; all are kept when left out."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     """Seed of every random choice, kept in the receipt."""
-    teachers: Annotated[Any, Reserved, ReservedField("several teachers", "array")] = None
-    """Several teachers."""
+    teachers: Annotated[tuple[Teacher, ...], Field(max_length=16)] = ()
+    """Who is asked instead of the source alone, for example checkpoints of one training; the source is one of them where its URI
+    stands here. The gate, a cascade and the student's first weights still know the source only. Losses that look inside a
+    teacher, and those that need its embedding's axes, learn from one teacher."""
+    weighting: Literal["fixed", "confidence", "select", "learned"] | None = None
+    """How several teachers of classes count. `fixed` (when left out): by weight. `confidence`: for each row the more, the surer
+    a teacher is of it (weight times 1 − entropy / its most). `select`: for each row only the surest. `learned`: by the weights
+    under which their mixture gives the validation's labels the highest likelihood. Embeddings: fixed."""
+    assistants: Annotated[tuple[Assistant, ...], Field(max_length=4)] = ()
+    """Models between teacher and student, from large to small (Mirzadeh et al. 2020): each learns on the same data from the one
+    before it, the student from the last."""
     search: Search | None = None
     """Looks for the student's shape; left out, `student` says it."""
 
@@ -111,6 +144,10 @@ class Distill(ApiModel):
         _NO_LAYERS_OF_SMALL,
         _NO_HEADS_TO_SEARCH,
         _LAYERS_ARE_THERE,
+        _TEACHERS_SAY_OUTPUTS,
+        _SOMEBODY_COUNTS,
+        _WEIGHTED_TEACHERS,
+        _LEARNED_FROM_VALIDATION,
     )
 
     @model_validator(mode="after")
@@ -118,7 +155,8 @@ class Distill(ApiModel):
         names = [stage.name for stage in self.stages if stage.name is not None]
         if len(set(names)) < len(names):
             raise _STAGE_NAMES.broken()
-        contrastive = any(loss.kind == "contrastive" for stage in self.stages for loss in stage.losses)
+        stages = [*self.stages, *(stage for assistant in self.assistants for stage in assistant.stages)]
+        contrastive = any(loss.kind == "contrastive" for stage in stages for loss in stage.losses)
         self._search_fits()
         self._small_fits()
         named = [pair.student for stage in self.stages for loss in stage.losses for pair in loss.layers or ()]
@@ -129,8 +167,9 @@ class Distill(ApiModel):
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
-        if self.validation is None and any(stage.early_stopping is not None for stage in self.stages):
+        if self.validation is None and any(stage.early_stopping is not None for stage in stages):
             raise _STOPPING_NEEDS_VALIDATION.broken()
+        self._teachers_fit()
         return self
 
     def _small_fits(self) -> None:
@@ -140,6 +179,23 @@ class Distill(ApiModel):
             raise _NO_LAYERS_OF_SMALL.broken(fix="take loss pooled, or one of the outputs: logits, embedding, similarity")
         if self.search is not None and self.search.attention_heads:
             raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
+
+    def _teachers_fit(self) -> None:
+        if self.weighting is not None and not self.teachers:
+            raise _WEIGHTED_TEACHERS.broken(fix="write teachers, or leave weighting out")
+        weights = [teacher.weight for teacher in self.teachers if teacher.weight is not None]
+        if self.weighting == "learned" and (self.validation is None or weights):
+            raise _LEARNED_FROM_VALIDATION.broken(fix="leave weight out" if weights else "write validation with its data")
+        if self.teachers and len(weights) == len(self.teachers) and not any(Decimal(weight) for weight in weights):
+            raise _SOMEBODY_COUNTS.broken(fix="leave weight out: every teacher then counts alike")
+        first = self.assistants[0].stages if self.assistants else self.stages
+        losses = [loss for stage in first for loss in stage.losses]
+        wrong = next((loss for loss in losses if loss.kind not in TAUGHT_BY_SEVERAL or loss.keys is not None), None)
+        if self.teachers and wrong is not None:
+            raise _TEACHERS_SAY_OUTPUTS.broken(
+                allowed=told(TAUGHT_BY_SEVERAL),
+                fix=f"leave loss {wrong.kind} out of the stages that they teach, or teach them by the source alone",
+            )
 
     def _search_fits(self) -> None:
         if self.search is None:

@@ -23,7 +23,7 @@ from stillhouse.passes.export.tidy import operator_counts, write_model
 from stillhouse.passes.export.timing import open_session
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
-__all__ = ["QuantizeConfig", "QuantizeDynamic", "QuantizeFacts"]
+__all__ = ["QuantizeConfig", "QuantizeDynamic", "QuantizeFacts", "most_sensitive"]
 
 MODEL_FILE = "model.onnx"
 _SAMPLES = 24
@@ -86,7 +86,7 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
         ctx.progress.update(0, 3, "steps", "reading the model")
         model = onnx.load(source / MODEL_FILE, load_external_data=False)
         operators = quantizable(model, recurrent=config.recurrent)
-        kept = _most_sensitive(config.exclude, inputs.get("sensitivity"), {operator.name for operator in operators})
+        kept = most_sensitive(config.exclude, inputs.get("sensitivity"), {operator.name for operator in operators})
         ctx.progress.update(1, 3, "steps", "quantizing")
         try:
             quantized = quantize(
@@ -152,7 +152,12 @@ def _instead(model: Artifact, more: str = "") -> str:
     return f'set spec.compress.precision to "fp32"{more}'
 
 
-def _most_sensitive(count: int, measurement: Artifact | None, known: set[str]) -> list[str]:
+def most_sensitive(count: int, measurement: Artifact | None, known: set[str]) -> list[str]:
+    """Return the `count` operators among `known` that the measurement says are the most sensitive, never all of them.
+
+    Raises:
+        SpecError: there is no measurement.
+    """
     if count == 0:
         return []
     if measurement is None:

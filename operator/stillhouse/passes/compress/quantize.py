@@ -4,8 +4,8 @@ Weights become INT8 once, activations UINT8 at every run (scale and zero point f
 Quantized are linear layers, fused attention and the tables of embeddings; most of a small student is embeddings, and
 looking up a quantized row costs nothing that can be measured. LSTMs where `recurrent` asks for it (ONNX Runtime's
 DynamicQuantizeLSTM). Convolutions stay in FP32: ONNX Runtime's ConvInteger
-has no fast kernel on CPUs, so a quantized image model is smaller and slower at once; static quantization with
-calibrated ranges is the way for them, and not part of this version.
+has no fast kernel on CPUs, so a quantized image model is smaller and slower at once; static quantization
+(`static_graph`) is the way for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import onnx
 
 from stillhouse.passes.export.tidy import tidy
 
-__all__ = ["Operator", "quantizable", "quantize"]
+__all__ = ["Operator", "quantizable", "quantize", "quiet"]
 
 _TYPES = ("Attention", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul")
 _SMALL = 1024
@@ -89,7 +89,7 @@ def quantize(
     clean = onnx.ModelProto()
     clean.CopyFrom(model)
     del clean.graph.value_info[:]  # stale shapes make the quantizer fail: it infers them anew
-    with tempfile.TemporaryDirectory(prefix="stillhouse-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="stillhouse-") as folder, quiet():
         path = Path(folder) / "quantized.onnx"
         quantize_dynamic(
             clean,
@@ -114,7 +114,8 @@ def _count(dimensions: Iterable[int]) -> int:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Silence the quantizer, which warns and advises."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

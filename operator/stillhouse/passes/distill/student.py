@@ -49,7 +49,8 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         if "search" in inputs:
             config = config.model_copy(update=found_shape(inputs["search"]))
         ctx.progress.update(0, None, "", "loading the teacher")
-        folder = inputs["teacher"].path
+        # A search has both: whoever teaches, first weights and tokens are of the source.
+        folder = (inputs.get("origin") or inputs["teacher"]).path
         teacher = load(folder, role="teacher")
         images = teacher.signature.task == "image-classification"
         small = config.architecture in _SMALL
