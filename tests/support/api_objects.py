@@ -272,6 +272,7 @@ COMPLETE = {
                 "augment": {"operations": [{"kind": "flip"}, {"kind": "rotate", "amount": "5%"}], "labels": "keep"},
                 "stages": [{"losses": [{"kind": "hard"}]}],
             },
+            "compress": {"int8": {"ranges": "percentile", "percentile": "99.9%", "balance": "0.25"}},
             "pipeline": {
                 "placement": "together",
                 "steps": [
@@ -381,7 +382,6 @@ RESERVED: dict[str, Any] = {
     "spec.protect": {"watermark": {}},
     "spec.sites": [{"name": "north"}],
     "spec.packing": {"with": "other"},
-    "spec.distill.teachers": [{"uri": "models:a"}],
 }
 """A plausible use of every name that is kept free."""
 
@@ -519,10 +519,40 @@ _EDGE = "spec.edge"
 _CASCADE = f"{_EDGE}.cascade"
 _CUT: dict[str, Any] = {"layer": "encoder.2"}
 _CUT_WHOLE = {**_CUT, "encoding": "int8-rows", "maxDifference": "0.05", "address": "grpcs://cloud.example:443"}
+_FIRST, _TUNED = "spec.distill.teachers[0]", "spec.source.fineTune"
+_TEACHERS: list[Any] = [
+    {"uri": "models:minilm"},
+    {"uri": "models:b", "weight": "2.5", "maxLength": 128, "labels": ["yes", "no"]},
+    {"uri": "models:c", "weight": "0", "factory": {"target": "nets:teacher", "arguments": {"width": 8}}},
+]
+_RELATIONS: dict[str, Any] = {"spec.distill.stages": [{"losses": [{"kind": "similarity"}, {"kind": "relational-distance"}]}]}
+_ASSISTANT: dict[str, Any] = {
+    "student": {"hiddenLayers": 2, "hiddenSize": 64},
+    "stages": [{"losses": [{"kind": "logits"}], "epochs": 2}],
+}
+_RELATED: dict[str, Any] = {
+    "spec.distill.assistants": [{"student": {"hiddenLayers": 3}, "stages": [{"losses": [{"kind": "similarity"}]}]}]
+}
+_TUNE: dict[str, Any] = {
+    "data": {"uri": "data:tuning", "columns": {"label": "topic"}},
+    "validation": {"uri": "data:tuning-validation"},
+    "epochs": 4,
+    "batchSize": 16,
+    "learningRate": "0.0001",
+    "headLearningRate": "0.002",
+    "warmup": "6%",
+    "weightDecay": "0.1",
+    "labelSmoothing": "0.05",
+    "balanced": True,
+    "freeze": {"embeddings": True},
+    "earlyStopping": {"patience": 2, "minGain": "0.001"},
+    "seed": 3,
+}
 _SEARCH: dict[str, Any] = {
     "hiddenLayers": [1, 2], "vocabulary": [4000, 8000], "maxSize": "4Mi", "maxLatencyP50": "2ms", "trials": 4, "patience": 2,
     "epochs": 2, "tolerance": "2%",
 }  # fmt: skip
+_INT8 = "spec.compress.int8"
 _GATE: dict[str, Any] = {"data": {"uri": "data:gate"}}
 _MQTT = "spec.serve.mqtt"
 _STEPS = f"{_EDGE}.preprocess"
@@ -531,6 +561,18 @@ _NORMALISE = f"{_STEPS}.steps[4]"
 _NODES = f"{_POD}.spec.affinity.nodeAffinity"
 LATER = "not available in this version"
 
+_STUDENT = "spec.distill.student"
+_SOFT = "spec.distill.stages[0].losses"
+_PLAIN = [{"kind": "embedding"}]
+_CNN = {
+    "architecture": "cnn",
+    "hiddenLayers": 2,
+    "hiddenSize": 96,
+    "embeddingSize": 64,
+    "pooling": "mean",
+    "init": "random",
+    "convolution": {"kernelSizes": [3, 5], "separable": True, "dilated": True},
+}
 _VALID = [
     *(Case(f"complete {base}", base) for base in COMPLETE),
     *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
@@ -597,6 +639,11 @@ _VALID = [
         "class",
         {_LOSS: {"kind": "hard", "classWeights": {"balanced": False, "byLabel": {"a": "2"}}}},
     ),
+    Case("a convolutional student", "text", {_STUDENT: _CNN, _SOFT: [{"kind": "embedding"}]}),
+    Case("a recurrent student", "text", {_STUDENT: {"architecture": "bilstm", "hiddenSize": 64}, _SOFT: [{"kind": "pooled"}]}),
+    Case("a bag with pairs", "text", {_STUDENT: {"architecture": "mlp", "bigrams": 4096}, _SOFT: [{"kind": "embedding"}]}),
+    Case("an image's convolutions", "image", {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8, 16]}}}),
+    Case("an image's numbers", "image", {_STUDENT: {"architecture": "mlp", "hiddenLayers": 2, "init": "random"}}),
     Case("layers at the teacher's width", "text", {"spec.distill.student": {"hiddenLayers": 2, "init": "layers"}}),
     Case("external, one replica", "text", {"spec.scale": {"mode": "external", "replicas": 1}}),
     Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
@@ -613,8 +660,44 @@ _VALID = [
     Case("a label of Kubernetes that is not ours", "text", {f"{_POD}.metadata.labels": {"app.kubernetes.io/part-of": "search"}}),
     Case("status is the server's", "text", {"status": {"observedGeneration": 3}}),
     Case("a gateway and nothing else", "image", {"spec.edge": {}}),
+    Case("several teachers", "class", {"spec.distill.teachers": _TEACHERS, "spec.distill.weighting": "confidence"}),
+    Case(
+        "teachers whose weights are learned",
+        "class",
+        {
+            "spec.distill.teachers": [{"uri": "models:a", "labels": ["yes", "no"]}, {"uri": "models:b"}],
+            "spec.distill.weighting": "learned",
+            "spec.distill.validation": {"uri": "data:v"},
+        },
+    ),
+    Case("teachers of similarities", "text", {**_RELATIONS, "spec.distill.teachers": _TEACHERS}),
+    Case("no teachers", "class", {"spec.distill.teachers": [], "spec.distill.assistants": []}),
+    Case("assistants", "class", {"spec.distill.assistants": [_ASSISTANT, {**_ASSISTANT, "student": {"uri": "models:between"}}]}),
+    Case("an assistant taught by several, a student by it", "text", {"spec.distill.teachers": _TEACHERS, **_RELATED}),
+    Case("a source that is fine-tuned", "class", {"spec.source.fineTune": _TUNE}),
+    Case("a fine-tuning of nothing but data", "class", {"spec.source.fineTune": {"data": {"uri": "data:t"}}}),
     Case("a search", "text", {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": _SEARCH}),
     Case("a goal", "text", {"spec.compress": {"goal": "balanced"}}),
+    Case("INT4", "text", {"spec.compress": {"precision": "int4"}}),
+    Case("INT4 as wished", "text", {"spec.compress": {"precision": "int4", "int4": {"blockSize": 64, "method": "gptq"}}}),
+    Case("mixed", "text", {"spec.compress": {"precision": "mixed", "mixed": {"maxLoss": "0.5%"}}}),
+    Case("mixed for a goal", "text", {"spec.compress": {"goal": "small", "mixed": {}, "int4": {"activations": "fp32"}}}),
+    Case(
+        "mixed on calibration data of its own",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "mixed", "calibration": {"uri": "data:calibration"}}},
+    ),
+    Case("half the size", "text", {"spec.compress": {"precision": "fp16"}}),
+    *(
+        Case(f"ranges {each}", "text", {"spec.compress": {"precision": "int8", "int8": {"ranges": each}}})
+        for each in ("dynamic", "minmax", "percentile", "entropy")
+    ),
+    Case("static ranges without balance", "class", {"spec.compress": {"int8": {"balance": "0"}}}),
+    Case(
+        "dynamic ranges without any rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int8", "int8": {"ranges": "dynamic"}}},
+    ),
     Case("a model in halves", "text", {"spec.edge": {"cut": _CUT}}),
     Case("halves of every field", "text", {"spec.edge": {"cut": _CUT_WHOLE}}),
     Case(
@@ -651,7 +734,67 @@ _VALID = [
     Case("a bridge by the system's authorities", "broker", {f"{_MQTT}.backendAuthority": GONE, f"{_MQTT}.authority": GONE}),
 ]
 
+
+def _kind(name: str, student: Object, says: str) -> Case:
+    """Return a student of another kind than a transformer, with a loss that it can have."""
+    return Case(name, "text", {_STUDENT: student, _SOFT: _PLAIN}, _STUDENT, says)
+
+
 _INVALID = [
+    Case(
+        "heads of a cnn", "text", {_STUDENT: {"architecture": "cnn", "attentionHeads": 4}, _SOFT: _PLAIN}, _STUDENT, "have none"
+    ),
+    Case(
+        "layers into a cnn", "text", {_STUDENT: {"architecture": "cnn", "init": "layers"}, _SOFT: _PLAIN}, _STUDENT, "start from"
+    ),
+    Case("narrow vectors of an encoder", "text", {_STUDENT: {"embeddingSize": 64}}, _STUDENT, "embeddingSize belongs"),
+    Case(
+        "pooling of a bag",
+        "text",
+        {_STUDENT: {"architecture": "mlp", "pooling": "max"}, _SOFT: _PLAIN},
+        _STUDENT,
+        "pooling belongs",
+    ),
+    Case(
+        "kernels of an lstm",
+        "text",
+        {_STUDENT: {**_CNN, "architecture": "bilstm"}, _SOFT: _PLAIN},
+        _STUDENT,
+        "belongs to architecture",
+    ),
+    Case(
+        "pairs of an lstm",
+        "text",
+        {_STUDENT: {"architecture": "bilstm", "bigrams": 512}, _SOFT: _PLAIN},
+        _STUDENT,
+        "bigrams belongs",
+    ),
+    _kind("half a direction", {"architecture": "bilstm", "hiddenSize": 33}, "even"),
+    Case("a layer of a cnn", "text", {_STUDENT: _CNN}, "spec.distill.stages", "none of its kind"),
+    Case(
+        "a layer that the student has not",
+        "text",
+        {_SOFT: [{"kind": "hidden", "layers": [{"teacher": 6, "student": 3}]}]},
+        "spec.distill.stages",
+        "beyond student.hiddenLayers",
+    ),
+    Case(
+        "heads to search for an mlp",
+        "text",
+        {_STUDENT: {"architecture": "mlp"}, _SOFT: _PLAIN, "spec.distill.search": {"attentionHeads": [1, 2]}},
+        "spec.distill.search.attentionHeads",
+        "to search among",
+    ),
+    Case("an lstm of images", "image", {_STUDENT: {"architecture": "bilstm"}}, _STUDENT, "take texts"),
+    Case("tokens of an image", "image", {_STUDENT: {"architecture": "mlp", "bigrams": 512}}, _STUDENT, "students of texts"),
+    Case("kernels of an image", "image", {_STUDENT: _CNN}, _STUDENT, "students of texts"),
+    Case(
+        "stages of a text",
+        "text",
+        {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8]}}, _SOFT: _PLAIN},
+        _STUDENT,
+        "image-classification",
+    ),
     _bad("credential without a prefix", "class", "spec.credentials[0]", {"secret": "s"}),
     _bad("credential without a secret", "class", "spec.credentials[0]", {"for": "s3://b"}),
     _bad("credential of a user in the host", "class", f"{_CREDENTIAL}.for", "https://me@files.example/"),
@@ -824,6 +967,29 @@ _INVALID = [
         "spec.compress.goal",
         "needs gate",
     ),
+    *(
+        Case(name, "text", {"spec.compress": given}, f"spec.compress.{field}", says)
+        for name, given, field, says in (
+            ("INT4's settings of INT8", {"precision": "int8", "int4": {}}, "int4", "belongs to"),
+            ("mixed for the fastest", {"goal": "fast", "mixed": {}}, "mixed", "belongs to"),
+            ("a block of 48", {"precision": "int4", "int4": {"blockSize": 48}}, "int4.blockSize", ""),
+            ("no loss", {"precision": "mixed", "mixed": {"maxLoss": "0%"}}, "mixed.maxLoss", "more than 0%"),
+        )
+    ),
+    Case(
+        "mixed without rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "mixed"}},
+        "spec.compress.precision",
+        "needs compress.calibration",
+    ),
+    Case(
+        "gptq without rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int4", "int4": {"method": "gptq"}}},
+        "spec.compress.int4.method",
+        "needs compress.calibration",
+    ),
     Case(
         "a search among nothing",
         "text",
@@ -852,7 +1018,128 @@ _INVALID = [
         "spec.distill.search",
         "left out of student",
     ),
+    Case("teachers' layers", "text", {"spec.distill.teachers": _TEACHERS}, "spec.distill.teachers", "several teachers teach by"),
+    Case(
+        "teachers' embeddings as keys",
+        "text",
+        {"spec.distill.stages": [{"losses": [{"kind": "similarity", "keys": 64}]}], "spec.distill.teachers": _TEACHERS},
+        "spec.distill.teachers",
+        "without keys",
+    ),
+    Case(
+        "teachers of no weight",
+        "class",
+        {"spec.distill.teachers": [{"uri": "models:a", "weight": "0.0"}, {"uri": "models:b", "weight": "0"}]},
+        "spec.distill.teachers",
+        "weight 0",
+    ),
+    Case(
+        "a weight of NaN",
+        "class",
+        {"spec.distill.teachers": [{"uri": "models:a", "weight": "NaN"}]},
+        f"{_FIRST}.weight",
+    ),
+    Case("a weight below 0", "class", {"spec.distill.teachers": [{"uri": "models:a", "weight": "-1"}]}, f"{_FIRST}.weight"),
+    Case("a weighting of nobody", "class", {"spec.distill.weighting": "select"}, "spec.distill.weighting", "name them"),
+    Case(
+        "learned weights without validation",
+        "class",
+        {"spec.distill.teachers": [{"uri": "models:a"}], "spec.distill.weighting": "learned"},
+        "spec.distill.weighting",
+        "labels of validation",
+    ),
+    Case(
+        "weights both learned and given",
+        "class",
+        {
+            "spec.distill.teachers": _TEACHERS,
+            "spec.distill.weighting": "learned",
+            "spec.distill.validation": {"uri": "data:v"},
+        },
+        "spec.distill.weighting",
+        "no weight given",
+    ),
+    Case(
+        "how sure an embedding is",
+        "text",
+        {**_RELATIONS, "spec.distill.teachers": _TEACHERS, "spec.distill.weighting": "confidence"},
+        "spec.distill.weighting",
+        "fixed weights",
+    ),
+    Case("an assistant without stages", "class", {"spec.distill.assistants": [{"student": {}}]}, "spec.distill.assistants[0]"),
+    Case(
+        "an assistant of another kind",
+        "class",
+        {"spec.distill.assistants": [{**_ASSISTANT, "student": {"architecture": "bilstm"}}]},
+        "spec.distill.assistants[0].student.architecture",
+    ),
+    Case(
+        "an assistant of another task",
+        "class",
+        {"spec.distill.assistants": [{**_ASSISTANT, "stages": [{"losses": [{"kind": "embedding"}]}]}]},
+        "spec.distill.stages",
+        "belong to task",
+    ),
+    Case(
+        "an assistant that stops without validation",
+        "class",
+        {"spec.distill.assistants": [{"student": {}, "stages": [{"losses": [{"kind": "hard"}], "earlyStopping": {}}]}]},
+        "spec.distill.validation",
+        "needs validation",
+    ),
+    Case(
+        "a residual assistant of classes",
+        "class",
+        {"spec.distill.assistants": [{**_ASSISTANT, "student": {"architecture": "residual"}}]},
+        "spec.distill.student.architecture",
+        "sentence-embedding only",
+    ),
+    Case("embeddings tuned", "text", {"spec.source.fineTune": _TUNE}, "spec.source.fineTune", "text-classification"),
+    Case(
+        "a factory's network tuned",
+        "class",
+        {"spec.source.fineTune": _TUNE, "spec.source.factory": {"target": "nets:teacher"}},
+        "spec.source.fineTune",
+        "Hugging Face knows",
+    ),
+    Case("a tuning at rate 0", "class", {"spec.source.fineTune": {**_TUNE, "headLearningRate": "0"}}, "spec.source.fineTune"),
+    Case(
+        "labels all smoothed",
+        "class",
+        {"spec.source.fineTune": {**_TUNE, "labelSmoothing": "1"}},
+        f"{_TUNED}.labelSmoothing",
+    ),
+    Case(
+        "a tuning that stops without validation",
+        "class",
+        {"spec.source.fineTune": {"data": {"uri": "data:t"}, "earlyStopping": {"patience": 2}}},
+        "spec.source.fineTune.earlyStopping",
+        "needs validation",
+    ),
     _bad("another goal", "text", "spec.compress.goal", "cheap"),
+    Case("other ranges", "text", {_INT8: {"ranges": "mse"}}, f"{_INT8}.ranges"),
+    Case(
+        "a percentile of minmax", "text", {_INT8: {"percentile": "99.9%"}}, f"{_INT8}.percentile", "belongs to ranges: percentile"
+    ),
+    Case(
+        "a range that leaves out half",
+        "text",
+        {_INT8: {"ranges": "percentile", "percentile": "50%"}},
+        f"{_INT8}.percentile",
+        "between 90% and 100%",
+    ),
+    Case("balance of no ranges", "text", {_INT8: {"ranges": "dynamic", "balance": "0.5"}}, f"{_INT8}.balance", "static ranges"),
+    Case("more than all", "text", {_INT8: {"balance": "1.5"}}, f"{_INT8}.balance", "between 0 and 1"),
+    Case(
+        "int8 of another precision", "text", {"spec.compress": {"precision": "fp32", "int8": {}}}, _INT8, "precision int8 or auto"
+    ),
+    Case(
+        "ranges read off no rows",
+        "text",
+        {"spec.distill": GONE, "spec.compress": {"precision": "int8", "int8": {}}},
+        f"{_INT8}.ranges",
+        "need compress.calibration",
+    ),
     Case("a format twice", "text", {"spec.export": [{"format": "litert"}] * 2}, "spec.export", "each format once"),
     Case(
         "a shape where any is taken",
@@ -1232,7 +1519,7 @@ _INVALID = [
     # What a later version brings.
     _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
     _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),
-    *(_bad(f"precision {later}", "text", "spec.compress.precision", later, LATER) for later in ("fp16", "int4", "mixed")),
+    _bad("precision bf16", "text", "spec.compress.precision", "bf16", LATER),
     *(_bad(f"reserved {path}", "text", path, value, LATER) for path, value in RESERVED.items()),
 ]
 

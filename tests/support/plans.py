@@ -15,7 +15,7 @@ from stillhouse.api.model import DistilledModel
 from stillhouse.planning.build import build_plan
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Environment, Pin, Plan
-from stillhouse.planning.request import uris
+from stillhouse.planning.request import factories, is_model, uris
 
 __all__ = ["environment", "keys", "models", "onnx_plan", "plan_of"]
 
@@ -31,15 +31,15 @@ def environment(model: DistilledModel, **changes: Any) -> Environment:
     """Return an environment in which every URI and factory of the model is pinned."""
     pins = {}
     for field, uri in uris(model.spec).items():
-        is_model = field in {"spec.source.uri", "spec.distill.student.uri"}
+        model_there = is_model(field)
         info: Mapping[str, Any] = (
-            {"format": "safetensors", "hiddenSize": 384, "layers": 6, "vocabularySize": 30522} if is_model else {"rows": 20_000}
+            {"format": "safetensors", "hiddenSize": 384, "layers": 6, "vocabularySize": 30522}
+            if model_there
+            else {"rows": 20_000}
         )
-        pins[uri] = Pin(pin_of(uri), 90_000_000 if is_model else 4_000_000, info)
-    factories = [model.spec.source.factory, model.spec.distill.student.factory if model.spec.distill else None]
-    for factory in factories:
-        if factory is not None:
-            pins[f"factory:{factory.target}"] = Pin(pin_of(factory.target))
+        pins[uri] = Pin(pin_of(uri), 90_000_000 if model_there else 4_000_000, info)
+    for factory in factories(model.spec).values():
+        pins[f"factory:{factory.target}"] = Pin(pin_of(factory.target))
     toolchain = {need: "1.0" for entry in PASSES.values() for need in entry.needs}
     base = Environment(pins=pins, toolchain=toolchain, hardware=HARDWARE, cpus=2.0)
     return dataclasses.replace(base, **changes)
@@ -152,7 +152,7 @@ def models(draw: st.DrawFn) -> DistilledModel:
         _optional(
             "compress",
             _merged(
-                st.sampled_from(["auto", "fp32", "int8"]).map(lambda precision: {"precision": precision}),
+                st.sampled_from(["auto", "fp32", "int8", "int4"]).map(lambda precision: {"precision": precision}),
                 _optional("calibration", _DATA),
                 _optional("keepFp32", st.integers(1, 20)),
             ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from stillhouse.clients.store.local import LocalStore
 from stillhouse.errors import DataError, GateFailed, GateInconclusive, ServerError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context, Served
+from stillhouse.passes.compress.int4 import Int4Config, QuantizeInt4
 from stillhouse.passes.evaluate.gate import Gate, GateConfig, GateFacts
 from stillhouse.passes.evaluate.serving import BesideUs
 from stillhouse.passes.sources.dataset import Description
@@ -176,6 +178,18 @@ def test_a_search_measures_all_and_takes_the_best_and_goes_on_where_it_was_stopp
     assert "int8" in (ctx.out / "candidates.svg").read_text()
     assert json.loads((ctx.out / "receipt.json").read_text())["gate"] == facts.candidates
     assert servers() == []
+
+
+def test_weights_of_4_bits_answer_in_the_server_as_in_this_process(tmp_path: Path) -> None:
+    ctx = context(tmp_path / "int4")
+    QuantizeInt4().run(Int4Config(), {"model": model(tmp_path / "whole", SAME, dimension=128, work=1)}, ctx)
+    found = {node.op_type for node in onnx.load(ctx.out / "model.onnx").graph.node}
+    assert {"MatMulNBits", "GatherBlockQuantized"} <= found
+    small = Artifact("sha256:" + "4" * 64, "onnx-model", ctx.out, 1000, {})
+    given = {**inputs(tmp_path), "candidate-0": small, "reference": reference(tmp_path / "same", small)}
+    facts, _, _ = run(tmp_path, config("int4", metrics=cosine(0.9999)), given)
+    assert facts.precision == "int4"
+    assert facts.candidates[0]["figures"]["cosine"]["estimate"] == pytest.approx(1.0, abs=1e-5)
 
 
 LIMITS: list[tuple[str, dict[str, Any], str]] = [

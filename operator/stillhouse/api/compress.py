@@ -7,49 +7,71 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.int8 import Int8
 from stillhouse.api.source import DataSource
+from stillhouse.api.weights import Int4, Mixed
 
 __all__ = ["LATER", "Compress", "Precision"]
 
-Precision = Literal["auto", "fp32", "int8", "fp16", "int4", "mixed"]
+Precision = Literal["auto", "fp32", "int8", "fp16", "bf16", "int4", "mixed"]
 LATER = {
-    "fp16": "write fp32; or auto, which takes int8 where the gate lets it pass",
-    "int4": "write int8; or auto, which takes int8 where the gate lets it pass",
-    "mixed": "write auto, which tries int8 with its most sensitive operators in FP32",
+    "bf16": "write fp16, which has the same size and three more bits of a number",
 }
 """Values that a later version brings → what to write now."""
 AVAILABLE = tuple(each for each in get_args(Precision) if each not in LATER)
 
 _LATER = CelRule(
-    "!(self.precision in ['fp16', 'int4', 'mixed'])",
-    "not available in this version: fp16, int4 and mixed; write auto, fp32 or int8",
+    "self.precision != 'bf16'",
+    "not available in this version: bf16, whose products and sums ONNX Runtime lacks on CPUs; write fp16",
     "precision",
 )
 
 _OF_AUTO = CelRule(
     "!has(self.goal) || self.precision == 'auto'", "a goal chooses among candidates: it belongs to precision auto", "goal"
 )
+_OF_INT4 = CelRule(
+    "!has(self.int4) || self.precision in ['int4', 'mixed'] || (has(self.goal) && self.goal != 'fast')",
+    "int4 belongs to precision int4 or mixed, or to goal small or balanced",
+    "int4",
+)
+_OF_MIXED = CelRule(
+    "!has(self.mixed) || self.precision == 'mixed' || (has(self.goal) && self.goal != 'fast')",
+    "mixed belongs to precision mixed, or to goal small or balanced",
+    "mixed",
+)
+_OF_INT8 = CelRule("!has(self.int8) || self.precision in ['auto', 'int8']", "int8 belongs to precision int8 or auto", "int8")
 
 
 class Compress(ApiModel):
     """Quantization.
 
-    `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate.
+    `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate; of
+    images, and where `int8` asks for it, INT8 with ranges from calibration data comes first. For the goals `small` and `balanced`
+    it also tries INT4 and, where there is calibration data, mixed precisions.
     """
 
     precision: Precision = "auto"
-    """`auto`, `fp32` or `int8`; `fp16`, `int4` and `mixed` come with a later version. A source that is an ONNX file takes
-    `int8` alone in this version."""
+    """`auto`, `fp32`, `int8`, `fp16` (half of FP32's size; CPUs compute it in FP32), `int4` (weights alone) or `mixed` (each
+    operator in INT4, INT8 or FP32, the smallest within `mixed.maxLoss`; needs calibration data); `bf16` comes when ONNX Runtime
+    computes in it on CPUs. A source that is an ONNX file takes `int8`, `int4`, `mixed` or `fp16`."""
     calibration: DataSource | None = None
-    """Texts or images on which sensitivity is measured; the training data when left out. Must not overlap the gate's."""
+    """Texts or images on which sensitivity is measured and ranges are read; the training data when left out. Must not overlap
+    the gate's."""
     keep_fp32: Annotated[int, Field(ge=1, le=256)] = 4
     """How many of the most sensitive operators the ladder's second rung keeps in FP32."""
     goal: Literal["fast", "balanced", "small"] | None = None
     """With `auto`: every candidate is measured, and of those that pass the gate one is taken. `fast`: most answers a second
     under the gate's load; `small`: fewest bytes; `balanced`: most answers a second for each byte. Of candidates that differ by
     less than the noise the smaller one. Left out, the first of the ladder that passes: the sooner known."""
+    int8: Int8 | None = None
+    """How INT8 gets the ranges of activations. Left out, every run looks for them; `auto` also tries ranges from calibration
+    data (`minmax`) of images, and in a search."""
+    int4: Int4 | None = None
+    """How weights become INT4."""
+    mixed: Mixed | None = None
+    """What mixed precisions may lose."""
 
-    cel_rules = (_LATER, _OF_AUTO)
+    cel_rules = (_LATER, _OF_AUTO, _OF_INT8, _OF_INT4, _OF_MIXED)
 
     @model_validator(mode="after")
     def _available(self) -> Compress:
@@ -57,4 +79,11 @@ class Compress(ApiModel):
             raise _LATER.broken(fix=LATER[self.precision], allowed=f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}")
         if self.goal is not None and self.precision != "auto":
             raise _OF_AUTO.broken(fix="remove goal, or write precision: auto")
+        if self.int8 is not None and self.precision not in ("auto", "int8"):
+            raise _OF_INT8.broken(fix="remove int8, or write precision: int8")
+        searched = self.goal in ("small", "balanced")
+        if self.int4 is not None and self.precision not in ("int4", "mixed") and not searched:
+            raise _OF_INT4.broken(fix="remove int4, or write precision: int4")
+        if self.mixed is not None and self.precision != "mixed" and not searched:
+            raise _OF_MIXED.broken(fix="remove mixed, or write precision: mixed")
         return self

@@ -1,54 +1,54 @@
-"""How the student is made: its shape, its data, its stages and losses."""
+"""How the student is made: its data, its stages and losses."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Reserved, ReservedField
+from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.loss import LAYER_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
-from stillhouse.api.scalars import Uri
 from stillhouse.api.search import Search
-from stillhouse.api.source import DataSource, Factory
+from stillhouse.api.source import DataSource
 from stillhouse.api.stage import Stage
+from stillhouse.api.student import SMALL, Student
+from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
 
-__all__ = ["HEAD_WIDTH", "Distill", "Student", "Vocabulary", "nearest_width"]
+__all__ = ["Distill"]
 
-HEAD_WIDTH = 32
-"""Width of an attention head where the heads are not said."""
-
-_ONE_WAY = CelRule(
-    "[has(self.uri), has(self.factory), has(self.hiddenLayers) || has(self.hiddenSize)"
-    " || has(self.intermediateSize) || has(self.attentionHeads) || has(self.init)"
-    " || has(self.architecture)].filter(x, x).size() <= 1",
-    "give a shape (hiddenLayers, hiddenSize, …), or uri, or factory: only one of them",
+_NO_LAYERS_OF_SMALL = CelRule(
+    "!has(self.student.architecture) || !(self.student.architecture in"
+    f" {list(SMALL)}) || !self.stages.exists(s, s.losses.exists(l, l.kind in {list(LAYER_LOSSES)}))",
+    f"losses {told(LAYER_LOSSES)} hold a layer against one of the teacher's, and a student of architecture"
+    f" {', '.join(SMALL[:-1])} or {SMALL[-1]} has none of its kind",
+    "stages",
 )
-_WHOLE_HEADS = CelRule(
-    "!has(self.hiddenSize) || !has(self.attentionHeads) || self.hiddenSize % self.attentionHeads == 0",
-    "hiddenSize must be a multiple of attentionHeads",
-    "hiddenSize",
+_LAYERS_ARE_THERE = CelRule(
+    "!has(self.student.hiddenLayers) || self.stages.all(s, s.losses.all(l, !has(l.layers)"
+    " || l.layers.all(p, !has(p.student) || p.student <= self.student.hiddenLayers)))",
+    "layers names a layer of the student's beyond student.hiddenLayers",
+    "stages",
 )
-_LAYERS_KEEP_WIDTH = CelRule(
-    "!has(self.init) || self.init != 'layers' || !has(self.hiddenSize)",
-    "init: layers copies the teacher's layers, so leave hiddenSize out or use init: svd",
-    "hiddenSize",
-)
-_RESIDUAL_STARTS_STATIC = CelRule(
-    "!has(self.architecture) || self.architecture != 'residual' || !has(self.init) || self.init == 'static'",
-    "architecture: residual starts from static token vectors, so leave init out or use init: static",
-    "init",
+_NO_HEADS_TO_SEARCH = CelRule(
+    "!has(self.search) || !has(self.search.attentionHeads) || !has(self.student.architecture) ||"
+    f" !(self.student.architecture in {list(SMALL)})",
+    f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among",
+    "search.attentionHeads",
 )
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
     " || has(self.data.columns.query) && has(self.data.columns.document))"
-    " || !self.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))",
+    " || !self.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive')) && (!has(self.assistants)"
+    " || !self.assistants.exists(a, a.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))))",
     "loss contrastive needs to know which rows belong together: name their column in data.columns.group,"
     " or columns query and document",
     "data.columns",
 )
 _STOPPING_NEEDS_VALIDATION = CelRule(
-    "has(self.validation) || !self.stages.exists(s, has(s.earlyStopping))",
+    "has(self.validation) || !self.stages.exists(s, has(s.earlyStopping))"
+    " && (!has(self.assistants) || !self.assistants.exists(a, a.stages.exists(s, has(s.earlyStopping))))",
     "earlyStopping needs validation: rows that say when the student gains no more",
     "validation",
 )
@@ -70,7 +70,6 @@ _SEARCHED_OR_SAID = CelRule(
     "what search looks for is left out of student, and student is a shape (no uri, no factory)",
     "search",
 )
-
 _ZEROS_LAST = CelRule(
     "self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 0"
     " || (self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 1"
@@ -78,72 +77,26 @@ _ZEROS_LAST = CelRule(
     "prune.weights belongs to the last stage: what is trained after it would fill the zeros again",
     "stages",
 )
-
-
-def nearest_width(width: int, step: int) -> int:
-    """Return the multiple of `step` that is nearest to a width; of two the smaller one."""
-    below = width // step * step
-    return below if below and width - below <= below + step - width else below + step
-
-
-class Vocabulary(ApiModel):
-    """Trims the student's vocabulary: most of a small student is embeddings."""
-
-    max_size: Annotated[int | None, Field(ge=256, le=1_000_000)] = None
-    """Keep at most this many tokens, the most frequent of the training data. Special tokens and single characters always stay,
-    so how low it can be depends on the teacher's tokenizer: about 2,000 for MiniLM's. Less is refused once that is imported."""
-
-
-class Student(ApiModel):
-    """The small model. Give a shape, or a model of its own (`uri`), or a Python factory."""
-
-    architecture: Literal["encoder", "residual"] | None = None
-    """What the shape is a shape of: `encoder` (a Hugging Face network of the teacher's family), `residual` (a weighted bag of
-    token vectors plus a small encoder that corrects it, for sentence embeddings; it begins as a fair student and learns
-    with little data). Left out: `residual` for sentence embeddings with init `static`, else `encoder`."""
-    hidden_layers: Annotated[int | None, Field(ge=1, le=96)] = None
-    """Transformer layers; the teacher's when left out."""
-    hidden_size: Annotated[int | None, Field(ge=8, le=8192)] = None
-    """Width; the teacher's when left out."""
-    intermediate_size: Annotated[int | None, Field(ge=8, le=65536)] = None
-    """Width of the feed-forward layers. Left out: the teacher's at its width, else four times hiddenSize."""
-    attention_heads: Annotated[int | None, Field(ge=1, le=256)] = None
-    """Attention heads. Left out: the teacher's at its width, else hiddenSize / 32."""
-    init: Literal["static", "svd", "layers", "random"] | None = None
-    """Where its first weights come from: `static` (what the teacher says of every token alone, reduced by PCA), `svd`
-    (the teacher's weights projected onto the largest singular directions of its embeddings), `layers` (a choice of the
-    teacher's layers, needs its hiddenSize), `random`. Left out: `layers` at the teacher's width, else `static` for
-    sentence embeddings and `svd` for other tasks."""
-    vocabulary: Vocabulary | None = None
-    """Trims the vocabulary; left out, the student keeps the teacher's."""
-    uri: Uri | None = None
-    """A model of its own as the student, instead of a shape."""
-    factory: Factory | None = None
-    """A Python function that builds the student, instead of a shape."""
-
-    cel_rules = (_ONE_WAY, _WHOLE_HEADS, _LAYERS_KEEP_WIDTH, _RESIDUAL_STARTS_STATIC)
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Student:
-        shape = (
-            self.architecture,
-            self.hidden_layers,
-            self.hidden_size,
-            self.intermediate_size,
-            self.attention_heads,
-            self.init,
-        )
-        ways = (self.uri is not None, self.factory is not None, any(value is not None for value in shape))
-        if sum(ways) > 1:
-            raise _ONE_WAY.broken()
-        if self.hidden_size and self.attention_heads and self.hidden_size % self.attention_heads:
-            width, heads = self.hidden_size, self.attention_heads
-            raise _WHOLE_HEADS.broken(fix=f"write hiddenSize: {nearest_width(width, heads)}, the nearest that is")
-        if self.init == "layers" and self.hidden_size is not None:
-            raise _LAYERS_KEEP_WIDTH.broken()
-        if self.architecture == "residual" and self.init not in {None, "static"}:
-            raise _RESIDUAL_STARTS_STATIC.broken()
-        return self
+_BY_OUTPUTS = f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))"
+_TEACHERS_SAY_OUTPUTS = CelRule(
+    "!has(self.teachers) || self.teachers.size() == 0 || (has(self.assistants) && self.assistants.size() > 0"
+    f" ? self.assistants[0].stages{_BY_OUTPUTS} : self.stages{_BY_OUTPUTS})",
+    f"several teachers teach by losses {told(TAUGHT_BY_SEVERAL)}, without keys",
+    "teachers",
+)
+_SOMEBODY_COUNTS = CelRule(
+    "!has(self.teachers) || self.teachers.size() == 0 || self.teachers.exists(t, !has(t.weight) || t.weight.matches('[1-9]'))",
+    "every teacher has weight 0: at least one must count",
+    "teachers",
+)
+_WEIGHTED_TEACHERS = CelRule(
+    "!has(self.weighting) || has(self.teachers) && self.teachers.size() > 0", "weighting is of teachers: name them", "weighting"
+)
+_LEARNED_FROM_VALIDATION = CelRule(
+    "!has(self.weighting) || self.weighting != 'learned' || has(self.validation) && self.teachers.all(t, !has(t.weight))",
+    "learned weights are fitted to the labels of validation, so it must be there, and no weight given",
+    "weighting",
+)
 
 
 class Distill(ApiModel):
@@ -175,8 +128,17 @@ class Distill(ApiModel):
     there are many labels. Less than there are labels; all are kept when left out."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     """Seed of every random choice, kept in the receipt."""
-    teachers: Annotated[Any, Reserved, ReservedField("several teachers", "array")] = None
-    """Several teachers."""
+    teachers: Annotated[tuple[Teacher, ...], Field(max_length=16)] = ()
+    """Who is asked instead of the source alone, for example checkpoints of one training; the source is one of them where its URI
+    stands here. The gate, a cascade and the student's first weights still know the source only. Losses that look inside a
+    teacher, and those that need its embedding's axes, learn from one teacher."""
+    weighting: Literal["fixed", "confidence", "select", "learned"] | None = None
+    """How several teachers of classes count. `fixed` (when left out): by weight. `confidence`: for each row the more, the surer
+    a teacher is of it (weight times 1 − entropy / its most). `select`: for each row only the surest. `learned`: by the weights
+    under which their mixture gives the validation's labels the highest likelihood. Embeddings: fixed."""
+    assistants: Annotated[tuple[Assistant, ...], Field(max_length=4)] = ()
+    """Models between teacher and student, from large to small (Mirzadeh et al. 2020): each learns on the same data from the one
+    before it, the student from the last."""
     search: Search | None = None
     """Looks for the student's shape; left out, `student` says it."""
 
@@ -187,6 +149,13 @@ class Distill(ApiModel):
         _SEARCHED_OR_SAID,
         _STOPPING_NEEDS_VALIDATION,
         _ZEROS_LAST,
+        _NO_LAYERS_OF_SMALL,
+        _NO_HEADS_TO_SEARCH,
+        _LAYERS_ARE_THERE,
+        _TEACHERS_SAY_OUTPUTS,
+        _SOMEBODY_COUNTS,
+        _WEIGHTED_TEACHERS,
+        _LEARNED_FROM_VALIDATION,
     )
 
     @model_validator(mode="after")
@@ -194,17 +163,49 @@ class Distill(ApiModel):
         names = [stage.name for stage in self.stages if stage.name is not None]
         if len(set(names)) < len(names):
             raise _STAGE_NAMES.broken()
-        contrastive = any(loss.kind == "contrastive" for stage in self.stages for loss in stage.losses)
+        stages = [*self.stages, *(stage for assistant in self.assistants for stage in assistant.stages)]
+        contrastive = any(loss.kind == "contrastive" for stage in stages for loss in stage.losses)
         self._search_fits()
+        self._small_fits()
+        named = [pair.student for stage in self.stages for loss in stage.losses for pair in loss.layers or ()]
+        deepest, most = max((each or 0 for each in named), default=0), self.student.hidden_layers
+        if most is not None and deepest > most:
+            raise _LAYERS_ARE_THERE.broken(allowed=f"student: 1 to {most}", fix=f"name layers up to {most}, or leave student out")
         columns = self.data.columns
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
-        if self.validation is None and any(stage.early_stopping is not None for stage in self.stages):
+        if self.validation is None and any(stage.early_stopping is not None for stage in stages):
             raise _STOPPING_NEEDS_VALIDATION.broken()
         if any(stage.prune is not None and stage.prune.weights is not None for stage in self.stages[:-1]):
             raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
+        self._teachers_fit()
         return self
+
+    def _small_fits(self) -> None:
+        if self.student.architecture not in SMALL:
+            return
+        if any(loss.kind in LAYER_LOSSES for stage in self.stages for loss in stage.losses):
+            raise _NO_LAYERS_OF_SMALL.broken(fix="take loss pooled, or one of the outputs: logits, embedding, similarity")
+        if self.search is not None and self.search.attention_heads:
+            raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
+
+    def _teachers_fit(self) -> None:
+        if self.weighting is not None and not self.teachers:
+            raise _WEIGHTED_TEACHERS.broken(fix="write teachers, or leave weighting out")
+        weights = [teacher.weight for teacher in self.teachers if teacher.weight is not None]
+        if self.weighting == "learned" and (self.validation is None or weights):
+            raise _LEARNED_FROM_VALIDATION.broken(fix="leave weight out" if weights else "write validation with its data")
+        if self.teachers and len(weights) == len(self.teachers) and not any(Decimal(weight) for weight in weights):
+            raise _SOMEBODY_COUNTS.broken(fix="leave weight out: every teacher then counts alike")
+        first = self.assistants[0].stages if self.assistants else self.stages
+        losses = [loss for stage in first for loss in stage.losses]
+        wrong = next((loss for loss in losses if loss.kind not in TAUGHT_BY_SEVERAL or loss.keys is not None), None)
+        if self.teachers and wrong is not None:
+            raise _TEACHERS_SAY_OUTPUTS.broken(
+                allowed=told(TAUGHT_BY_SEVERAL),
+                fix=f"leave loss {wrong.kind} out of the stages that they teach, or teach them by the source alone",
+            )
 
     def _search_fits(self) -> None:
         if self.search is None:

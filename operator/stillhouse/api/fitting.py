@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillhouse.api.base import CelRule
+from stillhouse.api.fitting_compress import COMPRESS_RULES, compress_fits
 from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, told
 from stillhouse.api.pipeline import GIVEN, SAID
 
 if TYPE_CHECKING:
+    from stillhouse.api.distill import Distill
     from stillhouse.api.model import Spec
+    from stillhouse.api.student import Student
+    from stillhouse.api.teachers import Assistant
 
 __all__ = ["RULES", "parts_fit"]
 
@@ -36,7 +40,10 @@ _NO_CLASS_METRICS = CelRule(
 )
 _LOSSES_FIT_TASK = CelRule(
     "!has(self.distill) || self.distill.stages.all(s, s.losses.all(l, self.source.task == 'sentence-embedding'"
-    f" ? !(l.kind in {list(CLASS_LOSSES)}) : !(l.kind in {list(EMBEDDING_LOSSES)})))",
+    f" ? !(l.kind in {list(CLASS_LOSSES)}) : !(l.kind in {list(EMBEDDING_LOSSES)})))"
+    " && (!has(self.distill.assistants) || self.distill.assistants.all(a, a.stages.all(s, s.losses.all(l,"
+    " self.source.task == 'sentence-embedding'"
+    f" ? !(l.kind in {list(CLASS_LOSSES)}) : !(l.kind in {list(EMBEDDING_LOSSES)})))))",
     f"losses {told(EMBEDDING_LOSSES)} belong to task sentence-embedding, {told(CLASS_LOSSES)} to classification",
     "distill.stages",
 )
@@ -45,11 +52,40 @@ _LOGITS_ARE_OF_CLASSES = CelRule(
     "topLogits belongs to classification tasks",
     "distill.topLogits",
 )
+_WEIGHTING_OF_CLASSES = CelRule(
+    "!has(self.distill) || !has(self.distill.weighting) || self.distill.weighting == 'fixed'"
+    " || self.source.task != 'sentence-embedding'",
+    "teachers of embeddings count by fixed weights: an embedding does not say how sure it is",
+    "distill.weighting",
+)
 _RESIDUAL_EMBEDS = CelRule(
-    "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'residual'"
-    " || self.source.task == 'sentence-embedding'",
+    "!has(self.distill) || self.source.task == 'sentence-embedding'"
+    " || (!has(self.distill.student.architecture) || self.distill.student.architecture != 'residual')"
+    " && (!has(self.distill.assistants) || self.distill.assistants.all(a, !has(a.student.architecture)"
+    " || a.student.architecture != 'residual'))",
     "architecture: residual belongs to task sentence-embedding only",
     "distill.student.architecture",
+)
+_BILSTM_READS = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'bilstm'"
+    " || self.source.task != 'image-classification'",
+    "architecture: bilstm belongs to tasks that take texts",
+    "distill.student.architecture",
+)
+_NO_TOKENS_IN_IMAGES = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || !(self.distill.student.architecture in ['cnn', 'mlp'])"
+    " || self.source.task != 'image-classification' || !(has(self.distill.student.vocabulary)"
+    " || has(self.distill.student.embeddingSize) || has(self.distill.student.pooling) || has(self.distill.student.bigrams)"
+    " || has(self.distill.student.init) && self.distill.student.init == 'svd' || has(self.distill.student.convolution)"
+    " && (has(self.distill.student.convolution.kernelSizes) || has(self.distill.student.convolution.dilated)))",
+    "vocabulary, embeddingSize, pooling, bigrams, init: svd, kernelSizes and dilated belong to students of texts",
+    "distill.student",
+)
+_STAGES_OF_IMAGES = CelRule(
+    "!has(self.distill) || !has(self.distill.student.convolution) || self.source.task == 'image-classification'"
+    " || !has(self.distill.student.convolution.channels)",
+    "convolution.channels belongs to task image-classification; of texts hiddenSize and hiddenLayers say it",
+    "distill.student.convolution.channels",
 )
 _GATE_FITS_QUEUE = CelRule(
     "!has(self.gate) || self.serve.queue.maxSize == 0 || self.serve.queue.maxSize >= self.gate.load.concurrency",
@@ -123,16 +159,12 @@ _CUT_ON_CPUS = CelRule(
     "the upper half of a cut runs on runtime triton-ort-cpu",
     "edge.cut",
 )
-_GOAL_NEEDS_GATE = CelRule(
-    "!has(self.compress.goal) || has(self.gate)", "goal needs gate: candidates are measured on its rows", "compress.goal"
-)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
     "output is one that a step of a pipeline (placement: together) gives to the answer",
     "gate.metrics",
 )
-
 _BRIDGE_HAS_A_TOKEN = CelRule(
     "!has(self.serve.mqtt) || has(self.serve.mqtt.backendToken) == (has(self.edge) && has(self.edge.clients.tokens))",
     "the bridge asks the gateway as one of its clients: backendToken belongs to edge.clients.tokens",
@@ -146,11 +178,12 @@ _BRIDGE_KNOWS_TLS = CelRule(
 )
 RULES = (
     _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
+    _BILSTM_READS, _NO_TOKENS_IN_IMAGES, _STAGES_OF_IMAGES, _WEIGHTING_OF_CLASSES,
     _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
-    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
-    _FORMATS_ONCE,
+    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
+    _FORMATS_ONCE, *COMPRESS_RULES,
 )  # fmt: skip
 
 
@@ -171,23 +204,39 @@ def parts_fit(spec: Spec) -> None:
         raise _NO_CLASS_METRICS.broken()
     if spec.distill is not None:
         wrong = CLASS_LOSSES if embedding else EMBEDDING_LOSSES
-        if any(loss.kind in wrong for stage in spec.distill.stages for loss in stage.losses):
+        pupils: tuple[Distill | Assistant, ...] = (spec.distill, *spec.distill.assistants)
+        if any(loss.kind in wrong for pupil in pupils for stage in pupil.stages for loss in stage.losses):
             raise _LOSSES_FIT_TASK.broken()
         if embedding and spec.distill.top_logits is not None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
-        if not embedding and spec.distill.student.architecture == "residual":
+        if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):
             raise _RESIDUAL_EMBEDS.broken()
+        _student_fits(spec.distill.student, spec.source.task == "image-classification")
+        if embedding and spec.distill.weighting not in {None, "fixed"}:
+            raise _WEIGHTING_OF_CLASSES.broken(fix="leave weighting out")
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:
         most = spec.gate.load.concurrency
         raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
     if len({each.format for each in spec.export}) < len(spec.export):
         raise _FORMATS_ONCE.broken(fix="remove one of both")
-    if spec.compress.goal is not None and spec.gate is None:
-        raise _GOAL_NEEDS_GATE.broken(fix="write gate with its data, or remove goal")
+    compress_fits(spec)
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
     _pipeline_fits(spec)
     _bridge_fits(spec)
+
+
+def _student_fits(student: Student, images: bool) -> None:
+    convolution = student.convolution
+    if images and student.architecture == "bilstm":
+        raise _BILSTM_READS.broken(fix="write architecture: cnn or mlp")
+    words = (student.vocabulary, student.embedding_size, student.pooling, student.bigrams)
+    near = convolution is not None and (convolution.kernel_sizes is not None or convolution.dilated is not None)
+    told_of_words = near or student.init == "svd" or any(each is not None for each in words)
+    if images and student.architecture in {"cnn", "mlp"} and told_of_words:
+        raise _NO_TOKENS_IN_IMAGES.broken(fix="leave them out")
+    if not images and convolution is not None and convolution.channels is not None:
+        raise _STAGES_OF_IMAGES.broken(fix="write hiddenSize instead")
 
 
 def _cut_fits(spec: Spec) -> None:

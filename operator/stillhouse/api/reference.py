@@ -43,7 +43,7 @@ people stays on standard error, where progress is told as well.
    "field": "spec.compress.precision",
    "line": 6,
    "found": "int9",
-   "allowed": "'auto', 'fp32' or 'int8'",
+   "allowed": "'auto', 'fp32', 'int8', 'int4' or 'mixed'",
    "fix": "write int8",
    "message": "is not one of the allowed values"
   }

@@ -8,9 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Mistake, without_nulls
-from stillhouse.api.scalars import DecimalString, Uri
+from stillhouse.api.scalars import DecimalString, Percent, Uri
+from stillhouse.api.stage import EarlyStopping, Freeze
 
-__all__ = ["Columns", "Credential", "DataSource", "Factory", "Image", "ModelSource", "Task"]
+__all__ = [
+    "Columns",
+    "Credential",
+    "DataSource",
+    "Factory",
+    "FineTune",
+    "Image",
+    "Label",
+    "ModelSource",
+    "Task",
+    "columns_of",
+]
 
 Task = Literal["sentence-embedding", "text-classification", "image-classification"]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -45,6 +57,24 @@ _IMAGE_NEEDED = CelRule(
     "self.task != 'image-classification' || has(self.image)",
     "task image-classification needs image (height, width, channels)",
     "image",
+)
+_TUNED_TEXT = CelRule(
+    "!has(self.fineTune) || self.task == 'text-classification' && !has(self.factory)",
+    "fineTune makes a text-classification of an encoder that Hugging Face knows",
+    "fineTune",
+)
+_RATES_POSITIVE = CelRule(
+    "self.learningRate.matches('[1-9]') && self.headLearningRate.matches('[1-9]')",
+    "learningRate and headLearningRate must be more than 0",
+    "learningRate",
+)
+_SMOOTHED_SHARE = CelRule(
+    "!has(self.labelSmoothing) || double(self.labelSmoothing) < 1.0", "labelSmoothing is a share: less than 1", "labelSmoothing"
+)
+_STOPPING_NEEDS_ROWS = CelRule(
+    "!has(self.earlyStopping) || has(self.validation)",
+    "earlyStopping needs validation: rows that say when the model gains no more",
+    "earlyStopping",
 )
 
 
@@ -89,36 +119,6 @@ class Image(ApiModel):
         return self
 
 
-class ModelSource(ApiModel):
-    """The model to start from: the teacher, or the model to compress as it is."""
-
-    uri: Uri
-    """`file://`, `package://`, `hf://owner/model[@revision]`, or a named source such as `models:minilm`."""
-    task: Task
-    """What the model does."""
-    max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
-    """Longest input in tokens, special ones included; longer texts are cut. The model's own limit when left out."""
-    labels: Annotated[
-        tuple[Label, ...], Field(max_length=4096, json_schema_extra={"x-kubernetes-list-type": "set"}), AfterValidator(_differ)
-    ] = ()
-    """Labels in the order of the model's outputs; `id2label` of its configuration when left out."""
-    image: Image | None = None
-    """Shape of the input of an image model. Images of data must have it: nothing resizes them. `still infer` alone takes PNG
-    and JPEG files of any size and resizes them (bilinear; the aspect ratio is not kept)."""
-    factory: Factory | None = None
-    """Builds the network that the weights at `uri` belong to, for models that Hugging Face does not know."""
-
-    cel_rules = (_IMAGE_BELONGS, _IMAGE_NEEDED)
-
-    @model_validator(mode="after")
-    def _image_fits(self) -> ModelSource:
-        if self.task != "image-classification" and self.image is not None:
-            raise _IMAGE_BELONGS.broken()
-        if self.task == "image-classification" and self.image is None:
-            raise _IMAGE_NEEDED.broken()
-        return self
-
-
 class Columns(ApiModel):
     """Which column plays which role; roles that are left out are looked for under their own name, but for `group`."""
 
@@ -148,6 +148,87 @@ class DataSource(ApiModel):
     """Names of the columns; those called `text`, `label`, `image`, `query`, `document` or `name` are found without."""
     max_rows: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
     """Take only the first rows."""
+
+
+class FineTune(ApiModel):
+    """Makes a classifier of an encoder before anything else: a head on its pooled states, both trained on labelled rows.
+
+    What comes of it is the teacher: what is distilled, what the gate compares with, what a cascade's larger model is.
+    """
+
+    data: DataSource
+    """Rows with labels; rows without are left out."""
+    validation: DataSource | None = None
+    """Rows with labels that show how training goes; never the gate's own."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Passes over the data."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    """Rows per step."""
+    learning_rate: DecimalString = "0.00005"
+    """Peak of the encoder's learning rate."""
+    head_learning_rate: DecimalString = "0.001"
+    """Peak of the head's learning rate: it begins at random, the encoder does not."""
+    warmup: Percent = "10%"
+    """Share of the steps in which the rates climb; afterwards they fall as a cosine."""
+    weight_decay: DecimalString = "0.01"
+    """Decoupled weight decay (AdamW)."""
+    label_smoothing: DecimalString | None = None
+    """Share of the label's 1 that cross-entropy spreads evenly over all labels."""
+    balanced: bool = False
+    """Let all labels count alike, however rare they are."""
+    freeze: Freeze | None = None
+    """What of the encoder is held still."""
+    early_stopping: EarlyStopping | None = None
+    """End when validation gains no more; the result is then the best epoch instead of the last."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
+    """Seed of every random choice, kept in the receipt."""
+
+    cel_rules = (_RATES_POSITIVE, _SMOOTHED_SHARE, _STOPPING_NEEDS_ROWS)
+
+    @model_validator(mode="after")
+    def _learns(self) -> FineTune:
+        if not Decimal(self.learning_rate) or not Decimal(self.head_learning_rate):
+            raise _RATES_POSITIVE.broken()
+        if self.label_smoothing is not None and Decimal(self.label_smoothing) >= 1:
+            raise _SMOOTHED_SHARE.broken()
+        if self.early_stopping is not None and self.validation is None:
+            raise _STOPPING_NEEDS_ROWS.broken(fix="write validation with its data")
+        return self
+
+
+class ModelSource(ApiModel):
+    """The model to start from: the teacher, or the model to compress as it is."""
+
+    uri: Uri
+    """`file://`, `package://`, `hf://owner/model[@revision]`, or a named source such as `models:minilm`."""
+    task: Task
+    """What the model does."""
+    max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
+    """Longest input in tokens, special ones included; longer texts are cut. The model's own limit when left out."""
+    labels: Annotated[
+        tuple[Label, ...], Field(max_length=4096, json_schema_extra={"x-kubernetes-list-type": "set"}), AfterValidator(_differ)
+    ] = ()
+    """Labels in the order of the model's outputs; `id2label` of its configuration when left out."""
+    image: Image | None = None
+    """Shape of the input of an image model. Images of data must have it: nothing resizes them. `still infer` alone takes PNG
+    and JPEG files of any size and resizes them (bilinear; the aspect ratio is not kept)."""
+    factory: Factory | None = None
+    """Builds the network that the weights at `uri` belong to, for models that Hugging Face does not know."""
+    fine_tune: FineTune | None = None
+    """Makes a text classifier of the encoder at `uri`; left out, the model is taken as it is. `labels` are then the order that
+    its outputs get; sorted when left out."""
+
+    cel_rules = (_IMAGE_BELONGS, _IMAGE_NEEDED, _TUNED_TEXT)
+
+    @model_validator(mode="after")
+    def _image_fits(self) -> ModelSource:
+        if self.task != "image-classification" and self.image is not None:
+            raise _IMAGE_BELONGS.broken()
+        if self.task == "image-classification" and self.image is None:
+            raise _IMAGE_NEEDED.broken()
+        if self.fine_tune is not None and (self.task != "text-classification" or self.factory is not None):
+            raise _TUNED_TEXT.broken(fix="leave fineTune out")
+        return self
 
 
 class Credential(ApiModel):

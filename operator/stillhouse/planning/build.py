@@ -10,6 +10,7 @@ from stillhouse.planning.drafts import draft, targets
 from stillhouse.planning.gating import GATE
 from stillhouse.planning.plan import Environment, Pin, Plan, seal
 from stillhouse.planning.request import middle_uri, uris
+from stillhouse.planning.static import asked
 from stillhouse.planning.steps import steps_of
 
 __all__ = ["build_plan", "request_hash"]
@@ -37,6 +38,8 @@ def build_plan(model: DistilledModel, env: Environment, bound: Mapping[str, str]
         notes.append(_ALONE)
     elif spec.compress.precision == "auto" and not any(each.id == "compress/sensitivity" for each in drafts):
         notes.append("no calibration data: the ladder has no rung without the most sensitive operators")
+        if asked(spec) is not None:
+            notes.append("no calibration data: INT8 with static ranges is not tried")
     if spec.gate is None and steps_of(spec) is None:
         notes.append("no gate: the first candidate that starts will serve, unmeasured")
     if spec.serve.queue.max_size or spec.serve.queue.timeout:

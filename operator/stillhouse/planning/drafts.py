@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
-from stillhouse.planning import compressing, edge, gating, preparing, training
+from stillhouse.planning import compressing, edge, gating, preparing, teaching, training
 from stillhouse.planning.edge import CASCADE, CUT
 from stillhouse.planning.exports import export_id, exports
 from stillhouse.planning.gating import GATE, INDEX
@@ -30,7 +30,7 @@ def draft(spec: Spec, env: Environment) -> list[StepDraft]:
     # What deduplicates or reports reads data that others import after it: the first draft of a step stands.
     once: dict[str, StepDraft] = {}
     for each in _drafts(spec, env):
-        once.setdefault(each.id, each)
+        once.setdefault(each.id, teaching.tuned(each) if spec.source.fine_tune else each)
     return _needed(list(once.values()), targets(spec))
 
 
@@ -60,7 +60,8 @@ def _needed(drafts: list[StepDraft], targets: list[str]) -> list[StepDraft]:
 
 def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
     source = spec.source
-    yield import_model(TEACHER, source.uri, source, env)
+    encoder = {"task": "sentence-embedding", "labels": ()} if source.fine_tune else {}
+    yield import_model(TEACHER, source.uri, source.model_copy(update=encoder), env)
     model_id = TEACHER
     calibration = None
     if spec.distill:
@@ -73,7 +74,9 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
             )
         yield from preparing.prepare(spec, env)
         yield from preparing.report(spec, env)
-        quantize = None if spec.compress.precision == "fp32" else compressing.int8(env)
+    yield from teaching.fine_tune(source, env)
+    if spec.distill:
+        quantize = None if spec.compress.precision in ("fp32", "fp16") else compressing.int8(spec, env)
         yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
         calibration = preparing.clean(spec.distill)
@@ -85,8 +88,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield draft
         if is_candidate:
             candidates.append(draft.id)
-    order = {"auto": ("int8", "int8-mixed", "fp32"), "int8": ("int8",), "fp32": ("fp32",)}[spec.compress.precision]
-    ladder = [cid for rung in order for cid in candidates if cid == f"compress/{rung}"]
+    ladder = [cid for rung in compressing.ladder(spec.compress.precision) for cid in candidates if cid == f"compress/{rung}"]
     served = ladder
     if spec.pipeline and spec.pipeline.placement == "together":
         with_steps = list(join(spec.pipeline, ladder, TEACHER, env, distilled=spec.distill is not None))

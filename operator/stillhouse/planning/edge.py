@@ -13,6 +13,7 @@ from stillhouse.planning.imports import import_data
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import judged
 from stillhouse.planning.request import middle_uri
+from stillhouse.planning.teaching import tuned_on
 
 __all__ = ["CASCADE", "CUT", "MIDDLE", "cascade", "cut"]
 
@@ -51,6 +52,7 @@ def cascade(given: Cascade, spec: Spec, quantized: bool, env: Environment) -> It
         config |= {"middle": given.middle.model, "middleCost": float(given.middle.cost)}
     if spec.distill:
         parents |= judged(spec.distill)
+    parents |= {role: step_id for role, step_id in tuned_on(spec.source).items() if role == "tuning"}
     if spec.gate:
         parents["gate"] = "resolve/gate-data"
     yield StepDraft(CASCADE, "gate", "cascade", config, parents)

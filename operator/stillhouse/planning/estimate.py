@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillhouse.planning.manifest import LOSSES, PASSES, PassEntry
+from stillhouse.planning.macs import MEAN_TOKENS, asked_macs, macs_per_token, student_macs, training_macs, usual_macs
+from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
+from stillhouse.planning.students import is_small
 
 __all__ = [
     "FIT_ROWS",
@@ -25,8 +27,6 @@ __all__ = [
     "work_of",
 ]
 
-MEAN_TOKENS = 40
-"""Tokens of a typical text, when the data does not say."""
 GIB = 2**30
 TORCH_BYTES = int(0.9 * GIB)
 """What torch and transformers take by themselves."""
@@ -44,7 +44,10 @@ SECONDS_PER_NUMBER_FITTED = 1.0e-6
 PROJECTION_ROWS = 2_048
 """Rows that an encoder's projection is fitted to: teacher and student read them; the regression itself takes no second."""
 
-GRAPHS = ("export", "quantize-dynamic", "sensitivity")
+GRAPHS = (
+    *("export", "quantize-dynamic", "quantize-static", "halve", "sensitivity"),
+    *("quantize-int4", "sensitivity-mixed", "quantize-mixed"),
+)
 """Passes that make, change or try a graph: as long as the model is large."""
 ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
 """Passes that write a model for another runtime, by a converter of its own."""
@@ -77,12 +80,19 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "augment": 1.5e-4,  # per row
     "data-report": 3.0e-4,  # per row
     "teacher-outputs": 2.2e-11,  # per multiply-accumulate of a forward pass
+    "combine-outputs": 4.0e-6,  # per row and teacher
+    "fine-tune": 4.0e-11,  # as distill's; a large network's products are quicker
     "student": 1.0,  # its parts differ too much for one unit: the work is the seconds that they take here
     "search-student": 1.0,  # likewise
     "distill": 1.0e-10,  # per multiply-accumulate of forward and backward (three forwards)
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
+    "quantize-static": 15.0,
+    "halve": 1.0,
     "sensitivity": 12.0,
+    "quantize-int4": 15.0,
+    "sensitivity-mixed": 60.0,
+    "quantize-mixed": 30.0,
     "teacher-reference": 2.2e-11,
     "onnx-teacher-reference": 2.2e-11,
     "gate": 1.0,  # the work is the seconds that it takes here, as the student's
@@ -112,6 +122,8 @@ def _shape(step: Step, plan: Plan, env: Environment) -> dict[str, Any]:
     info: dict[str, Any] = dict(env.pins[source.uri].info) if source and source.uri in env.pins else {}
     if source and info.get("format") == "onnx":  # its shape is not known before it is read, its size is
         info["bytes"] = env.pins[source.uri].size
+    if step.pass_name == "combine-outputs":  # as many rows as each of what it combines
+        step = next(plan.step(parent) for role, parent in step.parents.items() if role.startswith("outputs-"))
     for role in ("data", "training", "outputs"):
         parent = plan.find(step.parents.get(role, ""))
         found = _rows(parent, plan, env) if parent is not None else None
@@ -147,10 +159,6 @@ def _factory_shape(plan: Plan, env: Environment) -> tuple[int, int]:
     return max(8, int((size / 4 / 12) ** 0.5)), 1
 
 
-def _macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
-    return layers * (4 * hidden * hidden + 2 * hidden * intermediate)
-
-
 def _student_seconds(
     step: Step, info: Mapping[str, Any], rows: float, per_text: float, per_token: float, task: str = ""
 ) -> float:
@@ -167,39 +175,19 @@ def _student_seconds(
         seconds += fitted * int(info.get("hiddenSize") or 768) * SECONDS_PER_NUMBER_FITTED
         seconds += 0.0 if known else fitted * per_text * SECONDS_PER_UNIT["teacher-outputs"]
     elif _fits_projection(step, info, task):
-        own = float(_student_macs(step.config, info)) / per_token  # what the student does, as a share of what the teacher does
+        own = float(student_macs(step.config, info)) / per_token  # what the student does, as a share of what the teacher does
         seconds += min(rows, PROJECTION_ROWS) * per_text * (1 + own) * SECONDS_PER_UNIT["teacher-outputs"]
     return seconds
 
 
 def _fits_projection(step: Step, info: Mapping[str, Any], task: str) -> bool:
-    """Whether a student is an encoder with a new projection: of its own width, or of token vectors, and trained on pooling."""
+    """Whether a student has a new projection: an encoder of its own width, or of token vectors, one of another kind."""
     init, width = step.config.get("init"), step.config.get("hiddenSize")
     if step.config.get("factory") or init == "random":
         return False
+    if is_small(step.config):
+        return True
     return init == "static" or (task == "sentence-embedding" and bool(width) and width != info.get("hiddenSize"))
-
-
-def _student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
-    """Return the student's multiply-accumulates per token; what its shape leaves out is the teacher's."""
-    width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
-    depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
-    return _macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
-
-
-def _usual(plan: Plan) -> dict[str, Any]:
-    """Return the student's shape; of what is searched the middle of what it may be."""
-    found = dict(plan.step("train/student").config)
-    search = plan.find("train/search")
-    for name, values in (search.config["space"] if search else {}).items():
-        found[name] = values[len(values) // 2]
-    return found
-
-
-def _training_macs(plan: Plan, losses: Iterable[Mapping[str, Any]], hidden: int, layers: int, teacher: int) -> int:
-    """Return the multiply-accumulates per token of a step: the student's, and the teacher's where it reads along."""
-    along = any(LOSSES[loss["kind"]].reads == "tokens" for loss in losses)
-    return 3 * _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers}) + (teacher if along else 0)
 
 
 def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, Any]]:
@@ -209,8 +197,10 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
     hidden, layers = int(info.get("hiddenSize") or 768), int(info.get("layers") or 12)
     if step.config.get("factory") or _from_factory(plan):
         hidden, layers = _factory_shape(plan, env)
+    source = plan.find("resolve/source")
+    shape = {"hiddenSize": hidden, "layers": layers, "image": source.config.get("image") if source else None}
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
-    teacher = info["bytes"] // 4 if "bytes" in info else _macs_per_token(hidden, layers, 4 * hidden)
+    teacher = info["bytes"] // 4 if "bytes" in info else macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:
         case "import-model":
             return float(env.pins[step.uri].size if step.uri in env.pins else 1e8), info
@@ -219,18 +209,20 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
             known = pin.info.get("rows") if pin else None
             return float(known or (pin.size // 200 if pin else 1000)), info
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
-            return rows * tokens * teacher, info
+            return rows * tokens * asked_macs(step, plan, env, shape, teacher), info
+        case "combine-outputs":
+            return rows * len(step.config["weights"]), info
+        case "fine-tune":
+            return rows * tokens * int(step.config["epochs"]) * 3 * teacher, info
         case "student":
-            source = plan.find("resolve/source")
             task = str(source.config.get("task", "")) if source else ""
             return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
-            macs = _training_macs(plan, step.config["losses"], hidden, layers, teacher)
-            ranked = "weights" in step.config.get("prune", {})
-            weights = _student_macs(_usual(plan), {"hiddenSize": hidden, "layers": layers}) if ranked else 0
-            return rows * tokens * int(step.config["epochs"]) * macs + RANKING_MACS * weights, info
+            macs = training_macs(step, plan, step.config["losses"], shape, asked_macs(step, plan, env, shape, teacher))
+            ranked = usual_macs(step, plan, shape) if "weights" in step.config.get("prune", {}) else 0
+            return rows * tokens * int(step.config["epochs"]) * macs + RANKING_MACS * ranked, info
         case "search-student":
-            macs = _training_macs(plan, step.config["stage"]["losses"], hidden, layers, teacher)
+            macs = training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]
             return int(step.config["trials"]) * (int(step.config["stage"]["epochs"]) * epoch + TRIAL_SECONDS), info
         case "gate":
@@ -280,6 +272,10 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
             disk = pin.size if pin else 0
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
             memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
+        case "combine-outputs":
+            memory, disk = TORCH_BYTES, rows * hidden * 2
+        case "fine-tune":
+            memory, disk = TORCH_BYTES + 5 * teacher_bytes, teacher_bytes
         case "student" | "distill" | "search-student":
             memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
         case name if name in GRAPHS or name in ELSEWHERE:

@@ -19,6 +19,8 @@ _DATA = {
     "resolve/data": "spec.distill.data",
     "resolve/validation": "spec.distill.validation",
     "resolve/unlabelled": "spec.distill.unlabelled",
+    "resolve/fine-tune-data": "spec.source.fineTune.data",
+    "resolve/fine-tune-validation": "spec.source.fineTune.validation",
     "resolve/calibration": "spec.compress.calibration",
     "resolve/gate-data": "spec.gate.data",
     "resolve/index-data": "spec.index.data",
@@ -32,6 +34,8 @@ _RELATIVE = re.compile(
     r"(?P<data>data|validation)(?=\.(?:uri|columns)\b)|(?P<model>model|teacher|student)(?=\.factory\b))"
 )
 """Also within a sentence, such as a fix; `data.parquet` is a file and stays."""
+_TEACHER = re.compile(r"resolve/teacher-(\d+)")
+_ASSISTANT = re.compile(r"train/assistant-(\d+)(?=$|-)")
 
 
 def data_field(step: Step) -> str:
@@ -42,7 +46,9 @@ def data_field(step: Step) -> str:
 def as_written(step: Step, problem: Problem) -> Problem:
     """Return the problem with its fields named as they stand in the resource; what is no relative field stays as it is."""
     # An imported student has a URI of its own; its task, labels and longest text are the source's.
-    uri = "spec.distill.student.uri" if step.id == "train/student" else "spec.source.uri"
+    teacher = _TEACHER.fullmatch(step.id)
+    own = f"spec.distill.teachers[{int(teacher[1]) - 1}]" if teacher else "spec.source"
+    uri = f"{_pupil(step.id) if step.id.startswith('train/') else own}.uri"
     if step.pass_name == "import-step":
         uri = f"spec.pipeline.steps[{step.config['position']}].onnx.uri"
 
@@ -50,13 +56,34 @@ def as_written(step: Step, problem: Problem) -> Problem:
         if match["uri"]:
             return uri
         if match["spec"]:
-            return f"spec.{match['spec']}"
+            return own if match["spec"] == "source" else f"spec.{match['spec']}"
         role = match["data"] or match["model"]
         parent = step.parents.get(role, "")
         if match["data"]:
             return _DATA.get(step.id) or _DATA.get(parent) or _MADE.get(parent, role)
         # A model that no parent names is the one that the step imports or makes.
-        return "spec.distill.student" if (parent or step.id).startswith("train/") else "spec.source"
+        maker = parent or step.id
+        asked = _TEACHER.fullmatch(maker)
+        if asked:
+            return f"spec.distill.teachers[{int(asked[1]) - 1}]"
+        return _pupil(maker) if maker.startswith("train/") and maker != "train/teacher" else "spec.source"
 
-    field, allowed, fix = (_RELATIVE.sub(place, text) for text in (problem.field, problem.allowed, problem.fix))
+    def written(text: str) -> str:
+        text = _RELATIVE.sub(place, text)
+        if step.pass_name == "fine-tune":
+            return text.replace("spec.distill.stages[]", "spec.source.fineTune")
+        number = _ASSISTANT.match(step.id)
+        if number is None:
+            return text
+        # What a pass says of the student and its stages is of the assistant, where that is whom it makes.
+        theirs = f"spec.distill.assistants[{int(number[1]) - 1}]"
+        return text.replace("spec.distill.student", f"{theirs}.student").replace("spec.distill.stages", f"{theirs}.stages")
+
+    field, allowed, fix = (written(text) for text in (problem.field, problem.allowed, problem.fix))
     return dataclasses.replace(problem, field=field, allowed=allowed, fix=fix)
+
+
+def _pupil(step_id: str) -> str:
+    """Return where the shape stands of whom a step of the training makes."""
+    number = _ASSISTANT.match(step_id)
+    return f"spec.distill.assistants[{int(number[1]) - 1}].student" if number else "spec.distill.student"

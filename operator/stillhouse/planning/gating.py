@@ -10,6 +10,7 @@ from stillhouse.planning.imports import TEACHER, import_data
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import judged
 from stillhouse.planning.request import gate_config, serve_config
+from stillhouse.planning.teaching import tuned_on
 
 __all__ = ["GATE", "INDEX", "gate", "reference"]
 
@@ -41,6 +42,7 @@ def gate(spec: Spec, ladder: list[str], served: list[str], calibration: str | No
             parents["calibration"] = calibration
         if spec.distill and spec.distill.validation:
             parents["validation"] = "resolve/validation"
+        parents |= tuned_on(spec.source)
     yield StepDraft(GATE, "gate", "gate", config, parents)
 
 

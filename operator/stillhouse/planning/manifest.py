@@ -70,6 +70,15 @@ PASSES: dict[str, PassEntry] = {
             needs=("pyarrow", "tokenizers"),
         ),
         PassEntry("teacher-outputs", 1, "stillhouse.passes.distill.teacher:TeacherOutputs", "teacher-outputs", needs=_TORCH),
+        PassEntry(
+            "combine-outputs",
+            1,
+            "stillhouse.passes.distill.combine:CombineOutputs",
+            "teacher-outputs",
+            needs=_TORCH,
+            foresees=True,
+        ),
+        PassEntry("fine-tune", 1, "stillhouse.passes.distill.tuning:FineTune", "torch-model", needs=(*_TORCH, "accelerate")),
         PassEntry("student", 3, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry(
             "search-student",
@@ -82,6 +91,13 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("distill", 3, "stillhouse.passes.distill.train:Distill", "torch-model", needs=(*_TORCH, "accelerate")),
         PassEntry("export", 1, "stillhouse.passes.export.onnx:ExportOnnx", "onnx-model", measures=True, needs=(*_TORCH, *_ONNX)),
         PassEntry("quantize-dynamic", 1, "stillhouse.passes.compress.dynamic:QuantizeDynamic", "onnx-model", needs=_ONNX),
+        PassEntry(
+            "quantize-static", 1, "stillhouse.passes.compress.static:QuantizeStatic", "onnx-model", needs=(*_ONNX, "tokenizers")
+        ),
+        PassEntry("halve", 1, "stillhouse.passes.compress.halve:Halve", "onnx-model", needs=_ONNX),
+        PassEntry("quantize-int4", 1, "stillhouse.passes.compress.int4:QuantizeInt4", "onnx-model", needs=_ONNX),
+        PassEntry("sensitivity-mixed", 1, "stillhouse.passes.compress.levels:SensitivityMixed", "measurement", needs=_ONNX),
+        PassEntry("quantize-mixed", 1, "stillhouse.passes.compress.mixed:QuantizeMixed", "onnx-model", needs=_ONNX),
         PassEntry("sensitivity", 1, "stillhouse.passes.compress.sensitivity:Sensitivity", "measurement", needs=_ONNX),
         PassEntry("teacher-reference", 1, "stillhouse.passes.evaluate.reference:TeacherReference", "measurement", needs=_TORCH),
         PassEntry(

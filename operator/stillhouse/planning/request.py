@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from stillhouse.api.distill import Student
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import Spec
 from stillhouse.api.pipeline import Head
 from stillhouse.api.scalars import parse_cpu, parse_duration, parse_quantity, parse_share_or_decimal
 from stillhouse.api.serve import Gpu, Serve
-from stillhouse.api.source import DataSource, ModelSource
+from stillhouse.api.source import DataSource, Factory, ModelSource
+from stillhouse.api.student import Student
+from stillhouse.api.teachers import Teacher
 from stillhouse.planning.runtimes import GPU
 from stillhouse.planning.steps import reads_source, steps_of
 
-__all__ = ["data_sources", "from_record", "gate_config", "is_built", "middle_uri", "serve_config", "to_record", "uris"]
+__all__ = [
+    "data_sources",
+    "factories",
+    "from_record",
+    "gate_config",
+    "is_built",
+    "is_model",
+    "middle_uri",
+    "serve_config",
+    "to_record",
+    "uris",
+]
 
 _NUMBERS: dict[str, Callable[[str], float]] = {
     "maxQueueDelay": float, "queueTimeout": float, "cpus": float, "memory": int, "workspace": int,
@@ -24,13 +36,17 @@ _RECORDED = {"cpus": "cpu"}
 _BUILT = "still:"
 
 
-def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSource | Head]]:
+def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | Teacher | DataSource | Head]]:
     """Yield every place of the spec where a source that counts may be named, with what stands there."""
     alone = steps_of(spec)
     if alone is not None:
         yield from [("spec.source", spec.source)] if reads_source(alone) else []
         return
     yield "spec.source", spec.source
+    if spec.source.fine_tune:
+        yield "spec.source.fineTune.data", spec.source.fine_tune.data
+        if spec.source.fine_tune.validation:
+            yield "spec.source.fineTune.validation", spec.source.fine_tune.validation
     if spec.distill:
         yield "spec.distill.data", spec.distill.data
         if spec.distill.validation:
@@ -38,6 +54,10 @@ def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSour
         if spec.distill.unlabelled:
             yield "spec.distill.unlabelled", spec.distill.unlabelled
         yield "spec.distill.student", spec.distill.student
+        for position, teacher in enumerate(spec.distill.teachers):
+            yield f"spec.distill.teachers[{position}]", teacher
+        for position, assistant in enumerate(spec.distill.assistants):
+            yield f"spec.distill.assistants[{position}].student", assistant.student
     if spec.compress.calibration:
         yield "spec.compress.calibration", spec.compress.calibration
     if spec.gate:
@@ -59,6 +79,17 @@ def _sources(spec: Spec) -> Iterator[tuple[str, ModelSource | Student | DataSour
 def uris(spec: Spec) -> dict[str, str]:
     """Return every URI of the spec with the field that names it: field → URI."""
     return {f"{place}.uri": each.uri for place, each in _sources(spec) if each.uri}
+
+
+def is_model(field: str) -> bool:
+    """Return whether the URI at a field of `uris` names a model, and not data."""
+    return field.endswith(("source.uri", "student.uri")) or field.startswith(("spec.pipeline.", "spec.distill.teachers["))
+
+
+def factories(spec: Spec) -> dict[str, Factory]:
+    """Return every factory of the spec: field → what stands there."""
+    models = ((place, each) for place, each in _sources(spec) if isinstance(each, ModelSource | Student | Teacher))
+    return {f"{place}.factory": each.factory for place, each in models if each.factory}
 
 
 def middle_uri(model: str) -> str:

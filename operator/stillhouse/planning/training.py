@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from stillhouse.api.distill import Distill
@@ -11,17 +12,18 @@ from stillhouse.api.prune import Prune
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
 from stillhouse.api.stage import Stage
+from stillhouse.api.student import SMALL, Student
+from stillhouse.api.teachers import Assistant
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import learned, taken
 from stillhouse.planning.searching import SEARCH, search_step
+from stillhouse.planning.students import small_config
+from stillhouse.planning.teaching import CHECKPOINT_STEPS, OUTPUTS, SHARD_ROWS, reserved, said
 
 __all__ = ["distillation", "last_stage"]
-
-SHARD_ROWS = 2048
-CHECKPOINT_STEPS = 50
 
 
 def _stage_id(stage: Stage, position: int) -> str:
@@ -108,83 +110,141 @@ def _layers(loss: Loss) -> list[int]:
     return [pair.teacher for pair in loss.layers or ()] or [-1 if loss.layer is None else loss.layer]
 
 
+@dataclass(frozen=True, slots=True)
+class _Pupil:
+    """Who learns: an assistant, or the student. `outputs`: the step with what its `teacher` says; `stages`: step id → stage."""
+
+    id: str
+    student: Student
+    stages: dict[str, Stage]
+    teacher: str
+    outputs: str
+    seed: int
+
+    @property
+    def losses(self) -> list[Loss]:
+        """Return the terms of all stages."""
+        return [loss for stage in self.stages.values() for loss in stage.losses]
+
+
+def _pupils(distill: Distill, source: ModelSource) -> list[_Pupil]:
+    """Return who learns, in order: each from the one before it.
+
+    Raises:
+        SpecError: two steps would have one name.
+    """
+    names = [*taken(distill), *reserved(distill, source), *([SEARCH] if distill.search else [])]
+    pupils: list[_Pupil] = []
+    teacher, outputs = TEACHER, OUTPUTS
+    everybody: tuple[Assistant | Distill, ...] = (*distill.assistants, distill)
+    for number, each in enumerate(everybody, 1):
+        last = each is distill
+        own = "train/student" if last else f"train/assistant-{number}"
+        steps = [_stage_id(stage, position) for position, stage in enumerate(each.stages)]
+        ids = steps if last else [f"{own}-{step.partition('/')[2]}" for step in steps]
+        names += [own, *ids] if last else [own, *ids, f"{own}-outputs"]
+        seed = distill.seed if last else distill.seed + 1_000 * number
+        pupils.append(_Pupil(own, each.student, dict(zip(ids, each.stages, strict=True)), teacher, outputs, seed))
+        teacher, outputs = ids[-1], f"{own}-outputs"
+    if len(set(names)) != len(names):
+        twice = {name for name in names if names.count(name) > 1}
+        raise SpecError(
+            "stages need names of their own",
+            field="spec.distill.stages",
+            found=", ".join(sorted(name.partition("/")[2] for name in twice)),
+        )
+    return pupils
+
+
 def distillation(distill: Distill, source: ModelSource, env: Environment, quantize: dict[str, Any] | None) -> Iterator[StepDraft]:
-    """Draft a student's making: its data, what the teacher says of them, and its stages.
+    """Draft a student's making: its data, what the teachers say of them, its assistants, and its stages.
 
     `quantize`: how what serves is made INT8, for a search that measures it; None: it serves in FP32.
 
     Raises:
-        SpecError: two stages have one name.
+        SpecError: two stages have one name, or a teacher cannot be asked.
     """
-    names = [_stage_id(stage, position) for position, stage in enumerate(distill.stages)]
-    if len(set(names)) != len(names) or {
-        "train/student",
-        "train/teacher-outputs",
-        *([SEARCH] if distill.search else []),
-        *taken(distill),
-    } & set(names):
-        raise SpecError(
-            "stages need names of their own", field="spec.distill.stages", found=", ".join(n.partition("/")[2] for n in names)
-        )
-    data = learned(distill)
+    pupils = _pupils(distill, source)
     yield import_data(DATA, distill.data, source, env)
     if distill.validation:
         yield import_data("resolve/validation", distill.validation, source, env)
-    max_length = distill.max_length or source.max_length
-    losses = [loss for stage in distill.stages for loss in stage.losses]
-    outputs = _reads(losses)
+    for pupil in pupils:
+        yield from _lesson(pupil, distill, source, env, quantize)
+
+
+def _lesson(
+    pupil: _Pupil, distill: Distill, source: ModelSource, env: Environment, quantize: dict[str, Any] | None
+) -> Iterator[StepDraft]:
+    """Draft what one learns: what its teacher says, what it begins as, and its stages."""
+    data, max_length = learned(distill), distill.max_length or source.max_length
+    first = pupil.teacher == TEACHER
+    outputs = _reads(pupil.losses)
+    if first and distill.teachers and not outputs:
+        raise SpecError(
+            "nobody asks the teachers",
+            field="spec.distill.teachers",
+            found="losses " + ", ".join(loss.kind for loss in pupil.losses),
+            allowed="a loss that learns from what they say, such as logits or similarity",
+            fix="add such a loss to the stages that they teach, or remove teachers",
+        )
     if outputs:
         config: dict[str, Any] = {
             "outputs": outputs,
             "maxLength": max_length,
             # Only the teacher knows how many layers it has: -1 is its last.
-            "layers": sorted({layer for loss in losses if loss.kind == "hidden" for layer in _layers(loss)}),
+            "layers": sorted({layer for loss in pupil.losses if loss.kind == "hidden" for layer in _layers(loss)}),
             "shardRows": SHARD_ROWS,
         }
-        if distill.top_logits is not None and "logits" in outputs:
-            config["topLogits"] = distill.top_logits
-        yield StepDraft("train/teacher-outputs", "train", "teacher-outputs", config, {"teacher": TEACHER, "data": data})
-    student = distill.student
+        top = distill.top_logits if "logits" in outputs else None
+        if first:
+            yield from said(distill, source, data, config, top, env)
+        else:
+            config |= {} if top is None else {"topLogits": top}
+            yield StepDraft(pupil.outputs, "train", "teacher-outputs", config, {"teacher": pupil.teacher, "data": data})
+    student = pupil.student
     if student.uri:
-        yield import_model("train/student", student.uri, source.model_copy(update={"factory": None}), env)
+        yield import_model(pupil.id, student.uri, source.model_copy(update={"factory": None, "fine_tune": None}), env)
     else:
-        architecture = _architecture(distill, source)
+        architecture = _architecture(student, source)
         config = {
             "architecture": architecture,
             "hiddenLayers": student.hidden_layers,
             "hiddenSize": student.hidden_size,
             "intermediateSize": student.intermediate_size,
             "attentionHeads": student.attention_heads,
-            "init": student.init or _default_init(distill, source),
+            "init": student.init or _default_init(student, source),
             "vocabularySize": student.vocabulary.max_size if student.vocabulary else None,
             "maxLength": max_length,
             "factory": factory(student.factory, env),
-            "seed": distill.seed,
+            "seed": pupil.seed,
+            **small_config(student),
         }
+        # Whoever teaches it, its first weights and its tokens are of the source: an assistant may be of any kind.
         parents = {"teacher": TEACHER, "data": data}
-        if architecture == "residual" and "embedding" in outputs:
-            parents["outputs"] = "train/teacher-outputs"  # what its token vectors are fitted to
-        if distill.search:
-            judged = {"validation": "resolve/validation", **({"outputs": "train/teacher-outputs"} if outputs else {})}
-            first = _stage(distill, 0, names[0], max_length)
-            yield search_step(distill.search, config, first, {**parents, **judged}, quantize)
+        if architecture == "residual" and "embedding" in outputs and not (first and distill.teachers):
+            parents["outputs"] = pupil.outputs  # what its token vectors are fitted to
+        if distill.search and pupil.id == "train/student":
+            judged = {"validation": "resolve/validation", **({"outputs": pupil.outputs} if outputs else {})}
+            teachers = {} if first else {"teacher": pupil.teacher, "origin": TEACHER}
+            name, stage = next(iter(pupil.stages.items()))
+            shortened = _stage(stage, name, pupil.seed, max_length)
+            yield search_step(distill.search, config, shortened, {**parents, **judged, **teachers}, quantize)
             parents["search"] = SEARCH
-        yield StepDraft("train/student", "train", "student", config, parents)
-    previous = "train/student"
-    for position, stage in enumerate(distill.stages):
-        config = _stage(distill, position, names[position], max_length)
-        parents = {"teacher": TEACHER, "student": previous, "data": data}
+        yield StepDraft(pupil.id, "train", "student", config, parents)
+    previous = pupil.id
+    for position, (name, stage) in enumerate(pupil.stages.items()):
+        config = _stage(stage, name, pupil.seed + position, max_length)
+        parents = {"teacher": pupil.teacher, "student": previous, "data": data}
         if _reads(stage.losses):
-            parents["outputs"] = "train/teacher-outputs"
+            parents["outputs"] = pupil.outputs
         if distill.validation:
             parents["validation"] = "resolve/validation"
-        yield StepDraft(names[position], "train", "distill", config, parents)
-        previous = names[position]
+        yield StepDraft(name, "train", "distill", config, parents)
+        previous = name
 
 
-def _stage(distill: Distill, position: int, name: str, max_length: int | None) -> dict[str, Any]:
+def _stage(stage: Stage, name: str, seed: int, max_length: int | None) -> dict[str, Any]:
     """Return the configuration of a stage."""
-    stage = distill.stages[position]
     return {
         "stage": name.partition("/")[2],
         "losses": _terms(stage.losses),
@@ -196,25 +256,26 @@ def _stage(distill: Distill, position: int, name: str, max_length: int | None) -
         "weightDecay": float(stage.weight_decay),
         "maxLength": max_length,
         "checkpointSteps": CHECKPOINT_STEPS,
-        "seed": distill.seed + position,
+        "seed": seed,
         **_later(stage),
     }
 
 
-def _default_init(distill: Distill, source: ModelSource) -> str:
-    if distill.student.factory:
+def _default_init(student: Student, source: ModelSource) -> str:
+    if student.factory:
         return "random"
-    if distill.student.architecture == "residual":
+    if student.architecture == "residual":
         return "static"
-    if distill.student.hidden_size is None:
+    if student.architecture in SMALL:
+        return "random" if source.task == "image-classification" else "svd"
+    if student.hidden_size is None:
         return "layers"
     return "static" if source.task == "sentence-embedding" else "svd"
 
 
-def _architecture(distill: Distill, source: ModelSource) -> str:
+def _architecture(student: Student, source: ModelSource) -> str:
     """Return the student's architecture: where static token vectors are its beginning, the one that keeps their weights."""
-    student = distill.student
     if student.architecture or student.factory:
         return student.architecture or "encoder"
-    static = (student.init or _default_init(distill, source)) == "static"
+    static = (student.init or _default_init(student, source)) == "static"
     return "residual" if static and source.task == "sentence-embedding" else "encoder"

@@ -23,6 +23,7 @@ from stillhouse.passes.base import Artifact
 from stillhouse.passes.compress.dynamic import QuantizeConfig, QuantizeDynamic
 from stillhouse.passes.compress.quantize import quantizable, quantize
 from stillhouse.passes.compress.sensitivity import Sensitivity, SensitivityConfig, damage
+from stillhouse.passes.compress.static import QuantizeStatic, QuantizeStaticConfig
 from stillhouse.passes.export.candidates import candidates, choose
 from stillhouse.passes.export.macs import count_macs, count_parameters
 from stillhouse.passes.export.onnx import ExportConfig, ExportOnnx
@@ -261,6 +262,24 @@ def test_int8_is_the_same_bytes_again_and_seven_bits_are_others(exported: tuple[
     ]
     assert values
     assert max(values) <= 64
+
+
+def test_fused_attention_takes_ranges_of_calibration(
+    every: dict[str, Any], model: Artifact, data: Artifact, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fused"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(every["legacy"].model.SerializeToString())
+    for name in ("signature.json", "tokenizer.json"):
+        (folder / name).write_bytes((model.path / name).read_bytes())
+    inputs = {"model": artifact(folder, "onnx-model"), "data": data}
+    facts = QuantizeStatic().run(QuantizeStaticConfig(samples=16), inputs, context(tmp_path / "static"))
+    assert facts.operators["com.microsoft:QAttention"] == LAYERS
+    assert facts.operators["com.microsoft:QEmbedLayerNormalization"] == 1
+    assert not {"com.microsoft:Attention", "DynamicQuantizeLinear", "MatMul"} & set(facts.operators)
+    assert facts.balanced
+    assert facts.weights_quantized == facts.weights
+    assert facts.min_cosine_random > 0.9
 
 
 def test_leaving_out_needs_a_measurement(exported: tuple[Artifact, Any], tmp_path: Path) -> None:

@@ -39,7 +39,25 @@ def plans() -> Iterator[Plan]:
     losses = [{"kind": "embedding"}]
     taken = {"heads": "50%", "neurons": "75%", "channels": "5%", "by": "movement"}
     yield plan_of("text", {"spec.distill.stages": [{"losses": losses, "prune": each} for each in (taken, {"weights": "90%"})]})
+    plain = {"spec.distill.stages": [{"losses": [{"kind": "embedding"}]}]}
+    for student in (
+        {"architecture": "cnn", "convolution": {"kernelSizes": [2, 3], "separable": True, "dilated": True}, "pooling": "mean"},
+        {"architecture": "bilstm", "embeddingSize": 64},
+        {"architecture": "mlp", "bigrams": 4096},
+    ):
+        yield plan_of("text", {**plain, "spec.distill.student": student})
+    yield plan_of("image", {"spec.distill.student": {"architecture": "cnn", "convolution": {"channels": [8, 16]}}})
+    teachers = {"spec.distill.teachers": [{"uri": "models:b", "labels": ["yes", "no"]}, {"uri": "file://teacher"}]}
+    learned = {"spec.distill.weighting": "learned", "spec.distill.validation": {"uri": "data:v"}, "spec.distill.topLogits": 1}
+    yield plan_of("class", {**teachers, **learned})
+    between = {"student": {"hiddenLayers": 2}, "stages": [{"losses": [{"kind": "logits"}, {"kind": "hidden"}]}]}
+    tuning = {"spec.source.fineTune": {"data": {"uri": "data:t"}, "freeze": {"layers": 1}, "labelSmoothing": "0.1"}}
+    yield plan_of("class", {"spec.distill.assistants": [between], **tuning})
     yield onnx_plan()
+    yield plan_of("text", {"spec.compress.goal": "small"})
+    yield plan_of("text", {"spec.compress": {"precision": "fp16"}})
+    for ranges in ("minmax", "percentile"):
+        yield plan_of("text", {"spec.compress.int8": {"ranges": ranges}})
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
     for kind in ({"kind": "tokenise"}, {"kind": "window", "length": 8, "hop": 4}):

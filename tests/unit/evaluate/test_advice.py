@@ -21,6 +21,10 @@ def test_a_student_that_is_only_too_large_is_made_smaller_and_trained_no_longer(
         assert way in said
     assert not any(word in said for word in ("learn from", "train longer", "leave spec.distill out", "int8"))
     assert "int8 (spec.compress.precision: auto)" in advice({"size"}, distilled=True, precisions=["fp32"])
+    assert "4 bits (spec.compress.precision: mixed, or goal: small)" in said
+    assert "4 bits" not in advice({"size"}, distilled=True, precisions=["int8", "mixed", "int4"])
+    assert "4 bits" not in advice({"throughput"}, distilled=True, precisions=["int8"])
+    assert "int8" not in advice({"size"}, distilled=True, precisions=["int8-static"])
     assert "smaller model (spec.source.uri" in advice({"size"}, distilled=False)
 
 

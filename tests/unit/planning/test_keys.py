@@ -20,6 +20,9 @@ GATE = {"gate/gate", "gate/index", "gate/cascade"}
 LARGER = {f"gate/larger-{role}" for role in ("threshold", "calibration", "test", "index")}
 ASKED = {"gate/teacher-reference", *LARGER}
 COMPRESS = {"compress/fp32", "compress/int8", "compress/sensitivity", "compress/int8-mixed"}
+STATIC = {"compress/int8-static", "compress/sensitivity-static", "compress/int8-static-mixed"}
+"""Of images, and of what asks for it."""
+JOINED = {f"{each}-pipeline" for each in COMPRESS | STATIC if "sensitivity" not in each}
 STAGES = {"train/soft", "train/more"}
 AFTER_STUDENT = {"train/student", *STAGES, *COMPRESS, *GATE}
 NOT_FROM_TEACHER = {
@@ -169,8 +172,7 @@ def test_the_factorys_file_is_part_of_the_student() -> None:
     env = environment(model)
     pins = {**env.pins, "factory:nets.small:student": Pin(pin_of("edited"))}
     before, after = keys(build_plan(model, env)), keys(build_plan(model, dataclasses.replace(env, pins=pins)))
-    joined = {f"{candidate}-pipeline" for candidate in COMPRESS - {"compress/sensitivity"}}
-    stale = {"train/student", "train/stage-1", *COMPRESS, *joined, "gate/gate"}
+    stale = {"train/student", "train/stage-1", *COMPRESS, *STATIC, *JOINED, "gate/gate"}
     assert {step for step in before if before[step] != after[step]} == stale
 
 
@@ -179,10 +181,10 @@ def test_a_steps_file_or_joint_is_part_of_what_is_joined_and_gated() -> None:
     env = environment(model)
     plan = build_plan(model, env)
     joined = {step.id for step in plan.steps if step.pass_name == "join-steps"}
-    assert joined == {f"{candidate}-pipeline" for candidate in COMPRESS - {"compress/sensitivity"}}
+    assert joined == JOINED
     gate = plan.step("gate/gate")
     assert {parent for role, parent in gate.parents.items() if role.startswith("candidate-")} == joined
-    assert gate.config["candidates"] == ["int8", "int8-mixed", "fp32"]
+    assert gate.config["candidates"] == ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]
     other = dataclasses.replace(env, pins={**env.pins, "file://decide.onnx": Pin(pin_of("edited"))})
     renamed = parse(edited(complete("image"), {"spec.pipeline.steps[1].outputs": {"yes:0": "SURE"}}))
     for changed_plan in (build_plan(model, other), build_plan(renamed, env)):
@@ -196,6 +198,21 @@ def test_a_steps_file_or_joint_is_part_of_what_is_joined_and_gated() -> None:
         request_hash(parse(edited(complete("image"), {"spec.pipeline": GONE})), bound),
     }
     assert len(hashes) == 4
+
+
+STATIC_FIELDS: list[tuple[Any, set[str]]] = [
+    ({"ranges": "minmax", "balance": "0.5"}, set()),
+    ({"ranges": "entropy"}, {*STATIC, *GATE}),
+    ({"ranges": "percentile"}, {*STATIC, *GATE}),
+    ({"balance": "0"}, {*STATIC, *GATE}),
+]
+
+
+@pytest.mark.parametrize(("int8", "steps"), STATIC_FIELDS, ids=[str(each) for each, _ in STATIC_FIELDS])
+def test_what_is_said_of_ranges_is_part_of_the_static_steps_alone(int8: dict[str, Any], steps: set[str]) -> None:
+    before, after = (plan_of(edits={"spec.compress.int8": each}) for each in ({}, int8))
+    assert changed(before) == {*STATIC, *GATE}
+    assert {step.id for step in after.steps if step.key != before.step(step.id).key} == steps
 
 
 def test_the_version_of_a_pass_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

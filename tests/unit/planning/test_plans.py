@@ -265,12 +265,76 @@ def test_a_student_by_uri_is_imported_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "ladder"), [("auto", ["int8", "int8-mixed", "fp32"]), ("int8", ["int8"]), ("fp32", ["fp32"])]
+    ("precision", "ladder"),
+    [("auto", ["int8", "int8-mixed", "fp32"]), *((each, [each]) for each in ("int8", "fp32", "int4", "mixed", "fp16"))],
 )
 def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> None:
     plan = plan_of(edits={"spec.compress.precision": precision})
     assert plan.step("gate/gate").config["candidates"] == ladder
     assert ("compress/sensitivity" in ids(plan)) == (precision == "auto")
+
+
+RANGED = ("int8-static", "int8-static-mixed")
+
+
+@pytest.mark.parametrize(
+    ("goal", "ladder"),
+    [
+        ("fast", [*RANGED, "int8", "int8-mixed", "fp32"]),
+        *((each, [*RANGED, "int8", "int8-mixed", "mixed", "int4", "fp32"]) for each in ("small", "balanced")),
+    ],
+)
+def test_a_goal_of_few_bytes_has_more_candidates(goal: str, ladder: list[str]) -> None:
+    plan = plan_of(edits={"spec.compress.goal": goal})
+    assert plan.step("gate/gate").config["candidates"] == ladder
+    alone = {"spec.compress": {"goal": goal}, "spec.distill": GONE}
+    without = [each for each in ladder if "mixed" not in each and "static" not in each]
+    assert plan_of(edits=alone).step("gate/gate").config["candidates"] == without, "what is lost is measured on calibration data"
+
+
+def test_int4_is_rounded_on_calibration_data_where_there_is_some() -> None:
+    def step(**compress: Any) -> Any:
+        return plan_of(edits={"spec.compress": {"precision": "int4", **compress}, "spec.distill": GONE}).step("compress/int4")
+
+    given = {"calibration": {"uri": "data:calibration"}}
+    assert step().config == {"blockSize": 32, "method": "rtn", "activations": "int8", "threads": 1}
+    assert step().parents == {"model": "compress/fp32"}
+    assert (step(**given).config["method"], step(**given).parents["data"]) == ("gptq", "resolve/calibration")
+    assert "data" not in step(**given, int4={"method": "rtn"}).parents
+
+
+def test_a_budget_changes_what_is_chosen_and_not_what_was_measured() -> None:
+    def plan(**mixed: Any) -> Plan:
+        return plan_of(edits={"spec.compress": {"precision": "mixed", "mixed": mixed}})
+
+    before, after = keys(plan()), keys(plan(maxLoss="2%"))
+    assert {step for step in before if before[step] != after[step]} == {
+        "compress/mixed",
+        "gate/gate",
+        "gate/index",
+        "gate/cascade",
+    }
+    assert plan().step("compress/mixed").config["maxLoss"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("base", "compress", "ladder"),
+    [
+        ("text", {"precision": "int8", "int8": {}}, ["int8-static"]),
+        ("text", {"precision": "int8", "int8": {"ranges": "dynamic"}}, ["int8"]),
+        ("text", {"int8": {}}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("text", {"goal": "fast"}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("image", {}, ["int8-static", "int8-static-mixed", "int8", "int8-mixed", "fp32"]),
+        ("image", {"int8": {"ranges": "dynamic"}}, ["int8", "int8-mixed", "fp32"]),
+    ],
+)
+def test_static_ranges_are_tried_where_they_are_asked_for_or_gain(base: str, compress: dict[str, Any], ladder: list[str]) -> None:
+    plan = plan_of(base, {"spec.compress": compress})
+    assert plan.step("gate/gate").config["candidates"] == ladder
+    made = plan.find("compress/int8-static")
+    assert (made is not None) == ("int8-static" in ladder)
+    if made is not None and base == "text":  # the image has no gate
+        assert made.parents["data"] in plan.step("gate/gate").parents.values(), "the gate sees what was calibrated on"
 
 
 def test_without_calibration_data_the_middle_rung_is_left_out_and_said() -> None:
@@ -283,6 +347,8 @@ def test_an_onnx_source_is_quantized_as_it_is() -> None:
     plan = onnx_plan()
     assert "compress/fp32" not in ids(plan)
     assert plan.step("compress/int8").parents == {"model": "resolve/source"}
+    few = onnx_plan({"spec.distill": GONE, "spec.compress": {"precision": "int4"}})
+    assert few.step("compress/int4").parents == {"model": "resolve/source"}
 
 
 def test_an_onnx_source_needs_no_torch_and_does_not_depend_on_its_version() -> None:

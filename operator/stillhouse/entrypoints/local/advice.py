@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
 from stillhouse.api.distill import Distill
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import DistilledModel
 from stillhouse.api.scalars import parse_share_or_decimal
 from stillhouse.api.source import DataSource
+from stillhouse.api.student import Student
 from stillhouse.passes.evaluate.intervals import fewest_for_share, fewest_for_upper_end
 from stillhouse.planning.few import beforehand
+from stillhouse.planning.larger import larger_student
+from stillhouse.planning.macs import macs_per_token
 from stillhouse.planning.plan import Environment
 from stillhouse.planning.runtimes import GPU
 
@@ -24,8 +31,35 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     if model.spec.serve.runtime == GPU:
         found.append(f"spec.serve.runtime: {GPU} builds and serves in a cluster only; this plan is what its Jobs would do")
     distill = model.spec.distill
+    if distill is not None:
+        known = None if env is None else env.pins.get(model.spec.source.uri)
+        found += _smaller_assistants(distill, {} if known is None else known.info)
     few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
-    return [*found, few] if few else found
+    larger = "" if distill is None or env is None else larger_student(distill, model.spec.source, env)
+    return [*found, *filter(None, (few, larger))]
+
+
+def _smaller_assistants(distill: Distill, teacher: Mapping[str, Any]) -> list[str]:
+    """Warn of assistants that are smaller than who learns from them. `teacher`: hiddenSize and layers, where known."""
+    learners = [
+        (f"spec.distill.assistants[{position}].student", each.student) for position, each in enumerate(distill.assistants)
+    ]
+    learners.append(("spec.distill.student", distill.student))
+    sizes = [_macs(student, teacher) for _, student in learners]
+    return [
+        f"{learners[position][0]}: this assistant is smaller than {learners[position + 1][0]}, which learns from it:"
+        " a chain goes from large to small"
+        for position, (mine, next_) in enumerate(pairwise(sizes))
+        if mine and next_ and mine < next_
+    ]
+
+
+def _macs(student: Student, teacher: Mapping[str, Any]) -> int:
+    """Return the multiply-accumulates per token of a shape, 0 where there is no telling."""
+    if student.uri or student.factory:
+        return 0
+    width = int(student.hidden_size or teacher.get("hiddenSize") or 0)
+    return macs_per_token(width, int(student.hidden_layers or teacher.get("layers") or 0), student.intermediate_size or 4 * width)
 
 
 def _learned(distill: Distill, env: Environment) -> int | None:

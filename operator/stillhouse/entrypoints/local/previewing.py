@@ -26,6 +26,10 @@ _APART = (
     (_VALIDATION, _TRAINING),
     (_GATE, "spec.distill.unlabelled"),
     (_VALIDATION, "spec.distill.unlabelled"),
+    (_GATE, "spec.source.fineTune.data"),
+    (_GATE, "spec.source.fineTune.validation"),
+    (_VALIDATION, "spec.source.fineTune.data"),
+    ("spec.source.fineTune.validation", "spec.source.fineTune.data"),
 )
 """What judges must hold no row of what was learned from or tuned on: (judge, other) each."""
 
@@ -68,8 +72,15 @@ def lacking(spec: Spec, seen: Mapping[str, Seen | None]) -> Iterator[DataError]:
                 check_labels(roles, gate.unused, _GATE, f"metric {judging}")
         except DataError as error:
             yield error
+    tuning = seen.get("spec.source.fineTune.data")
+    if tuning:
+        try:
+            check_labels(list(tuning.roles), tuning.unused, "spec.source.fineTune.data", "fineTune")
+        except DataError as error:
+            yield error
     if spec.distill and training:
-        losses = [loss for stage in spec.distill.stages for loss in stage.losses]
+        stages = [*spec.distill.stages, *(stage for each in spec.distill.assistants for stage in each.stages)]
+        losses = [loss for stage in stages for loss in stage.losses]
         labelled = next((loss for loss in losses if loss.kind == "hard" or loss.class_weights is not None), None)
         if labelled is not None:
             try:

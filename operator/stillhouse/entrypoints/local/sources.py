@@ -20,11 +20,9 @@ from stillhouse.errors import Problem, StillhouseError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.models.factory import check_function, search_folders, source_digest
 from stillhouse.planning.plan import Pin
-from stillhouse.planning.request import data_sources, uris
+from stillhouse.planning.request import data_sources, factories, is_model, uris
 
 __all__ = ["Mistakes", "Sources", "find_sources", "known_sources"]
-
-_MODELS = {"spec.source.uri", "spec.distill.student.uri"}
 
 
 class Mistakes:
@@ -82,13 +80,13 @@ def find_sources(
                 raise failed[uri]
             if uri in found.resolved:
                 continue
-            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, access, data=not _is_model(place))
+            found.resolved[uri] = _resolve(uri, base, bindings, cache, progress, access, data=not is_model(place))
         except StillhouseError as error:
             failed[uri] = error
             mistakes.add(error, _around(place))
             continue
         path = found.resolved[uri].path
-        info = model_info(path) if _is_model(place) else data_info(path)
+        info = model_info(path) if is_model(place) else data_info(path)
         found.pins[uri] = Pin(found.resolved[uri].digest, size_of(path), info)
     source = model.spec.source.uri
     there = found.resolved[source].path if source in found.resolved else None
@@ -100,7 +98,8 @@ def find_sources(
 
 
 def _look_at_factories(model: DistilledModel, base: Path, found: Sources, mistakes: Mistakes) -> None:
-    for place, target in _factories(model):
+    for place, factory in factories(model.spec).items():
+        target = factory.target
         try:
             # Where the steps will look as well; the file's folder may be among these already.
             folders = tuple(dict.fromkeys((base, *search_folders())))
@@ -139,10 +138,6 @@ def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mista
         mistakes.add(error)
 
 
-def _is_model(place: str) -> bool:
-    return place in _MODELS or place.startswith("spec.pipeline.")
-
-
 def _around(place: str) -> Callable[[str], str]:
     """Return the field of what a URI's resolver found wrong: `place`, with the file that it names."""
     return lambda inner: f"{place} ({inner})" if "/" in inner else place
@@ -165,12 +160,3 @@ def _resolve(
 def _telling(progress: Progress, message: str) -> Callable[[int, int], None]:
     """Return what is told how many bytes of a source have come, or have been hashed."""
     return lambda done, total: progress.update(done, total, "bytes", message)
-
-
-def _factories(model: DistilledModel) -> list[tuple[str, str]]:
-    found = []
-    if model.spec.source.factory:
-        found.append(("spec.source.factory", model.spec.source.factory.target))
-    if model.spec.distill and model.spec.distill.student.factory:
-        found.append(("spec.distill.student.factory", model.spec.distill.student.factory.target))
-    return found

@@ -1,1 +1,1 @@
-"""Precision: INT8 by dynamic quantization, and which operators bear it worst."""
+"""Precision: INT8, INT4 and mixtures of them, and which operators bear it worst."""

@@ -23,7 +23,7 @@ from stillhouse.passes.export.tidy import operator_counts, write_model
 from stillhouse.passes.export.timing import open_session
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
-__all__ = ["QuantizeConfig", "QuantizeDynamic", "QuantizeFacts"]
+__all__ = ["QuantizeConfig", "QuantizeDynamic", "QuantizeFacts", "most_sensitive"]
 
 MODEL_FILE = "model.onnx"
 _SAMPLES = 24
@@ -33,7 +33,7 @@ class QuantizeConfig(PassConfig):
     """Configuration of `quantize-dynamic`.
 
     `per_channel`: one scale per output channel, else per tensor. `reduce_range`: 7-bit weights instead of 8. `exclude`:
-    how many of the most sensitive operators stay FP32.
+    how many of the most sensitive operators stay FP32. `recurrent`: LSTMs become INT8 too.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -41,6 +41,7 @@ class QuantizeConfig(PassConfig):
     per_channel: bool = True
     reduce_range: bool = False
     exclude: int = Field(default=0, ge=0, le=4096)
+    recurrent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,17 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
         signature = Signature.read(source)
         ctx.progress.update(0, 3, "steps", "reading the model")
         model = onnx.load(source / MODEL_FILE, load_external_data=False)
-        operators = quantizable(model)
-        kept = _most_sensitive(config.exclude, inputs.get("sensitivity"), {operator.name for operator in operators})
+        operators = quantizable(model, recurrent=config.recurrent)
+        kept = most_sensitive(config.exclude, inputs.get("sensitivity"), {operator.name for operator in operators})
         ctx.progress.update(1, 3, "steps", "quantizing")
         try:
-            quantized = quantize(model, per_channel=config.per_channel, reduce_range=config.reduce_range, exclude=kept)
+            quantized = quantize(
+                model,
+                per_channel=config.per_channel,
+                reduce_range=config.reduce_range,
+                exclude=kept,
+                recurrent=config.recurrent,
+            )
             onnx.checker.check_model(quantized)
             size = write_model(quantized, ctx.out / MODEL_FILE)
             session = open_session(ctx.out / MODEL_FILE, ctx.threads)
@@ -145,7 +152,12 @@ def _instead(model: Artifact, more: str = "") -> str:
     return f'set spec.compress.precision to "fp32"{more}'
 
 
-def _most_sensitive(count: int, measurement: Artifact | None, known: set[str]) -> list[str]:
+def most_sensitive(count: int, measurement: Artifact | None, known: set[str]) -> list[str]:
+    """Return the `count` operators among `known` that the measurement says are the most sensitive, never all of them.
+
+    Raises:
+        SpecError: there is no measurement.
+    """
     if count == 0:
         return []
     if measurement is None:

@@ -15,24 +15,38 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from stillhouse.errors import DataError, SourceError
+from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
+from stillhouse.passes.compress.calibrating import StaticConfig, calibrate
+from stillhouse.passes.compress.feeds import calibration_feeds
 from stillhouse.passes.compress.quantize import Operator, quantizable, quantize
+from stillhouse.passes.compress.static_graph import quantize_static, static_operators
 from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.export.timing import open_session
-from stillhouse.passes.sources.dataset import read_columns, read_description
 
-__all__ = ["MEASUREMENT_FILE", "OperatorDamage", "Sensitivity", "SensitivityConfig", "SensitivityFacts", "damage"]
+__all__ = [
+    "MEASUREMENT_FILE",
+    "OperatorDamage",
+    "Sensitivity",
+    "SensitivityConfig",
+    "SensitivityFacts",
+    "calibration_feeds",
+    "damage",
+    "outputs_of",
+]
 
 MEASUREMENT_FILE = "measurement.json"
 _BUDGET_S = 600.0
 """Time for all operators together; the heaviest come first, what is left is listed as not measured."""
-_BATCH = 8
 
 
 class SensitivityConfig(PassConfig):
-    """Configuration of `sensitivity`: rows of calibration data, how many operators the facts list, 7-bit weights, threads."""
+    """Configuration of `sensitivity`: rows of calibration data, how many operators the facts list, 7-bit weights, threads.
+
+    `recurrent`: LSTMs are measured too. `static`: how static quantization would find its ranges, where its damage is measured;
+    None: dynamic quantization's.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -40,6 +54,8 @@ class SensitivityConfig(PassConfig):
     top: int = Field(default=8, ge=1, le=4096)
     reduce_range: bool = False
     threads: int = Field(default=1, ge=1, le=256)
+    recurrent: bool = False
+    static: StaticConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +102,8 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         source = inputs["model"].path
         signature = Signature.read(source)
         model = onnx.load(source / "model.onnx", load_external_data=False)
-        operators = sorted(quantizable(model), key=lambda operator: (-operator.weights, operator.name))
+        listed = quantizable(model, recurrent=config.recurrent) if config.static is None else static_operators(model)
+        operators = sorted(listed, key=lambda operator: (-operator.weights, operator.name))
         if not operators:
             raise SourceError(
                 "nothing in the model can be quantized",
@@ -94,13 +111,14 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
                 found="no linear layer, attention or embedding with float32 weights",
                 fix='set spec.compress.precision to "fp32"',
             )
-        feeds = _feeds(source, signature, inputs["data"], config.samples)
-        reference = _outputs(open_session(source / "model.onnx", config.threads), feeds)
+        feeds = calibration_feeds(source, signature, inputs["data"], config.samples)
+        reference = outputs_of(open_session(source / "model.onnx", config.threads), feeds)
+
+        make = self._make(config, source, signature, model, inputs["data"], ctx)
 
         def measure(only: Sequence[str]) -> tuple[float, float]:
-            quantized = quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only)
-            session = open_session(quantized.SerializeToString(), config.threads)
-            rows = damage(signature.task, reference, _outputs(session, feeds))
+            session = open_session(make(only).SerializeToString(), config.threads)
+            rows = damage(signature.task, reference, outputs_of(session, feeds))
             return float(rows.mean()), float(rows.max())
 
         together = measure([operator.name for operator in operators])[0]
@@ -117,6 +135,25 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         data = {**asdict(facts), "version": 1, "operators": [asdict(item) for item in order]}
         (ctx.out / MEASUREMENT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         return facts
+
+    def _make(
+        self,
+        config: SensitivityConfig,
+        source: Path,
+        signature: Signature,
+        model: onnx.ModelProto,
+        data: Artifact,
+        ctx: Context,
+    ) -> Callable[[Sequence[str]], onnx.ModelProto]:
+        """Return what quantizes some operators alone."""
+        if config.static is None:
+            reduced, recurrent = config.reduce_range, config.recurrent
+            return lambda only: quantize(model, per_channel=True, reduce_range=reduced, only=only, recurrent=recurrent)
+        found = calibrate(
+            source, signature, model, data, config.static, config.samples, config.threads,
+            lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),
+        )  # fmt: skip
+        return lambda only: quantize_static(found.model, found.ranges, reduce_range=config.reduce_range, only=only)
 
 
 def damage(task: str, reference: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -174,61 +211,7 @@ def _read(path: Path) -> dict[str, list[float]]:
         return {}
 
 
-def _outputs(session: Any, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+def outputs_of(session: Any, feeds: Sequence[Feed]) -> NDArray[np.float32]:
+    """Return a session's first output on every feed, float32 [rows, n]."""
     made: NDArray[np.float32] = np.concatenate([session.run(None, feed)[0] for feed in feeds])
     return made
-
-
-def _feeds(source: Path, signature: Signature, data: Artifact, samples: int) -> list[Feed]:
-    if signature.image is not None:
-        return _image_feeds(signature, data, samples)
-    roles = read_description(data.path).columns
-    role = next((role for role in ("text", "query", "document") if role in roles), None)
-    if role is None:
-        raise DataError(
-            "the calibration data has no texts",
-            field="data.columns",
-            found=", ".join(roles),
-            allowed="a column text (or query, document)",
-            fix="name it: columns: {text: COLUMN}",
-        )
-    from tokenizers import Tokenizer
-
-    texts = read_columns(data.path, [role])[role]
-    chosen = texts[:: max(len(texts) // samples, 1)][:samples]  # spread over the data, which may be sorted
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=signature.max_length)
-    rows = sorted((encoding.ids for encoding in tokenizer.encode_batch(chosen)), key=len)
-    return [_batch(signature, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
-
-
-def _batch(signature: Signature, rows: Sequence[Sequence[int]]) -> Feed:
-    width = max(len(row) for row in rows)
-    ids = np.full((len(rows), width), signature.pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
-    made: Feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return {name: made[name] for name in signature.inputs}
-
-
-def _image_feeds(signature: Signature, data: Artifact, samples: int) -> list[Feed]:
-    image = signature.image
-    assert image is not None
-    values = read_columns(data.path, ["image"])["image"][:samples]
-    shape = (image.channels, image.height, image.width)
-    try:
-        pixels = np.asarray(values, dtype=np.float32).reshape(-1, *shape)
-    except ValueError as error:
-        raise DataError(
-            "the images have another size than the model takes",
-            field="data.columns.image",
-            found=f"{len(values[0])} numbers an image",
-            allowed=f"{image.channels} × {image.height} × {image.width}",
-            fix="set source.image to the shape of the data",
-        ) from error
-    mean, std = (np.asarray(part, dtype=np.float32)[None, :, None, None] for part in (image.mean, image.std))
-    pixels = (pixels - mean) / std
-    return [{signature.inputs[0]: pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)]

@@ -53,6 +53,8 @@ class LoopSettings:
     freeze: Freeze | None = None
     early_stopping: EarlyStopping | None = None
     prune: PruneConfig | None = None
+    head_learning_rate: float | None = None
+    """Peak of the rate of the linear layer behind the pooling; None: the same as all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,10 @@ def _groups(network: Network, terms: nn.Module, settings: LoopSettings) -> list[
             )
         parameters = [parameter for parameter in parameters if parameter is not table]
         groups.append({"params": [table], "weight_decay": 0.0, "lr": settings.embedding_learning_rate})
+    if settings.head_learning_rate is not None and network.projection is not None:
+        head = list(network.projection.parameters())
+        parameters = [parameter for parameter in parameters if all(parameter is not each for each in head)]
+        groups.append({"params": head, "weight_decay": settings.weight_decay, "lr": settings.head_learning_rate})
     return [
         {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},

@@ -32,8 +32,10 @@ def advice(missed: Collection[str], *, distilled: bool, rows: int | None = None,
         _SMALLER_STUDENT if distilled else "a smaller model (spec.source.uri; one in safetensors can be distilled: spec.distill)"
     )
     ways = [f"{'smaller' if size else 'faster'}: {student}"]
-    if "int8" not in precisions:
+    if not any(each.startswith("int8") for each in precisions):
         ways.append("int8 (spec.compress.precision: auto)")
+    if size and not {"int4", "mixed"} & set(precisions):
+        ways.append("weights of 4 bits (spec.compress.precision: mixed, or goal: small)")
     if speed:
         ways.append("more CPU (spec.serve.resources.limits.cpu)")
         ways.append("other batching (spec.serve.batching), or fewer clients (spec.gate.load.concurrency)")

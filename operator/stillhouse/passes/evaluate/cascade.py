@@ -36,7 +36,12 @@ __all__ = ["BuildCascade", "CascadeConfig", "CascadeFacts"]
 CASCADE_FILE = "cascade.json"
 VERSION = 1
 _FIELD = "spec.edge.cascade"
-_OTHERS = {"training": "spec.distill.data", "unlabelled": "spec.distill.unlabelled", "gate": "spec.gate.data"}
+_OTHERS = {
+    "training": "spec.distill.data",
+    "unlabelled": "spec.distill.unlabelled",
+    "tuning": "spec.source.fineTune.data",
+    "gate": "spec.gate.data",
+}
 Floats = npt.NDArray[np.float64]
 
 

@@ -20,8 +20,14 @@ FIELDS = {
     "unlabelled": "spec.distill.unlabelled",
     "calibration": "spec.compress.calibration",
     "validation": "spec.distill.validation",
+    "tuning": "spec.source.fineTune.data",
+    "tuningValidation": "spec.source.fineTune.validation",
 }
-APART = {"data": ("training", "unlabelled", "calibration", "validation"), "validation": ("training", "unlabelled")}
+APART = {
+    "data": ("training", "unlabelled", "calibration", "validation", "tuning", "tuningValidation"),
+    "validation": ("training", "unlabelled", "tuning"),
+    "tuningValidation": ("tuning",),
+}
 """Who judges → what it must share no row with. Calibration may read the training's rows, and so those of the validation:
 what a scale is set by is neither learned from nor chosen by."""
 

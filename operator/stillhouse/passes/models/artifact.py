@@ -20,6 +20,7 @@ from stillhouse.passes.models.architecture import WEIGHTS_FILE, Architecture
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.pruned import resize
 from stillhouse.passes.models.residual import Attention, ResidualEncoder
+from stillhouse.passes.models.small.build import build_small
 
 __all__ = ["CONFIG_FILE", "build", "load", "save"]
 
@@ -80,6 +81,8 @@ def build(
         return made
     if architecture.residual is not None:
         return ResidualEncoder(architecture.residual, attention)
+    if architecture.small is not None:
+        return build_small(architecture.small)
     from transformers import (
         AutoConfig,
         AutoModel,
@@ -107,7 +110,7 @@ def build(
 def save(network: Network, folder: Path, *, tokenizer: Path | None = None) -> None:
     """Write a torch-model artifact into `folder`: weights, configuration, architecture, signature, tokenizer.
 
-    The tensors are written in the names of Hugging Face's encoder, of `ResidualEncoder` or of the factory's network, a
+    The tensors are written in the names of Hugging Face's encoder, of our own networks or of the factory's, a
     projection as `projection.*`, the head of a pooled classifier as `classifier.*`. `tokenizer` is the tokenizer.json to
     copy. The same weights give the same bytes.
     """

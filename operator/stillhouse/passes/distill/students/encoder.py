@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillhouse.api.distill import HEAD_WIDTH
+from stillhouse.api.student import HEAD_WIDTH
 from stillhouse.errors import SpecError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.shrink import INTERMEDIATE_NAMES, chosen_layers, shape_of, shrink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillhouse.api.distill import HEAD_WIDTH
+from stillhouse.api.student import HEAD_WIDTH
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.bag import RARE
 from stillhouse.passes.distill.residual import ResidualPlan, make_residual, wanted_of

@@ -1,0 +1,134 @@
+"""Balancing before INT8: what is hard to round in an activation is moved into the weights that it meets.
+
+SmoothQuant (G. Xiao et al. 2022, arXiv:2211.10438, equation 4): channel j of the activation is divided by
+s_j = max|X_j|^a / max|W_j|^(1-a) and row j of the weights multiplied by it. Here s_j is rounded to a power of two: products stay
+the same to the last bit, and a factor of at most the square root of 2 is not what rounding suffers from.
+
+The division goes into the gain and shift of the norm that gives the activation. Where others read that norm too (the residual
+path of an encoder that normalises last), it is one `Mul` before the linear layers; without a norm before, nothing is balanced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from stillhouse.passes.compress.ranges import Extremes
+
+__all__ = ["balance", "balanceable"]
+
+_NORMS = {"LayerNormalization": (1, 2), "SkipLayerNormalization": (2, 3), "EmbedLayerNormalization": (5, 6)}
+"""Norm → where its gain and its shift stand among its inputs."""
+_MOST = 2.0**14
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A norm whose output `tensor` these linear nodes read; `alone`: nobody else does."""
+
+    tensor: str
+    norm: onnx.NodeProto
+    readers: tuple[onnx.NodeProto, ...]
+    alone: bool
+
+
+def balanceable(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the activations that `balance` can balance."""
+    return tuple(group.tensor for group in _groups(model))
+
+
+def balance(model: onnx.ModelProto, seen: Mapping[str, Extremes], strength: float) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Return the rewritten graph and the activations that were balanced. `strength`, 0 to 1, is the paper's alpha."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    weights = {tensor.name: tensor for tensor in copy.graph.initializer}
+    done: list[str] = []
+    for group in _groups(copy):
+        peaks = [np.abs(_rows(node, weights)).max(axis=1) for node in group.readers]
+        scale = _scales(seen[group.tensor].channels, np.maximum.reduce(peaks), strength)
+        if (scale == 1.0).all():
+            continue
+        for node in group.readers:
+            node.input[1] = _put(copy, f"{node.input[1]}_balanced_{node.name}", _times(node, weights, scale))
+        if group.alone:
+            for at in _NORMS[group.norm.op_type]:
+                if at < len(group.norm.input) and group.norm.input[at]:
+                    value = numpy_helper.to_array(weights[group.norm.input[at]]) / scale
+                    group.norm.input[at] = _put(copy, f"{group.norm.input[at]}_balanced_{group.norm.name}", value)
+        else:
+            by = _put(copy, f"{group.tensor}_balance", 1.0 / scale)
+            out = f"{group.tensor}_balanced"
+            place = next(at for at, node in enumerate(copy.graph.node) if group.tensor in node.output) + 1
+            copy.graph.node.insert(place, helper.make_node("Mul", [group.tensor, by], [out], f"{group.norm.name}_balance"))
+            for node in group.readers:
+                node.input[0] = out
+        done.append(group.tensor)
+    _forget(copy)
+    return copy, tuple(done)
+
+
+def _groups(model: onnx.ModelProto) -> Iterator[_Group]:
+    weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    outputs = {value.name for value in model.graph.output}
+    for norm in model.graph.node:
+        if norm.op_type not in _NORMS or any(
+            norm.input[at] not in weights for at in _NORMS[norm.op_type] if at < len(norm.input) and norm.input[at]
+        ):
+            continue
+        tensor = norm.output[0]
+        readers = [node for node in model.graph.node if tensor in node.input]
+        linear = tuple(node for node in readers if _is_linear(node, tensor, weights))
+        if linear:
+            alone = len(linear) == len(readers) and tensor not in outputs and not any(norm.output[1:])
+            yield _Group(tensor, norm, linear, alone)
+
+
+def _is_linear(node: onnx.NodeProto, tensor: str, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    if node.op_type not in ("Attention", "MatMul", "Gemm") or list(node.input).count(tensor) != 1 or node.input[0] != tensor:
+        return False
+    flags = {each.name: each.i for each in node.attribute}
+    found = weights.get(node.input[1]) if len(node.input) > 1 else None
+    return found is not None and len(found.dims) == 2 and not flags.get("transA")
+
+
+def _rows(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -> NDArray[np.float32]:
+    """Return the weights as [inputs, outputs]."""
+    values: NDArray[np.float32] = numpy_helper.to_array(weights[node.input[1]])
+    return values.T if _turned(node) else values
+
+
+def _times(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = _rows(node, weights) * scale[:, None]
+    return values.T if _turned(node) else values
+
+
+def _turned(node: onnx.NodeProto) -> bool:
+    return any(each.name == "transB" and each.i for each in node.attribute)
+
+
+def _scales(activation: NDArray[np.float64], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    some = (activation > 0) & (weight > 0)
+    wide, heavy = np.where(some, activation, 1.0), np.where(some, weight, 1.0).astype(np.float64)
+    scale = np.clip(wide**strength / heavy ** (1.0 - strength), 1.0 / _MOST, _MOST)
+    # Of all channels alike nothing is gained: the middle one keeps its size, so that weights stay near what they were.
+    logs = np.log2(scale)
+    found: NDArray[np.float32] = np.where(some, 2.0 ** np.round(logs - np.median(logs)), 1.0).astype(np.float32)
+    return found
+
+
+def _put(model: onnx.ModelProto, name: str, values: NDArray[np.float32]) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name))
+    return name
+
+
+def _forget(model: onnx.ModelProto) -> None:
+    """Drop the weights that nothing reads any more."""
+    read = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
