@@ -71,7 +71,7 @@ def test_zeros_are_of_the_share_that_was_asked_for_and_nothing_changes_shape(inp
     assert all(int((each.weight != 0).sum()) > 0 for each in linear)
     tables = [each.weight[1:] for each in network.modules() if isinstance(each, nn.Embedding) and len(each.weight) > 2]
     assert not any((each == 0).any() for each in tables), "embeddings stay (but for the padding's row)"
-    assert json.loads((made.path / "architecture.json").read_text()).keys() == set(Architecture.model_fields) - {"pruned"}
+    assert json.loads((made.path / "architecture.json").read_text()).keys() == set(Architecture.model_fields) - {"pruned", "small"}
     assert any("weights" in note for note in recorder.notes)
 
 
