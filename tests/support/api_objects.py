@@ -562,6 +562,18 @@ _NORMALISE = f"{_STEPS}.steps[4]"
 _NODES = f"{_POD}.spec.affinity.nodeAffinity"
 LATER = "not available in this version"
 
+_STUDENT = "spec.distill.student"
+_SOFT = "spec.distill.stages[0].losses"
+_PLAIN = [{"kind": "embedding"}]
+_CNN = {
+    "architecture": "cnn",
+    "hiddenLayers": 2,
+    "hiddenSize": 96,
+    "embeddingSize": 64,
+    "pooling": "mean",
+    "init": "random",
+    "convolution": {"kernelSizes": [3, 5], "separable": True, "dilated": True},
+}
 _VALID = [
     *(Case(f"complete {base}", base) for base in COMPLETE),
     *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
@@ -595,6 +607,18 @@ _VALID = [
         Case(f"a stage with {name}", "text", {f"{_STAGE}.{name}": value})
         for name, value in (("progressive", "alone"), ("freeze", {"layers": 2}), ("earlyStopping", {"patience": 2}))
     ),
+    *(
+        Case(f"a stage that prunes: {', '.join(value)}", "text", {f"{_STAGE}.prune": value})
+        for value in (
+            {"neurons": "99.5%", "heads": "5%", "channels": "50%", "by": "magnitude"},
+            {"heads": "50%", "recovery": "0%"},
+        )
+    ),
+    Case(
+        "zeros in the last stage",
+        "text",
+        {"spec.distill.stages": [{"losses": [{"kind": "embedding"}], "prune": {"weights": "90%"}}]},
+    ),
     Case("embeddings frozen, layers too", "text", {f"{_STAGE}.freeze": {"embeddings": True, "layers": 1}}),
     Case("the largest logits", "class", {"spec.distill.topLogits": 5}),
     *(
@@ -616,6 +640,11 @@ _VALID = [
         "class",
         {_LOSS: {"kind": "hard", "classWeights": {"balanced": False, "byLabel": {"a": "2"}}}},
     ),
+    Case("a convolutional student", "text", {_STUDENT: _CNN, _SOFT: [{"kind": "embedding"}]}),
+    Case("a recurrent student", "text", {_STUDENT: {"architecture": "bilstm", "hiddenSize": 64}, _SOFT: [{"kind": "pooled"}]}),
+    Case("a bag with pairs", "text", {_STUDENT: {"architecture": "mlp", "bigrams": 4096}, _SOFT: [{"kind": "embedding"}]}),
+    Case("an image's convolutions", "image", {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8, 16]}}}),
+    Case("an image's numbers", "image", {_STUDENT: {"architecture": "mlp", "hiddenLayers": 2, "init": "random"}}),
     Case("layers at the teacher's width", "text", {"spec.distill.student": {"hiddenLayers": 2, "init": "layers"}}),
     Case("external, one replica", "text", {"spec.scale": {"mode": "external", "replicas": 1}}),
     Case("one replica said explicitly", "text", {"spec.scale": {"replicas": 1, "maxReplicas": 4}}),
@@ -706,7 +735,67 @@ _VALID = [
     Case("a bridge by the system's authorities", "broker", {f"{_MQTT}.backendAuthority": GONE, f"{_MQTT}.authority": GONE}),
 ]
 
+
+def _kind(name: str, student: Object, says: str) -> Case:
+    """Return a student of another kind than a transformer, with a loss that it can have."""
+    return Case(name, "text", {_STUDENT: student, _SOFT: _PLAIN}, _STUDENT, says)
+
+
 _INVALID = [
+    Case(
+        "heads of a cnn", "text", {_STUDENT: {"architecture": "cnn", "attentionHeads": 4}, _SOFT: _PLAIN}, _STUDENT, "have none"
+    ),
+    Case(
+        "layers into a cnn", "text", {_STUDENT: {"architecture": "cnn", "init": "layers"}, _SOFT: _PLAIN}, _STUDENT, "start from"
+    ),
+    Case("narrow vectors of an encoder", "text", {_STUDENT: {"embeddingSize": 64}}, _STUDENT, "embeddingSize belongs"),
+    Case(
+        "pooling of a bag",
+        "text",
+        {_STUDENT: {"architecture": "mlp", "pooling": "max"}, _SOFT: _PLAIN},
+        _STUDENT,
+        "pooling belongs",
+    ),
+    Case(
+        "kernels of an lstm",
+        "text",
+        {_STUDENT: {**_CNN, "architecture": "bilstm"}, _SOFT: _PLAIN},
+        _STUDENT,
+        "belongs to architecture",
+    ),
+    Case(
+        "pairs of an lstm",
+        "text",
+        {_STUDENT: {"architecture": "bilstm", "bigrams": 512}, _SOFT: _PLAIN},
+        _STUDENT,
+        "bigrams belongs",
+    ),
+    _kind("half a direction", {"architecture": "bilstm", "hiddenSize": 33}, "even"),
+    Case("a layer of a cnn", "text", {_STUDENT: _CNN}, "spec.distill.stages", "none of its kind"),
+    Case(
+        "a layer that the student has not",
+        "text",
+        {_SOFT: [{"kind": "hidden", "layers": [{"teacher": 6, "student": 3}]}]},
+        "spec.distill.stages",
+        "beyond student.hiddenLayers",
+    ),
+    Case(
+        "heads to search for an mlp",
+        "text",
+        {_STUDENT: {"architecture": "mlp"}, _SOFT: _PLAIN, "spec.distill.search": {"attentionHeads": [1, 2]}},
+        "spec.distill.search.attentionHeads",
+        "to search among",
+    ),
+    Case("an lstm of images", "image", {_STUDENT: {"architecture": "bilstm"}}, _STUDENT, "take texts"),
+    Case("tokens of an image", "image", {_STUDENT: {"architecture": "mlp", "bigrams": 512}}, _STUDENT, "students of texts"),
+    Case("kernels of an image", "image", {_STUDENT: _CNN}, _STUDENT, "students of texts"),
+    Case(
+        "stages of a text",
+        "text",
+        {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8]}}, _SOFT: _PLAIN},
+        _STUDENT,
+        "image-classification",
+    ),
     _bad("credential without a prefix", "class", "spec.credentials[0]", {"secret": "s"}),
     _bad("credential without a secret", "class", "spec.credentials[0]", {"for": "s3://b"}),
     _bad("credential of a user in the host", "class", f"{_CREDENTIAL}.for", "https://me@files.example/"),
@@ -755,6 +844,43 @@ _INVALID = [
     _bad("a decimal with an exponent", "text", f"{_LOSS}.weight", "1e-3"),
     _bad("a percentage without its sign", "text", "spec.distill.stages[0].warmup", "5"),
     _bad("a percentage above 100", "text", "spec.distill.stages[0].warmup", "101%"),
+    _bad("pruning of nothing", "text", f"{_STAGE}.prune", {"by": "taylor"}, "names what is taken out"),
+    *(
+        Case(
+            f"pruning of {share} of the {kind}",
+            "text",
+            {f"{_STAGE}.prune": {kind: share}},
+            f"{_STAGE}.prune.{kind}",
+            "more than 0%",
+        )
+        for kind, share in (("heads", "0%"), ("neurons", "100%"), ("channels", "0.00%"), ("weights", "100.0%"))
+    ),
+    Case(
+        "zeros and parts together",
+        "text",
+        {f"{_STAGE}.prune": {"weights": "50%", "heads": "50%"}},
+        f"{_STAGE}.prune.weights",
+        "one or the other",
+    ),
+    Case(
+        "a recovery of everything",
+        "text",
+        {f"{_STAGE}.prune": {"heads": "50%", "recovery": "100%"}},
+        f"{_STAGE}.prune.recovery",
+        "must leave steps",
+    ),
+    Case(
+        "zeros that the next stage fills",
+        "text",
+        {
+            "spec.distill.stages": [
+                {"losses": [{"kind": "embedding"}], "prune": {"weights": "50%"}},
+                {"losses": [{"kind": "embedding"}]},
+            ]
+        },
+        "spec.distill.stages",
+        "belongs to the last stage",
+    ),
     _bad("a float where a decimal string belongs", "text", f"{_LOSS}.weight", 0.5),
     _bad("a whole number where a decimal string belongs", "text", "spec.distill.stages[0].learningRate", 1),
     _bad("a number where a percentage belongs", "text", f"{_METRIC}.min", 70),
@@ -945,6 +1071,12 @@ _INVALID = [
         "fixed weights",
     ),
     Case("an assistant without stages", "class", {"spec.distill.assistants": [{"student": {}}]}, "spec.distill.assistants[0]"),
+    Case(
+        "an assistant of another kind",
+        "class",
+        {"spec.distill.assistants": [{**_ASSISTANT, "student": {"architecture": "bilstm"}}]},
+        "spec.distill.assistants[0].student.architecture",
+    ),
     Case(
         "an assistant of another task",
         "class",

@@ -1,4 +1,4 @@
-"""How the student is made: its shape, its data, its stages and losses."""
+"""How the student is made: its data, its stages and losses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,35 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.loss import told
+from stillhouse.api.loss import LAYER_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource
 from stillhouse.api.stage import Stage
-from stillhouse.api.student import Student
+from stillhouse.api.student import SMALL, Student
 from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
 
 __all__ = ["Distill"]
 
+_NO_LAYERS_OF_SMALL = CelRule(
+    "!has(self.student.architecture) || !(self.student.architecture in"
+    f" {list(SMALL)}) || !self.stages.exists(s, s.losses.exists(l, l.kind in {list(LAYER_LOSSES)}))",
+    f"losses {told(LAYER_LOSSES)} hold a layer against one of the teacher's, and a student of architecture"
+    f" {', '.join(SMALL[:-1])} or {SMALL[-1]} has none of its kind",
+    "stages",
+)
+_LAYERS_ARE_THERE = CelRule(
+    "!has(self.student.hiddenLayers) || self.stages.all(s, s.losses.all(l, !has(l.layers)"
+    " || l.layers.all(p, !has(p.student) || p.student <= self.student.hiddenLayers)))",
+    "layers names a layer of the student's beyond student.hiddenLayers",
+    "stages",
+)
+_NO_HEADS_TO_SEARCH = CelRule(
+    "!has(self.search) || !has(self.search.attentionHeads) || !has(self.student.architecture) ||"
+    f" !(self.student.architecture in {list(SMALL)})",
+    f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among",
+    "search.attentionHeads",
+)
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
     " || has(self.data.columns.query) && has(self.data.columns.document))"
@@ -50,6 +69,13 @@ _SEARCHED_OR_SAID = CelRule(
     " || has(self.student.vocabulary) && has(self.search.vocabulary))",
     "what search looks for is left out of student, and student is a shape (no uri, no factory)",
     "search",
+)
+_ZEROS_LAST = CelRule(
+    "self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 0"
+    " || (self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 1"
+    " && has(self.stages[self.stages.size() - 1].prune) && has(self.stages[self.stages.size() - 1].prune.weights))",
+    "prune.weights belongs to the last stage: what is trained after it would fill the zeros again",
+    "stages",
 )
 _BY_OUTPUTS = f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))"
 _TEACHERS_SAY_OUTPUTS = CelRule(
@@ -122,6 +148,10 @@ class Distill(ApiModel):
         _SEARCH_NEEDS_VALIDATION,
         _SEARCHED_OR_SAID,
         _STOPPING_NEEDS_VALIDATION,
+        _ZEROS_LAST,
+        _NO_LAYERS_OF_SMALL,
+        _NO_HEADS_TO_SEARCH,
+        _LAYERS_ARE_THERE,
         _TEACHERS_SAY_OUTPUTS,
         _SOMEBODY_COUNTS,
         _WEIGHTED_TEACHERS,
@@ -136,14 +166,29 @@ class Distill(ApiModel):
         stages = [*self.stages, *(stage for assistant in self.assistants for stage in assistant.stages)]
         contrastive = any(loss.kind == "contrastive" for stage in stages for loss in stage.losses)
         self._search_fits()
+        self._small_fits()
+        named = [pair.student for stage in self.stages for loss in stage.losses for pair in loss.layers or ()]
+        deepest, most = max((each or 0 for each in named), default=0), self.student.hidden_layers
+        if most is not None and deepest > most:
+            raise _LAYERS_ARE_THERE.broken(allowed=f"student: 1 to {most}", fix=f"name layers up to {most}, or leave student out")
         columns = self.data.columns
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
         if self.validation is None and any(stage.early_stopping is not None for stage in stages):
             raise _STOPPING_NEEDS_VALIDATION.broken()
+        if any(stage.prune is not None and stage.prune.weights is not None for stage in self.stages[:-1]):
+            raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
         self._teachers_fit()
         return self
+
+    def _small_fits(self) -> None:
+        if self.student.architecture not in SMALL:
+            return
+        if any(loss.kind in LAYER_LOSSES for stage in self.stages for loss in stage.losses):
+            raise _NO_LAYERS_OF_SMALL.broken(fix="take loss pooled, or one of the outputs: logits, embedding, similarity")
+        if self.search is not None and self.search.attention_heads:
+            raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
 
     def _teachers_fit(self) -> None:
         if self.weighting is not None and not self.teachers:

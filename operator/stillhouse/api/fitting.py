@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillhouse.api.base import CelRule
+from stillhouse.api.fitting_compress import COMPRESS_RULES, compress_fits
+from stillhouse.api.fitting_student import STUDENT_RULES, student_fits
 from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, told
 from stillhouse.api.pipeline import GIVEN, SAID
 
@@ -136,32 +138,12 @@ _CUT_ON_CPUS = CelRule(
     "the upper half of a cut runs on runtime triton-ort-cpu",
     "edge.cut",
 )
-_GOAL_NEEDS_GATE = CelRule(
-    "!has(self.compress.goal) || has(self.gate)", "goal needs gate: candidates are measured on its rows", "compress.goal"
-)
-_RANGES_ARE_READ = CelRule(
-    "!has(self.compress.int8) || self.compress.int8.ranges == 'dynamic' || has(self.distill) || has(self.compress.calibration)",
-    "static ranges need compress.calibration (or distill.data): they are read off its rows",
-    "compress.int8.ranges",
-)
-_LOSS_IS_MEASURED = CelRule(
-    "self.compress.precision != 'mixed' || has(self.distill) || has(self.compress.calibration)",
-    "mixed needs compress.calibration (or distill.data): what operators lose is measured on its rows",
-    "compress.precision",
-)
-_ROUNDED_ON_ROWS = CelRule(
-    "!has(self.compress.int4) || !has(self.compress.int4.method) || self.compress.int4.method != 'gptq' || has(self.distill)"
-    " || has(self.compress.calibration)",
-    "gptq needs compress.calibration (or distill.data): it rounds for what layers are given on its rows",
-    "compress.int4.method",
-)
 _OUTPUTS_GATED = CelRule(
     "!has(self.gate) || self.gate.metrics.all(m, !has(m.output) || (has(self.pipeline) && self.pipeline.placement == 'together'"
     " && self.pipeline.steps.exists(s, s.outputs.exists(k, s.outputs[k] == m.output))))",
     "output is one that a step of a pipeline (placement: together) gives to the answer",
     "gate.metrics",
 )
-
 _BRIDGE_HAS_A_TOKEN = CelRule(
     "!has(self.serve.mqtt) || has(self.serve.mqtt.backendToken) == (has(self.edge) && has(self.edge.clients.tokens))",
     "the bridge asks the gateway as one of its clients: backendToken belongs to edge.clients.tokens",
@@ -174,19 +156,19 @@ _BRIDGE_KNOWS_TLS = CelRule(
     "serve.mqtt.backendAuthority",
 )
 _WORKERS_SHARE = CelRule(
-    "!has(self.distill) || self.distill.stages.all(s, self.build.workers <= s.batchSize)",
+    "!has(self.distill) || self.distill.stages.all(s, self.build.workers <= s.batchSize) && (!has(self.distill.assistants)"
+    " || self.distill.assistants.all(a, a.stages.all(s, self.build.workers <= s.batchSize)))",
     "every worker reads at least one row of a batch: build.workers must not exceed the smallest batchSize",
     "build.workers",
 )
 RULES = (
     _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
-    _WEIGHTING_OF_CLASSES,
+    *STUDENT_RULES, _WEIGHTING_OF_CLASSES,
     _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
     _OUTPUTS_GATED, _NO_STEPS_BEFORE_STEPS, _MIDDLE_OF_CLASSES,
-    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _GOAL_NEEDS_GATE, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
-    _FORMATS_ONCE, _RANGES_ARE_READ, _LOSS_IS_MEASURED, _ROUNDED_ON_ROWS,
-    _WORKERS_SHARE,
+    _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
+    _FORMATS_ONCE, *COMPRESS_RULES, _WORKERS_SHARE,
 )  # fmt: skip
 
 
@@ -214,6 +196,7 @@ def parts_fit(spec: Spec) -> None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):
             raise _RESIDUAL_EMBEDS.broken()
+        student_fits(spec.distill.student, images=spec.source.task == "image-classification")
         if embedding and spec.distill.weighting not in {None, "fixed"}:
             raise _WEIGHTING_OF_CLASSES.broken(fix="leave weighting out")
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:
@@ -221,16 +204,7 @@ def parts_fit(spec: Spec) -> None:
         raise _GATE_FITS_QUEUE.broken(fix=f"write maxSize: {most} (or 0, no limit), or lower spec.gate.load.concurrency")
     if len({each.format for each in spec.export}) < len(spec.export):
         raise _FORMATS_ONCE.broken(fix="remove one of both")
-    if spec.compress.goal is not None and spec.gate is None:
-        raise _GOAL_NEEDS_GATE.broken(fix="write gate with its data, or remove goal")
-    int8 = spec.compress.int8
-    if int8 is not None and int8.ranges != "dynamic" and spec.distill is None and spec.compress.calibration is None:
-        raise _RANGES_ARE_READ.broken(fix="write compress.calibration: {uri: data:NAME}, or ranges: dynamic")
-    if spec.distill is None and spec.compress.calibration is None:
-        if spec.compress.precision == "mixed":
-            raise _LOSS_IS_MEASURED.broken(fix="write compress.calibration: {uri: data:NAME}, or precision: int8")
-        if spec.compress.int4 is not None and spec.compress.int4.method == "gptq":
-            raise _ROUNDED_ON_ROWS.broken(fix="write compress.calibration: {uri: data:NAME}, or method: rtn")
+    compress_fits(spec)
     _workers_fit(spec)
     _cut_fits(spec)
     _cascade_fits(spec, embedding)
@@ -240,7 +214,8 @@ def parts_fit(spec: Spec) -> None:
 
 def _workers_fit(spec: Spec) -> None:
     workers = spec.build.workers
-    smallest = min((stage.batch_size for stage in spec.distill.stages), default=workers) if spec.distill else workers
+    pupils: tuple[Distill | Assistant, ...] = (spec.distill, *spec.distill.assistants) if spec.distill else ()
+    smallest = min((stage.batch_size for pupil in pupils for stage in pupil.stages), default=workers)
     if workers > smallest:
         raise _WORKERS_SHARE.broken(allowed=f"at most {smallest}", fix=f"workers: {smallest}, or a larger batchSize")
 

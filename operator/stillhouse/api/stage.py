@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.loss import LAYER_LOSSES, Loss, told
+from stillhouse.api.prune import Prune
 from stillhouse.api.scalars import DecimalString, ModelName, Percent
 
 __all__ = ["EarlyStopping", "Freeze", "Stage"]
@@ -85,6 +86,8 @@ class Stage(ApiModel):
     al. 2020)."""
     early_stopping: EarlyStopping | None = None
     """End the stage when validation gains no more; its result is then the best epoch instead of the last."""
+    prune: Prune | None = None
+    """Take something out of the student meanwhile."""
 
     cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE, _NO_RATE_OF_THE_FROZEN, _PROGRESS_NEEDS_LAYERS)
 

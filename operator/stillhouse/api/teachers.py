@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from stillhouse.api.base import ApiModel
+from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.loss import told
 from stillhouse.api.scalars import DecimalString, Uri
 from stillhouse.api.source import Factory, Label
 from stillhouse.api.stage import Stage
-from stillhouse.api.student import Student
+from stillhouse.api.student import SMALL, Student
 
 __all__ = ["TAUGHT_BY_SEVERAL", "Assistant", "Teacher"]
 
@@ -20,6 +21,12 @@ TAUGHT_BY_SEVERAL: Final = (
 )
 """Losses that several teachers can teach by: their probabilities can be mixed and their similarities averaged, but neither the
 axes of their embeddings nor what is inside of them."""
+
+_ASSISTANTS_ARE_TRANSFORMERS = CelRule(
+    f"!has(self.student.architecture) || !(self.student.architecture in {list(SMALL)})",
+    f"an assistant is a transformer, or a model by uri or factory: architectures {told(SMALL)} are for students",
+    "student.architecture",
+)
 
 
 class Teacher(ApiModel):
@@ -44,3 +51,11 @@ class Assistant(ApiModel):
     """What it is, as `distill.student` says it."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=8)]
     """How it learns, as `distill.stages` says it."""
+
+    cel_rules = (_ASSISTANTS_ARE_TRANSFORMERS,)
+
+    @model_validator(mode="after")
+    def _is_transformer(self) -> Assistant:
+        if self.student.architecture in SMALL:
+            raise _ASSISTANTS_ARE_TRANSFORMERS.broken(fix="leave architecture out, or name a model by uri or factory")
+        return self

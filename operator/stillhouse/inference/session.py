@@ -84,7 +84,7 @@ class ModelSession:
         package that no server has.
         """
         with self._path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(b"DynamicQuantizeLinear") >= 0
+            return content.find(b"DynamicQuantizeLinear") >= 0 or content.find(b"DynamicQuantizeLSTM") >= 0
 
     def run(self, feed: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
         """Run the model once; `feed` maps input name to array. Returns the signature's output, float32."""

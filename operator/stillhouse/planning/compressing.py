@@ -19,9 +19,14 @@ PARITY_SAMPLES = 16
 OF_ONNX = ("int8", "int4", "mixed", "fp16")
 
 
-def int8(env: Environment) -> dict[str, Any]:
+def int8(spec: Spec, env: Environment) -> dict[str, Any]:
     """Return how a model is made INT8 where nothing is said of its operators."""
-    return {"perChannel": True, "reduceRange": env.reduce_range, "exclude": 0}
+    return {"perChannel": True, "reduceRange": env.reduce_range, "exclude": 0, **_recurrent(spec)}
+
+
+def _recurrent(spec: Spec) -> dict[str, Any]:
+    """Return what is written only where there are LSTMs: other models keep their keys."""
+    return {"recurrent": True} if spec.distill and spec.distill.student.architecture == "bilstm" else {}
 
 
 def ladder(precision: str) -> tuple[str, ...]:
@@ -62,7 +67,7 @@ def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environm
         yield from static(given, spec, fp32, calibration, env)
         if precision == "int8":
             return
-    quantize = int8(env)
+    quantize = int8(spec, env)
     yield StepDraft("compress/int8", "compress", "quantize-dynamic", quantize, {"model": fp32}), True
     if precision == "int8" or calibration is None:
         return
@@ -71,6 +76,7 @@ def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environm
         "top": max(spec.compress.keep_fp32, 8),
         "reduceRange": env.reduce_range,
         "threads": 1,
+        **_recurrent(spec),
     }
     yield StepDraft("compress/sensitivity", "compress", "sensitivity", rows, {"model": fp32, "data": calibration}), False
     parents = {"model": fp32, "sensitivity": "compress/sensitivity"}

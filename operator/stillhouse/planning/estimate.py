@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillhouse.planning.macs import asked_macs, macs_per_token, student_macs, training_macs
+from stillhouse.planning.macs import MEAN_TOKENS, asked_macs, macs_per_token, student_macs, training_macs, usual_macs
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
+from stillhouse.planning.students import is_small
 
 __all__ = [
     "FIT_ROWS",
@@ -26,8 +27,6 @@ __all__ = [
     "work_of",
 ]
 
-MEAN_TOKENS = 40
-"""Tokens of a typical text, when the data does not say."""
 GIB = 2**30
 TORCH_BYTES = int(0.9 * GIB)
 """What torch and transformers take by themselves."""
@@ -52,6 +51,9 @@ GRAPHS = (
 """Passes that make, change or try a graph: as long as the model is large."""
 ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
 """Passes that write a model for another runtime, by a converter of its own."""
+
+RANKING_MACS = 250_000
+"""Of a stage that sets weights to 0, per weight: it sorts them a hundred times, 0.25 µs each, told in multiply-accumulates."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""
@@ -179,10 +181,12 @@ def _student_seconds(
 
 
 def _fits_projection(step: Step, info: Mapping[str, Any], task: str) -> bool:
-    """Whether a student is an encoder with a new projection: of its own width, or of token vectors, and trained on pooling."""
+    """Whether a student has a new projection: an encoder of its own width, or of token vectors, one of another kind."""
     init, width = step.config.get("init"), step.config.get("hiddenSize")
     if step.config.get("factory") or init == "random":
         return False
+    if is_small(step.config):
+        return True
     return init == "static" or (task == "sentence-embedding" and bool(width) and width != info.get("hiddenSize"))
 
 
@@ -193,7 +197,8 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
     hidden, layers = int(info.get("hiddenSize") or 768), int(info.get("layers") or 12)
     if step.config.get("factory") or _from_factory(plan):
         hidden, layers = _factory_shape(plan, env)
-    shape = {"hiddenSize": hidden, "layers": layers}
+    source = plan.find("resolve/source")
+    shape = {"hiddenSize": hidden, "layers": layers, "image": source.config.get("image") if source else None}
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
     teacher = info["bytes"] // 4 if "bytes" in info else macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:
@@ -210,12 +215,12 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         case "fine-tune":
             return rows * tokens * int(step.config["epochs"]) * 3 * teacher, info
         case "student":
-            source = plan.find("resolve/source")
             task = str(source.config.get("task", "")) if source else ""
             return _student_seconds(step, info, rows, tokens * teacher, teacher, task), info
         case "distill":
             macs = training_macs(step, plan, step.config["losses"], shape, asked_macs(step, plan, env, shape, teacher))
-            return rows * tokens * int(step.config["epochs"]) * macs, info
+            ranked = usual_macs(step, plan, shape) if "weights" in step.config.get("prune", {}) else 0
+            return rows * tokens * int(step.config["epochs"]) * macs + RANKING_MACS * ranked, info
         case "search-student":
             macs = training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]

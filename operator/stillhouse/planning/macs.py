@@ -7,8 +7,12 @@ from typing import Any
 
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, Plan, Step
+from stillhouse.planning.students import is_small, small_macs
 
-__all__ = ["asked_macs", "macs_per_token", "student_macs", "training_macs"]
+__all__ = ["MEAN_TOKENS", "asked_macs", "macs_per_token", "student_macs", "training_macs", "usual_macs"]
+
+MEAN_TOKENS = 40
+"""Tokens of a typical text, when the data does not say."""
 
 
 def macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
@@ -18,6 +22,9 @@ def macs_per_token(hidden: int, layers: int, intermediate: int) -> int:
 
 def student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
     """Return the student's multiply-accumulates per token; what its shape leaves out is the teacher's."""
+    if is_small(shape):
+        image = info.get("image")  # what is counted of tokens is an image here, whatever it is made of
+        return small_macs(shape, image, training=True) // (1 if image is None else MEAN_TOKENS)
     width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
     depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
     return macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
@@ -32,6 +39,11 @@ def _usual(step: Step, plan: Plan) -> dict[str, Any]:
     for name, values in (search.config["space"] if search else {}).items():
         found[name] = values[len(values) // 2]
     return found
+
+
+def usual_macs(step: Step, plan: Plan, info: Mapping[str, Any]) -> int:
+    """Return the multiply-accumulates per token of whom a step trains."""
+    return student_macs(_usual(step, plan), info)
 
 
 def training_macs(step: Step, plan: Plan, losses: Iterable[Mapping[str, Any]], info: Mapping[str, Any], teacher: int) -> int:

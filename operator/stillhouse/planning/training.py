@@ -8,10 +8,11 @@ from typing import Any
 
 from stillhouse.api.distill import Distill
 from stillhouse.api.loss import Loss
+from stillhouse.api.prune import Prune
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
 from stillhouse.api.stage import Stage
-from stillhouse.api.student import Student
+from stillhouse.api.student import SMALL, Student
 from stillhouse.api.teachers import Assistant
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
@@ -19,6 +20,7 @@ from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import learned, taken
 from stillhouse.planning.searching import SEARCH, search_step
+from stillhouse.planning.students import small_config
 from stillhouse.planning.teaching import CHECKPOINT_STEPS, OUTPUTS, SHARD_ROWS, reserved, said
 
 __all__ = ["distillation", "last_stage"]
@@ -85,7 +87,18 @@ def _later(stage: Stage) -> dict[str, Any]:
             "patience": stage.early_stopping.patience,
             "minGain": float(stage.early_stopping.min_gain),
         }
+    if stage.prune is not None:
+        later["prune"] = _prune(stage.prune)
     return later
+
+
+def _prune(prune: Prune) -> dict[str, Any]:
+    kinds = {"weights": prune.weights, "heads": prune.heads, "neurons": prune.neurons, "channels": prune.channels}
+    return {
+        **{kind: parse_percent(share) for kind, share in kinds.items() if share is not None},
+        "by": prune.by or ("magnitude" if prune.weights else "taylor"),
+        "recovery": parse_percent(prune.recovery),
+    }
 
 
 def _reads(losses: Iterable[Loss]) -> list[str]:
@@ -204,6 +217,7 @@ def _lesson(
             "maxLength": max_length,
             "factory": factory(student.factory, env),
             "seed": pupil.seed,
+            **small_config(student),
         }
         # Whoever teaches it, its first weights and its tokens are of the source: an assistant may be of any kind.
         parents = {"teacher": TEACHER, "data": data}
@@ -252,6 +266,8 @@ def _default_init(student: Student, source: ModelSource) -> str:
         return "random"
     if student.architecture == "residual":
         return "static"
+    if student.architecture in SMALL:
+        return "random" if source.task == "image-classification" else "svd"
     if student.hidden_size is None:
         return "layers"
     return "static" if source.task == "sentence-embedding" else "svd"

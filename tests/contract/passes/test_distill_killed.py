@@ -28,6 +28,7 @@ STAGE = {
     "progressive": "stacked",
     "freeze": {"embeddings": True},
     "earlyStopping": {"patience": 30, "minGain": 0.05},  # the best epoch is not the last: it has to be kept
+    "prune": {"weights": 0.6, "by": "movement", "recovery": 0.3},  # masks, scores and what is behind the masks too
 }
 RUN = """
 import json, sys

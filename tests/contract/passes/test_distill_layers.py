@@ -136,7 +136,12 @@ def test_relation_heads_divide_both_widths(widths, heads, found):
     [
         (SIZES, {"layer": 7}, "layer 7 of the teacher", "1 to 6"),
         (SIZES, {"layer": 3, "studentLayer": 3}, "layer 3 of the student", "1 to 2"),
-        (Sizes(0, 0, 6, {}, 8, 4), {"layer": 3}, "a layer of the student", "none: a factory's network shows no layers"),
+        (
+            Sizes(0, 0, 6, {}, 8, 4),
+            {"layer": 3},
+            "a layer of the student",
+            "none: such a network has no layers to be held against another's",
+        ),
     ],
 )
 def test_layers_that_there_are_not(kind, sizes, config, found, allowed):

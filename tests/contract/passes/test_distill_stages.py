@@ -179,6 +179,7 @@ def test_the_passes_take_what_is_planned():
         "freeze": {"embeddings": True, "layers": 1},
         "progressive": "stacked",
         "earlyStopping": {"patience": 2, "minGain": "0.001"},
+        "prune": {"heads": "50%", "neurons": "75%", "recovery": "25%"},
     }
     edits = {"spec.distill.stages": [stage], "spec.distill.topLogits": 2, "spec.distill.validation": {"uri": "data:v"}}
     plan = plan_of("class", edits=edits)
@@ -186,5 +187,6 @@ def test_the_passes_take_what_is_planned():
     assert len(config.losses) == 3 + 2 * len(kinds)
     assert config.losses[0].class_weights == {"a": 2.0}
     assert (config.freeze.layers, config.progressive, config.early_stopping.min_gain) == (1, "stacked", 0.001)
+    assert (config.prune.shares, config.prune.by, config.prune.recovery) == ({"heads": 0.5, "neurons": 0.75}, "taylor", 0.25)
     outputs = TeacherOutputs.config_type.model_validate(plan.step("train/teacher-outputs").config)
     assert (outputs.outputs, outputs.top_logits, outputs.layers) == (("features", "hidden", "logits"), 2, (3, 6))

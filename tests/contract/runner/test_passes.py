@@ -36,6 +36,17 @@ def plans() -> Iterator[Plan]:
     yield plan_of("text", {"spec.distill": GONE, "spec.gate": GONE, "spec.index": GONE, "spec.edge": GONE, "spec.serve": GONE})
     searched = {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
     yield plan_of("text", searched)
+    losses = [{"kind": "embedding"}]
+    taken = {"heads": "50%", "neurons": "75%", "channels": "5%", "by": "movement"}
+    yield plan_of("text", {"spec.distill.stages": [{"losses": losses, "prune": each} for each in (taken, {"weights": "90%"})]})
+    plain = {"spec.distill.stages": [{"losses": [{"kind": "embedding"}]}]}
+    for student in (
+        {"architecture": "cnn", "convolution": {"kernelSizes": [2, 3], "separable": True, "dilated": True}, "pooling": "mean"},
+        {"architecture": "bilstm", "embeddingSize": 64},
+        {"architecture": "mlp", "bigrams": 4096},
+    ):
+        yield plan_of("text", {**plain, "spec.distill.student": student})
+    yield plan_of("image", {"spec.distill.student": {"architecture": "cnn", "convolution": {"channels": [8, 16]}}})
     teachers = {"spec.distill.teachers": [{"uri": "models:b", "labels": ["yes", "no"]}, {"uri": "file://teacher"}]}
     learned = {"spec.distill.weighting": "learned", "spec.distill.validation": {"uri": "data:v"}, "spec.distill.topLogits": 1}
     yield plan_of("class", {**teachers, **learned})

@@ -67,6 +67,8 @@ def test_the_largest_logits_are_asked_for_where_logits_are() -> None:
         ("freeze", {"layers": 2}, {"embeddings": False, "layers": 2}),
         ("freeze", {"embeddings": True}, {"embeddings": True, "layers": 0}),
         ("progressive", "stacked", "stacked"),
+        ("prune", {"neurons": "90%"}, {"neurons": 0.9, "by": "taylor", "recovery": 0.4}),
+        ("prune", {"heads": "5%", "by": "magnitude", "recovery": "0%"}, {"heads": 0.05, "by": "magnitude", "recovery": 0.0}),
         ("earlyStopping", {}, {"patience": 3, "minGain": 0.0}),
         ("earlyStopping", {"patience": 2, "minGain": "0.001"}, {"patience": 2, "minGain": 0.001}),
     ],
@@ -74,6 +76,25 @@ def test_the_largest_logits_are_asked_for_where_logits_are() -> None:
 def test_what_a_stage_is_told_is_written(field: str, value: Any, written: Any) -> None:
     stage = stage_of("text", {f"spec.distill.stages[0].{field}": value})
     assert {name: found for name, found in stage.items() if name not in STAGE} == {field: written}
+
+
+def test_zeros_go_by_magnitude_where_nothing_is_said() -> None:
+    stages = [{"losses": [{"kind": "embedding"}], "prune": {"weights": "90%"}}]
+    assert stage_of("text", {"spec.distill.stages": stages}, "stage-1")["prune"] == {
+        "weights": 0.9,
+        "by": "magnitude",
+        "recovery": 0.4,
+    }
+
+
+def test_sorting_weights_is_estimated() -> None:
+    stage = {"losses": [{"kind": "embedding"}]}
+    work = []
+    for prune in ({}, {"prune": {"neurons": "90%"}}, {"prune": {"weights": "90%"}}):
+        model = parse(edited(complete("text"), {"spec.distill.stages": [{**stage, **prune}]}))
+        plan = build_plan(model, environment(model))
+        work.append(work_of(plan.step("train/stage-1"), plan, environment(model))[0])
+    assert work[0] == work[1] < work[2]
 
 
 def test_pairs_of_layers_are_a_term_each_and_share_the_weight() -> None:

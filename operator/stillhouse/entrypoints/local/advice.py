@@ -14,6 +14,7 @@ from stillhouse.api.source import DataSource
 from stillhouse.api.student import Student
 from stillhouse.passes.evaluate.intervals import fewest_for_share, fewest_for_upper_end
 from stillhouse.planning.few import beforehand
+from stillhouse.planning.larger import larger_student
 from stillhouse.planning.macs import macs_per_token
 from stillhouse.planning.plan import Environment
 from stillhouse.planning.runtimes import GPU
@@ -34,7 +35,8 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
         known = None if env is None else env.pins.get(model.spec.source.uri)
         found += _smaller_assistants(distill, {} if known is None else known.info)
     few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
-    return [*found, few] if few else found
+    larger = "" if distill is None or env is None else larger_student(distill, model.spec.source, env)
+    return [*found, *filter(None, (few, larger))]
 
 
 def _smaller_assistants(distill: Distill, teacher: Mapping[str, Any]) -> list[str]:

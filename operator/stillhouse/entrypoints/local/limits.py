@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.api.model import Spec
-from stillhouse.api.student import HEAD_WIDTH, Student
+from stillhouse.api.student import HEAD_WIDTH, SMALL, Student
 from stillhouse.errors import StillhouseError
 
 __all__ = ["beyond"]
@@ -44,7 +44,7 @@ def _uneven(student: Student, info: Mapping[str, Any]) -> Iterator[StillhouseErr
     from stillhouse.passes.distill.students.config import check_heads
 
     width = student.hidden_size
-    if width is None or student.attention_heads is not None or student.factory is not None:
+    if width is None or student.attention_heads is not None or student.factory is not None or student.architecture in SMALL:
         return
     known, bag = info.get("hiddenSize"), student.architecture == "residual" or student.init == "static"
     if not bag and known in (None, width):

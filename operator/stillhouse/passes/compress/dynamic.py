@@ -33,7 +33,7 @@ class QuantizeConfig(PassConfig):
     """Configuration of `quantize-dynamic`.
 
     `per_channel`: one scale per output channel, else per tensor. `reduce_range`: 7-bit weights instead of 8. `exclude`:
-    how many of the most sensitive operators stay FP32.
+    how many of the most sensitive operators stay FP32. `recurrent`: LSTMs become INT8 too.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -41,6 +41,7 @@ class QuantizeConfig(PassConfig):
     per_channel: bool = True
     reduce_range: bool = False
     exclude: int = Field(default=0, ge=0, le=4096)
+    recurrent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,17 @@ class QuantizeDynamic(Pass[QuantizeConfig, QuantizeFacts]):
         signature = Signature.read(source)
         ctx.progress.update(0, 3, "steps", "reading the model")
         model = onnx.load(source / MODEL_FILE, load_external_data=False)
-        operators = quantizable(model)
+        operators = quantizable(model, recurrent=config.recurrent)
         kept = most_sensitive(config.exclude, inputs.get("sensitivity"), {operator.name for operator in operators})
         ctx.progress.update(1, 3, "steps", "quantizing")
         try:
-            quantized = quantize(model, per_channel=config.per_channel, reduce_range=config.reduce_range, exclude=kept)
+            quantized = quantize(
+                model,
+                per_channel=config.per_channel,
+                reduce_range=config.reduce_range,
+                exclude=kept,
+                recurrent=config.recurrent,
+            )
             onnx.checker.check_model(quantized)
             size = write_model(quantized, ctx.out / MODEL_FILE)
             session = open_session(ctx.out / MODEL_FILE, ctx.threads)

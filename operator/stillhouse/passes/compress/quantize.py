@@ -2,7 +2,8 @@
 
 Weights become INT8 once, activations UINT8 at every run (scale and zero point from each tensor's range).
 Quantized are linear layers, fused attention and the tables of embeddings; most of a small student is embeddings, and
-looking up a quantized row costs nothing that can be measured. Convolutions stay in FP32: ONNX Runtime's ConvInteger
+looking up a quantized row costs nothing that can be measured. LSTMs where `recurrent` asks for it (ONNX Runtime's
+DynamicQuantizeLSTM). Convolutions stay in FP32: ONNX Runtime's ConvInteger
 has no fast kernel on CPUs, so a quantized image model is smaller and slower at once; static quantization
 (`static_graph`) is the way for them.
 """
@@ -22,7 +23,7 @@ from stillhouse.passes.export.tidy import tidy
 
 __all__ = ["Operator", "quantizable", "quantize", "quiet"]
 
-_TYPES = ("Attention", "EmbedLayerNormalization", "Gather", "MatMul")
+_TYPES = ("Attention", "EmbedLayerNormalization", "Gather", "LSTM", "MatMul")
 _SMALL = 1024
 """Tables of fewer numbers than this are indices and shapes, not embeddings."""
 
@@ -36,8 +37,8 @@ class Operator:
     weights: int
 
 
-def quantizable(model: onnx.ModelProto) -> list[Operator]:
-    """Return the operators of an FP32 graph that `quantize` would touch, in graph order."""
+def quantizable(model: onnx.ModelProto, *, recurrent: bool = False) -> list[Operator]:
+    """Return the operators of an FP32 graph that `quantize` would touch, in graph order; LSTMs where `recurrent` asks for it."""
     floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     sizes = {tensor.name: _count(tensor.dims) for tensor in floats}
     # Tables of one number a row weigh rows against each other, small ones against large ones: one scale is not enough.
@@ -49,6 +50,8 @@ def quantizable(model: onnx.ModelProto) -> list[Operator]:
         elif node.op_type == "Gather":
             weights = sizes.get(node.input[0], 0)
             weights = weights if weights >= _SMALL and node.input[0] not in scales else 0
+        elif node.op_type == "LSTM":
+            weights = sum(sizes.get(name, 0) for name in node.input[1:3]) if recurrent else 0
         elif node.op_type == "EmbedLayerNormalization":
             weights = sum(sizes.get(name, 0) for name in node.input[2:5])
         else:
@@ -65,11 +68,12 @@ def quantize(
     reduce_range: bool,
     exclude: Iterable[str] = (),
     only: Iterable[str] | None = None,
+    recurrent: bool = False,
 ) -> onnx.ModelProto:
     """Return the INT8 graph.
 
     `reduce_range` uses 7 bits for weights: on AVX2 without VNNI the 16-bit sums of U8·S8 products saturate with 8.
-    `exclude` names nodes that stay FP32, `only` (when given) the ones that do not.
+    `exclude` names nodes that stay FP32, `only` (when given) the ones that do not. `recurrent`: LSTMs as well.
 
     Raises:
         ValueError: nothing would be quantized.
@@ -77,7 +81,7 @@ def quantize(
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    names = [operator.name for operator in quantizable(model)]
+    names = [operator.name for operator in quantizable(model, recurrent=recurrent)]
     chosen = set(names if only is None else only) - set(exclude)
     chosen &= set(names)
     if not chosen:

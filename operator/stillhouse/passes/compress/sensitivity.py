@@ -44,7 +44,8 @@ _BUDGET_S = 600.0
 class SensitivityConfig(PassConfig):
     """Configuration of `sensitivity`: rows of calibration data, how many operators the facts list, 7-bit weights, threads.
 
-    `static`: how static quantization would find its ranges, where its damage is measured; None: dynamic quantization's.
+    `recurrent`: LSTMs are measured too. `static`: how static quantization would find its ranges, where its damage is measured;
+    None: dynamic quantization's.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -53,6 +54,7 @@ class SensitivityConfig(PassConfig):
     top: int = Field(default=8, ge=1, le=4096)
     reduce_range: bool = False
     threads: int = Field(default=1, ge=1, le=256)
+    recurrent: bool = False
     static: StaticConfig | None = None
 
 
@@ -100,7 +102,7 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         source = inputs["model"].path
         signature = Signature.read(source)
         model = onnx.load(source / "model.onnx", load_external_data=False)
-        listed = quantizable(model) if config.static is None else static_operators(model)
+        listed = quantizable(model, recurrent=config.recurrent) if config.static is None else static_operators(model)
         operators = sorted(listed, key=lambda operator: (-operator.weights, operator.name))
         if not operators:
             raise SourceError(
@@ -145,7 +147,8 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
     ) -> Callable[[Sequence[str]], onnx.ModelProto]:
         """Return what quantizes some operators alone."""
         if config.static is None:
-            return lambda only: quantize(model, per_channel=True, reduce_range=config.reduce_range, only=only)
+            reduced, recurrent = config.reduce_range, config.recurrent
+            return lambda only: quantize(model, per_channel=True, reduce_range=reduced, only=only, recurrent=recurrent)
         found = calibrate(
             source, signature, model, data, config.static, config.samples, config.threads,
             lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),

@@ -16,7 +16,7 @@ from stillhouse.passes.models.network import Network
 __all__ = ["Freeze", "frozen"]
 
 _LAYER: Final = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
-_EMBEDDINGS: Final = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|wte|wpe)\.|^(?:tokens|positions|narrow)\.")
+_EMBEDDINGS: Final = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|wte|wpe)\.|^(?:tokens|pairs|positions|narrow)\.")
 _FIELD: Final = "spec.distill.stages[].freeze"
 
 
@@ -37,13 +37,13 @@ def frozen(network: Network, freeze: Freeze | None) -> Iterator[None]:
     if freeze is None:
         yield
         return
-    if freeze.layers > network.layers or not network.layers:
+    if freeze.layers > network.layers or not (network.layers or network.token_vectors is not None):
         raise SpecError(
             "the student has not so many layers to freeze" if network.layers else "the student shows no layers to freeze",
             field=f"{_FIELD}.layers",
             found=str(freeze.layers),
-            allowed=f"up to {network.layers}" if network.layers else "no freeze: a factory's network shows no layers",
-            fix="freeze fewer layers" if network.layers else "leave freeze out",
+            allowed=f"up to {network.layers}" if network.layers else "embeddings at most: such a network shows no layers",
+            fix="freeze fewer layers" if network.layers else "leave layers out, or freeze",
         )
     held, layers = [], set[int]()
     for name, parameter in network.body.named_parameters():

@@ -15,16 +15,19 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from stillhouse.errors import DataError, SpecError, WorkerLost
+from stillhouse.errors import DataError, WorkerLost
 from stillhouse.passes.base import ONE_WORKER, Progress, SilentProgress, Workers
 from stillhouse.passes.distill import checkpoint
-from stillhouse.passes.distill.freezing import Freeze, frozen
+from stillhouse.passes.distill.freezing import frozen
 from stillhouse.passes.distill.interrupts import interrupts_between_steps
 from stillhouse.passes.distill.meeting import meeting
 from stillhouse.passes.distill.objective import Objective
+from stillhouse.passes.distill.prune.config import course_of
+from stillhouse.passes.distill.prune.pruner import Pruned, Pruner
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
+from stillhouse.passes.distill.settings import LoopSettings, groups_of
 from stillhouse.passes.distill.step import Stepper, TrainingSet
-from stillhouse.passes.distill.stopping import EarlyStopping
+from stillhouse.passes.distill.teacher import tensors_of
 from stillhouse.passes.distill.together import Group, demand_rows_alone
 from stillhouse.passes.models.network import Network
 
@@ -36,25 +39,6 @@ _REPORT_SECONDS: Final = 0.5
 _CURVE_POINTS: Final = 50
 _APART: Final = 1_000_003
 """What the seeds of two workers differ by, where a network draws numbers of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoopSettings:
-    """What the loop needs to know; rates per step follow from these alone."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    checkpoint_steps: int
-    seed: int
-    embedding_learning_rate: float | None = None
-    """Peak of the token vectors' own rate; None: the same as all."""
-    freeze: Freeze | None = None
-    early_stopping: EarlyStopping | None = None
-    head_learning_rate: float | None = None
-    """Peak of the rate of the linear layer behind the pooling; None: the same as all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +64,7 @@ class LoopResult:
     curve: list[CurvePoint] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best: int = 0
+    pruned: Pruned | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +108,7 @@ def train(
     Raises:
         DataError: the objective is no longer a finite number; a checkpoint of the last good step has been written.
         SpecError: a rate for token vectors, and a network that shows none; layers to freeze that it does not have; fewer
-            steps than layers that are to have their turn.
+            steps than layers that are to have their turn; something to prune that it does not have.
         WorkerLost: another worker has gone, or did not come; likewise where this one is number 0.
         KeyboardInterrupt: asked to stop; a checkpoint of the last whole step has been written.
     """
@@ -146,8 +131,15 @@ def _train(
     progress: Progress,
     validate: Callable[[Network], float] | None,
 ) -> LoopResult:
+    per_epoch = steps_per_epoch(data.inputs.count, settings.batch_size)
+    steps = per_epoch * settings.epochs
+    pruner, unsettled = None, 0
+    if settings.prune is not None:
+        course = course_of(settings.prune, steps, settings.warmup)
+        example = tensors_of(data.inputs.batch(np.arange(min(2, data.inputs.count))))
+        pruner, unsettled = Pruner(network, settings.prune, course, example), course.settled(per_epoch)
     terms = nn.ModuleList(objective.terms)
-    optimizer = torch.optim.AdamW(_groups(network, terms, settings), lr=settings.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(groups_of(network, terms, settings), lr=settings.learning_rate, fused=True)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     early = settings.early_stopping if validate is not None else None
     best = copy.deepcopy(network) if early is not None else None
@@ -155,8 +147,8 @@ def _train(
     modules = {"student": accelerator.unwrap_model(network), "losses": accelerator.unwrap_model(terms)}
     if best is not None:
         modules["best"] = best
-    per_epoch = steps_per_epoch(data.inputs.count, settings.batch_size)
-    steps = per_epoch * settings.epochs
+    if pruner is not None:
+        modules["pruning"] = pruner.to(accelerator.device)
     objective.check(steps)
     state = _State(sums=[0.0] * (len(objective.parts) + 1))
     step = 0
@@ -170,7 +162,7 @@ def _train(
         state = _State(**saved)
         state.resumed += 1
         progress.note(f"going on from step {step} of {steps}")
-    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, crew)
+    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, crew, pruner)
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
@@ -188,7 +180,7 @@ def _train(
         if validate is not None and len(state.validation) < step // per_epoch:
             modules["student"].eval()
             state.validation.append(crew.agreed(validate(modules["student"])))
-            if early is not None and early.best(state.validation) == len(state.validation):
+            if early is not None and early.best(state.validation, unsettled) == len(state.validation):
                 modules["best"].load_state_dict(modules["student"].state_dict())
             network.train()
 
@@ -199,7 +191,7 @@ def _train(
     with interrupts_between_steps() as stop:
         try:
             judge()
-            while step < steps and not (early is not None and early.over(state.validation)):
+            while step < steps and not (early is not None and early.over(state.validation, unsettled)):
                 epoch, at = divmod(step, per_epoch)
                 if epoch != order_of:
                     order_of = epoch
@@ -239,48 +231,16 @@ def _train(
             progress.note(f"stopped after epoch {len(state.validation)} of {settings.epochs}: no gain")
     modules["student"].to("cpu")
     modules["student"].eval()
+    pruned = pruner.to("cpu").finish(modules["student"]) if pruner is not None else None
     curve = [CurvePoint(**point) for point in state.curve]
-    chosen = early.best(state.validation) if early is not None else 0
-    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen)
+    chosen = early.best(state.validation, unsettled) if early is not None else 0
+    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned)
 
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:
     if data.groups is None:
         return epoch_batches(data.inputs.lengths, settings.batch_size, settings.seed, epoch)
     return grouped_batches(data.groups, settings.batch_size, settings.seed, epoch)
-
-
-def _groups(network: Network, terms: nn.Module, settings: LoopSettings) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: decay pulls at matrices, never at biases and norms (Loshchilov & Hutter 2019).
-
-    Nor at token vectors with a rate of their own: at so high a rate, decay would wear away what rare tokens began with.
-
-    Raises:
-        SpecError: such a rate, and no token vectors that we know.
-    """
-    parameters = [parameter for module in (network, terms) for parameter in module.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = []
-    if settings.embedding_learning_rate is not None:
-        table = network.token_vectors
-        if table is None:
-            raise SpecError(
-                "the student shows no token vectors that could have a learning rate of their own",
-                field="spec.distill.stages[].embeddingLearningRate",
-                found=f"a student of kind {network.architecture.kind}",
-                allowed="a text encoder or a residual student",
-                fix="leave embeddingLearningRate out",
-            )
-        parameters = [parameter for parameter in parameters if parameter is not table]
-        groups.append({"params": [table], "weight_decay": 0.0, "lr": settings.embedding_learning_rate})
-    if settings.head_learning_rate is not None and network.projection is not None:
-        head = list(network.projection.parameters())
-        parameters = [parameter for parameter in parameters if all(parameter is not each for each in head)]
-        groups.append({"params": head, "weight_decay": settings.weight_decay, "lr": settings.head_learning_rate})
-    return [
-        {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
-        *groups,
-    ]
 
 
 def _record(state: _State, values: list[float], names: list[str], step: int, *, last: bool) -> None:

@@ -16,6 +16,7 @@ from stillhouse.passes.distill.live import FIELD, MASK, LiveTeacher, joined, mas
 from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
+from stillhouse.passes.distill.prune.pruner import Pruner
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.together import ALONE, Group
@@ -86,6 +87,7 @@ class Stepper:
         seed: int,
         steps: int,
         group: Group = ALONE,
+        pruner: Pruner | None = None,
     ) -> None:
         self._group = group
         self._accelerator = accelerator
@@ -95,6 +97,7 @@ class Stepper:
         self._optimizer = optimizer
         self._seed = seed
         self._steps = steps
+        self._pruner = pruner
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
         self._traces: Traces | None = None
@@ -134,7 +137,11 @@ class Stepper:
         self._group.add_up(self._of_network, self._of_terms, shared=mine is not slices)
         norm = self._accelerator.clip_grad_norm_(self._parameters, _CLIP_NORM)
         self._objective.demand_finite(norm, lambda: f"a gradient of norm {float(norm):g}")
+        if self._pruner is not None:
+            self._pruner.learn()
         self._optimizer.step()
+        if self._pruner is not None:
+            self._pruner.apply_after(number)
         self._optimizer.zero_grad()
         return [float(value.detach()) for value in values]
 

@@ -22,14 +22,17 @@ class EarlyStopping(CamelConfig):
     patience: int = Field(ge=1)
     min_gain: float = Field(default=0.0, ge=0)
 
-    def best(self, figures: Sequence[float]) -> int:
-        """Return the best epoch (from 1) of figures of which more is better; 0 where there are none."""
+    def best(self, figures: Sequence[float], without: int = 0) -> int:
+        """Return the best epoch (from 1) of figures of which more is better; 0 where there are none.
+
+        The first `without` do not count.
+        """
         best = 0
-        for epoch, figure in enumerate(figures, 1):
+        for epoch, figure in enumerate(figures[without:], without + 1):
             if not best or figure > figures[best - 1] + self.min_gain:
                 best = epoch
         return best
 
-    def over(self, figures: Sequence[float]) -> bool:
-        """Return whether to end."""
-        return bool(figures) and len(figures) - self.best(figures) >= self.patience
+    def over(self, figures: Sequence[float], without: int = 0) -> bool:
+        """Return whether to end; the first `without` figures do not count."""
+        return len(figures) > without and len(figures) - self.best(figures, without) >= self.patience

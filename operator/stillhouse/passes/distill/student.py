@@ -19,14 +19,18 @@ from stillhouse.passes.distill.students.encoder import encoder_student
 from stillhouse.passes.distill.students.factory import factory_student
 from stillhouse.passes.distill.students.facts import StudentFacts, VocabularyFacts, facts_of
 from stillhouse.passes.distill.students.residual import residual_student
+from stillhouse.passes.distill.students.small import small_image_student, small_text_student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
 from stillhouse.passes.models.artifact import load, save
+from stillhouse.passes.models.network import Network, count_parameters
 
 __all__ = ["InitStudent", "StudentConfig", "StudentFacts"]
 
+_SMALL = ("cnn", "bilstm", "mlp")
+
 
 class InitStudent(Pass[StudentConfig, StudentFacts]):
-    """Make the student of a teacher: a smaller network of the same family, or a Python function's."""
+    """Make the student of a teacher: a smaller network of the same family, one of another kind, or a Python function's."""
 
     name: ClassVar[str] = "student"
     version: ClassVar[int] = 3
@@ -48,25 +52,39 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         # A search has both: whoever teaches, first weights and tokens are of the source.
         folder = (inputs.get("origin") or inputs["teacher"]).path
         teacher = load(folder, role="teacher")
-        if config.factory is not None:
-            student = factory_student(config.factory, config, teacher)
-            images = teacher.signature.task == "image-classification"
+        images = teacher.signature.task == "image-classification"
+        small = config.architecture in _SMALL
+        if config.factory is not None or (small and images):
+            made = config.factory
+            student = factory_student(made, config, teacher) if made is not None else small_image_student(config, teacher)
+            _warn_if_larger(student.network, teacher, ctx)
             save(student.network, ctx.out, tokenizer=None if images else folder / TOKENIZER_FILE)
             return facts_of(student, VocabularyFacts(), config.seed)
-        if teacher.config is None or teacher.signature.task == "image-classification":
+        if not small and (teacher.config is None or images):
             raise SpecError(
                 "a student's shape can be given for a Hugging Face text model only",
                 field="spec.distill.student",
                 found=f"a teacher of kind {teacher.architecture.kind} for {teacher.signature.task}",
-                fix="give the student as a factory (module:function) or as a model of its own (uri)",
+                allowed="architecture cnn or mlp" if images else "architecture cnn, bilstm or mlp",
+                fix="architecture: cnn, or give the student as a factory (module:function) or as a model of its own (uri)",
             )
         if config.architecture == "residual":
             check_teacher(teacher)
         vocabulary = StudentVocabulary(teacher, folder, Rows.of(inputs), config, ctx)
-        if config.architecture == "residual":
+        if small:
+            student = small_text_student(config, teacher, vocabulary)
+        elif config.architecture == "residual":
             outputs = inputs["outputs"].path if "outputs" in inputs else None
             student = residual_student(config, teacher, vocabulary, outputs, ctx.progress)
         else:
             student = encoder_student(config, teacher, vocabulary, ctx.progress)
+        _warn_if_larger(student.network, teacher, ctx)
         save(student.network, ctx.out, tokenizer=vocabulary.tokenizer)
         return facts_of(student, vocabulary.facts(student.network.signature), config.seed)
+
+
+def _warn_if_larger(student: Network, teacher: Network, ctx: Context) -> None:
+    """Say that a student has more parameters than its teacher: it may be meant, and costs more than it spares."""
+    mine, theirs = count_parameters(student)[0], count_parameters(teacher)[0]
+    if mine > theirs:
+        ctx.progress.note(f"the student is larger than its teacher: {mine:,} parameters, the teacher has {theirs:,}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
+from stillhouse.passes.distill.prune.config import PruneConfig
 from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, read_inputs
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
@@ -55,6 +56,7 @@ class DistillConfig(CamelConfig):
     freeze: Freeze | None = None
     progressive: Literal["alone", "stacked"] | None = None
     early_stopping: EarlyStopping | None = None
+    prune: PruneConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class DistillFacts:
     `losses`: each term (without its weight) over the last point of the curve. `curve`: at most 50 points of
     {step, loss, terms}. `samples_per_second` counts rows trained on, validation included in the time. `validation`:
     the metric's name and its value after each epoch; the result is the last one, with early stopping `best_epoch` (else 0).
+    `pruned`: what was taken out (see `prune/pruner.py`), empty where nothing was asked for.
     """
 
     stage: str
@@ -85,6 +88,7 @@ class DistillFacts:
     resumed: int
     seed: int
     best_epoch: int = 0
+    pruned: dict[str, Any] = field(default_factory=dict)
 
 
 class Distill(Pass[DistillConfig, DistillFacts]):
@@ -178,12 +182,15 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 config.embedding_learning_rate,
                 config.freeze,
                 config.early_stopping,
+                config.prune,
             ),
             ctx.scratch,
             ctx.progress,
             validation,
             ctx.workers,
         )
+        if result.pruned is not None:
+            ctx.progress.note(result.pruned.told)
         if ctx.workers.index == 0:
             tokenizer = folder / TOKENIZER_FILE
             save(student, ctx.out, tokenizer=tokenizer if tokenizer.is_file() else None)
@@ -209,6 +216,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             resumed=result.resumed,
             seed=config.seed,
             best_epoch=result.best,
+            pruned={} if result.pruned is None else result.pruned.to_json(),
         )
 
 

@@ -135,10 +135,9 @@ class FineTune(Pass[FineTuneConfig, FineTuneFacts]):
             config.weight_decay,
             config.checkpoint_steps,
             config.seed,
-            None,
-            config.freeze,
-            config.early_stopping,
-            config.head_learning_rate,
+            freeze=config.freeze,
+            early_stopping=config.early_stopping,
+            head_learning_rate=config.head_learning_rate,
         )
         result = train(
             network,

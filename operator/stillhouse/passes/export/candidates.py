@@ -94,16 +94,22 @@ def candidates(
 
 
 def time_candidates(
-    made: Mapping[str, Candidate], signature: Signature, vocabulary: int, threads: int, report: Callable[[str], None]
+    made: Mapping[str, Candidate],
+    signature: Signature,
+    vocabulary: int,
+    threads: int,
+    report: Callable[[str], None],
+    *,
+    recurrent: bool = False,
 ) -> None:
-    """Fill `latency_ms` of every candidate, in FP32 and, where its graph can be quantized, in INT8."""
+    """Fill `latency_ms` of every candidate, in FP32 and, where its graph can be quantized, in INT8 (`recurrent`: LSTMs too)."""
     sessions: dict[tuple[str, str], Any] = {}
     for name, candidate in made.items():
         sessions[name, "fp32"] = candidate.session
-        if quantizable(candidate.model):
+        if quantizable(candidate.model, recurrent=recurrent):
             report(f"{name} in INT8")
             try:
-                small = quantize(candidate.model, per_channel=True, reduce_range=False)
+                small = quantize(candidate.model, per_channel=True, reduce_range=False, recurrent=recurrent)
                 sessions[name, "int8"] = open_session(small.SerializeToString(), threads)
             except Exception as error:  # a graph that cannot be quantized is timed in FP32 only
                 report(f"{name} cannot be quantized: {_first_line(error)}")

@@ -31,7 +31,19 @@ def fuse(model: onnx.ModelProto, heads: int, hidden_size: int) -> onnx.ModelProt
             optimization_options=FusionOptions("bert"),
         )  # fmt: skip
     fused: onnx.ModelProto = made.model
+    _own_heads(fused, hidden_size // heads)
     return fused
+
+
+def _own_heads(model: onnx.ModelProto, size: int) -> None:
+    """Give every attention as many heads, of `size` each, as its weights have: of pruned ones the fusion does not know."""
+    widths = {each.name: each.dims[1] // 3 for each in model.graph.initializer if len(each.dims) == 2}
+    for node in model.graph.node:
+        width = widths.get(node.input[1], 0) if node.op_type == "Attention" else 0
+        if width and width % size == 0:
+            for attribute in node.attribute:
+                if attribute.name == "num_heads":
+                    attribute.i = width // size
 
 
 @contextlib.contextmanager

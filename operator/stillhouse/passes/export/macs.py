@@ -164,6 +164,6 @@ _RULES: dict[str, Callable[[onnx.NodeProto, Mapping[str, Shape]], int]] = {
     "ConvTranspose": _conv_transpose,
     **dict.fromkeys(("Attention", "QAttention"), _attention),
     "MultiHeadAttention": _plain_attention,
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
     "Einsum": _einsum,
 }

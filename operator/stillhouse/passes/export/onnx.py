@@ -19,6 +19,7 @@ from stillhouse.passes.export.fuse import FUSED
 from stillhouse.passes.export.macs import count_macs, count_parameters
 from stillhouse.passes.export.samples import feed
 from stillhouse.passes.export.tidy import MAX_BYTES, operator_counts, write_model
+from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 from stillhouse.sizes import size as shown_size
 
@@ -96,7 +97,9 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         if not made:
             raise _no_graph(refused)
         if not config.quick:
-            time_candidates(made, signature, vocabulary, config.threads, report)
+            small = Architecture.read(source).small
+            recurrent = small is not None and small.form == "bilstm"
+            time_candidates(made, signature, vocabulary, config.threads, report, recurrent=recurrent)
         latencies = {name: candidate.latency_ms for name, candidate in made.items()}
         best = next(iter(made)) if config.quick else choose(latencies)
         chosen = made[best]

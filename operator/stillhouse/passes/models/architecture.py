@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillhouse.errors import SourceError
-from stillhouse.passes.models.shapes import ResidualShape
+from stillhouse.passes.models.shapes import ResidualShape, SmallShape
 
 __all__ = ["ARCHITECTURE_FILE", "WEIGHTS_FILE", "Architecture", "FactoryCall"]
 
@@ -42,31 +42,42 @@ class Architecture(BaseModel):
     `projection` says.
     `residual-encoder`: a weighted bag of token vectors and a small encoder that corrects it, of the sizes in `residual`
     (see `residual.py`), L2-normalised or not.
+    `small-network`: one of the networks in `small/`, of the sizes in `small`, whose features the linear layer `projection` turns
+    into as many numbers as it says: embeddings, L2-normalised or not, or logits.
     `factory`: a Python function's network; for texts it is called with (input_ids, attention_mask), for images with the
     normalised pixels; it returns the embeddings (normalised here when `normalize` is set) or the logits.
+
+    `pruned`: of layers that were made narrower than the kind says, by their path in the network: outputs, inputs (see
+    `pruned.py`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["hf-encoder", "hf-classifier", "residual-encoder", "factory"]
+    kind: Literal["hf-encoder", "hf-classifier", "residual-encoder", "small-network", "factory"]
     pooling: Literal["mean", "cls"] | None = None
     projection: int | None = Field(default=None, ge=1)
     normalize: bool = False
     residual: ResidualShape | None = None
+    small: SmallShape | None = None
     factory: FactoryCall | None = None
+    pruned: dict[str, tuple[int, int]] | None = None
     version: Literal[1] = 1
 
     @model_validator(mode="after")
     def _whole(self) -> Architecture:
         if self.kind == "hf-encoder" and self.pooling is None:
             raise ValueError("hf-encoder needs pooling")
-        if self.kind in {"factory", "residual-encoder"} and self.pooling is not None:
+        if self.kind in {"factory", "residual-encoder", "small-network"} and self.pooling is not None:
             raise ValueError(f"pooling does not belong to {self.kind}")
         if (self.kind == "residual-encoder") != (self.residual is not None):
             raise ValueError("residual belongs to kind residual-encoder, which needs it")
         if (self.kind == "factory") != (self.factory is not None):
             raise ValueError("factory belongs to kind factory, which needs it")
-        if self.pooling is None and self.projection is not None:
+        if (self.kind == "small-network") != (self.small is not None):
+            raise ValueError("small belongs to kind small-network, which needs it")
+        if self.small is not None and self.projection is None:
+            raise ValueError("small-network needs projection, how many numbers it gives")
+        if self.pooling is None and self.projection is not None and self.small is None:
             raise ValueError("projection needs pooling")
         if self.kind == "hf-classifier" and (self.pooling is None) != (self.projection is None):
             raise ValueError("a pooled hf-classifier needs projection, its number of labels")
@@ -81,7 +92,9 @@ class Architecture(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write `architecture.json` into `folder`."""
-        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+        # What came later is written only where it is set: older networks keep their bytes, and their digests.
+        later = {name for name in ("pruned", "small") if getattr(self, name) is None}
+        text = json.dumps(self.model_dump(mode="json", exclude=later), indent=1, sort_keys=True) + "\n"
         (folder / ARCHITECTURE_FILE).write_text(text, encoding="utf-8")
 
     @classmethod

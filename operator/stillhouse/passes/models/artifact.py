@@ -18,7 +18,9 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.models import factory
 from stillhouse.passes.models.architecture import WEIGHTS_FILE, Architecture
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.pruned import resize
 from stillhouse.passes.models.residual import Attention, ResidualEncoder
+from stillhouse.passes.models.small.build import build_small
 
 __all__ = ["CONFIG_FILE", "build", "load", "save"]
 
@@ -39,6 +41,7 @@ def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Netw
     """
     architecture, signature = Architecture.read(path), Signature.read(path)
     body = build(path, architecture, signature, attention, f"{role}.factory")
+    _narrow(body, architecture, path)
     tensors = _read_tensors(path / WEIGHTS_FILE)
     projection = None
     if architecture.projection is not None:
@@ -78,6 +81,8 @@ def build(
         return made
     if architecture.residual is not None:
         return ResidualEncoder(architecture.residual, attention)
+    if architecture.small is not None:
+        return build_small(architecture.small)
     from transformers import (
         AutoConfig,
         AutoModel,
@@ -105,7 +110,7 @@ def build(
 def save(network: Network, folder: Path, *, tokenizer: Path | None = None) -> None:
     """Write a torch-model artifact into `folder`: weights, configuration, architecture, signature, tokenizer.
 
-    The tensors are written in the names of Hugging Face's encoder, of `ResidualEncoder` or of the factory's network, a
+    The tensors are written in the names of Hugging Face's encoder, of our own networks or of the factory's, a
     projection as `projection.*`, the head of a pooled classifier as `classifier.*`. `tokenizer` is the tokenizer.json to
     copy. The same weights give the same bytes.
     """
@@ -146,6 +151,13 @@ def _tensors_of(network: Network) -> dict[str, Tensor]:
         seen.add(tensor.data_ptr())
         out[name] = tensor
     return out
+
+
+def _narrow(body: nn.Module, architecture: Architecture, path: Path) -> None:
+    try:
+        resize(body, architecture.pruned or {})
+    except (AttributeError, TypeError) as error:
+        raise _unfit(path, f"pruned layers: {error}") from error
 
 
 def _fill(body: nn.Module, tensors: dict[str, Tensor], path: Path, *, exact: bool) -> None:

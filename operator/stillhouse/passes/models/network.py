@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.models.residual import ResidualEncoder
+from stillhouse.passes.models.small.words import Words
 
 __all__ = ["Network", "NetworkOutput", "count_parameters", "pool_mean"]
 
@@ -71,13 +72,13 @@ class Network(nn.Module):  # type: ignore[misc]
 
     @property
     def layers(self) -> int:
-        """Return the number of layers whose hidden states can be had (0 for a factory's network)."""
+        """Return the number of layers whose hidden states can be had (0 for a factory's network, and for a small one)."""
         residual = self.architecture.residual
         return residual.layers if residual else int(getattr(self.config, "num_hidden_layers", 0) or 0)
 
     @property
     def hidden_size(self) -> int:
-        """Return the width of the hidden states (0 for a factory's network)."""
+        """Return the width of the hidden states (0 for a factory's network, and for a small one)."""
         residual = self.architecture.residual
         return residual.hidden_size if residual else int(getattr(self.config, "hidden_size", 0) or 0)
 
@@ -90,7 +91,7 @@ class Network(nn.Module):  # type: ignore[misc]
     @property
     def token_vectors(self) -> nn.Parameter | None:
         """Return the table of token vectors, float32 [vocabulary, width]; None where there is none that we know."""
-        if isinstance(self.body, ResidualEncoder):
+        if isinstance(self.body, ResidualEncoder | Words):
             return self.body.tokens.weight
         if self.architecture.kind == "factory" or self.signature.task == "image-classification":
             return None
@@ -111,6 +112,9 @@ class Network(nn.Module):  # type: ignore[misc]
         if isinstance(self.body, ResidualEncoder):
             output, states = self.body.states(*inputs) if hidden else (self.body(*inputs), ())
             return NetworkOutput(self._normalised(output), states)
+        if self.architecture.small is not None:  # no layers that could be held against a transformer's
+            features = self.body(*inputs)
+            return NetworkOutput(self._normalised(features if self.projection is None else self.projection(features)))
         if self.signature.task == "image-classification":
             result = self.body(pixel_values=inputs[0], output_hidden_states=hidden)
             states = tuple(

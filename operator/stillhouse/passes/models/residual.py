@@ -85,7 +85,7 @@ class _Layer(nn.Module):  # type: ignore[misc]
     def __init__(self, shape: ResidualShape, attention: Attention) -> None:
         super().__init__()
         width = shape.hidden_size
-        self.heads, self.size, self.attention = shape.heads, width // shape.heads, attention
+        self.size, self.attention = width // shape.heads, attention
         self.norm_attention = nn.LayerNorm(width, eps=_EPSILON)
         # One product for the three: a small one costs its start more than its multiplications.
         self.query_key_value = nn.Linear(width, 3 * width)
@@ -100,9 +100,10 @@ class _Layer(nn.Module):  # type: ignore[misc]
         return states + feed
 
     def _attend(self, states: Tensor, block: Tensor) -> Tensor:
-        batch, length, width = states.shape
+        batch, length, _ = states.shape
+        width = self.attention_out.in_features  # fewer heads than the shape says, where some were pruned
         parts = self.query_key_value(states).split(width, dim=-1)
-        query, key, value = (part.view(batch, length, self.heads, self.size).transpose(1, 2) for part in parts)
+        query, key, value = (part.view(batch, length, width // self.size, self.size).transpose(1, 2) for part in parts)
         if self.attention == "sdpa":
             found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=block)
         else:

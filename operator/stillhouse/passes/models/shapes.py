@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["ResidualShape"]
+__all__ = ["ImageShape", "ResidualShape", "SmallShape", "TextShape"]
 
 
 class ResidualShape(BaseModel):
@@ -25,3 +27,51 @@ class ResidualShape(BaseModel):
         if self.hidden_size % self.heads:
             raise ValueError("hidden_size is not a multiple of heads")
         return self
+
+
+class TextShape(BaseModel):
+    """The sizes of a `TextCnn`, `BiLstm` or `TextMlp`; what belongs to another form has its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: Literal["cnn", "bilstm", "mlp"]
+    vocabulary: int = Field(ge=1)
+    embedding_size: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    pooling: Literal["max", "mean"] = "max"
+    kernel_sizes: tuple[int, ...] = ()
+    separable: bool = False
+    dilated: bool = False
+    bigrams: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> TextShape:
+        if self.form == "bilstm" and self.hidden_size % 2:
+            raise ValueError("hidden_size of a bilstm is both directions' together: it must be even")
+        if self.form == "cnn" and not 1 <= len(self.kernel_sizes) <= self.hidden_size:
+            raise ValueError("a cnn needs kernel_sizes, at most hidden_size of them")
+        return self
+
+
+class ImageShape(BaseModel):
+    """The sizes of an `ImageCnn` (`channels` of each stage, `layers` convolutions in each) or an `ImageMlp` (`hidden_size`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: Literal["image-cnn", "image-mlp"]
+    image: tuple[int, int, int]
+    layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    channels: tuple[int, ...] = ()
+    separable: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageShape:
+        if self.form == "image-cnn" and (not self.channels or self.channels[-1] != self.hidden_size):
+            raise ValueError("an image-cnn needs channels, and hidden_size is its last stage's")
+        return self
+
+
+SmallShape = Annotated[TextShape | ImageShape, Field(discriminator="form")]
+"""A network that is none of a teacher's family: its features, float32 [batch, hidden_size], go into one linear layer."""

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from stillhouse.errors import SpecError
 from stillhouse.passes.models.network import Network
 
-__all__ = ["Traces"]
+__all__ = ["PROJECTIONS", "TOGETHER", "Traces", "layers_of"]
 
 _LAYER: Final = re.compile(r"(?P<list>(?:.*\.)?(?:layer|layers|h|block|blocks))\.(?P<number>\d+)")
 # The projections of attention, by the names that Hugging Face's encoders use.
-_PROJECTIONS: Final = {
+PROJECTIONS: Final = {
     "query": re.compile(r"(?:.*\.)?(?:query|query_proj|q_lin|q_proj|q)"),
     "key": re.compile(r"(?:.*\.)?(?:key|key_proj|k_lin|k_proj|k)"),
     "value": re.compile(r"(?:.*\.)?(?:value|value_proj|v_lin|v_proj|v)"),
 }
-_TOGETHER: Final = ("query_key_value", "Wqkv")
+TOGETHER: Final = ("query_key_value", "Wqkv")
 
 
 class Traces:
@@ -38,7 +38,7 @@ class Traces:
         """
         self._found: dict[str, Tensor] = {}
         self._handles: list[Any] = []
-        layers = _layers(network)
+        layers = layers_of(network)
         try:
             for what, number in sorted(set(wanted)):
                 if not 1 <= number <= len(layers):
@@ -69,8 +69,8 @@ class Traces:
         name, module, part = f"{what}-{number}", layer, -1
         if what != "state":
             inner = dict(layer.named_modules())
-            single = [each for path, each in inner.items() if _PROJECTIONS[what].fullmatch(path) and isinstance(each, nn.Linear)]
-            together = [each for path, each in inner.items() if path.rpartition(".")[2] in _TOGETHER]
+            single = [each for path, each in inner.items() if PROJECTIONS[what].fullmatch(path) and isinstance(each, nn.Linear)]
+            together = [each for path, each in inner.items() if path.rpartition(".")[2] in TOGETHER]
             if len(single) != 1 and len(together) != 1:
                 raise SpecError(
                     f"layer {number} shows no {what} projection",
@@ -80,7 +80,7 @@ class Traces:
                     fix="take another loss: hidden, hidden-tokens or attention-transfer",
                 )
             module = single[0] if len(single) == 1 else together[0]
-            part = -1 if len(single) == 1 else list(_PROJECTIONS).index(what)
+            part = -1 if len(single) == 1 else list(PROJECTIONS).index(what)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             value = output[0] if isinstance(output, tuple) else output
@@ -91,7 +91,7 @@ class Traces:
         self._handles.append(module.register_forward_hook(keep))
 
 
-def _layers(network: Network) -> list[nn.Module]:
+def layers_of(network: Network) -> list[nn.Module]:
     """Return the network's layers in order; none where there is no one list of as many as it says to have."""
     lists: dict[str, dict[int, nn.Module]] = {}
     for path, module in network.body.named_modules():

@@ -38,7 +38,7 @@ class HiddenLoss(LossTerm):
                 field="spec.distill.stages[].losses[].layer",
                 found=f"layer {layer}, student with {sizes.student_layers} layers",
                 allowed=f"teacher layers {sorted(sizes.teacher_hidden) or 'none'}",
-                fix="choose a layer that the teacher has, or another loss",
+                fix="choose a layer that the teacher has, or loss pooled, which needs no layers",
             )
         self.layer, self.own = chosen_layers(config, sizes)
         self.depth = self.own

@@ -61,8 +61,8 @@ def chosen_layers(config: LossConfig, sizes: Sizes) -> tuple[int, int]:
                 f"loss '{config.kind}' speaks of a layer that the {who} does not have" if most else f"the {who} shows no layers",
                 field="spec.distill.stages[].losses[].layers",
                 found=f"layer {number} of the {who}" if number is not None else "a layer of the student",
-                allowed=f"1 to {most}" if most else "none: a factory's network shows no layers",
-                fix="name layers that both networks have, or take another loss",
+                allowed=f"1 to {most}" if most else "none: such a network has no layers to be held against another's",
+                fix="name layers that both networks have" if most else "take loss pooled, which needs no layers",
             )
     return layer, own or student_layer(layer, sizes.teacher_layers, sizes.student_layers)
 

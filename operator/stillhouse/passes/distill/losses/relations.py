@@ -18,6 +18,7 @@ import math
 import torch
 from torch import Tensor
 
+from stillhouse.errors import SpecError
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.layered import LayeredTerm
 from stillhouse.passes.distill.losses.term import Sizes, Targets
@@ -46,7 +47,20 @@ class RelationTerm(LayeredTerm):
         return each.mean()
 
     def _relations(self, a: Tensor, b: Tensor, there: Tensor) -> Tensor:
-        """Return log R, [batch, heads, positions, positions]."""
+        """Return log R, [batch, heads, positions, positions].
+
+        Raises:
+            SpecError: an earlier stage has pruned the layer to a width that the heads do not divide.
+        """
+        for each in (a, b):
+            if each.shape[2] % self.heads:
+                raise SpecError(
+                    "the student's layer has lost heads, and its queries, keys and values cannot be compared any more",
+                    field="spec.distill.stages[].losses",
+                    found=f"a width of {each.shape[2]}, {self.heads} relation heads",
+                    allowed="losses of relations in stages that come before heads are pruned, or in that stage",
+                    fix="take another loss: hidden, hidden-tokens or attention-transfer",
+                )
         left, right = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (a, b))
         scores = left @ right.transpose(2, 3) / math.sqrt(left.shape[3])
         return torch.log_softmax(scores.masked_fill(~there[:, None, None, :], -torch.inf), dim=3)

@@ -18,9 +18,12 @@ Init = Literal["static", "svd", "layers", "random"]
 
 
 class StudentConfig(CamelConfig):
-    """The student's shape; what is left out is the teacher's, or follows from the width."""
+    """The student's shape; what is left out is the teacher's, or follows from the width.
 
-    architecture: Literal["encoder", "residual"] = "encoder"
+    From `embedding_size` on what belongs to students that are no transformers (see `passes/models/shapes.py`).
+    """
+
+    architecture: Literal["encoder", "residual", "cnn", "bilstm", "mlp"] = "encoder"
     hidden_layers: int | None = Field(default=None, ge=1)
     hidden_size: int | None = Field(default=None, ge=1)
     intermediate_size: int | None = Field(default=None, ge=1)
@@ -30,6 +33,13 @@ class StudentConfig(CamelConfig):
     max_length: int | None = Field(default=None, ge=1)
     factory: FactoryCall | None = None
     seed: int = 0
+    embedding_size: int | None = Field(default=None, ge=1)
+    pooling: Literal["max", "mean"] | None = None
+    kernel_sizes: tuple[int, ...] = ()
+    separable: bool = False
+    dilated: bool = False
+    channels: tuple[int, ...] = ()
+    bigrams: int | None = Field(default=None, ge=1)
 
     def limit(self, teacher: Signature, default: int = 0) -> int:
         """Return where the student cuts its texts, in tokens: the smaller of what is asked for and the teacher's limit.

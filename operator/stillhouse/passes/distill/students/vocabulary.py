@@ -21,6 +21,7 @@ from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.students.facts import VocabularyFacts
 from stillhouse.passes.distill.vocabulary import Trimmed, trim
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
 __all__ = ["StudentVocabulary"]
 
@@ -40,7 +41,7 @@ class StudentVocabulary:
         self._teacher = teacher
         self._limit = config.max_length or teacher.signature.max_length
         self._progress = ctx.progress
-        self._before = int(teacher.config.vocab_size)
+        self._before = _rows_of(teacher, folder)
         self.texts = rows.training_texts()
         self.folder = folder
         self.tokenizer = folder / TOKENIZER_FILE
@@ -90,6 +91,13 @@ class StudentVocabulary:
             tokens = len(encoded.ids)
             unknown = _unknown_share(np.bincount(encoded.ids, minlength=1), self._trimmed.tokenizer)
         return VocabularyFacts(self._before, len(self.kept), self._tokens, tokens, self._unknown, unknown)
+
+
+def _rows_of(teacher: Network, folder: Path) -> int:
+    """Return how many tokens the teacher's table has; of a factory's network, how many its tokenizer has."""
+    if teacher.config is not None:
+        return int(teacher.config.vocab_size)
+    return vocabulary_rows(folder) if teacher.token_vectors is None else len(teacher.token_vectors)
 
 
 def _unknown_share(counts: npt.NDArray[np.int64], tokenizer: dict[str, Any]) -> float:
