@@ -14,8 +14,39 @@ from pydantic import BeforeValidator, Field, model_validator
 from stillhouse.api.base import ApiModel, CelRule, without_nulls
 from stillhouse.api.scalars import DecimalString
 
-__all__ = ["CLASS_LOSSES", "EMBEDDING_LOSSES", "LAYER_LOSSES", "ClassWeights", "LayerPair", "Loss", "Schedule", "told"]
+__all__ = [
+    "CLASS_LOSSES",
+    "EMBEDDING_LOSSES",
+    "LAYER_LOSSES",
+    "TEMPERATURE_LOSSES",
+    "ClassWeights",
+    "LayerPair",
+    "Loss",
+    "LossKind",
+    "Schedule",
+    "told",
+]
 
+LossKind = Literal[
+    "embedding",
+    "similarity",
+    "relational-distance",
+    "relational-angle",
+    "contrastive",
+    "contrastive-teacher",
+    "logits",
+    "reverse-kl",
+    "jsd",
+    "tvd",
+    "hard",
+    "hidden",
+    "pooled",
+    "hidden-tokens",
+    "attention-transfer",
+    "attention-relation",
+    "value-relation",
+]
+"""Every kind there is; `planning/manifest.py` says of each where it lives."""
 EMBEDDING_LOSSES: Final = (
     "embedding",
     "similarity",
@@ -29,7 +60,8 @@ CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
 """Terms of the classification tasks."""
 LAYER_LOSSES: Final = ("hidden", "hidden-tokens", "attention-transfer", "attention-relation", "value-relation")
 """Terms that speak of a layer of the student's."""
-_WITH_TEMPERATURE: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
+TEMPERATURE_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
+"""Terms that take a temperature."""
 _WITH_KEYS: Final = ("similarity", "contrastive-teacher")
 _WITH_LABELS: Final = ("logits", "hard")
 
@@ -40,8 +72,8 @@ def told(kinds: Sequence[str]) -> str:
 
 
 _TEMPERATURE_BELONGS = CelRule(
-    f"!has(self.temperature) || self.kind in {list(_WITH_TEMPERATURE)}",
-    f"temperature belongs to losses {told(_WITH_TEMPERATURE)} only",
+    f"!has(self.temperature) || self.kind in {list(TEMPERATURE_LOSSES)}",
+    f"temperature belongs to losses {told(TEMPERATURE_LOSSES)} only",
     "temperature",
 )
 _TEMPERATURE_POSITIVE = CelRule(
@@ -79,8 +111,8 @@ _BALANCED_OR_GIVEN = CelRule(
     "(has(self.balanced) && self.balanced) != has(self.byLabel)", "give balanced: true, or byLabel: only one of them", "byLabel"
 )
 _SCHEDULE_OF_TEMPERATURE = CelRule(
-    f"!has(self.temperatureSchedule) || self.kind in {list(_WITH_TEMPERATURE)}",
-    f"temperatureSchedule belongs to losses {told(_WITH_TEMPERATURE)} only",
+    f"!has(self.temperatureSchedule) || self.kind in {list(TEMPERATURE_LOSSES)}",
+    f"temperatureSchedule belongs to losses {told(TEMPERATURE_LOSSES)} only",
     "temperatureSchedule",
 )
 _COLDEST_POSITIVE = CelRule(
@@ -130,25 +162,7 @@ class ClassWeights(ApiModel):
 class Loss(ApiModel):
     """One term of the training objective."""
 
-    kind: Literal[
-        "embedding",
-        "similarity",
-        "relational-distance",
-        "relational-angle",
-        "contrastive",
-        "contrastive-teacher",
-        "logits",
-        "reverse-kl",
-        "jsd",
-        "tvd",
-        "hard",
-        "hidden",
-        "pooled",
-        "hidden-tokens",
-        "attention-transfer",
-        "attention-relation",
-        "value-relation",
-    ]
+    kind: LossKind
     """`embedding`: distance to the teacher's embedding. `similarity`: the teacher's similarities inside the batch.
     `relational-distance`, `relational-angle`: the distances inside the batch, up to scale, and its angles (Park et al. 2019).
     `contrastive`: rows of one group (`data.columns.group`; a query and its document) nearer to each other than to the
@@ -203,7 +217,7 @@ class Loss(ApiModel):
 
     @model_validator(mode="after")
     def _parts_fit_kind(self) -> Loss:
-        if self.temperature is not None and self.kind not in _WITH_TEMPERATURE:
+        if self.temperature is not None and self.kind not in TEMPERATURE_LOSSES:
             raise _TEMPERATURE_BELONGS.broken()
         if self.temperature is not None and not Decimal(self.temperature):
             raise _TEMPERATURE_POSITIVE.broken()
@@ -217,7 +231,7 @@ class Loss(ApiModel):
             raise _ONE_LAYER_OR_PAIRS.broken()
         if self.keys is not None and (self.kind not in _WITH_KEYS or self.distance != "cosine"):
             raise _KEYS_BELONG.broken()
-        if self.temperature_schedule is not None and self.kind not in _WITH_TEMPERATURE:
+        if self.temperature_schedule is not None and self.kind not in TEMPERATURE_LOSSES:
             raise _SCHEDULE_OF_TEMPERATURE.broken()
         if self.temperature_schedule is not None and not Decimal(self.temperature_schedule.to):
             raise _COLDEST_POSITIVE.broken()

@@ -81,15 +81,26 @@ for _plan in plans():
 
 
 def test_the_plans_above_hold_every_pass() -> None:
-    assert set(STEPS) == set(PASSES)
+    missing = set(PASSES) - set(STEPS)
+    assert not missing, f"plans() in {__file__}: yield a plan with a step of {', '.join(sorted(missing))}"
 
 
 @pytest.mark.parametrize("name", PASSES)
 def test_class_and_manifest_say_the_same(name: str) -> None:
     found, entry = _loaded(name), PASSES[name]
     assert isinstance(found, Pass)
-    assert (type(found).name, type(found).version, type(found).kind) == (entry.name, entry.version, entry.makes)
-    assert entry.makes in KINDS
+    for what, its_own, listed in (
+        ("name", type(found).name, entry.name),
+        ("version", type(found).version, entry.version),
+        ("kind", type(found).kind, entry.makes),
+    ):
+        assert its_own == listed, (
+            f"{what} of {entry.target} is {its_own!r} in the class and {listed!r} in planning/manifest.py: write the same in "
+            "both. Planning reads the manifest alone: what the class says by itself changes no key"
+        )
+    assert entry.makes in KINDS, (
+        f"artifacts of kind {entry.makes!r} are new: describe them in docs/design/20261122-contracts.md, then add them to KINDS"
+    )
     assert issubclass(type(found).config_type, PassConfig)
 
 

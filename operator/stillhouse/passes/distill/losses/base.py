@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stillhouse.api.loss import LossKind
 from stillhouse.passes.distill.config import CamelConfig
 
 __all__ = ["Course", "LossConfig"]
@@ -25,25 +26,7 @@ class LossConfig(CamelConfig):
     `contrastive-teacher` compare the batch with; 0: none.
     """
 
-    kind: Literal[
-        "embedding",
-        "similarity",
-        "relational-distance",
-        "relational-angle",
-        "contrastive",
-        "contrastive-teacher",
-        "logits",
-        "reverse-kl",
-        "jsd",
-        "tvd",
-        "hard",
-        "hidden",
-        "pooled",
-        "hidden-tokens",
-        "attention-transfer",
-        "attention-relation",
-        "value-relation",
-    ]
+    kind: LossKind
     weight: float = Field(default=1.0, ge=0)
     distance: Literal["cosine", "mse"] = "cosine"
     temperature: float | None = Field(default=None, gt=0)
