@@ -11,7 +11,18 @@ from typing import Any
 
 from stillhouse.passes.base import Artifact, Context
 
-__all__ = ["WORDS", "Recorder", "artifact", "context", "dataset", "minilm", "sentences", "tiny_teacher", "tree_digest"]
+__all__ = [
+    "WORDS",
+    "Recorder",
+    "artifact",
+    "context",
+    "dataset",
+    "minilm",
+    "sentences",
+    "tiny_teacher",
+    "tree_digest",
+    "wordpiece",
+]
 
 _TEXT = """
 return the current working directory of a file open close read write socket list dict iterate parse number string

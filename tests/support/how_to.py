@@ -1,7 +1,7 @@
 """Puts what a how-to page shows into a checkout: `python -m tests.support.how_to PAGE FOLDER`.
 
-A block belongs to the file that begins the line before it. ```` ```diff ```` changes a file: parts are told apart by `@@`, the lines
-that stay and those that go must stand in it once, together. Another language is a whole new file. Other blocks are commands.
+A block belongs to the file whose path begins the line before it. A block `diff` changes a file: parts are told apart by `@@`, the
+lines that stay and those that go must be in it once, together. Another language is a whole new file. Other blocks are commands.
 """
 
 from __future__ import annotations
