@@ -133,12 +133,19 @@ def test_the_start_of_torch_is_in_the_time_and_in_no_rate(still: Still, tmp_path
     store = LocalStore(project.home)
     steps = [{key: step[key] for key in ("id", "stage", "pass", "key")} for step in first.values()]
     store.write_state("tiny", {"name": "tiny", "file": str(project.file), "steps": steps})
-    for step in steps:  # receipts of a machine that is just as the estimates say, their objects gone
-        seconds, started = first[step["id"]]["seconds"], f"2026-11-22T08:00:{len(store.receipt_keys()):02}Z"
-        store.finish(receipt_of(step["id"], digest(step["id"]), key=step["key"], seconds=seconds, started=started))
+    for step in open_file(project.file).plan.steps:  # receipts of a machine that is just as the estimates say, their objects gone
+        seconds, started = first[step.id]["seconds"], f"2026-11-22T08:00:{len(store.receipt_keys()):02}Z"
+        same: dict[str, Any] = {"key": step.key, "pass_name": step.pass_name, "version": step.version, "config": step.config}
+        store.finish(receipt_of(step.id, digest(step.id), seconds=seconds, started=started, **same))
     second = {step["id"]: step for step in plan(still, project)["steps"]}
     assert second["train/teacher-outputs"]["seconds"] == pytest.approx(teacher)
     assert second["train/student"]["seconds"] == pytest.approx(student)
+    data = project.read()
+    data["spec"]["distill"]["stages"][0]["epochs"] *= 3
+    project.write(data)
+    third = {step["id"]: step for step in plan(still, project)["steps"]}
+    assert third["train/soft"]["seconds"] == pytest.approx(3 * second["train/soft"]["seconds"]), "it took that long for a third"
+    assert third["train/student"]["seconds"] == pytest.approx(student)
 
 
 def test_planning_reads_no_contents(still: Still, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stillhouse.clients.store.receipts import Receipt
@@ -21,22 +22,32 @@ def _former(work: Workspace) -> dict[str, Any]:
 
 def _rates(work: Workspace, former: dict[str, Any]) -> dict[str, float]:
     """Return pass → seconds per unit of work, from the receipts of the last plan on this machine."""
-    ran = []
+    ran: dict[str, Receipt] = {}
     for step in work.plan.steps:
         known = former.get(step.id)
         receipt = work.store.receipt(known["key"]) if known else None
-        if receipt is not None:
-            ran.append((step, receipt))
+        if receipt is not None and (receipt.pass_name, receipt.version) == (step.pass_name, step.version):
+            ran[step.id] = receipt
     # Whichever ran first imported torch, which a rate must not hold: it would be multiplied with the next plan's work.
-    imports = start_of_torch(step for step, _ in sorted(ran, key=lambda pair: pair[1].started))
+    then = replace(work.plan, steps=tuple(_as_it_ran(step, ran.get(step.id)) for step in work.plan.steps))
+    imports = start_of_torch(then.step(step_id) for step_id in sorted(ran, key=lambda step_id: ran[step_id].started))
     found: dict[str, float] = {}
-    for step, receipt in ran:
-        units, _ = work_of(step, work.plan, work.env)
-        start = imports.get(step.id, 0.0)
+    for step_id, receipt in ran.items():
+        step = then.step(step_id)
+        units, _ = work_of(step, then, work.env)
+        start = imports.get(step_id, 0.0)
         seconds = receipt.seconds - start
         if units > 0 and seconds > start / 2:  # less is what the import's own time varies by
             found[step.pass_name] = seconds / units
     return found
+
+
+def _as_it_ran(step: Step, receipt: Receipt | None) -> Step:
+    """Return a step with what it was asked for when it ran: its seconds were spent on that, not on what is asked for now."""
+    if receipt is None:
+        return step
+    rows = receipt.facts.get("rows") if step.pass_name == "import-data" else None
+    return replace(step, config={**receipt.config, **({"maxRows": rows} if rows else {})})
 
 
 def _accepted(work: Workspace, step: Step) -> Receipt | None:
