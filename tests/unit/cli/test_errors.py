@@ -36,7 +36,7 @@ def write(text: str) -> str:
     ("text", "words"),
     [
         (GOOD.replace("precision: int8", "precison: int8"), ["spec.compress.precison", "precision"]),
-        (GOOD.replace("int8", "fp16"), ["spec.compress.precision", "fp16", "auto", "int8", "fp32"]),
+        (GOOD.replace("int8", "fp8"), ["spec.compress.precision", "fp8", "auto", "int8", "fp32"]),
         (GOOD + "  serve: {batching: {maxQueueDelay: 5}}\n", ["spec.serve.batching.maxQueueDelay", "5", "ms"]),
         (GOOD + "  variants: [a]\n", ["spec.variants", "not available in this version"]),
         (GOOD.replace("name: tiny", "name: Tiny_"), ["metadata.name", "Tiny_"]),
@@ -57,7 +57,7 @@ def test_lint_of_a_bad_file(still: Still, text: str, words: list[str]) -> None:
 
 
 def test_lint_says_the_line_of_each_of_several_mistakes(still: Still) -> None:
-    text = GOOD.replace("precision: int8", "precision: fp16") + "  serve: {instances: 0}\n"
+    text = GOOD.replace("precision: int8", "precision: fp8") + "  serve: {instances: 0}\n"
     result = still("lint", "--no-sources", write(text))
     assert result.code == 2
     assert "spec.compress.precision" in result.err
