@@ -22,8 +22,9 @@ from stillhouse.errors import MissingPackages, SourceError, SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.export import elsewhere
-from stillhouse.passes.export.elsewhere import ABOUT, Elsewhere, ExportedConfig, ExportedFacts, plain_graph
+from stillhouse.passes.export.elsewhere import ABOUT, Elsewhere, ExportedConfig, ExportedFacts
 from stillhouse.passes.export.exporters import legacy
+from stillhouse.passes.export.plain import plain_graph
 from stillhouse.passes.export.samples import feed
 from stillhouse.passes.export.tidy import tidy, write_model
 from stillhouse.passes.export.to_coreml import ToCoreMl

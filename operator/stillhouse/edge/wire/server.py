@@ -14,7 +14,8 @@ from httpunk.asyncio import AutoServerProtocol, ServerConnections
 from httpunk.exceptions import HTTPunkError
 from httpunk.util.auto import Builder
 
-from stillhouse.edge.status import Code, Reply, RpcError, packed
+from stillhouse.edge.status import Code, Reply, RpcError
+from stillhouse.edge.wire.answers import HEADERS, ended, trailers_of
 from stillhouse.edge.wire.asking import pieces
 from stillhouse.edge.wire.call import Call, Limits, Load, Peer
 from stillhouse.edge.wire.framing import ENCODINGS, Deframer, framed, single, whole
@@ -26,10 +27,9 @@ from stillhouse.edge.wire.watch import Watch
 __all__ = ["Http", "Server", "Stream", "Unary"]
 
 _GRPC = b"application/grpc"
-_HEADERS = [("content-type", "application/grpc"), ("grpc-accept-encoding", ENCODINGS)]
 _OK = [("grpc-status", "0")]
 _BACKEND = LighterBackend()
-_PLAIN, _FINE = HeaderMap(_HEADERS), HeaderMap(_OK)
+_PLAIN, _FINE = HeaderMap(HEADERS), HeaderMap(_OK)
 _OF_STRANGERS = _HEAD_BYTES = 64 << 10
 """What a stranger's message may be inflated to, and what an HTTP/1 head may have before it is whole."""
 
@@ -111,7 +111,7 @@ class Server:
 
     async def _turned_away(self, request: Any, error: RpcError) -> None:
         if (request.headers.get("content-type") or b"").startswith(_GRPC):
-            await _ended(request, error)
+            await ended(request, error)
         else:
             await request.respond(429, headers=[("content-type", "text/plain")], body=f"{error.message}\n".encode())
 
@@ -128,12 +128,12 @@ class Server:
                 raise RpcError(Code.RESOURCE_EXHAUSTED, "this connection does not read its answers")
             await self._grpc(request, peer)
         except RpcError as error:
-            await _ended(request, error)
+            await ended(request, error)
         except HTTPunkError:
             raise  # the client has gone: there is nobody to answer
         except Exception:
             _log.exception("a handler of %s failed", request.path)
-            await _ended(request, RpcError(Code.INTERNAL, "the gateway failed; its log says why"))
+            await ended(request, RpcError(Code.INTERNAL, "the gateway failed; its log says why"))
 
     async def _grpc(self, request: Any, peer: Peer) -> None:
         left = timeout_of(request.headers.get("grpc-timeout"))
@@ -161,7 +161,7 @@ class Server:
         finally:
             watch.end()
             held.end()
-        headers = HeaderMap(_HEADERS + pairs(reply.initial)) if reply.initial else _PLAIN
+        headers = HeaderMap(HEADERS + pairs(reply.initial)) if reply.initial else _PLAIN
         trailers = HeaderMap(_OK + pairs(reply.trailing)) if reply.trailing else _FINE
         body = framed(reply.message)
         self._waits(peer, len(body))
@@ -208,7 +208,7 @@ class Server:
                     yield message
             deframer.end()
 
-        out = await request.send_response(200, headers=_HEADERS)
+        out = await request.send_response(200, headers=HEADERS)
         trailers = _OK
         watch = Watch(asyncio.get_running_loop(), request, call.deadline, None)
         try:
@@ -221,9 +221,9 @@ class Server:
         except asyncio.CancelledError:
             if not watch.late():
                 raise
-            trailers = _trailers(RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed"))
+            trailers = trailers_of(RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed"))
         except RpcError as error:
-            trailers = _trailers(error)
+            trailers = trailers_of(error)
         finally:
             watch.end()
             held.end()
@@ -288,17 +288,3 @@ def _encoding(request: Any) -> str:
     if encoding not in ENCODINGS.split(","):
         raise RpcError(Code.UNIMPLEMENTED, f"grpc-encoding {encoding[:40]}: {ENCODINGS} are understood")
     return encoding
-
-
-def _trailers(error: RpcError) -> list[tuple[str, str]]:
-    found = [("grpc-status", str(int(error.code)))]
-    if error.message:
-        found.append(("grpc-message", packed(error.message)))
-    if error.pushback is not None:
-        found.append(("grpc-retry-pushback-ms", error.pushback))
-    return found + pairs(error.trailing)
-
-
-async def _ended(request: Any, error: RpcError) -> None:
-    """Answer with a status alone ("Trailers-Only")."""
-    await request.respond(200, headers=_HEADERS + _trailers(error))

@@ -7,7 +7,6 @@ run.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -43,8 +41,6 @@ __all__ = [
     "Made",
     "Shape",
     "described",
-    "link",
-    "plain_graph",
 ]
 
 ABOUT = "export.json"
@@ -251,44 +247,6 @@ def _compared(source: Path, answer: Answer, feeds: list[Feed], precision: str, f
             fix="write precision: fp32, or leave this format out",
         )
     return rows, worst, lowest
-
-
-def plain_graph(model: Path, network: Path | None, out: Path) -> Path:
-    """Return an ONNX file of standard operators: the model's own, or one made anew in `out` where that has fused ones.
-
-    Raises:
-        SourceError: it has fused operators, and there is no network to make it from.
-    """
-    graph = onnx.load(model / MODEL_FILE, load_external_data=False)
-    strange = sorted({f"{node.domain}:{node.op_type}" for node in graph.graph.node if node.domain not in ("", "ai.onnx")})
-    if not strange:
-        return model / MODEL_FILE
-    if network is None:
-        raise SourceError(
-            "the graph has operators that only ONNX Runtime knows",
-            field="source.uri",
-            found=", ".join(strange)[:200],
-            allowed="the operators of ONNX",
-            fix="give the graph as it was before it was optimised",
-        )
-    from stillhouse.passes.export.exporters import legacy
-    from stillhouse.passes.export.tidy import tidy, write_model
-    from stillhouse.passes.models.artifact import load
-
-    signature = Signature.read(model)
-    example = feed(signature, 2, min(16, signature.max_length or 16), vocabulary_rows(model) if signature.image is None else 0)
-    made = legacy(load(network, "eager", "network"), signature, example, 17)
-    target = out / MODEL_FILE
-    write_model(tidy(made, signature.output), target)
-    return target
-
-
-def link(source: Path, target: Path) -> None:
-    """Put a file of another artifact into this one, without a copy where the file system can."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def described(inputs: Mapping[str, tuple[str, list[Any]]]) -> tuple[str, ...]:

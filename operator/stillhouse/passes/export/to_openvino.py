@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stillhouse.passes.export.elsewhere import Elsewhere, ExportedConfig, Made, Shape, described, plain_graph
+from stillhouse.passes.export.elsewhere import Elsewhere, ExportedConfig, Made, Shape, described
+from stillhouse.passes.export.plain import plain_graph
 from stillhouse.passes.export.samples import Feed
 
 __all__ = ["ToOpenVino"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import onnx
 
 from stillhouse.inference.signature import Signature
-from stillhouse.passes.export.elsewhere import MODEL_FILE, Elsewhere, ExportedConfig, Made, Shape, link, plain_graph
+from stillhouse.passes.export.elsewhere import MODEL_FILE, Elsewhere, ExportedConfig, Made, Shape
+from stillhouse.passes.export.plain import link, plain_graph
 
 __all__ = ["ToTensorRt", "command"]
 
