@@ -527,6 +527,7 @@ _TEACHERS: list[Any] = [
     {"uri": "models:c", "weight": "0", "factory": {"target": "nets:teacher", "arguments": {"width": 8}}},
 ]
 _RELATIONS: dict[str, Any] = {"spec.distill.stages": [{"losses": [{"kind": "similarity"}, {"kind": "relational-distance"}]}]}
+_HARD: dict[str, Any] = {"losses": [{"kind": "hard"}]}
 _ASSISTANT: dict[str, Any] = {
     "student": {"hiddenLayers": 2, "hiddenSize": 64},
     "stages": [{"losses": [{"kind": "logits"}], "epochs": 2}],
@@ -881,6 +882,42 @@ _INVALID = [
         "spec.distill.stages",
         "belongs to the last stage",
     ),
+    *(
+        Case(
+            f"{part} of a student that is a {kind}",
+            "text",
+            {_STUDENT: {"architecture": kind}, _SOFT: _PLAIN, f"{_STAGE}.prune": {part: "50%"}},
+            "spec.distill.stages",
+            "to prune",
+        )
+        for kind, part in (
+            ("cnn", "heads"),
+            ("cnn", "neurons"),
+            ("bilstm", "neurons"),
+            ("bilstm", "channels"),
+            ("mlp", "channels"),
+        )
+    ),
+    Case("channels of a cnn", "image", {_STUDENT: {"architecture": "cnn"}, f"{_STAGE}.prune": {"channels": "50%"}}),
+    Case("neurons of an mlp", "image", {_STUDENT: {"architecture": "mlp"}, f"{_STAGE}.prune": {"neurons": "50%"}}),
+    Case(
+        "an lstm of an odd width to search for",
+        "text",
+        {_STUDENT: {"architecture": "bilstm"}, _SOFT: _PLAIN, "spec.distill.search": {"hiddenSize": [16, 33]}},
+        "spec.distill.search.hiddenSize",
+        "even",
+    ),
+    Case(
+        "a search of images",
+        "image",
+        {
+            _STUDENT: {"architecture": "mlp"},
+            "spec.distill.search": {"hiddenSize": [16, 32]},
+            "spec.distill.validation": {"uri": "data:v"},
+        },
+        "spec.distill.search",
+        "take texts",
+    ),
     _bad("a float where a decimal string belongs", "text", f"{_LOSS}.weight", 0.5),
     _bad("a whole number where a decimal string belongs", "text", "spec.distill.stages[0].learningRate", 1),
     _bad("a number where a percentage belongs", "text", f"{_METRIC}.min", 70),
@@ -1069,6 +1106,34 @@ _INVALID = [
         {**_RELATIONS, "spec.distill.teachers": _TEACHERS, "spec.distill.weighting": "confidence"},
         "spec.distill.weighting",
         "fixed weights",
+    ),
+    Case(
+        "an assistant whose next stage fills its zeros",
+        "class",
+        {"spec.distill.assistants": [{"student": {}, "stages": [{**_HARD, "prune": {"weights": "50%"}}, _HARD]}]},
+        "spec.distill.assistants[0].stages",
+        "belongs to the last stage",
+    ),
+    Case(
+        "an assistant whose stages have one name",
+        "class",
+        {"spec.distill.assistants": [{"student": {}, "stages": [{**_HARD, "name": "a"}, {**_HARD, "name": "a"}]}]},
+        "spec.distill.assistants[0].stages",
+        "name of its own",
+    ),
+    Case(
+        "an assistant with a layer beyond its own",
+        "class",
+        {
+            "spec.distill.assistants": [
+                {
+                    "student": {"hiddenLayers": 2},
+                    "stages": [{"losses": [{"kind": "hidden", "layers": [{"teacher": 1, "student": 3}]}]}],
+                }
+            ]
+        },
+        "spec.distill.assistants[0].stages",
+        "beyond student.hiddenLayers",
     ),
     Case("an assistant without stages", "class", {"spec.distill.assistants": [{"student": {}}]}, "spec.distill.assistants[0]"),
     Case(

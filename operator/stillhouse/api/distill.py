@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.loss import LAYER_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
+from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource
 from stillhouse.api.stage import Stage
@@ -25,17 +26,28 @@ _NO_LAYERS_OF_SMALL = CelRule(
     f" {', '.join(SMALL[:-1])} or {SMALL[-1]} has none of its kind",
     "stages",
 )
-_LAYERS_ARE_THERE = CelRule(
-    "!has(self.student.hiddenLayers) || self.stages.all(s, s.losses.all(l, !has(l.layers)"
-    " || l.layers.all(p, !has(p.student) || p.student <= self.student.hiddenLayers)))",
-    "layers names a layer of the student's beyond student.hiddenLayers",
-    "stages",
-)
 _NO_HEADS_TO_SEARCH = CelRule(
     "!has(self.search) || !has(self.search.attentionHeads) || !has(self.student.architecture) ||"
     f" !(self.student.architecture in {list(SMALL)})",
     f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among",
     "search.attentionHeads",
+)
+_NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
+_SMALL_HAS_IT = CelRule(
+    "!has(self.student.architecture) || self.stages.all(s, !has(s.prune) || ("
+    + " && ".join(
+        f"(self.student.architecture != '{kind}' || !({' || '.join(f'has(s.prune.{part})' for part in parts)}))"
+        for kind, parts in _NOT_OF_SMALL.items()
+    )
+    + "))",
+    "a student of architecture cnn, bilstm or mlp has no heads to prune, a cnn no neurons, an mlp no channels, a bilstm neither",
+    "stages",
+)
+_EVEN_WIDTHS = CelRule(
+    "!has(self.search) || !has(self.search.hiddenSize) || !has(self.student.architecture)"
+    " || self.student.architecture != 'bilstm' || self.search.hiddenSize.all(w, w % 2 == 0)",
+    "hiddenSize of a bilstm is both directions' together, so every one must be even",
+    "search.hiddenSize",
 )
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
@@ -52,11 +64,6 @@ _STOPPING_NEEDS_VALIDATION = CelRule(
     "earlyStopping needs validation: rows that say when the student gains no more",
     "validation",
 )
-_STAGE_NAMES = CelRule(
-    "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
-    "every stage needs a name of its own",
-    "stages",
-)
 
 _SEARCH_NEEDS_VALIDATION = CelRule(
     "!has(self.search) || has(self.validation)", "search needs validation: shapes are judged on its rows", "search"
@@ -69,13 +76,6 @@ _SEARCHED_OR_SAID = CelRule(
     " || has(self.student.vocabulary) && has(self.search.vocabulary))",
     "what search looks for is left out of student, and student is a shape (no uri, no factory)",
     "search",
-)
-_ZEROS_LAST = CelRule(
-    "self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 0"
-    " || (self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 1"
-    " && has(self.stages[self.stages.size() - 1].prune) && has(self.stages[self.stages.size() - 1].prune.weights))",
-    "prune.weights belongs to the last stage: what is trained after it would fill the zeros again",
-    "stages",
 )
 _BY_OUTPUTS = f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))"
 _TEACHERS_SAY_OUTPUTS = CelRule(
@@ -143,15 +143,15 @@ class Distill(ApiModel):
     """Looks for the student's shape; left out, `student` says it."""
 
     cel_rules = (
-        _STAGE_NAMES,
+        *PUPIL_RULES,
         _CONTRASTIVE_NEEDS_GROUPS,
         _SEARCH_NEEDS_VALIDATION,
         _SEARCHED_OR_SAID,
         _STOPPING_NEEDS_VALIDATION,
-        _ZEROS_LAST,
         _NO_LAYERS_OF_SMALL,
         _NO_HEADS_TO_SEARCH,
-        _LAYERS_ARE_THERE,
+        _SMALL_HAS_IT,
+        _EVEN_WIDTHS,
         _TEACHERS_SAY_OUTPUTS,
         _SOMEBODY_COUNTS,
         _WEIGHTED_TEACHERS,
@@ -160,25 +160,17 @@ class Distill(ApiModel):
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Distill:
-        names = [stage.name for stage in self.stages if stage.name is not None]
-        if len(set(names)) < len(names):
-            raise _STAGE_NAMES.broken()
+        pupil_fits(self.student, self.stages)
         stages = [*self.stages, *(stage for assistant in self.assistants for stage in assistant.stages)]
         contrastive = any(loss.kind == "contrastive" for stage in stages for loss in stage.losses)
         self._search_fits()
         self._small_fits()
-        named = [pair.student for stage in self.stages for loss in stage.losses for pair in loss.layers or ()]
-        deepest, most = max((each or 0 for each in named), default=0), self.student.hidden_layers
-        if most is not None and deepest > most:
-            raise _LAYERS_ARE_THERE.broken(allowed=f"student: 1 to {most}", fix=f"name layers up to {most}, or leave student out")
         columns = self.data.columns
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
         if self.validation is None and any(stage.early_stopping is not None for stage in stages):
             raise _STOPPING_NEEDS_VALIDATION.broken()
-        if any(stage.prune is not None and stage.prune.weights is not None for stage in self.stages[:-1]):
-            raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
         self._teachers_fit()
         return self
 
@@ -189,6 +181,13 @@ class Distill(ApiModel):
             raise _NO_LAYERS_OF_SMALL.broken(fix="take loss pooled, or one of the outputs: logits, embedding, similarity")
         if self.search is not None and self.search.attention_heads:
             raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
+        widths = self.search.hidden_size or () if self.search is not None else ()
+        if self.student.architecture == "bilstm" and any(width % 2 for width in widths):
+            raise _EVEN_WIDTHS.broken(fix=f"hiddenSize: {sorted({width + width % 2 for width in widths})}")
+        absent = _NOT_OF_SMALL[self.student.architecture]
+        asked = [part for part in absent for stage in self.stages if stage.prune is not None and getattr(stage.prune, part)]
+        if asked:
+            raise _SMALL_HAS_IT.broken(fix=f"leave {asked[0]} out, or prune weights")
 
     def _teachers_fit(self) -> None:
         if self.weighting is not None and not self.teachers:

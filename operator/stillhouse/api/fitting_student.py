@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stillhouse.api.base import CelRule
 
 if TYPE_CHECKING:
-    from stillhouse.api.student import Student
+    from stillhouse.api.distill import Distill
 
 __all__ = ["STUDENT_RULES", "student_fits"]
 
@@ -32,12 +32,20 @@ _STAGES_OF_IMAGES = CelRule(
     "convolution.channels belongs to task image-classification; of texts hiddenSize and hiddenLayers say it",
     "distill.student.convolution.channels",
 )
-STUDENT_RULES = (_BILSTM_READS, _NO_TOKENS_IN_IMAGES, _STAGES_OF_IMAGES)
+_SEARCH_OF_TEXTS = CelRule(
+    "!has(self.distill) || !has(self.distill.search) || self.source.task != 'image-classification'",
+    "search belongs to tasks that take texts: it times shapes on them",
+    "distill.search",
+)
+STUDENT_RULES = (_BILSTM_READS, _NO_TOKENS_IN_IMAGES, _STAGES_OF_IMAGES, _SEARCH_OF_TEXTS)
 
 
-def student_fits(student: Student, *, images: bool) -> None:
+def student_fits(distill: Distill, *, images: bool) -> None:
     """Raise where a student of texts is asked for something of images, or the other way round."""
+    student = distill.student
     convolution = student.convolution
+    if images and distill.search is not None:
+        raise _SEARCH_OF_TEXTS.broken(fix="leave search out, and say the shape in student")
     if images and student.architecture == "bilstm":
         raise _BILSTM_READS.broken(fix="write architecture: cnn or mlp")
     words = (student.vocabulary, student.embedding_size, student.pooling, student.bigrams)

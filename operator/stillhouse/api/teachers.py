@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.loss import told
+from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.scalars import DecimalString, Uri
 from stillhouse.api.source import Factory, Label
 from stillhouse.api.stage import Stage
@@ -52,10 +53,11 @@ class Assistant(ApiModel):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=8)]
     """How it learns, as `distill.stages` says it."""
 
-    cel_rules = (_ASSISTANTS_ARE_TRANSFORMERS,)
+    cel_rules = (_ASSISTANTS_ARE_TRANSFORMERS, *PUPIL_RULES)
 
     @model_validator(mode="after")
     def _is_transformer(self) -> Assistant:
         if self.student.architecture in SMALL:
             raise _ASSISTANTS_ARE_TRANSFORMERS.broken(fix="leave architecture out, or name a model by uri or factory")
+        pupil_fits(self.student, self.stages)
         return self

@@ -69,10 +69,10 @@ class Story(Fronted):
                 meta = {**template["metadata"], "name": f"{live['metadata']['name']}-{self.count}-{number}"}
                 made = self.run(self.kube.create(POD, NAMESPACE, {"apiVersion": "v1", "kind": "Pod", "metadata": meta}))
                 self.kube.set(made, phase="Running", conditions=[{"type": "Ready", "status": "True"}])
-            live = self.kube.set(live)
+            sized = self.kube.set(live)
             told = dict.fromkeys(("replicas", "readyReplicas", "availableReplicas", "updatedReplicas"), count)
             over = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
-            self.kube.set(live, observedGeneration=live["metadata"]["generation"], conditions=over, **told)
+            self.kube.set(sized, observedGeneration=sized["metadata"]["generation"], conditions=over, **told)
         self._told()
         self.settle()
 

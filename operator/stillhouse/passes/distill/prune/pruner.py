@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stillhouse.passes.distill.prune.config import Course, PruneConfig
 from stillhouse.passes.distill.prune.importance import REMEMBERED, floors, kept, levelled
 from stillhouse.passes.distill.prune.remove import check_removal, remove
-from stillhouse.passes.distill.prune.sites import Site, UnitSite, WeightSite, weight_sites
+from stillhouse.passes.distill.prune.sites import MATRICES, Site, UnitSite, WeightSite, weight_sites
 from stillhouse.passes.distill.prune.units import find_units
 from stillhouse.passes.models.network import Network, count_parameters
 
@@ -161,9 +161,7 @@ class Pruner(nn.Module):  # type: ignore[misc]
 
 def _used(network: Network) -> int:
     """Return how many parameters outside of embeddings are not 0."""
-    zeros = sum(int((each == 0).sum()) for module in network.modules() if _is_matrix(module) for each in [module.weight])
+    layers = [module for module in network.modules() if isinstance(module, MATRICES)]
+    matrices = {id(each): each for layer in layers for each in layer.parameters(recurse=False) if each.dim() > 1}
+    zeros = sum(int((each == 0).sum()) for each in matrices.values())
     return count_parameters(network)[1] - zeros
-
-
-def _is_matrix(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)

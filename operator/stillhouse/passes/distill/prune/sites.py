@@ -15,9 +15,9 @@ from stillhouse.passes.distill.prune.importance import lamp, levelled
 from stillhouse.passes.distill.prune.unit import Units
 from stillhouse.passes.models.network import Network
 
-__all__ = ["Site", "UnitSite", "WeightSite", "weight_sites"]
+__all__ = ["MATRICES", "Site", "UnitSite", "WeightSite", "weight_sites"]
 
-_MATRICES: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase)
+MATRICES: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase)
 
 
 class Site(ABC):
@@ -116,7 +116,7 @@ def weight_sites(network: Network) -> list[Site]:
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     found: dict[int, Site] = {}
     for path, module in network.named_modules():
-        if not isinstance(module, _MATRICES):
+        if not isinstance(module, MATRICES):
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.dim() > 1 and parameter.requires_grad and id(parameter) not in tables:

@@ -1,0 +1,48 @@
+"""What the stages of one who learns demand of each other and of its shape: the student's, and each assistant's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stillhouse.api.base import CelRule
+
+if TYPE_CHECKING:
+    from stillhouse.api.stage import Stage
+    from stillhouse.api.student import Student
+
+__all__ = ["PUPIL_RULES", "pupil_fits"]
+
+_STAGE_NAMES = CelRule(
+    "self.stages.all(s, !has(s.name) || self.stages.exists_one(t, has(t.name) && t.name == s.name))",
+    "every stage needs a name of its own",
+    "stages",
+)
+_LAYERS_ARE_THERE = CelRule(
+    "!has(self.student.hiddenLayers) || self.stages.all(s, s.losses.all(l, !has(l.layers)"
+    " || l.layers.all(p, !has(p.student) || p.student <= self.student.hiddenLayers)))",
+    "layers names a layer of the student's beyond student.hiddenLayers",
+    "stages",
+)
+_ZEROS_LAST = CelRule(
+    "self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 0"
+    " || (self.stages.filter(s, has(s.prune) && has(s.prune.weights)).size() == 1"
+    " && has(self.stages[self.stages.size() - 1].prune) && has(self.stages[self.stages.size() - 1].prune.weights))",
+    "prune.weights belongs to the last stage: what is trained after it would fill the zeros again",
+    "stages",
+)
+PUPIL_RULES = (_STAGE_NAMES, _LAYERS_ARE_THERE, _ZEROS_LAST)
+"""Of whatever has `student` and `stages`."""
+
+
+def pupil_fits(student: Student, stages: Sequence[Stage]) -> None:
+    """Raise where stages have one name, speak of layers that are not there, or fill again what was pruned."""
+    names = [stage.name for stage in stages if stage.name is not None]
+    if len(set(names)) < len(names):
+        raise _STAGE_NAMES.broken()
+    named = [pair.student for stage in stages for loss in stage.losses for pair in loss.layers or ()]
+    deepest, most = max((each or 0 for each in named), default=0), student.hidden_layers
+    if most is not None and deepest > most:
+        raise _LAYERS_ARE_THERE.broken(allowed=f"student: 1 to {most}", fix=f"name layers up to {most}, or leave student out")
+    if any(stage.prune is not None and stage.prune.weights is not None for stage in stages[:-1]):
+        raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
