@@ -17,7 +17,7 @@ from stillhouse.api.stage import Stage
 from stillhouse.api.student import SMALL, Student
 from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
 
-__all__ = ["Distill"]
+__all__ = ["NOT_OF_SMALL", "Distill"]
 
 _NO_LAYERS_OF_SMALL = CelRule(
     "!has(self.student.architecture) || !(self.student.architecture in"
@@ -32,12 +32,13 @@ _NO_HEADS_TO_SEARCH = CelRule(
     f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among",
     "search.attentionHeads",
 )
-_NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
+NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
+"""What can be pruned of none of them, whatever their shape (that a text's cnn has no channels either, its shape says)."""
 _SMALL_HAS_IT = CelRule(
     "!has(self.student.architecture) || self.stages.all(s, !has(s.prune) || ("
     + " && ".join(
         f"(self.student.architecture != '{kind}' || !({' || '.join(f'has(s.prune.{part})' for part in parts)}))"
-        for kind, parts in _NOT_OF_SMALL.items()
+        for kind, parts in NOT_OF_SMALL.items()
     )
     + "))",
     "a student of architecture cnn, bilstm or mlp has no heads to prune, a cnn no neurons, an mlp no channels, a bilstm neither",
@@ -184,7 +185,7 @@ class Distill(ApiModel):
         widths = self.search.hidden_size or () if self.search is not None else ()
         if self.student.architecture == "bilstm" and any(width % 2 for width in widths):
             raise _EVEN_WIDTHS.broken(fix=f"hiddenSize: {sorted({width + width % 2 for width in widths})}")
-        absent = _NOT_OF_SMALL[self.student.architecture]
+        absent = NOT_OF_SMALL[self.student.architecture]
         asked = [part for part in absent for stage in self.stages if stage.prune is not None and getattr(stage.prune, part)]
         if asked:
             raise _SMALL_HAS_IT.broken(fix=f"leave {asked[0]} out, or prune weights")

@@ -115,6 +115,16 @@ def test_layer_by_layer_trains_the_lower_layers_first(inputs, tmp_path):
     assert all(point["loss"] == pytest.approx(point["terms"]["embedding"], abs=2e-6) for point in last[1:])
 
 
+def test_a_student_that_begins_broken_is_not_the_learning_rates_fault(inputs, tmp_path, monkeypatch):
+    from stillhouse.passes.distill.losses.embedding import EmbeddingLoss
+
+    plain = EmbeddingLoss.forward
+    monkeypatch.setattr(EmbeddingLoss, "forward", lambda *given: plain(*given) * float("nan"))
+    with pytest.raises(DataError, match="before anything is learned") as caught:
+        go(Distill(), {**STAGE, "losses": [{"kind": "embedding"}]}, inputs, tmp_path)
+    assert (caught.value.problem.field, caught.value.problem.found) == ("spec.distill.stages[].losses", "embedding nan")
+
+
 def test_a_run_that_goes_astray_says_its_step_and_keeps_the_last_good_one(inputs, tmp_path, monkeypatch):
     from stillhouse.passes.distill.losses.embedding import EmbeddingLoss
 

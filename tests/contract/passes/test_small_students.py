@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -10,19 +11,23 @@ import torch
 from tests.contract.passes.test_distill_layers import painter
 from tests.support.artifacts import Recorder, artifact, context, dataset, sentences, tiny_teacher
 
+from stillhouse.api.distill import NOT_OF_SMALL
 from stillhouse.errors import SpecError
 from stillhouse.inference.buckets import BucketPolicy
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.compress.dynamic import QuantizeDynamic
 from stillhouse.passes.compress.quantize import quantizable
 from stillhouse.passes.compress.sensitivity import Sensitivity
+from stillhouse.passes.distill.prune.config import PruneConfig
+from stillhouse.passes.distill.prune.units import find_units
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
 from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.export.onnx import ExportOnnx
-from stillhouse.passes.models.artifact import load
+from stillhouse.passes.models.artifact import load, save
 from stillhouse.planning.students import small_macs
 
+EXAMPLE = (torch.tensor([[2, 40, 41, 42, 3], [2, 43, 44, 3, 0]]), torch.tensor([[1] * 5, [1] * 4 + [0]]))
 KINDS = {
     "cnn": {"architecture": "cnn", "hiddenLayers": 2, "hiddenSize": 26, "kernelSizes": [2, 3, 5], "dilated": True},
     "separable": {"architecture": "cnn", "hiddenLayers": 2, "hiddenSize": 24, "kernelSizes": [4], "separable": True},
@@ -131,6 +136,37 @@ def test_int8_is_near_and_holds_every_matrix(made, inputs, tmp_path):
         both = {"model": exported, "data": inputs["data"]}
         _, found = go(Sensitivity(), {"samples": 8, "recurrent": True}, both, tmp_path / "sensitivity")
         assert {each["type"] for each in found["top"]} >= {"LSTM"}
+
+
+def test_what_the_file_may_not_prune_is_not_there(made, inputs, tmp_path):
+    config, (student, _), _, _ = made
+    for part in NOT_OF_SMALL[config["architecture"]]:
+        with pytest.raises(SpecError, match=r"no .* that could be taken out"):
+            find_units(load(student.path), PruneConfig.model_validate({part: 0.5}), EXAMPLE)
+
+
+def test_zeros_of_every_layer_are_counted(made, inputs, tmp_path):
+    given = {**inputs, "student": made[1][0]}
+    _, facts = go(Distill(), {**STAGE, "prune": {"weights": 0.5}}, given, tmp_path)
+    found = facts["pruned"]
+    total, left = found["kinds"]["weights"]
+    assert left == pytest.approx(total / 2, abs=1)
+    assert found["before"] - found["after"] == total - left
+
+
+def test_a_model_of_zeros_is_made_narrower_and_exported(inputs, tmp_path):
+    network = load(inputs["teacher"].path)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    (tmp_path / "zeros").mkdir()
+    save(network, tmp_path / "zeros")
+    shutil.copy(inputs["teacher"].path / "tokenizer.json", tmp_path / "zeros")
+    given = {**inputs, "teacher": artifact(tmp_path / "zeros", "torch-model")}
+    student, facts = go(InitStudent(), {"hiddenLayers": 1, "hiddenSize": 16, "init": "svd"}, given, tmp_path / "student")
+    assert facts["hidden_size"] == 16
+    _, facts = go(ExportOnnx(), {"samples": 4, "quick": True}, {"model": student}, tmp_path / "exported")
+    assert facts["max_abs_error"] < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["cnn", "bilstm", "mlp"])

@@ -16,6 +16,7 @@ from stillhouse.entrypoints.local.orphans import alive, stop_orphans
 from stillhouse.entrypoints.local.underway import follow
 from stillhouse.errors import StoreError, UsageError
 from stillhouse.planning.runtimes import runtime_of
+from stillhouse.planning.steps import PRECISION
 from stillhouse.settings import Settings
 from stillhouse.triton import ports
 from stillhouse.triton.handle import ServerHandle, attach
@@ -100,6 +101,8 @@ def require(store: LocalStore, name: str) -> Running:
         if state.get("steps") or not state.get("revision")
         else f"it came as a file of still pack: still edge {file}, then still ask {name}"
     )
+    if (state.get("revision") or {}).get("precision") == PRECISION:
+        fix = f"these are steps before another model, which a gateway runs: still edge {file}, then still ask {name}"
     raise UsageError("the model is not being served", field="NAME", found=name, fix=fix)
 
 

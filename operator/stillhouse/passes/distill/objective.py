@@ -49,7 +49,7 @@ class Objective:
         self._temperatures = [part.term.temperature for part in parts]
         self._weights = [part.weight for part in parts]
         self._active = [True] * len(parts)
-        self._where = ""
+        self._where, self._first = "", False
 
     @property
     def names(self) -> list[str]:
@@ -83,7 +83,7 @@ class Objective:
 
     def begin(self, step: int, steps: int) -> None:
         """Set what step `step` (from 0) of `steps` is done with."""
-        self._where = f"step {step + 1:,} of {steps:,}"
+        self._where, self._first = f"step {step + 1:,} of {steps:,}", step == 0
         turn = min(self._turns - 1, step * self._turns // steps)
         for position, part in enumerate(self.parts):
             mine = self._turn_of[position]
@@ -95,16 +95,23 @@ class Objective:
         """Return the sum and then each term without its weight, float32 scalars.
 
         Raises:
-            DataError: the sum is no longer a finite number.
+            DataError: the sum is no finite number, or no longer one.
         """
         values = [term(output, targets) for term in self.terms]
         total = torch.zeros((), device=output.output.device)
         for active, weight, value in zip(self._active, self._weights, values, strict=True):
             if active:
                 total = total + weight * value
-        self.demand_finite(
-            total, lambda: ", ".join(f"{n} {float(v.detach()):g}" for n, v in zip(self.names, values, strict=True))
-        )
+        found = lambda: ", ".join(f"{n} {float(v.detach()):g}" for n, v in zip(self.names, values, strict=True))  # noqa: E731
+        if self._first and not torch.isfinite(total):  # nothing was learned yet: no learning rate is to blame
+            raise DataError(
+                "the objective is no finite number before anything is learned",
+                field="spec.distill.stages[].losses",
+                found=found(),
+                allowed="a student and a teacher that say finite numbers",
+                fix="look at the weights that the student begins with (its factory or uri), and at the losses' temperatures",
+            )
+        self.demand_finite(total, found)
         return [total, *values]
 
     def demand_finite(self, value: Tensor, found: Callable[[], str]) -> None:

@@ -97,7 +97,7 @@ def shrink(
     large, small = shapes
     words = teacher[embeddings][rows]
     basis = right_singular_vectors(words, small.hidden) if small.hidden < large.hidden else None
-    kept = 1.0 if basis is None else float((words @ basis).pow(2).sum() / words.pow(2).sum())
+    kept = 1.0 if basis is None else float((words @ basis).pow(2).sum() / words.pow(2).sum().clamp(min=1e-30))
     out: dict[str, Tensor] = {}
     for name, wanted in student.items():
         source_name, layer = _origin(name, layers)

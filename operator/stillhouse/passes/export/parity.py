@@ -46,6 +46,7 @@ def compare(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[
     wanted, given = expected.astype(np.float64), found.astype(np.float64)
     norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(given, axis=-1)
     cosines = (wanted * given).sum(-1) / np.maximum(norms, 1e-12)
+    cosines[~(wanted.any(-1) | given.any(-1))] = 1.0  # two rows of zeros are the same, whatever their direction
     return float(np.abs(wanted - given).max(initial=0.0)), cosines
 
 
