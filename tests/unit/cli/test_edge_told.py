@@ -167,8 +167,8 @@ def test_of_a_file_whose_gateway_only_preprocesses_no_source_is_looked_at(still:
     file.write_text(json.dumps({**about, "spec": spec}))
     built = still("build", "steps.yaml")
     assert (built.code, "(steps, " in built.out) == (0, True), "no step reads a file of the source"
-    for command in (("up",), ("export", "--format", "openvino")):
-        done = still(*command, "steps.yaml")
+    for command in (("up", "steps.yaml"), ("export", "--format", "openvino", "steps.yaml"), ("infer", "steps", "a text")):
+        done = still(*command)
         assert done.code == 2 and re.search(r"still edge \S*steps.yaml", done.err)
     del spec["edge"]["preprocess"]  # type: ignore[attr-defined]
     file.write_text(json.dumps({**about, "spec": spec}))

@@ -102,7 +102,10 @@ class Objective:
         for active, weight, value in zip(self._active, self._weights, values, strict=True):
             if active:
                 total = total + weight * value
-        found = lambda: ", ".join(f"{n} {float(v.detach()):g}" for n, v in zip(self.names, values, strict=True))  # noqa: E731
+
+        def found() -> str:
+            return ", ".join(f"{n} {float(v.detach()):g}" for n, v in zip(self.names, values, strict=True))
+
         if self._first and not torch.isfinite(total):  # nothing was learned yet: no learning rate is to blame
             raise DataError(
                 "the objective is no finite number before anything is learned",
