@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
+.PHONY: bench-compress bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -108,6 +108,9 @@ bench-distill: setup ## Quality of the examples' students against their teachers
 	$(BIN)/python examples/docstring-search/build_data.py
 	$(BIN)/python -m bench.distill
 	$(BIN)/python -m bench.few --split test
+
+bench-compress: setup ## Our precisions beside other quantizers: size, quality, speed; about ten minutes, most of it the first time
+	$(BIN)/python -m bench.compress $(ARGS)
 
 bench-reconcile: setup ## The operator with 1,000 models on a real API server; about five minutes; writes bench/results/reconcile.json
 	$(BIN)/python -m bench.reconcile

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.harness.rounds import Spread
-from stillhouse.passes.evaluate.intervals import bootstrap
+from stillhouse.passes.evaluate.candidate import Measured
+from stillhouse.passes.evaluate.choosing import choose
+from stillhouse.passes.evaluate.intervals import Interval, bootstrap
 
-__all__ = ["Candidate", "balanced", "dominators", "front", "points_lost", "undominated"]
+__all__ = ["Candidate", "Scores", "chosen_of", "dominators", "front", "points_lost", "undominated"]
 
+_BYTES = 1e6  # sizes here are ratios, the rule counts whole bytes
 Scores = npt.NDArray[np.float64]
 
 
@@ -49,16 +52,18 @@ def front(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(kept, key=lambda each: each.size)
 
 
-def balanced(candidates: Sequence[Candidate], cosines: Mapping[str, float], least: float) -> Candidate | None:
-    """Choose as `goal: balanced` does of those whose cosine reaches `least`: most answers a second for each byte.
+def chosen_of(candidates: Sequence[Candidate], cosines: Mapping[str, float], least: float) -> Candidate:
+    """Choose as `goal: balanced` does, by its own code, of those whose cosine reaches `least`: there is always FP32."""
+    passed = {each.name: each for each in candidates if cosines[each.name] >= least}
+    measured = [
+        Measured(each.name, "", round(each.size * _BYTES), {"throughput": Interval(*_ends(each.speed), 0)})
+        for each in passed.values()
+    ]
+    return passed[choose("balanced", measured).precision]
 
-    As there, noise decides nothing: among those whose range reaches the best median the smallest is taken.
-    """
-    passed = [each for each in candidates if cosines[each.name] >= least]
-    if not passed:
-        return None
-    best = max(each.speed.median / each.size for each in passed)
-    return min((each for each in passed if each.speed.high / each.size >= best), key=lambda each: each.size)
+
+def _ends(spread: Spread) -> tuple[float, float, float]:
+    return spread.median, spread.low, spread.high
 
 
 def undominated(chosen: Candidate, rivals: Sequence[Candidate], versus: Mapping[str, tuple[Spread, Spread]]) -> Spread:
@@ -70,7 +75,5 @@ def undominated(chosen: Candidate, rivals: Sequence[Candidate], versus: Mapping[
         versus: rival → (points that ours lost more than it, how many times as fast ours is), with their ranges.
     """
     by_medians = float(not dominators(chosen, rivals))
-    shown = all(
-        chosen.size < rival.size or versus[rival.name][0].high < 0 or versus[rival.name][1].low > 1 for rival in rivals
-    )
+    shown = all(chosen.size < rival.size or versus[rival.name][0].high < 0 or versus[rival.name][1].low > 1 for rival in rivals)
     return Spread(by_medians, min(by_medians, float(shown)), by_medians)

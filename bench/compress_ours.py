@@ -23,7 +23,6 @@ RECIPES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "int8": (SEARCH, "compress/int8"),
     "int8-mixed": (SEARCH, "compress/int8-mixed"),
     "int8-static": (SEARCH, "compress/int8-static"),
-    "int8-static-mixed": (SEARCH, "compress/int8-static-mixed"),
     "int4": (SEARCH, "compress/int4"),
     "mixed": (SEARCH, "compress/mixed"),
     "mixed-0.5%": ({"precision": "mixed", "mixed": {"maxLoss": "0.5%"}}, "compress/mixed"),

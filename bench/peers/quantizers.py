@@ -27,7 +27,8 @@ def feeds(path: Path) -> list[Feed]:
     stored = dict(np.load(path))
     lengths = stored.pop("lengths")
     return [
-        {name: values[row : row + 1, :length].astype(np.int64) for name, values in stored.items()} for row, length in enumerate(lengths)
+        {name: values[row : row + 1, :length].astype(np.int64) for name, values in stored.items()}
+        for row, length in enumerate(lengths)
     ]
 
 

@@ -1,0 +1,307 @@
+"""`make bench-compress`: our compressed candidates beside what other tools make of the same model.
+
+Everything starts with one file: all-MiniLM-L6-v2 (from the installed package) in FP32 as our export writes it. Ours are what
+`spec.compress` can ask for (`bench/compress_ours.py`). Rivals, each with its own defaults, in a locked environment of its own that
+is installed when it is missing: `onnxruntime.quantization`, Optimum's ORTQuantizer (avx512_vnni) and Neural Compressor, each
+dynamic and static (`bench/peers/quantizers.py`). All calibrate on the same 128 docstrings. A rival that fails is a row that says so.
+
+For each candidate:
+  size_vs_fp32  all bytes of its graph, weights included, to FP32's
+  points_lost   MRR@10 of FP32 less its own, in points, on pairs of docstring-search's validation split (1,000, drawn with a fixed
+                seed; a query's candidates are their 1,000 documents); the range is the 95 % interval of a paired bootstrap
+  speedup       texts a second to FP32's: one process, one thread, the session settings and length buckets that serve, the same
+                texts in the same batches of 16; median and range of interleaved rounds. A measurement during which other
+                processes used more than 5 % of the CPU is repeated
+and the mean cosine with FP32's embeddings of the pairs, the share that the store's Zstandard saves at rest, and seconds to make it.
+
+`chosen` is ours by the rule of `compress.goal: balanced` (most answers a second for each byte) among those whose mean cosine with
+FP32 is 0.99 or more on 256 texts that are neither calibrated nor judged on. A rival *dominates* it that is as small, as good and
+as fast, and better in one of these. `not_dominated` is 1 where none does; its range reaches 0 where the medians say so and the
+ranges do not show it.
+
+Data, models and environments are kept (`${XDG_CACHE_HOME:-~/.cache}/stillhouse`, the store), so that a second run only measures.
+
+Example:
+    python -m bench.compress
+    python -m bench.compress --pairs 300 --rounds 2 --ours int8 mixed --rivals onnxruntime
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.compress_figures import Candidate, chosen_of, dominators, front, points_lost, undominated
+from bench.compress_measure import Held, Quality, embedded, engine_folder
+from bench.compress_ours import FP32, RECIPES, make
+from bench.compress_rivals import RIVALS, make_rivals, token_rows
+from bench.harness.errors import BenchError
+from bench.harness.goals import judge
+from bench.harness.load import Mode, Sample
+from bench.harness.paths import ROOT, cache_folder
+from bench.harness.results import quoted, table, write_results
+from bench.harness.rounds import ROUNDS, Run, Spread, rounds, series
+from stillhouse.clients.store import zstd
+from stillhouse.inference.signature import Signature
+
+CALIBRATION, OTHERS, TIMED = 128, 256, 160
+SEED = 20261127
+LEAST_COSINE = 0.99
+PHASE = "speed"
+GOALS = {
+    "points_lost:int8-static": "<= 1",
+    "points_lost:mixed": "<= 1",
+    "size_vs_fp32:mixed": "<= 0.25",
+    "not_dominated": "= 1",
+}
+
+
+def texts_and_pairs(folder: Path, pairs: int) -> tuple[list[str], list[str], list[str]]:
+    """Build docstring-search's data where it is missing; give (texts that are like no pair's, queries, documents).
+
+    Raises:
+        BenchError: it cannot be built, or has too few texts.
+    """
+    import pyarrow.parquet as pq
+
+    data = folder / "data"
+    builder = ROOT / "examples" / "docstring-search" / "build_data.py"
+    command = [sys.executable, str(builder), "--out", str(data), "--max-unlabelled", "4000"]
+    if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
+        raise BenchError(f"{builder.name} failed")
+    texts = pq.read_table(data / "unlabelled.parquet")["text"].to_pylist()
+    split = pq.read_table(data / "validation.parquet")
+    if len(texts) < CALIBRATION + OTHERS + TIMED:
+        raise BenchError(f"only {len(texts)} texts to calibrate on and to time with")
+    rows = np.sort(np.random.default_rng(SEED).permutation(split.num_rows)[:pairs])
+    chosen = split.take(rows)
+    return texts, chosen["query"].to_pylist(), chosen["document"].to_pylist()
+
+
+def calibration_file(folder: Path, texts: Sequence[str]) -> Path:
+    """Write the calibration texts as Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / "calibration.parquet"
+    pq.write_table(pa.table({"text": list(texts)}), path)
+    return path
+
+
+def at_rest(files: Sequence[Path]) -> float:
+    """Return the share of bytes that the store's compression saves."""
+    plain = stored = 0
+    for path in files:
+        with path.open("rb") as source:
+            found = zstd.compress(source, io.BytesIO())
+        plain, stored = plain + found[0], stored + found[1]
+    return 1 - stored / plain
+
+
+def throughput(sample: Sample) -> float:
+    """Give texts a second."""
+    return sample.throughput
+
+
+def speedups(runs: Sequence[Run], name: str, reference: str) -> Spread:
+    """Give how many times as fast one side is as another, round by round."""
+    pairs = zip(series(runs, name, PHASE, throughput), series(runs, reference, PHASE, throughput), strict=True)
+    return Spread.of([mine / theirs for mine, theirs in pairs])
+
+
+def say(run: Run) -> None:
+    """One line a measurement."""
+    noise = "" if run.quiet else f"  others used {100 * run.sample.foreign_share:.0f} % of the CPU"
+    print(f"round {run.round + 1}  {run.side:28} {run.sample.throughput:8.1f} texts/s{noise}", file=sys.stderr, flush=True)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Make, measure, print and write everything; 1 where a goal is missed.
+
+    Raises:
+        BenchError: our own side of it cannot be made.
+    """
+    folder = cache_folder() / "compress"
+    folder.mkdir(exist_ok=True)
+    texts, queries, documents = texts_and_pairs(folder, options.pairs)
+    calibration, others = texts[:CALIBRATION], texts[CALIBRATION : CALIBRATION + OTHERS]
+    timed = texts[CALIBRATION + OTHERS : CALIBRATION + OTHERS + TIMED]
+    seconds: dict[str, float] = {}
+    names = list(dict.fromkeys([FP32, *options.ours]))
+    folders: dict[str, Path] = {}
+    for name in names:
+        start = time.monotonic()
+        folders |= make(calibration_file(folder, calibration), folder / "data" / "gate.parquet", folder, [name])
+        seconds[name] = time.monotonic() - start
+    fp32 = folders[FP32]
+    rows = token_rows(fp32, Signature.read(fp32), calibration, folder / "rows.npz")
+    failed: dict[str, str] = {}
+    for rival in options.rivals:
+        for made in make_rivals(rival, fp32 / "model.onnx", rows, folder / "rivals"):
+            seconds[made.name] = made.seconds
+            if made.error:
+                failed[made.name] = made.error
+                continue
+            folders[made.name] = engine_folder(made.folder, fp32)
+    return figures(options, folders, failed, seconds, (queries, documents), others, timed)
+
+
+def figures(
+    options: argparse.Namespace,
+    folders: dict[str, Path],
+    failed: dict[str, str],
+    seconds: Mapping[str, float],
+    pairs: tuple[list[str], list[str]],
+    others: list[str],
+    timed: list[str],
+) -> int:
+    """Measure the candidates in `folders`, print, write `bench/results/NAME.json`; 1 where a goal is missed."""
+    quality: dict[str, Quality] = {}
+    cosines: dict[str, float] = {}
+    sides: list[Held] = []
+    reference = embedded(folders[FP32], others)
+    for name, folder in list(folders.items()):
+        print(f"asking {name}", file=sys.stderr, flush=True)
+        try:
+            quality[name] = Quality.of(folder, *pairs)
+            cosines[name] = float((embedded(folder, others) * reference).sum(axis=1).mean())
+            sides.append(Held.load(name, folder, timed))
+        except Exception as error:  # a rival's graph that ONNX Runtime does not run is a result, whatever it says
+            if name in RECIPES:
+                raise
+            failed[name] = str(error)[:300]
+            del folders[name]
+    runs = rounds(sides, Mode(0.0, 0.0), Path(), PHASE, count=options.rounds, repeats=options.repeats, say=say)
+    sizes = {name: sum(path.stat().st_size for path in graph(folder)) for name, folder in folders.items()}
+    base = quality[FP32].scores
+    rows = [
+        Candidate(
+            name,
+            name in RECIPES,
+            sizes[name] / sizes[FP32],
+            points_lost(base, quality[name].scores) if name != FP32 else Spread(0.0, 0.0, 0.0),
+            speedups(runs, name, FP32),
+        )
+        for name in folders
+    ]
+    mine = [row for row in rows if row.ours]
+    theirs = [row for row in rows if not row.ours]
+    chosen = chosen_of(mine, cosines, LEAST_COSINE)
+    versus = {
+        row.name: (points_lost(quality[row.name].scores, quality[chosen.name].scores), speedups(runs, chosen.name, row.name))
+        for row in theirs
+    }
+    ratios: dict[str, Spread] = {}
+    for row in rows:
+        if row.name != FP32:
+            ratios[f"size_vs_fp32:{row.name}"] = Spread(row.size, row.size, row.size)
+            ratios[f"points_lost:{row.name}"] = row.lost
+            ratios[f"speedup:{row.name}"] = row.speed
+    if theirs:
+        ratios["not_dominated"] = undominated(chosen, theirs, versus)
+        fastest = max(theirs, key=lambda row: row.speed.median)
+        ratios["chosen_vs_fastest_rival_speed"] = versus[fastest.name][1]
+        smallest = chosen.size / min(row.size for row in theirs)
+        ratios["chosen_vs_smallest_rival_size"] = Spread(smallest, smallest, smallest)
+    details = {
+        row.name: {
+            "bytes": sizes[row.name],
+            "mrr": round(float(quality[row.name].scores.mean()), 4),
+            "cosine": round(quality[row.name].cosine(quality[FP32]), 5),
+            "cosine_others": round(cosines[row.name], 5),
+            "zstd_saves": round(at_rest(graph(folders[row.name])), 4),
+            "seconds_to_make": round(seconds[row.name], 1),
+        }
+        for row in rows
+    }
+    show(rows, failed, details)
+    for line in words(rows, chosen, theirs):
+        print(line)
+    path = write_results(
+        options.name,
+        settings={
+            "pairs": len(pairs[0]),
+            "calibration": CALIBRATION,
+            "texts_timed": len(timed),
+            "threads": 1,
+            "rounds": options.rounds,
+            "chosen": chosen.name,
+            "failed": failed,
+            "candidates": details,
+        },
+        runs=runs,
+        ratios=ratios,
+        notes=words(rows, chosen, theirs),
+    )
+    noisy = sum(1 for run in runs if run.kept and not run.quiet)
+    if noisy:
+        print(f"\n{noisy} of the measurements kept were made while others used more than 5 % of the CPU.")
+    print(f"\n{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}\n")
+    asked = {name: goal for name, goal in GOALS.items() if name in ratios or not options.partial}
+    return judge(asked, ratios)
+
+
+def graph(folder: Path) -> list[Path]:
+    """List the files of a graph: the model, and its weights where they lie beside it."""
+    return sorted(folder.glob("model.onnx*"))
+
+
+def show(rows: Sequence[Candidate], failed: Mapping[str, str], details: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the table: ours first, then the rivals, then those that made nothing."""
+    header = ["candidate", "size", "points lost", "speedup", "cosine", "MRR@10", "zstd saves", "made in"]
+    lines = [
+        [
+            row.name if row.ours else f"  {row.name}",
+            f"{row.size:.1%}",
+            quoted(row.lost, 2),
+            quoted(row.speed, 2),
+            f"{details[row.name]['cosine']:.4f}",
+            f"{details[row.name]['mrr']:.4f}",
+            f"{details[row.name]['zstd_saves']:.1%}",
+            f"{details[row.name]['seconds_to_make']:.0f} s",
+        ]
+        for row in sorted(rows, key=lambda row: not row.ours)
+    ]
+    print(table(header, lines))
+    for name, error in failed.items():
+        print(f"  {name}: made no model that runs: {error}")
+
+
+def words(rows: Sequence[Candidate], chosen: Candidate, theirs: Sequence[Candidate]) -> list[str]:
+    """Say who is on the Pareto front, what was chosen, and who dominates it."""
+    kept = ", ".join(
+        f"{row.name} ({row.size:.0%}, {row.lost.median:+.1f} points, {row.speed.median:.1f} times)" for row in front(rows)
+    )
+    above = dominators(chosen, theirs)
+    said = f"dominated by {', '.join(above)}" if above else "dominated by no rival"
+    return [f"Pareto front (size, points lost, speed): {kept}", f"chosen: {chosen.name}, {said}"]
+
+
+def main() -> int:
+    """Parse the command line, measure, print, write `bench/results/compress.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=1000, help="most pairs of the validation split (1000)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--repeats", type=int, default=2, help="of a measurement during which others used the CPU (2)")
+    parser.add_argument("--ours", nargs="+", default=list(RECIPES), choices=list(RECIPES), help="which of our candidates")
+    parser.add_argument("--rivals", nargs="*", default=list(RIVALS), choices=list(RIVALS), help="which tools beside ours")
+    parser.add_argument("--name", default="compress", help="of the result file")
+    options = parser.parse_args()
+    options.partial = set(options.ours) != set(RECIPES) or set(options.rivals) != set(RIVALS)
+    try:
+        return measure(options)
+    except BenchError as error:
+        print(f"bench-compress: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
