@@ -1,9 +1,10 @@
 """`make bench-compress`: our compressed candidates beside what other tools make of the same model.
 
 Everything starts with one file: all-MiniLM-L6-v2 (from the installed package) in FP32 as our export writes it. Ours are what
-`spec.compress` can ask for (`bench/compress_ours.py`). Rivals, each with its own defaults, in a locked environment of its own that
-is installed when it is missing: `onnxruntime.quantization`, Optimum's ORTQuantizer (avx512_vnni) and Neural Compressor, each
-dynamic and static (`bench/peers/quantizers.py`). All calibrate on the same 128 docstrings. A rival that fails is a row that says so.
+`spec.compress` can ask for (`bench/compress_ours.py`). Rivals, each with its own defaults and in a locked environment of its own
+that is installed when it is missing: `onnxruntime.quantization`, Optimum's ORTQuantizer (avx512_vnni) and Neural Compressor, each
+dynamic and static (`bench/peers/quantizers.py`). All calibrate on the same 128 docstrings. A rival that makes no model that runs
+is a row that says so.
 
 For each candidate:
   size_vs_fp32  all bytes of its graph, weights included, to FP32's
@@ -12,7 +13,8 @@ For each candidate:
   speedup       texts a second to FP32's: one process, one thread, the session settings and length buckets that serve, the same
                 texts in the same batches of 16; median and range of interleaved rounds. A measurement during which other
                 processes used more than 5 % of the CPU is repeated
-and the mean cosine with FP32's embeddings of the pairs, the share that the store's Zstandard saves at rest, and seconds to make it.
+and its mean cosine with FP32 on the pairs, the share that the store's Zstandard saves at rest, and the seconds to make it (little
+where the store had it).
 
 `chosen` is ours by the rule of `compress.goal: balanced` (most answers a second for each byte) among those whose mean cosine with
 FP32 is 0.99 or more on 256 texts that are neither calibrated nor judged on. A rival *dominates* it that is as small, as good and
@@ -23,77 +25,45 @@ Data, models and environments are kept (`${XDG_CACHE_HOME:-~/.cache}/stillhouse`
 
 Example:
     python -m bench.compress
-    python -m bench.compress --pairs 300 --rounds 2 --ours int8 mixed --rivals onnxruntime
+    python -m bench.compress --pairs 300 --rounds 2 --ours int8 mixed --rivals onnxruntime --name compress-short
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.compress_figures import Candidate, chosen_of, dominators, front, points_lost, undominated
 from bench.compress_measure import Held, Quality, embedded, engine_folder
-from bench.compress_ours import FP32, RECIPES, make
-from bench.compress_rivals import RIVALS, make_rivals, token_rows
+from bench.compress_ours import FP32, RECIPES, make, make_apart
+from bench.compress_rivals import RIVALS, Made, make_rivals, token_rows
+from bench.compress_texts import CALIBRATION, Texts, calibration_file
 from bench.harness.errors import BenchError
 from bench.harness.goals import judge
 from bench.harness.load import Mode, Sample
-from bench.harness.paths import ROOT, cache_folder
+from bench.harness.paths import cache_folder
 from bench.harness.results import quoted, table, write_results
 from bench.harness.rounds import ROUNDS, Run, Spread, rounds, series
 from stillhouse.clients.store import zstd
+from stillhouse.errors import StillhouseError
 from stillhouse.inference.signature import Signature
 
-CALIBRATION, OTHERS, TIMED = 128, 256, 160
-SEED = 20261127
 LEAST_COSINE = 0.99
 PHASE = "speed"
+FIRST = (FP32, "int8-static")  # their steps are the others' parents
+BESIDE = {"int8-mixed"}  # its sensitivities take long, on one thread
 GOALS = {
     "points_lost:int8-static": "<= 1",
     "points_lost:mixed": "<= 1",
     "size_vs_fp32:mixed": "<= 0.25",
     "not_dominated": "= 1",
 }
-
-
-def texts_and_pairs(folder: Path, pairs: int) -> tuple[list[str], list[str], list[str]]:
-    """Build docstring-search's data where it is missing; give (texts that are like no pair's, queries, documents).
-
-    Raises:
-        BenchError: it cannot be built, or has too few texts.
-    """
-    import pyarrow.parquet as pq
-
-    data = folder / "data"
-    builder = ROOT / "examples" / "docstring-search" / "build_data.py"
-    command = [sys.executable, str(builder), "--out", str(data), "--max-unlabelled", "4000"]
-    if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
-        raise BenchError(f"{builder.name} failed")
-    texts = pq.read_table(data / "unlabelled.parquet")["text"].to_pylist()
-    split = pq.read_table(data / "validation.parquet")
-    if len(texts) < CALIBRATION + OTHERS + TIMED:
-        raise BenchError(f"only {len(texts)} texts to calibrate on and to time with")
-    rows = np.sort(np.random.default_rng(SEED).permutation(split.num_rows)[:pairs])
-    chosen = split.take(rows)
-    return texts, chosen["query"].to_pylist(), chosen["document"].to_pylist()
-
-
-def calibration_file(folder: Path, texts: Sequence[str]) -> Path:
-    """Write the calibration texts as Parquet."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / "calibration.parquet"
-    pq.write_table(pa.table({"text": list(texts)}), path)
-    return path
 
 
 def at_rest(files: Sequence[Path]) -> float:
@@ -130,28 +100,40 @@ def measure(options: argparse.Namespace) -> int:
         BenchError: our own side of it cannot be made.
     """
     folder = cache_folder() / "compress"
-    folder.mkdir(exist_ok=True)
-    texts, queries, documents = texts_and_pairs(folder, options.pairs)
-    calibration, others = texts[:CALIBRATION], texts[CALIBRATION : CALIBRATION + OTHERS]
-    timed = texts[CALIBRATION + OTHERS : CALIBRATION + OTHERS + TIMED]
-    seconds: dict[str, float] = {}
-    names = list(dict.fromkeys([FP32, *options.ours]))
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = Texts.of(folder, options.pairs)
+    where = (calibration_file(folder, texts.calibration), folder / "data" / "gate.parquet", folder)
     folders: dict[str, Path] = {}
-    for name in names:
-        start = time.monotonic()
-        folders |= make(calibration_file(folder, calibration), folder / "data" / "gate.parquet", folder, [name])
-        seconds[name] = time.monotonic() - start
-    fp32 = folders[FP32]
-    rows = token_rows(fp32, Signature.read(fp32), calibration, folder / "rows.npz")
+    seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for rival in options.rivals:
-        for made in make_rivals(rival, fp32 / "model.onnx", rows, folder / "rivals"):
+
+    def own(names: Sequence[str]) -> None:
+        for name in names:
+            start = time.monotonic()
+            folders.update(make(*where, [name]))
+            seconds[name] = time.monotonic() - start
+
+    def beside(fp32: Path) -> list[Made]:
+        rows = token_rows(fp32, Signature.read(fp32), texts.calibration, folder / "rows.npz")
+        start = time.monotonic()
+        for name in BESIDE & set(options.ours):
+            make_apart(*where, [name])
+            seconds[name] = time.monotonic() - start
+        return [made for rival in options.rivals for made in make_rivals(rival, fp32 / "model.onnx", rows, folder / "rivals")]
+
+    own([name for name in FIRST if name == FP32 or name in options.ours])
+    with ThreadPoolExecutor(1) as worker:  # nothing is timed yet, and most of the passes compute with one thread
+        rivals = worker.submit(beside, folders[FP32])
+        own([name for name in options.ours if name not in folders and name not in BESIDE])
+        for made in rivals.result():
             seconds[made.name] = made.seconds
             if made.error:
                 failed[made.name] = made.error
-                continue
-            folders[made.name] = engine_folder(made.folder, fp32)
-    return figures(options, folders, failed, seconds, (queries, documents), others, timed)
+            else:
+                folders[made.name] = engine_folder(made.folder, folders[FP32])
+    for name in BESIDE & set(options.ours):  # it is in the store by now
+        folders |= make(*where, [name])
+    return figures(options, folders, failed, seconds, texts)
 
 
 def figures(
@@ -159,21 +141,19 @@ def figures(
     folders: dict[str, Path],
     failed: dict[str, str],
     seconds: Mapping[str, float],
-    pairs: tuple[list[str], list[str]],
-    others: list[str],
-    timed: list[str],
+    texts: Texts,
 ) -> int:
     """Measure the candidates in `folders`, print, write `bench/results/NAME.json`; 1 where a goal is missed."""
     quality: dict[str, Quality] = {}
     cosines: dict[str, float] = {}
     sides: list[Held] = []
-    reference = embedded(folders[FP32], others)
+    reference = embedded(folders[FP32], texts.others)
     for name, folder in list(folders.items()):
         print(f"asking {name}", file=sys.stderr, flush=True)
         try:
-            quality[name] = Quality.of(folder, *pairs)
-            cosines[name] = float((embedded(folder, others) * reference).sum(axis=1).mean())
-            sides.append(Held.load(name, folder, timed))
+            quality[name] = Quality.of(folder, texts.queries, texts.documents)
+            cosines[name] = float((embedded(folder, texts.others) * reference).sum(axis=1).mean())
+            sides.append(Held.load(name, folder, texts.timed))
         except Exception as error:  # a rival's graph that ONNX Runtime does not run is a result, whatever it says
             if name in RECIPES:
                 raise
@@ -228,9 +208,9 @@ def figures(
     path = write_results(
         options.name,
         settings={
-            "pairs": len(pairs[0]),
+            "pairs": len(texts.queries),
             "calibration": CALIBRATION,
-            "texts_timed": len(timed),
+            "texts_timed": len(texts.timed),
             "threads": 1,
             "rounds": options.rounds,
             "chosen": chosen.name,
@@ -298,7 +278,7 @@ def main() -> int:
     options.partial = set(options.ours) != set(RECIPES) or set(options.rivals) != set(RIVALS)
     try:
         return measure(options)
-    except BenchError as error:
+    except (BenchError, StillhouseError) as error:
         print(f"bench-compress: {error}", file=sys.stderr)
         return 1
 

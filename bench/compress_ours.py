@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.harness.errors import BenchError
 from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import open_file
@@ -53,10 +56,25 @@ def make(calibration: Path, gate: Path, folder: Path, names: Sequence[str] = tup
             }
             if "goal" in compress:  # which asks for a gate; its step is not wanted here and does not run
                 document["spec"]["gate"] = {"data": {"uri": f"file://{gate}"}, "metrics": [{"name": "cosine", "min": "0.9"}]}
-            path = folder / "compress.yaml"
+            path = folder / f"{name}.yaml"
             path.write_text(yaml.safe_dump(document), "utf-8")
             work = open_file(path)
             worker = runner(work, listener)
             worker.run(dataclasses.replace(work.plan, targets=(step,)))
             made[name] = worker.artifact(work.plan.step(step)).path
     return made
+
+
+def make_apart(calibration: Path, gate: Path, folder: Path, names: Sequence[str]) -> None:
+    """Do `make` in a process of its own.
+
+    Raises:
+        BenchError: it failed; what it said is on standard error.
+    """
+    command = [sys.executable, "-m", "bench.compress_ours", str(calibration), str(gate), str(folder), *names]
+    if subprocess.run(command, check=False).returncode:
+        raise BenchError(f"{', '.join(names)} could not be made")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

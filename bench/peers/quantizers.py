@@ -3,9 +3,9 @@
     python quantizers.py TOOL MODE MODEL ROWS OUT
 
 TOOL: `onnxruntime` (its own `quantization`, also the project's environment), `optimum` (ORTQuantizer with the avx512_vnni
-settings) or `neural-compressor` (its ONNX part, onnx-neural-compressor). MODE: `dynamic` or `static`. ROWS: an .npz with `lengths`
-int64 [rows] and, for each input of the model, int64 [rows, tokens], padded on the right; every row is given on its own, without
-its padding. It runs in the tool's environment (`install-quantizer.sh`) and imports nothing of this project.
+settings) or `neural-compressor` (its ONNX part, onnx-neural-compressor). MODE: `dynamic` or `static`. ROWS: an .npz with
+`lengths` int64 [rows] and, for each input of the model, int64 [rows, tokens], padded on the right; every row is given on its
+own, without its padding. It runs in the tool's environment (`install-quantizer.sh`) and imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def with_onnxruntime(mode: str, model: Path, rows: Path, out: Path) -> None:
 
 def with_optimum(mode: str, model: Path, rows: Path, out: Path) -> None:
     """Optimum's ORTQuantizer; static ranges by MinMax, its documented start."""
+    from onnxruntime.quantization import CalibrationMethod
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig, CalibrationConfig
-    from onnxruntime.quantization import CalibrationMethod
 
     with tempfile.TemporaryDirectory() as scratch:
         alone = Path(scratch) / "model"
