@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from bench.harness.errors import BenchError
+from bench.harness.paths import ROOT
 from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import open_file
@@ -72,7 +73,7 @@ def make_apart(calibration: Path, gate: Path, folder: Path, names: Sequence[str]
         BenchError: it failed; what it said is on standard error.
     """
     command = [sys.executable, "-m", "bench.compress_ours", str(calibration), str(gate), str(folder), *names]
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(command, check=False, cwd=ROOT).returncode:
         raise BenchError(f"{', '.join(names)} could not be made")
 
 
