@@ -13,7 +13,7 @@ import numpy as np
 from bench.harness.errors import BenchError
 from bench.harness.paths import ROOT
 
-CALIBRATION, OTHERS, TIMED = 128, 256, 160
+CALIBRATION, OTHERS, TIMED = 128, 256, 96
 SEED = 20261127
 BUILDER = ROOT / "examples" / "docstring-search" / "build_data.py"
 UNLABELLED = 4000  # more are not read
