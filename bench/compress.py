@@ -258,7 +258,7 @@ def show(rows: Sequence[Candidate], failed: Mapping[str, str], details: Mapping[
 def words(rows: Sequence[Candidate], chosen: Candidate, theirs: Sequence[Candidate]) -> list[str]:
     """Say who is on the Pareto front, what was chosen, and who dominates it."""
     kept = ", ".join(
-        f"{row.name} ({row.size:.0%}, {row.lost.median:+.1f} points, {row.speed.median:.1f} times)" for row in front(rows)
+        f"{row.name} ({row.size:.0%}, {row.lost.median:+.2f} points, {row.speed.median:.2f} times)" for row in front(rows)
     )
     above = dominators(chosen, theirs)
     said = f"dominated by {', '.join(above)}" if above else "dominated by no rival"
