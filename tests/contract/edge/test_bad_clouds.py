@@ -68,7 +68,7 @@ async def gateway(folder: Path, cloud: str, policy: str = "answer", **larger: An
         await asyncio.wait_for(running, 20)
 
 
-async def holds_out(client: Channel, together: int = 10, timeout_s: float = 3.0) -> None:
+async def holds_out(client: Channel, together: int = 10, timeout_s: float = 6.0) -> None:
     """Ask often enough for the breaker to open, at once and one after the other; every answer is the small model's."""
     asked = [client.unary(INFER, BODY, timeout_s=timeout_s) for _ in range(together)]
     replies = await asyncio.gather(*asked)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import grpc
 import yaml
 from tests.support.nodes import groups
 from tests.support.nodes.commands import run
@@ -57,7 +58,20 @@ state = "{folder}/containerd-state"
 """)
     name = f"containerd{node}"
     processes.start(name, within(place, node, "containerd", "-c", str(folder / "containerd.toml")))
-    processes.wait(name, lambda: "" if place.socket(node).is_socket() else "it does not listen yet")
+    processes.wait(name, lambda: _missing(place.socket(node)))
+
+
+def _missing(socket: Path) -> str:
+    """Return what a containerd lacks. On a busy machine it listens seconds before it answers, and a kubelet then ends at once."""
+    if not socket.is_socket():
+        return "it does not listen yet"
+    with grpc.insecure_channel(f"unix://{socket}") as channel:
+        version = channel.unary_unary("/runtime.v1.RuntimeService/Version")
+        try:
+            version(b"", timeout=2.0)
+        except grpc.RpcError as error:
+            return f"it does not answer yet: {error}"
+    return ""
 
 
 def start_kubelet(place: Place, node: int, programs: Mapping[str, Path], processes: Processes, flags: Sequence[str] = ()) -> None:
