@@ -68,7 +68,7 @@ async def gateway(folder: Path, cloud: str, policy: str = "answer", **larger: An
         await asyncio.wait_for(running, 20)
 
 
-async def holds_out(client: Channel, together: int = 10, timeout_s: float = 6.0) -> None:
+async def holds_out(client: Channel, together: int = 10, timeout_s: float = 5.0) -> None:
     """Ask often enough for the breaker to open, at once and one after the other; every answer is the small model's."""
     asked = [client.unary(INFER, BODY, timeout_s=timeout_s) for _ in range(together)]
     replies = await asyncio.gather(*asked)
@@ -104,7 +104,7 @@ def test_a_cloud_whose_answers_come_too_late(folder: Path) -> None:
     async def main() -> None:
         async with good_cloud(folder) as cloud, bad_line(cloud) as line, gateway(folder, line.address) as client:
             assert await leg(client) == "cloud"
-            line.late_s = 3.5
+            line.late_s = 5.5
             await holds_out(client)
             await until(lambda: line.late >= 30)  # to nobody: what they are for was answered; the line goes on
             line.late_s = 0.0
