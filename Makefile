@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-compress bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
+.PHONY: bench-auto bench-compress bench-end-to-end bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -111,6 +111,13 @@ bench-distill: setup ## Quality of the examples' students against their teachers
 
 bench-compress: setup ## Our precisions beside other quantizers: size, quality, speed; about ten minutes, most of it the first time
 	$(BIN)/python -m bench.compress $(ARGS)
+
+bench-auto: setup ## How long `precision: auto` takes for MiniLM, with a stop on the way, and again; about fifteen minutes
+	$(BIN)/python -m bench.auto $(ARGS)
+
+bench-end-to-end: setup ## One YAML from MiniLM to a served student: quality and speed; ARGS='--seeds 7 8 9 10 11': an hour of training a seed
+	$(BIN)/python examples/docstring-search/build_data.py
+	$(BIN)/python -m bench.end_to_end $(ARGS)
 
 bench-reconcile: setup ## The operator with 1,000 models on a real API server; about five minutes; writes bench/results/reconcile.json
 	$(BIN)/python -m bench.reconcile

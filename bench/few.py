@@ -25,6 +25,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -86,20 +87,40 @@ def chosen_training() -> tuple[int, int]:
     return int(distill["data"]["maxRows"]), int(distill["stages"][0]["epochs"])
 
 
-def prepare(fold: int, shots: int, rows: int) -> Draw:
-    """Build the fold's data and teacher where they are missing.
+def noisy(labels: Sequence[str], share: float) -> list[str]:
+    """Give this share of the labels another class, by lot; the same rows for the same labels."""
+    rng = np.random.default_rng(20261127)
+    classes = sorted(set(labels))
+    wrong = set(rng.permutation(len(labels))[: round(share * len(labels))].tolist())
+
+    def other(label: str) -> str:
+        return classes[(classes.index(label) + 1 + int(rng.integers(len(classes) - 1))) % len(classes)]
+
+    return [other(label) if row in wrong else label for row, label in enumerate(labels)]
+
+
+def prepare(fold: int, shots: int, rows: int, noise: float = 0.0) -> Draw:
+    """Build the fold's data and teacher where they are missing; `noise` is the share of the few labels that are wrong.
 
     Raises:
         subprocess.CalledProcessError: a builder failed; what it said is on standard error.
     """
     builders = sorted([*TOPICS.glob("*.py"), *(EXAMPLES / "_shared").glob("*.py")])
     version = hashlib.sha256(b"".join(path.read_bytes() for path in builders)).hexdigest()[:8]
-    folder = cache_folder() / "few" / version / f"fold-{fold}-{rows}"
+    folder = cache_folder() / "few" / version / (f"fold-{fold}-{rows}" + (f"-noise-{noise:g}-{shots}" if noise else ""))
     data, teacher = folder / "data", folder / f"teacher-{shots}"
     made = data / f"training-{shots}.parquet"
     if not made.is_file() or not (teacher / "1_Pooling" / "config.json").is_file():
+        if noise:
+            shutil.rmtree(data, ignore_errors=True)
         common = ["--fold", str(fold), "--max-installed", str(rows), "--out", str(data)]
         subprocess.run([sys.executable, str(TOPICS / "build_data.py"), *common], check=True, stdout=sys.stderr)
+        if noise:  # a run that was stopped between here and the teacher left the folder behind: it was removed above
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            few = pq.read_table(data / f"train-{shots}.parquet").to_pydict()
+            pq.write_table(pa.table({**few, "label": noisy(few["label"], noise)}), data / f"train-{shots}.parquet")
         words = ["--shots", str(shots), "--data", str(data), "--out", str(teacher)]
         subprocess.run([sys.executable, str(TOPICS / "make_teacher.py"), *words], check=True, stdout=sys.stderr)
         (data / "training" / "training.parquet").replace(made)
@@ -232,6 +253,7 @@ def main() -> int:
     words = "which of the eight configurations of the control on hard labels are tried (0 to 7; all)"
     parser.add_argument("--configurations", type=int, nargs="+", default=every, choices=every, help=words)
     parser.add_argument("--no-pseudo", dest="pseudo", action="store_false", help="leave out the training on hard pseudo-labels")
+    parser.add_argument("--noise", type=float, default=0.0, help="share of the few labels that are wrong, by lot (0)")
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--name", default="few", help="of the result file")
     options = parser.parse_args()
@@ -240,7 +262,7 @@ def main() -> int:
     for shots in options.shots:
         found = []
         for fold in options.folds:
-            draw = prepare(fold, shots, options.rows)
+            draw = prepare(fold, shots, options.rows, options.noise)
             found.append(measure(draw, options))
         made = summary(shots, found)
         ratios |= made.pop("ratios")

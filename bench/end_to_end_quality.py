@@ -1,0 +1,83 @@
+"""What the models of `bench-end-to-end` find: reciprocal ranks, and ratios of their means over queries and seeds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from bench.few_figures import interval
+from bench.harness.rounds import Spread
+from bench.rivals import bm25_ranks
+from stillhouse.inference.engine import Engine
+from stillhouse.passes.ranking import ranks, reciprocal
+
+__all__ = ["Pairs", "Scores", "bm25", "found", "kept", "mean"]
+
+AT, BATCH, THREADS = 10, 64, 2
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Queries and their documents, in the same order; every document is a candidate of every query."""
+
+    queries: list[str]
+    documents: list[str]
+
+    @classmethod
+    def read(cls, path: Path, most: int = 0) -> Pairs:
+        """Read a Parquet file with columns `query` and `document`; of more than `most` rows the first."""
+        columns = pq.read_table(path).to_pydict()
+        return cls(columns["query"][: most or None], columns["document"][: most or None])
+
+    def shuffled(self, seed: int = 7) -> Pairs:
+        """Give the same texts with their words (what stands between spaces) in an order by lot."""
+        rng = np.random.default_rng(seed)
+
+        def mixed(text: str) -> str:
+            words = text.split()
+            return " ".join(words[index] for index in rng.permutation(len(words)))
+
+        return Pairs([mixed(text) for text in self.queries], [mixed(text) for text in self.documents])
+
+
+def found(label: str, folders: Sequence[Path], pairs: Pairs) -> Scores:
+    """Ask models with the engine that serves: reciprocal ranks, 0 beyond the tenth, float64 [models, queries]."""
+    rows = []
+    texts = [*pairs.queries, *pairs.documents]
+    for number, folder in enumerate(folders):
+        engine = Engine(folder, THREADS)
+        parts = []
+        for start in range(0, len(texts), BATCH):
+            parts.append(engine.embed(texts[start : start + BATCH]))
+            if start // BATCH % 40 == 0:
+                print(f"  {label} {number + 1}/{len(folders)}: {start}/{len(texts)}", file=sys.stderr, flush=True)
+        both = np.concatenate(parts)
+        count = len(pairs.queries)
+        rows.append(reciprocal(ranks(both[:count], both[count:]), AT))
+    return np.stack(rows)
+
+
+def bm25(pairs: Pairs) -> Scores:
+    """Ask the simple rival; float64 [1, queries]."""
+    return reciprocal(bm25_ranks(pairs.queries, pairs.documents), AT)[None]
+
+
+def mean(scores: Scores) -> Spread:
+    """MRR@10 with the 95 % interval of a bootstrap over queries and seeds."""
+    value = interval([scores])
+    return Spread(value.estimate, value.low, value.high)
+
+
+def kept(mine: Scores, theirs: Scores) -> Spread:
+    """Give the ratio of two MRR, paired by query (and by seed where both have several), with its 95 % interval."""
+    seeds = max(len(mine), len(theirs))
+    one, other = (np.broadcast_to(side, (seeds, side.shape[1])) if len(side) == 1 else side for side in (mine, theirs))
+    value = interval([np.ascontiguousarray(one)], [np.ascontiguousarray(other)])
+    return Spread(value.estimate, value.low, value.high)
