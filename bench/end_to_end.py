@@ -1,7 +1,8 @@
 """`make bench-end-to-end`: one YAML from MiniLM to a served student; what it still finds, and what an answer costs.
 
 The task is docstring-search. Students, each made by its own resource and by several seeds (`bench/end_to_end_students.py`):
-`residual` is the headline (examples/docstring-search/full.yaml), `cnn` an unlike architecture, `mlp` a bag that hears no order.
+`residual` is the headline (examples/docstring-search/full.yaml), `cnn` an unlike architecture, `mlp` a bag that hears no order,
+`control` the headline's student taught by the pairs alone, without a teacher.
 
 Quality: MRR@10 on the pairs of a split, each document of it a candidate, in INT8 by the engine that serves; the ratio to the
 teacher (MiniLM in FP32) has the 95 % interval of a bootstrap over queries and seeds. Speed: right answers a server CPU-second
@@ -11,6 +12,7 @@ with ONNX Runtime INT8, tuned, and MiniLM's own INT8 in our Triton.
   quality_kept_at_15x, _at_10x, _at_20x  the headline's share of the teacher's MRR; 0 where it is not that much faster than (a)
   throughput_vs_fastapi, _onnx           the headline over (a), over (c)
   unlike_architecture_kept, _speedup     the cnn's share of the teacher's MRR; its throughput over MiniLM INT8's
+  gap_points, gap_closed                 T - S_hard in points of MRR; (S_kd - S_hard) / (T - S_hard) where that is 2 points or more
   order_costs_points                     what the teacher loses where the words of all texts are shuffled, in points of MRR
 
 Figures of the split `test` are for releases; tune on `validation`. Training of a seed takes a quarter to half an hour of two idle
@@ -29,8 +31,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.end_to_end_quality import Pairs, Scores, bm25, found, kept, mean
-from bench.end_to_end_students import DATA, HEADLINE, STUDENTS, Student, make, reference
+import numpy as np
+
+from bench.end_to_end_quality import Pairs, Scores, bm25, closed, found, kept, mean
+from bench.end_to_end_students import CONTROL, DATA, HEADLINE, STUDENTS, Student, make, reference
 from bench.harness.errors import BenchError
 from bench.harness.goals import judge
 from bench.harness.load import Mode
@@ -45,6 +49,7 @@ from bench.serving import CLIENTS, say
 from bench.serving_figures import PEAK, cpu_ms, per_core, throughput
 
 TEACHER, COMPRESSED = "teacher", "minilm-int8"
+LEAST_GAP = 0.02
 GOALS = {
     "quality_kept_at_15x": ">= 0.95",
     "quality_kept_at_10x": ">= 0.99",
@@ -85,6 +90,11 @@ def at_least(times: float, quality: Spread, speed: Spread) -> Spread:
     return quality if speed.low >= times else Spread(0.0, 0.0, 0.0)
 
 
+def in_points(share: Spread) -> Spread:
+    """Give hundredths."""
+    return Spread(100 * share.median, 100 * share.low, 100 * share.high)
+
+
 def ratios_of(scores: Mapping[str, Scores], order: Spread, runs: Sequence[Run]) -> dict[str, Spread]:
     """Give the flat map of figures."""
     ratios = {"teacher_vs_bm25": kept(scores[TEACHER], scores["BM25"]), "order_costs_points": order}
@@ -96,9 +106,14 @@ def ratios_of(scores: Mapping[str, Scores], order: Spread, runs: Sequence[Run]) 
         ratios["cnn_vs_mlp"] = kept(scores["cnn"], scores["mlp"])
     if "cnn" in scores:
         ratios["unlike_architecture_kept"] = ratios["cnn_kept"]
+    if CONTROL in scores:
+        gap = mean(np.broadcast_to(scores[TEACHER], scores[CONTROL].shape) - scores[CONTROL])
+        ratios["gap_points"] = in_points(gap)
+        if HEADLINE in scores and gap.median >= LEAST_GAP:
+            ratios["gap_closed"] = closed(scores[HEADLINE], scores[CONTROL], scores[TEACHER])
     if not runs:
         return ratios
-    for name in [COMPRESSED, *students]:
+    for name in [COMPRESSED, *(name for name in students if name != CONTROL)]:
         ratios[f"{name}_vs_fastapi"] = over(runs, name, FASTAPI)
         ratios[f"{name}_vs_fastapi_onnx"] = over(runs, name, FASTAPI_ONNX)
         ratios[f"{name}_vs_compressed"] = over(runs, name, COMPRESSED)
@@ -158,8 +173,7 @@ def measure(options: argparse.Namespace) -> int:
     scores[COMPRESSED] = found(COMPRESSED, [compressed.folder], pairs)
     scores |= {name: found(name, [each.folder for each in made], pairs) for name, made in students.items()}
     mixed = found("teacher, words shuffled", [teacher.folder], pairs.shuffled())
-    lost = mean(scores[TEACHER] - mixed)
-    order = Spread(100 * lost.median, 100 * lost.low, 100 * lost.high)
+    order = in_points(mean(scores[TEACHER] - mixed))
     runs: list[Run] = []
     settings: dict[str, object] = {
         "split": options.split,
@@ -169,7 +183,10 @@ def measure(options: argparse.Namespace) -> int:
         "mrr": {name: [round(float(row.mean()), 4) for row in rows] for name, rows in scores.items()},
     }
     if options.speed:
-        served = [Student(COMPRESSED, 0, compressed.folder, compressed.digest, {}), *(made[0] for made in students.values())]
+        served = [
+            Student(COMPRESSED, 0, compressed.folder, compressed.digest, {}),
+            *(made[0] for name, made in students.items() if name != CONTROL),
+        ]
         runs, how = speeds(served, options.duration, options.rounds)
         settings |= how
     print(shown(scores, runs))

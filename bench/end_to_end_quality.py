@@ -17,7 +17,7 @@ from bench.rivals import bm25_ranks
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.ranking import ranks, reciprocal
 
-__all__ = ["Pairs", "Scores", "bm25", "found", "kept", "mean"]
+__all__ = ["Pairs", "Scores", "bm25", "closed", "found", "kept", "mean"]
 
 AT, BATCH, THREADS = 10, 64, 2
 Scores = npt.NDArray[np.float64]
@@ -81,3 +81,18 @@ def kept(mine: Scores, theirs: Scores) -> Spread:
     one, other = (np.broadcast_to(side, (seeds, side.shape[1])) if len(side) == 1 else side for side in (mine, theirs))
     value = interval([np.ascontiguousarray(one)], [np.ascontiguousarray(other)])
     return Spread(value.estimate, value.low, value.high)
+
+
+def closed(mine: Scores, control: Scores, theirs: Scores) -> Spread:
+    """Give (mine - control) / (theirs - control) of the means; queries are drawn together, so are seeds."""
+    seeds, count = mine.shape
+    rng = np.random.default_rng(20261127)
+
+    def figure(rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> float:
+        taught, hard = (float(side[rows][:, items].mean()) for side in (mine, control))
+        gap = float(theirs[:, items].mean()) - hard
+        return (taught - hard) / gap if gap > 0 else float("nan")
+
+    values = [figure(rng.integers(0, seeds, seeds), rng.integers(0, count, count)) for _ in range(2000)]
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Spread(figure(np.arange(seeds), np.arange(count)), float(low), float(high))

