@@ -12,7 +12,7 @@ with ONNX Runtime INT8, tuned, and MiniLM's own INT8 in our Triton.
   quality_kept_at_15x, _at_10x, _at_20x  the headline's share of the teacher's MRR; 0 where it is not that much faster than (a)
   throughput_vs_fastapi, _onnx           the headline over (a), over (c)
   unlike_architecture_kept, _speedup     the cnn's share of the teacher's MRR; its throughput over MiniLM INT8's
-  gap_points, gap_closed                 T - S_hard in points of MRR; (S_kd - S_hard) / (T - S_hard) where that is 2 points or more
+  gap_points, gap_closed                 T - S_hard in points of MRR; (S_kd - S_hard) over it where it is 2 points or more
   order_costs_points                     what the teacher loses where the words of all texts are shuffled, in points of MRR
 
 Figures of the split `test` are for releases; tune on `validation`. Training of a seed takes a quarter to half an hour of two idle
