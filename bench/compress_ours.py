@@ -24,6 +24,7 @@ SEARCH: Mapping[str, Any] = {"precision": "auto", "goal": "balanced", "int8": {"
 RECIPES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     FP32: (SEARCH, "compress/fp32"),
     "fp16": ({"precision": "fp16"}, "compress/fp16"),
+    "bf16": ({"precision": "bf16"}, "compress/bf16"),
     "int8": (SEARCH, "compress/int8"),
     "int8-mixed": (SEARCH, "compress/int8-mixed"),
     "int8-static": (SEARCH, "compress/int8-static"),

@@ -689,7 +689,7 @@ _VALID = [
         "text",
         {"spec.distill": GONE, "spec.compress": {"precision": "mixed", "calibration": {"uri": "data:calibration"}}},
     ),
-    Case("half the size", "text", {"spec.compress": {"precision": "fp16"}}),
+    *(Case(f"half the size in {each}", "text", {"spec.compress": {"precision": each}}) for each in ("fp16", "bf16")),
     *(
         Case(f"ranges {each}", "text", {"spec.compress": {"precision": "int8", "int8": {"ranges": each}}})
         for each in ("dynamic", "minmax", "percentile", "entropy")
@@ -1588,7 +1588,6 @@ _INVALID = [
     # What a later version brings.
     _bad("scale to zero", "text", "spec.scale.minReplicas", 0, LATER),
     _bad("zero replicas", "text", "spec.scale.replicas", 0, LATER),
-    _bad("precision bf16", "text", "spec.compress.precision", "bf16", LATER),
     *(_bad(f"reserved {path}", "text", path, value, LATER) for path, value in RESERVED.items()),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,20 +11,9 @@ from stillhouse.api.int8 import Int8
 from stillhouse.api.source import DataSource
 from stillhouse.api.weights import Int4, Mixed
 
-__all__ = ["LATER", "Compress", "Precision"]
+__all__ = ["Compress", "Precision"]
 
 Precision = Literal["auto", "fp32", "int8", "fp16", "bf16", "int4", "mixed"]
-LATER = {
-    "bf16": "write fp16, which has the same size and three more bits of a number",
-}
-"""Values that a later version brings → what to write now."""
-AVAILABLE = tuple(each for each in get_args(Precision) if each not in LATER)
-
-_LATER = CelRule(
-    "self.precision != 'bf16'",
-    "not available in this version: bf16, whose products and sums ONNX Runtime lacks on CPUs; write fp16",
-    "precision",
-)
 
 _OF_AUTO = CelRule(
     "!has(self.goal) || self.precision == 'auto'", "a goal chooses among candidates: it belongs to precision auto", "goal"
@@ -51,9 +40,9 @@ class Compress(ApiModel):
     """
 
     precision: Precision = "auto"
-    """`auto`, `fp32`, `int8`, `fp16` (half of FP32's size; CPUs compute it in FP32), `int4` (weights alone) or `mixed` (each
-    operator in INT4, INT8 or FP32, the smallest within `mixed.maxLoss`; needs calibration data); `bf16` comes when ONNX Runtime
-    computes in it on CPUs. A source that is an ONNX file takes `int8`, `int4`, `mixed` or `fp16`."""
+    """`auto`, `fp32`, `int8`, `fp16` (weights of half the size, computed in FP32), `bf16` (the same size, fewer digits, for weights
+    beyond 65504 or below 0.00001), `int4` (weights alone) or `mixed` (each operator in INT4, INT8 or FP32, the smallest within
+    `mixed.maxLoss`; needs calibration data). A source that is an ONNX file takes any but `auto` and `fp32`."""
     calibration: DataSource | None = None
     """Texts or images on which sensitivity is measured and ranges are read; the training data when left out. Must not overlap
     the gate's."""
@@ -71,12 +60,10 @@ class Compress(ApiModel):
     mixed: Mixed | None = None
     """What mixed precisions may lose."""
 
-    cel_rules = (_LATER, _OF_AUTO, _OF_INT8, _OF_INT4, _OF_MIXED)
+    cel_rules = (_OF_AUTO, _OF_INT8, _OF_INT4, _OF_MIXED)
 
     @model_validator(mode="after")
     def _available(self) -> Compress:
-        if self.precision in LATER:
-            raise _LATER.broken(fix=LATER[self.precision], allowed=f"{', '.join(AVAILABLE[:-1])} or {AVAILABLE[-1]}")
         if self.goal is not None and self.precision != "auto":
             raise _OF_AUTO.broken(fix="remove goal, or write precision: auto")
         if self.int8 is not None and self.precision not in ("auto", "int8"):

@@ -13,7 +13,6 @@ from pydantic_core import ErrorDetails
 
 from stillhouse.api import gate, pipeline, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
-from stillhouse.api.compress import LATER
 from stillhouse.api.meant import task_problem, uri_fix, within
 from stillhouse.errors import Problem
 
@@ -91,7 +90,7 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
     if kind == "literal_error" and field == "spec.source.task":
         return task_problem(field, found, str(value))
     if kind == "literal_error":
-        allowed = _available(str(context.get("expected", "")))
+        allowed = str(context.get("expected", ""))
         return Problem("is not one of the allowed values", field, found, allowed, _nearest(value, allowed))
     if kind == "string_pattern_mismatch":
         pattern = str(context.get("pattern", ""))
@@ -154,13 +153,6 @@ def line_of(path: str, lines: Mapping[str, int]) -> int | None:
         dot, bracket = place.rfind("."), place.rfind("[")
         place = place[: max(dot, bracket, 0)]
     return lines[place] if place else None
-
-
-def _available(allowed: str) -> str:
-    """Leave out of pydantic's list of values (`'a', 'b' or 'c'`) those that a later version brings."""
-    options = [part.strip() for part in allowed.replace(" or ", ",").split(",")]
-    now = [option for option in options if option.strip("'") not in LATER]
-    return allowed if now == options or len(now) < 2 else f"{', '.join(now[:-1])} or {now[-1]}"
 
 
 def _rewritten(pattern: str, value: Any, field: str) -> str:

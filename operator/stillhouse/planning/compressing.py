@@ -16,7 +16,7 @@ __all__ = ["candidates", "int8", "ladder"]
 
 SENSITIVITY_SAMPLES = 128
 PARITY_SAMPLES = 16
-OF_ONNX = ("int8", "int4", "mixed", "fp16")
+OF_ONNX = ("int8", "int4", "mixed", "fp16", "bf16")
 
 
 def int8(spec: Spec, env: Environment) -> dict[str, Any]:
@@ -56,8 +56,9 @@ def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environm
         yield StepDraft(fp32, "compress", "export", config, {"model": model_id}), True
     if precision == "fp32":
         return
-    if precision == "fp16":
-        yield StepDraft("compress/fp16", "compress", "halve", {}, {"model": fp32}), True
+    if precision in ("fp16", "bf16"):
+        halve = {} if precision == "fp16" else {"to": precision}
+        yield StepDraft(f"compress/{precision}", "compress", "halve", halve, {"model": fp32}), True
         return
     yield from lowered(spec.compress, fp32, calibration, env)
     if precision in ("int4", "mixed"):

@@ -76,7 +76,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield from preparing.report(spec, env)
     yield from teaching.fine_tune(source, env)
     if spec.distill:
-        quantize = None if spec.compress.precision in ("fp32", "fp16") else compressing.int8(spec, env)
+        quantize = None if spec.compress.precision in ("fp32", "fp16", "bf16") else compressing.int8(spec, env)
         yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
         calibration = preparing.clean(spec.distill)

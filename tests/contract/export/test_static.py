@@ -1,4 +1,4 @@
-"""INT8 with ranges from calibration rows, balancing before it, and FP16: graphs made by hand, small enough to look into."""
+"""INT8 with ranges from calibration rows, balancing before it, and weights of 16 bits: graphs made by hand, small enough to look into."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.support.artifacts import artifact, context, dataset
+from tests.support.artifacts import Recorder, artifact, context, dataset
 from tests.support.source_folders import raised
 from tests.support.tiny_model import WORDS, write_tiny_model
 
@@ -270,3 +270,53 @@ def test_half_the_weights_the_same_operators_and_nearly_the_same_answers(tmp_pat
     before = what_runs(model, tmp_path)
     before.pop("Cast")
     assert runs == before
+
+
+def test_bf16_holds_what_fp16_cannot_and_rounds_to_the_nearest_of_ties_the_even(tmp_path: Path) -> None:
+    nodes, weights = encoder()
+    weights["up"] = weights["up"] * np.float32(1e6)
+    weights["up_bias"] = weights["up_bias"] * np.float32(1e6)
+    exact = np.array([1.0, 1.0 + 2**-8, 1.0 + 3 * 2**-8, -(1.0 + 2**-8 + 2**-20), 2**-130, 1e38], np.float32)
+    weights["ties"] = np.resize(exact, (WIDTH, WIDTH))
+    weights["beyond"] = np.full((WIDTH, WIDTH), np.finfo(np.float32).max, np.float32)
+    model = written(tmp_path / "model", (nodes, weights))
+    recorder = Recorder()
+    half = context(tmp_path / "half", recorder)
+    assert set(Halve().run(HalveConfig(), {"model": model}, half).kept) == {"up", "ties", "beyond"}
+    assert recorder.notes == ["weights beyond FP16's 65504 stay in FP32: up, ties, beyond; precision bf16 holds them"]
+    ctx = context(tmp_path / "brain")
+    facts = Halve().run(HalveConfig(to="bf16"), {"model": model}, ctx)
+    made = artifact(ctx.out, "onnx-model")
+    assert facts.kept == ("beyond",), "what rounds to infinity stays"
+    assert facts.size < 0.7 * facts.size_before
+    signature = Signature.read(model.path)
+    np.testing.assert_allclose(outputs(made, signature), expected := outputs(model, signature), atol=0.02 * np.abs(expected).max())
+    runs, before = what_runs(made, tmp_path), what_runs(model, tmp_path)
+    assert (runs.pop("Cast"), before.pop("Cast")) == (1, 1), "the mask's: those of the weights are done when the model is loaded"
+    assert runs == before
+    stored = {each.name: each for each in onnx.load(made.path / "model.onnx").graph.initializer}
+    bits = np.frombuffer(stored["ties_bf16"].raw_data, "<u2")[: len(exact)].astype(np.uint32) << 16
+    nearest = np.array([1.0, 1.0, 1.0 + 2**-6, -(1.0 + 2**-7), 2**-130], np.float32)
+    np.testing.assert_array_equal(bits.view(np.float32)[:5], nearest)
+    assert abs(bits.view(np.float32)[5] / 1e38 - 1) <= 2**-8
+
+
+def test_it_is_said_where_bf16_would_lose_less(tmp_path: Path) -> None:
+    nodes, weights = encoder()
+    weights["up"] = weights["up"] * np.float32(1e-6)
+    recorder = Recorder()
+    Halve().run(HalveConfig(), {"model": written(tmp_path / "model", (nodes, weights))}, context(tmp_path / "half", recorder))
+    assert recorder.notes == ["weights so small that FP16 rounds them more than BF16 would: up; try precision bf16"]
+    large = {name: value * np.float32(1e9) if value.size >= 1024 else value for name, value in encoder()[1].items()}
+    model = written(tmp_path / "large", (nodes, large))
+    message = raised(SourceError, lambda: Halve().run(HalveConfig(), {"model": model}, context(tmp_path / "x")))
+    assert 'set spec.compress.precision to "bf16"' in message
+
+
+def test_graphs_older_than_bf16_are_told_so(tmp_path: Path) -> None:
+    model = written(tmp_path / "model", encoder())
+    old = onnx.load(model.path / "model.onnx")
+    old.opset_import[0].version = 12
+    (model.path / "model.onnx").write_bytes(old.SerializeToString())
+    message = raised(SourceError, lambda: Halve().run(HalveConfig(to="bf16"), {"model": model}, context(tmp_path / "x")))
+    assert "opset 12" in message and "fp16" in message

@@ -55,7 +55,8 @@ def plans() -> Iterator[Plan]:
     yield plan_of("class", {"spec.distill.assistants": [between], **tuning})
     yield onnx_plan()
     yield plan_of("text", {"spec.compress.goal": "small"})
-    yield plan_of("text", {"spec.compress": {"precision": "fp16"}})
+    for halves in ("fp16", "bf16"):
+        yield plan_of("text", {"spec.compress": {"precision": halves}})
     for ranges in ("minmax", "percentile"):
         yield plan_of("text", {"spec.compress.int8": {"ranges": ranges}})
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})

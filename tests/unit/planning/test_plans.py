@@ -263,7 +263,7 @@ def test_a_student_by_uri_is_imported_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("precision", "ladder"),
-    [("auto", ["int8", "int8-mixed", "fp32"]), *((each, [each]) for each in ("int8", "fp32", "int4", "mixed", "fp16"))],
+    [("auto", ["int8", "int8-mixed", "fp32"]), *((each, [each]) for each in ("int8", "fp32", "int4", "mixed", "fp16", "bf16"))],
 )
 def test_the_ladder_follows_the_precision(precision: str, ladder: list[str]) -> None:
     plan = plan_of(edits={"spec.compress.precision": precision})
