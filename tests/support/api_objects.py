@@ -227,7 +227,7 @@ COMPLETE = {
             "source": {"uri": "file://teacher", "task": "text-classification", "labels": ["no", "yes"]},
             "distill": {
                 "student": {"uri": "hf://owner/small"},
-                "data": {"uri": "file://train.csv", "columns": {"text": "t", "label": "l"}},
+                "data": {"uri": "file://train.csv", "columns": {"text": "t", "label": "l", "weight": "w"}},
                 "unlabelled": {"uri": "file://more.csv", "columns": {"text": "t"}, "maxRows": 50000},
                 "deduplicate": {"threshold": "0.9", "heldOut": True},
                 "balance": {"to": "50%", "most": 4},
@@ -593,6 +593,8 @@ _VALID = [
     ),
     Case("a residual student of the teacher's width", "text", {"spec.distill.student": {"architecture": "residual"}}),
     Case("an encoder, said explicitly", "text", {"spec.distill.student.architecture": "encoder"}),
+    Case("rows drawn by weight", "text", {"spec.distill.data.columns": {"weight": "w"}}),
+    Case("rows drawn by weight to fine-tune", "class", {"spec.source.fineTune": {"data": {"uri": "data:t", "columns": {"weight": "w"}}}}),
     Case("repetitions and nothing else", "text", {"spec.distill.deduplicate": {}}),
     Case("equal rows alone", "text", {"spec.distill.deduplicate": {"threshold": "1", "heldOut": False}}),
     Case("a report without anything to report", "text", {"spec.distill.report": True}),
@@ -1470,6 +1472,22 @@ _INVALID = [
     _bad("copies without a change", "class", "spec.distill.augment.operations", []),
     _bad("no copies", "class", "spec.distill.augment.copies", 0),
     _bad("a change that never happens", "class", "spec.distill.augment.operations[0].chance", "0%", "more than 0%"),
+    _bad("a weight of rows that judge", "text", "spec.gate.data.columns.weight", "w"),
+    *(
+        Case(
+            f"rows of {place} drawn by weight and in groups",
+            "text",
+            {
+                "spec.distill.data.columns": {"group": "g"},
+                "spec.distill.unlabelled": {"uri": "data:more"},
+                f"spec.distill.{place}.columns": {"group": "g", "weight": "w"},
+                "spec.distill.stages": [{"losses": [{"kind": "contrastive"}]}],
+            },
+            "spec.distill.data.columns",
+            "contrastive draws groups",
+        )
+        for place in ("data", "unlabelled")
+    ),
     _bad("an unknown change", "class", "spec.distill.augment.operations[0].kind", "translate"),
     _bad("labels of a third kind", "class", "spec.distill.augment.labels", "both"),
     _bad("an amount of mirroring", "image", "spec.distill.augment.operations[0].amount", "5%", "flip has no amount"),

@@ -12,7 +12,7 @@ from stillhouse.api.loss import LAYER_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.search import Search
-from stillhouse.api.source import DataSource
+from stillhouse.api.source import DataSource, TrainingData
 from stillhouse.api.stage import Stage
 from stillhouse.api.student import SMALL, Student
 from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
@@ -57,6 +57,14 @@ _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     " || !self.assistants.exists(a, a.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))))",
     "loss contrastive needs to know which rows belong together: name their column in data.columns.group,"
     " or columns query and document",
+    "data.columns",
+)
+_CONTRASTIVE_WITHOUT_WEIGHTS = CelRule(
+    "!(has(self.data.columns) && has(self.data.columns.weight) || has(self.unlabelled) && has(self.unlabelled.columns)"
+    " && has(self.unlabelled.columns.weight))"
+    " || !self.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive')) && (!has(self.assistants)"
+    " || !self.assistants.exists(a, a.stages.exists(s, s.losses.exists(l, l.kind == 'contrastive'))))",
+    "loss contrastive draws groups of rows, and columns.weight single ones: a row that is drawn twice would be its own company",
     "data.columns",
 )
 _STOPPING_NEEDS_VALIDATION = CelRule(
@@ -105,11 +113,11 @@ class Distill(ApiModel):
 
     student: Student
     """The small model."""
-    data: DataSource
+    data: TrainingData
     """What it learns on; labels are needed only by losses that use them."""
     validation: DataSource | None = None
     """Rows of the gate's form that show how training goes; never the gate's own."""
-    unlabelled: DataSource | None = None
+    unlabelled: TrainingData | None = None
     """More rows of the same form, learned from only through what the teacher says; their labels, if any, are not read."""
     deduplicate: Deduplicate | None = None
     """Leaves out rows that repeat others, or say nearly the same."""
@@ -146,6 +154,7 @@ class Distill(ApiModel):
     cel_rules = (
         *PUPIL_RULES,
         _CONTRASTIVE_NEEDS_GROUPS,
+        _CONTRASTIVE_WITHOUT_WEIGHTS,
         _SEARCH_NEEDS_VALIDATION,
         _SEARCHED_OR_SAID,
         _STOPPING_NEEDS_VALIDATION,
@@ -170,6 +179,8 @@ class Distill(ApiModel):
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
         if contrastive and not joined:
             raise _CONTRASTIVE_NEEDS_GROUPS.broken()
+        if contrastive and any(rows and rows.columns.weight is not None for rows in (self.data, self.unlabelled)):
+            raise _CONTRASTIVE_WITHOUT_WEIGHTS.broken(fix="leave weight out, or take loss similarity or contrastive-teacher")
         if self.validation is None and any(stage.early_stopping is not None for stage in stages):
             raise _STOPPING_NEEDS_VALIDATION.broken()
         self._teachers_fit()

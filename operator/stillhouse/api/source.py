@@ -139,6 +139,14 @@ class Columns(ApiModel):
     only where it is named."""
 
 
+class TrainingColumns(Columns):
+    """The same, of rows that are learned from."""
+
+    weight: Column | None = None
+    """How often a row is drawn against the others: numbers, 0 or more; a row of 0 is never learned from. This role counts only
+    where it is named. Not with loss `contrastive`, for which a row and its copy would be one group."""
+
+
 class DataSource(ApiModel):
     """Rows for training, calibration, the gate or the index: a `.parquet`, `.jsonl` or `.csv` file, or a folder of one kind."""
 
@@ -150,13 +158,20 @@ class DataSource(ApiModel):
     """Take only the first rows."""
 
 
+class TrainingData(DataSource):
+    """Rows that are learned from."""
+
+    columns: TrainingColumns = TrainingColumns()
+    """Names of the columns; those called `text`, `label`, `image`, `query`, `document` or `name` are found without."""
+
+
 class FineTune(ApiModel):
     """Makes a classifier of an encoder before anything else: a head on its pooled states, both trained on labelled rows.
 
     What comes of it is the teacher: what is distilled, what the gate compares with, what a cascade's larger model is.
     """
 
-    data: DataSource
+    data: TrainingData
     """Rows with labels; rows without are left out."""
     validation: DataSource | None = None
     """Rows with labels that show how training goes; never the gate's own."""

@@ -86,6 +86,18 @@ def test_the_pools_rows_stand_behind_the_data_without_their_labels(tmp_path):
     assert (facts["rows"], facts["pooled"]) == (4, 2)
 
 
+def test_rows_of_which_no_weight_is_known_weigh_what_the_others_weigh_on_average(tmp_path):
+    weighed = dataset(tmp_path / "data", text=["a file", "a date"], weight=[3.0, 1.0])
+    plain = dataset(tmp_path / "plain", text=["a list"])
+    own = dataset(tmp_path / "own", text=["a lock"], weight=[0.5])
+    for name, data, pool, expected in (
+        ("1", weighed, plain, [3.0, 1.0, 2.0]),
+        ("2", plain, weighed, [2.0, 3.0, 1.0]),
+        ("3", weighed, own, [3.0, 1.0, 0.5]),
+    ):
+        assert read(go(PoolData(), {}, {"data": data, "unlabelled": pool}, tmp_path / name)[0])["weight"] == expected
+
+
 def test_a_pool_of_another_form_is_refused(tmp_path):
     data = dataset(tmp_path / "data", query=["a"], document=["b"])
     with pytest.raises(DataError) as refused:

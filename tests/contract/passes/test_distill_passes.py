@@ -479,6 +479,24 @@ def test_outputs_of_other_rows_are_refused(teacher, student, outputs, tmp_path):
         go(Distill(), STAGE, inputs, tmp_path / "run")
 
 
+def test_rows_of_weight_0_are_never_learned_from_and_an_interrupted_run_ends_the_same(teacher, student, outputs, texts, tmp_path):
+    weights = [0.0 if row % 2 else 1.0 + row for row in range(len(texts))]
+    data = dataset(tmp_path / "weighed", text=texts, weight=weights)
+    inputs = {"teacher": teacher, "student": student, "data": data, "outputs": outputs}
+    recorder = Recorder()
+    made, facts = go(Distill(), STAGE, inputs, tmp_path / "whole", recorder)
+    assert any("25 of 50 weigh more than 0" in note for note in recorder.notes)
+    assert facts["rows"] == 50 and facts["steps"] == 3 * 7
+    with pytest.raises(KeyboardInterrupt):
+        go(Distill(), STAGE, inputs, tmp_path / "cut", Recorder(stop_at=5))
+    assert go(Distill(), STAGE, inputs, tmp_path / "cut")[0].digest == made.digest
+    other = ["never read" if row % 2 else text for row, text in enumerate(texts)]
+    changed = {**inputs, "data": dataset(tmp_path / "changed", text=other, weight=weights)}
+    assert go(Distill(), {**STAGE, "losses": STAGE["losses"][:1]}, changed, tmp_path / "x")[0].digest == (
+        go(Distill(), {**STAGE, "losses": STAGE["losses"][:1]}, inputs, tmp_path / "y")[0].digest
+    )
+
+
 def test_a_rate_that_explodes_is_reported_as_such(teacher, student, data, outputs, tmp_path):
     inputs = {"teacher": teacher, "student": student, "data": data, "outputs": outputs}
     with pytest.raises(DataError) as caught:

@@ -151,6 +151,38 @@ def test_labels_that_are_none_are_named_by_row(value: Any, tmp_path: Path) -> No
     assert "row 1 has no usable label" in raised(DataError, lambda: run(source, tmp_path / "work"))
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_weights_are_numbers_where_they_are_named(suffix: str, tmp_path: Path) -> None:
+    rows = [{"text": "a", "weight": 2}, {"text": "b", "weight": 0.5}, {"text": "c", "weight": 0}]
+    source = write(tmp_path / f"rows{suffix}", rows)
+    assert run(source, tmp_path / "by its name")[0].columns == ("text",)
+    facts, out = run(source, tmp_path / "work", columns={"weight": "weight"})
+    assert facts.named == {"text": "text", "weight": "weight"}
+    assert read_columns(out, ["weight"])["weight"] == [2.0, 0.5, 0.0]
+    other = write(tmp_path / f"other{suffix}", [*rows[:2], {"text": "c", "weight": 1}])
+    assert run(other, tmp_path / "other", columns={"weight": "weight"})[0].content != facts.content
+
+
+@pytest.mark.parametrize("value", [None, -1.0, float("nan"), float("inf")])
+def test_weights_that_are_none_are_named_by_row(value: Any, tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.parquet", [{"text": "a", "w": 1.0}, {"text": "b", "w": value}])
+    message = raised(DataError, lambda: run(source, tmp_path / "work", columns={"weight": "w"}))
+    assert "row 2 has no usable weight" in message and "0 or more" in message and "column w" in message
+
+
+@pytest.mark.parametrize("cell", ["", "much", "-3", "nan"])
+def test_one_odd_cell_among_weights_is_the_one_that_is_named(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"text,w\na,1.5\nb,2\nc,{cell}\n")
+    message = raised(DataError, lambda: run(tmp_path / "rows.csv", tmp_path / "work", columns={"weight": "w"}))
+    assert "row 3 has no usable weight" in message
+
+
+def test_weights_of_0_alone_and_a_column_that_is_not_there(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.csv", [{"text": "a", "w": 0}, {"text": "b", "w": 0}])
+    assert "0 in every row" in raised(DataError, lambda: run(source, tmp_path / "work", columns={"weight": "w"}))
+    assert "did you mean w?" in raised(DataError, lambda: run(source, tmp_path / "work", columns={"weight": "ww"}))
+
+
 def test_whole_numbers_are_labels(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.parquet", [{"text": "a", "label": 3}, {"text": "b", "label": 10}])
     facts, _ = run(source, tmp_path / "work")

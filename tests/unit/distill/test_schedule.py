@@ -25,6 +25,35 @@ def test_an_epoch_holds_every_row_once_and_is_a_function_of_seed_and_epoch(lengt
 
 
 @given(
+    weights=st.lists(st.floats(0, 1e300), min_size=1, max_size=300).filter(any),
+    size=st.integers(1, 40),
+    seed=st.integers(0, 2**31 - 1),
+    epoch=st.integers(0, 50),
+)
+def test_rows_with_weights_come_as_often_as_their_share_says_and_as_a_function_of_seed_and_epoch(weights, size, seed, epoch):
+    array = np.array(weights) / max(weights)
+    lengths = np.ones(len(array), np.int64)
+    batches = epoch_batches(lengths, size, seed, epoch, array)
+    assert [len(batch) for batch in batches].count(size) >= len(array) // size
+    rows = np.concatenate(batches)
+    assert len(rows) == len(array)
+    share = array / array.sum() * len(array)
+    assert (np.abs(np.bincount(rows, minlength=len(array)) - share) < 1 + 1e-6).all()
+    assert not (array[rows] == 0).any()
+    assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in epoch_batches(lengths, size, seed, epoch, array)]
+
+
+def test_equal_weights_are_none_and_others_are_met_over_epochs():
+    lengths = np.ones(500, np.int64)
+    once = np.concatenate(epoch_batches(lengths, 16, 1, 0, np.full(500, 1.0)))
+    assert sorted(once.tolist()) == list(range(500))
+    weights = np.random.Generator(np.random.PCG64(2)).random(500) ** 4
+    epochs = [np.bincount(np.concatenate(epoch_batches(lengths, 16, 1, epoch, weights)), minlength=500) for epoch in range(200)]
+    assert len({tuple(each) for each in epochs}) == 200
+    assert np.abs(np.mean(epochs, axis=0) - weights / weights.sum() * 500).max() < 0.15
+
+
+@given(
     groups=st.lists(st.integers(-1, 40), min_size=1, max_size=300),
     size=st.integers(1, 40),
     seed=st.integers(0, 2**31 - 1),

@@ -93,6 +93,7 @@ SPEC: list[tuple[str, Any, set[str]]] = [
     ("spec.distill.validation.maxRows", 5, {"resolve/validation", *STAGES, *COMPRESS, *GATE}),
     ("spec.distill.data.maxRows", 5, {"resolve/data", "train/teacher-outputs", *AFTER_STUDENT}),
     ("spec.distill.data.columns.text", "other", {"resolve/data", "train/teacher-outputs", *AFTER_STUDENT}),
+    ("spec.distill.data.columns.weight", "w", {"resolve/data", "train/teacher-outputs", *AFTER_STUDENT}),
     ("spec.source.maxLength", 256, set(ALL) - NOT_FROM_TEACHER),
 ]
 

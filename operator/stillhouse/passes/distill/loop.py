@@ -239,7 +239,7 @@ def _train(
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:
     if data.groups is None:
-        return epoch_batches(data.inputs.lengths, settings.batch_size, settings.seed, epoch)
+        return epoch_batches(data.inputs.lengths, settings.batch_size, settings.seed, epoch, data.weights)
     return grouped_batches(data.groups, settings.batch_size, settings.seed, epoch)
 
 

@@ -134,6 +134,31 @@ class Rows:
         numbers = {value: number for number, value in enumerate(value for value, rows in many.items() if rows > 1)}
         return np.array([numbers.get(value, -1) for value in values], dtype=np.int64)
 
+    def weights(self, kept: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64] | None:
+        """Return how often rows are to be drawn against each other: float64 [rows], the largest 1; None where nothing says.
+
+        `kept`: of these rows; left out, of all there is to learn from, which of pairs are the queries and then the documents.
+
+        Raises:
+            DataError: all are 0: of the rows that were not, none is left.
+        """
+        if "weight" not in self.columns:
+            return None
+        values = np.array(self._column("weight"), np.float64)
+        values = values if kept is None else values[kept]
+        most = values.max(initial=0.0)
+        if not most:
+            raise DataError(
+                "no row is left that would be learned from",
+                field=f"{self.field}.columns.weight",
+                found=f"0 in all {len(values)} rows, column {self._named.get('weight', 'weight')}",
+                allowed="a number above 0 in one row at least",
+                fix="give other rows, or leave weight out",
+            )
+        pairs = kept is None and "text" not in self.columns and {"query", "document"} <= set(self.columns)
+        found: npt.NDArray[np.float64] = np.tile(values / most, 2 if pairs else 1)
+        return found
+
     def images(self, spec: ImageSpec) -> npt.NDArray[np.float32]:
         """Return pixels float32 [rows, channels, height, width] as they are stored, not normalised.
 

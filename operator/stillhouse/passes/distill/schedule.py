@@ -19,7 +19,9 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return math.ceil(rows / batch_size)
 
 
-def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+def epoch_batches(
+    lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int, weights: npt.NDArray[np.float64] | None = None
+) -> list[npt.NDArray[np.int64]]:
     """Return an epoch's batches of row numbers: every row once, rows of similar length together, in random order.
 
     Args:
@@ -27,15 +29,29 @@ def epoch_batches(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, ep
         batch_size: rows per step.
         seed: the run's seed; with `epoch` it determines the result.
         epoch: from 0.
+        weights: float64 [rows], 0 or more and one of them above: as many rows as there are, drawn by weight (see `_drawn`).
     """
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
-    order = generator.permutation(len(lengths))
+    order = generator.permutation(len(lengths) if weights is None else _drawn(weights, generator))
     batches: list[npt.NDArray[np.int64]] = []
     for first in range(0, len(order), _POOL * batch_size):
         pool = order[first : first + _POOL * batch_size]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches.extend(pool[at : at + batch_size] for at in range(0, len(pool), batch_size))
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _drawn(weights: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return as many rows as there are weights, each as often as its share of them says: rounded down or up, by chance.
+
+    Systematic resampling (Kitagawa 1996, section 2.3): of all ways to draw so that the mean is right it has the least noise, and
+    equal weights give every row once.
+    """
+    order = generator.permutation(len(weights))
+    ends = np.cumsum(weights[order] * (len(weights) / weights.sum()))
+    points = generator.random() + np.arange(len(weights))
+    last = np.flatnonzero(weights[order])[-1]  # where rounding leaves the end of all short of the last point
+    return order[np.minimum(np.searchsorted(ends, points, side="right"), last)]
 
 
 def grouped_batches(groups: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:

@@ -39,7 +39,7 @@ class TrainingSet:
     `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
     -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
     none, or None. `classes`: how many logits the teacher has, where only its largest were kept. `live`: a teacher
-    that reads along.
+    that reads along. `weights`: float64 [rows], how often a row is drawn against the others, or None.
     """
 
     inputs: Texts | Images
@@ -48,6 +48,7 @@ class TrainingSet:
     groups: npt.NDArray[np.int64] | None = None
     classes: int = 0
     live: LiveTeacher | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def targets(
         self,

@@ -143,6 +143,13 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                     allowed=f"{data.count} rows",
                     fix="build again: still rebuild NAME",
                 )
+        weights = rows.weights()
+        if weights is not None and ctx.workers.index == 0:
+            even = weights.sum() ** 2 / (weights**2).sum()  # Kish's effective sample size
+            ctx.progress.note(
+                f"rows are drawn by weight: {int((weights > 0).sum()):,} of {len(weights):,} weigh more than 0, and say as much as"
+                f" {even:,.0f} of equal weight"
+            )
         live = None
         if reads_along(config.losses):
             live = LiveTeacher(inputs["teacher"].path, rows, data, student, config.max_length)
@@ -170,6 +177,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 rows.groups() if any(term.wants_groups for term in terms) else None,
                 len(description.get("labels", ())),
                 live,
+                weights,
             ),
             LoopSettings(
                 config.epochs,

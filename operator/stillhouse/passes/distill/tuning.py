@@ -142,7 +142,7 @@ class FineTune(Pass[FineTuneConfig, FineTuneFacts]):
         result = train(
             network,
             Objective([Part("hard", 1.0, term)]),
-            TrainingSet(data, {}, labels),
+            TrainingSet(data, {}, labels, weights=rows.weights(kept)),
             settings,
             ctx.scratch,
             ctx.progress,

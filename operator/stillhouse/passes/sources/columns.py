@@ -10,13 +10,15 @@ from stillhouse.errors import DataError
 
 __all__ = ["SHOWN", "Need", "Role", "choose", "need_of"]
 
-Role = Literal["text", "label", "image", "query", "document", "name", "group"]
+Role = Literal["text", "label", "image", "query", "document", "name", "group", "weight"]
 Need = Literal["rows", "any", "text"]
 """What the data must show to a model: rows (texts, images or whole pairs), anything (half a pair calibrates), or texts."""
-_ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group")
+_ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group", "weight")
 _PAIR: tuple[Role, ...] = ("query", "document")
 SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
 """What a model is shown; the other roles only say something of it."""
+_ASKED_FOR: tuple[Role, ...] = ("group", "weight")
+"""Many tables have columns of these names that mean something else: such a role counts only where it is named."""
 _OF_IMAGES: tuple[Role, ...] = ("image",)
 _OF_TEXTS: tuple[Role, ...] = ("text", *_PAIR)
 _NEEDS: dict[str, Need] = {"spec.compress.calibration": "any", "spec.index.data": "text"}
@@ -58,9 +60,8 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
                 allowed=", ".join(there[:20]) or "no columns at all",
                 fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {there[0] if there else 'COLUMN'}}}",
             )
-    # Many tables have a column "group" that means something else: this role counts only where it is named. And a column that
-    # was given another role has that one alone.
-    by_name = [role for role in _ROLES if role in there and role not in named.values() and role != "group"]
+    # A column that was given another role has that one alone.
+    by_name = [role for role in _ROLES if role in there and role not in named.values() and role not in _ASKED_FOR]
     chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or role in by_name}
     _refuse_useless(chosen, there, need, images)
     return chosen

@@ -25,7 +25,7 @@ _HISTOGRAM = 50
 class ImportDataConfig(PassConfig):
     """Configuration of `import-data`.
 
-    `columns`: role → column; roles left out are looked for under their own name, but for `group`. `max_rows`: take only the
+    `columns`: role → column; roles left out are looked for under their own name, but for `group` and `weight`. `max_rows`: take only the
     first ones.
     """
 
@@ -116,7 +116,8 @@ def _write(table: Any, columns: dict[Role, str], total: int, ctx: Context) -> Co
     import pyarrow
     import pyarrow.parquet
 
-    kinds = {role: pyarrow.list_(pyarrow.float32()) if role == "image" else pyarrow.string() for role in columns}
+    special = {"image": pyarrow.list_(pyarrow.float32()), "weight": pyarrow.float64()}
+    kinds = {role: special.get(role, pyarrow.string()) for role in columns}
     schema = pyarrow.schema([pyarrow.field(role, kind, nullable=False) for role, kind in kinds.items()])
     content = Content(tuple(columns))
     with pyarrow.parquet.ParquetWriter(ctx.out / DATA_FILE, schema, compression="zstd") as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Content:
     columns: tuple[Role, ...]
     labels: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
+    heaviest: float = 0.0
     unlabelled: int = 0
     lengths: list[int] = field(default_factory=list)
     duplicates: int = 0
@@ -42,6 +44,11 @@ class Content:
             images = self.images.take(values, first_row, column)
             self._update(image.tobytes() for image in images)
             return list(images)
+        if role == "weight":
+            weights = [_weight(value, row, column) for row, value in enumerate(values, first_row)]
+            self.heaviest = max(self.heaviest, *weights)
+            self._update(struct.pack("<d", weight) for weight in weights)
+            return weights
         if role == "label":
             # Few labels and much text is a task of its own: null says that nobody knows, and only null does.
             texts = ["" if value is None else _label(value, row, column, role) for row, value in enumerate(values, first_row)]
@@ -61,7 +68,7 @@ class Content:
         """Judge what only all rows together can say.
 
         Raises:
-            DataError: there is a column of labels, but nothing in it, or one class only.
+            DataError: there is a column of labels, but nothing in it, or one class only; or all weights are 0.
         """
         if self.unlabelled and not self.labels:
             _label(None, 1, "label", "label")
@@ -72,6 +79,14 @@ class Content:
                 found=f"{len(self.groups)} groups of one row each" if self.groups else "null in every row",
                 allowed="the same value in the rows that say the same, null in rows that stand alone",
                 fix="name the column that joins rows, for example a summary and its text",
+            )
+        if "weight" in self.columns and not self.heaviest:
+            raise DataError(
+                "no row would ever be learned from",
+                field="data.columns.weight",
+                found="0 in every row",
+                allowed="a number above 0 in one row at least",
+                fix="leave weight out: all rows then count alike",
             )
         if "label" in self.columns and len(self.labels) < 2:
             raise DataError(
@@ -116,6 +131,18 @@ def _label(value: Any, row: int, column: str, role: Role) -> str:
     else:
         shown = "nothing" if _missing(value) or value == "" else repr(value)
     raise _useless(f"no usable {role}", shown, "a name without white space around it, or a whole number", row, column, role)
+
+
+def _weight(value: Any, row: int, column: str) -> float:
+    # A CSV column with one cell that is no number is read as texts: the row that is wrong is to be named, not the first one.
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isfinite(number) and number >= 0:
+        return number
+    shown = "nothing" if _missing(value) or value == "" else repr(value)
+    raise _useless("no usable weight", shown, "a finite number, 0 or more", row, column, "weight")
 
 
 def _useless(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from stillhouse.errors import DataError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
@@ -54,6 +57,8 @@ class PoolData(Pass[PoolConfig, PoolFacts]):
         columns = {}
         for name in known.column_names:
             mine = known.column(name)
+            if name == "weight":
+                continue
             if name == "label" or name not in more.column_names:
                 theirs = pyarrow.chunked_array([pyarrow.array([""] * more.num_rows, type=mine.type)])
             else:
@@ -63,9 +68,22 @@ class PoolData(Pass[PoolConfig, PoolFacts]):
             wanted, found = (len(table.column("image")[0]) for table in (known, more))
             if found != wanted:
                 raise _unlike(f"{found} numbers a row", f"{wanted}, as the data has")
+        if "weight" in known.column_names or "weight" in more.column_names:
+            columns["weight"] = _weights(known, more)
         made = write_table(pyarrow.table(columns), ctx.out, data)
         ctx.progress.note(f"{known.num_rows:,} rows of data, {more.num_rows:,} of the pool")
         return PoolFacts(made.rows, more.num_rows, named_columns(data), unused_columns(data))
+
+
+def _weights(known: Any, more: Any) -> Any:
+    """Return the weights of all rows; those that have none weigh what the others weigh on average."""
+    import pyarrow
+
+    parts = [np.asarray(table.column("weight")) if "weight" in table.column_names else None for table in (known, more)]
+    told = next(part for part in parts if part is not None)
+    mean = told.max() * float(np.mean(told / told.max()))
+    whole = [np.full(table.num_rows, mean) if part is None else part for part, table in zip(parts, (known, more), strict=True)]
+    return pyarrow.chunked_array([pyarrow.array(part, type=pyarrow.float64()) for part in whole])
 
 
 def _unlike(found: str, allowed: str) -> DataError:
