@@ -33,7 +33,7 @@ _NO_HEADS_TO_SEARCH = CelRule(
     "search.attentionHeads",
 )
 NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
-"""What can be pruned of none of them, whatever their shape (that a text's cnn has no channels either, its shape says)."""
+"""What can be pruned of none of them, of texts or of images (a text's cnn has no channels either: `fitting_student`)."""
 _SMALL_HAS_IT = CelRule(
     "!has(self.student.architecture) || self.stages.all(s, !has(s.prune) || ("
     + " && ".join(

@@ -196,7 +196,7 @@ def parts_fit(spec: Spec) -> None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):
             raise _RESIDUAL_EMBEDS.broken()
-        student_fits(spec.distill, images=spec.source.task == "image-classification")
+        student_fits(spec.distill, images=spec.source.task == "image-classification", workers=spec.build.workers)
         if embedding and spec.distill.weighting not in {None, "fixed"}:
             raise _WEIGHTING_OF_CLASSES.broken(fix="leave weighting out")
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:

@@ -1,4 +1,4 @@
-"""What a student's shape may say of texts and of images."""
+"""What a student's shape may say of texts and of images, and who may train it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,26 @@ _SEARCH_OF_TEXTS = CelRule(
     "search belongs to tasks that take texts: it times shapes on them",
     "distill.search",
 )
-STUDENT_RULES = (_BILSTM_READS, _NO_TOKENS_IN_IMAGES, _STAGES_OF_IMAGES, _SEARCH_OF_TEXTS)
+_NO_CHANNELS_IN_TEXTS = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'cnn'"
+    " || self.source.task == 'image-classification' || self.distill.stages.all(s, !has(s.prune) || !has(s.prune.channels))",
+    "a cnn of texts has no channels to prune: each of its layers adds to all that the one before says",
+    "distill.stages",
+)
+_ALONE_IN_ITS_BATCH = CelRule(
+    "!has(self.distill) || !has(self.distill.student.architecture) || self.distill.student.architecture != 'cnn'"
+    " || self.source.task != 'image-classification' || self.build.workers == 1",
+    "a cnn of images normalises over its batch, of which each of several workers would see a share",
+    "build.workers",
+)
+STUDENT_RULES = (
+    *(_BILSTM_READS, _NO_TOKENS_IN_IMAGES, _STAGES_OF_IMAGES, _SEARCH_OF_TEXTS, _NO_CHANNELS_IN_TEXTS),
+    _ALONE_IN_ITS_BATCH,
+)
 
 
-def student_fits(distill: Distill, *, images: bool) -> None:
-    """Raise where a student of texts is asked for something of images, or the other way round."""
+def student_fits(distill: Distill, *, images: bool, workers: int) -> None:
+    """Raise where a student of texts is asked for something of images or the other way round, or cannot learn on `workers`."""
     student = distill.student
     convolution = student.convolution
     if images and distill.search is not None:
@@ -55,3 +70,9 @@ def student_fits(distill: Distill, *, images: bool) -> None:
         raise _NO_TOKENS_IN_IMAGES.broken(fix="leave them out")
     if not images and convolution is not None and convolution.channels is not None:
         raise _STAGES_OF_IMAGES.broken(fix="write hiddenSize instead")
+    if student.architecture != "cnn":
+        return
+    if not images and any(stage.prune is not None and stage.prune.channels for stage in distill.stages):
+        raise _NO_CHANNELS_IN_TEXTS.broken(fix="leave channels out, or prune weights")
+    if images and workers > 1:
+        raise _ALONE_IN_ITS_BATCH.broken(allowed="1", fix="leave workers out, or write architecture: mlp")
