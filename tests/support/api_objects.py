@@ -594,7 +594,11 @@ _VALID = [
     Case("a residual student of the teacher's width", "text", {"spec.distill.student": {"architecture": "residual"}}),
     Case("an encoder, said explicitly", "text", {"spec.distill.student.architecture": "encoder"}),
     Case("rows drawn by weight", "text", {"spec.distill.data.columns": {"weight": "w"}}),
-    Case("rows drawn by weight to fine-tune", "class", {"spec.source.fineTune": {"data": {"uri": "data:t", "columns": {"weight": "w"}}}}),
+    Case(
+        "rows drawn by weight to fine-tune",
+        "class",
+        {"spec.source.fineTune": {"data": {"uri": "data:t", "columns": {"weight": "w"}}}},
+    ),
     Case("repetitions and nothing else", "text", {"spec.distill.deduplicate": {}}),
     Case("equal rows alone", "text", {"spec.distill.deduplicate": {"threshold": "1", "heldOut": False}}),
     Case("a report without anything to report", "text", {"spec.distill.report": True}),

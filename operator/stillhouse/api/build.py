@@ -26,7 +26,7 @@ class Build(ApiModel):
     placement: Placement = Placement()
     """Where the Jobs go. The gate's goes where the serving pods go."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Pods that train together, each on its share of every batch. At most the smallest `batchSize`; 1 where the student normalises
-    over the batch, as a `cnn` of images does."""
+    """Pods that train together, each on its share of every batch. At most the smallest `batchSize`, and 1 where the
+    student normalises over the batch, as a `cnn` of images does."""
     queue: Annotated[str, StringConstraints(pattern=_QUEUE, min_length=1, max_length=63)] | None = None
     """LocalQueue of Kueue, in the model's namespace, that admits the Jobs."""

@@ -40,9 +40,9 @@ class Compress(ApiModel):
     """
 
     precision: Precision = "auto"
-    """`auto`, `fp32`, `int8`, `fp16` (weights of half the size, computed in FP32), `bf16` (the same size, fewer digits, for weights
-    beyond 65504 or below 0.00001), `int4` (weights alone) or `mixed` (each operator in INT4, INT8 or FP32, the smallest within
-    `mixed.maxLoss`; needs calibration data). A source that is an ONNX file takes any but `auto` and `fp32`."""
+    """`auto`, `fp32`, `int8`, `fp16` (weights of half the size, computed in FP32), `bf16` (the same size, fewer digits, for
+    weights beyond 65504 or below 0.00001), `int4` (weights alone) or `mixed` (each operator in INT4, INT8 or FP32, the smallest
+    within `mixed.maxLoss`; needs calibration data). A source that is an ONNX file takes any but `auto` and `fp32`."""
     calibration: DataSource | None = None
     """Texts or images on which sensitivity is measured and ranges are read; the training data when left out. Must not overlap
     the gate's."""

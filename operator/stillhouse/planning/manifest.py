@@ -92,13 +92,27 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("export", 1, "stillhouse.passes.export.onnx:ExportOnnx", "onnx-model", measures=True, needs=(*_TORCH, *_ONNX)),
         PassEntry("quantize-dynamic", 1, "stillhouse.passes.compress.dynamic:QuantizeDynamic", "onnx-model", needs=_ONNX),
         PassEntry(
-            "quantize-static", 1, "stillhouse.passes.compress.static:QuantizeStatic", "onnx-model", needs=(*_ONNX, "tokenizers")
+            "quantize-static",
+            1,
+            "stillhouse.passes.compress.static:QuantizeStatic",
+            "onnx-model",
+            needs=(*_ONNX, "tokenizers"),
+            foresees=True,
         ),
         PassEntry("halve", 1, "stillhouse.passes.compress.halve:Halve", "onnx-model", needs=_ONNX),
-        PassEntry("quantize-int4", 1, "stillhouse.passes.compress.int4:QuantizeInt4", "onnx-model", needs=_ONNX),
-        PassEntry("sensitivity-mixed", 1, "stillhouse.passes.compress.levels:SensitivityMixed", "measurement", needs=_ONNX),
+        PassEntry("quantize-int4", 1, "stillhouse.passes.compress.int4:QuantizeInt4", "onnx-model", needs=_ONNX, foresees=True),
+        PassEntry(
+            "sensitivity-mixed",
+            1,
+            "stillhouse.passes.compress.levels:SensitivityMixed",
+            "measurement",
+            needs=_ONNX,
+            foresees=True,
+        ),
         PassEntry("quantize-mixed", 1, "stillhouse.passes.compress.mixed:QuantizeMixed", "onnx-model", needs=_ONNX),
-        PassEntry("sensitivity", 1, "stillhouse.passes.compress.sensitivity:Sensitivity", "measurement", needs=_ONNX),
+        PassEntry(
+            "sensitivity", 1, "stillhouse.passes.compress.sensitivity:Sensitivity", "measurement", needs=_ONNX, foresees=True
+        ),
         PassEntry("teacher-reference", 1, "stillhouse.passes.evaluate.reference:TeacherReference", "measurement", needs=_TORCH),
         PassEntry(
             "onnx-teacher-reference",

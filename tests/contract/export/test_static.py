@@ -1,4 +1,4 @@
-"""INT8 with ranges from calibration rows, balancing before it, and weights of 16 bits: graphs made by hand, small enough to look into."""
+"""INT8 with ranges from calibration rows, balancing before it, and weights of 16 bits: graphs made by hand, to look into."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.compress.calibrating import StaticConfig
 from stillhouse.passes.compress.halve import Halve, HalveConfig
+from stillhouse.passes.compress.int4 import QuantizeInt4
+from stillhouse.passes.compress.levels import SensitivityMixed
 from stillhouse.passes.compress.ranges import Method, extremes, ranges
 from stillhouse.passes.compress.sensitivity import Sensitivity, SensitivityConfig
 from stillhouse.passes.compress.smooth import balance
@@ -229,13 +231,19 @@ def test_the_most_sensitive_stay_float(images: Artifact, tmp_path: Path) -> None
 
 def test_rows_that_cannot_calibrate_are_refused(texts: Artifact, images: Artifact, tmp_path: Path) -> None:
     model = written(tmp_path / "model", encoder())
-    one = dataset(tmp_path / "one", text=["read the file"] * 9)
-    message = raised(DataError, lambda: static(model, one, tmp_path / "x"))
+    one_row = dataset(tmp_path / "one", text=["read the file"] * 9)
+    message = raised(DataError, lambda: static(model, one_row, tmp_path / "x"))
     assert "9 rows, 1 of them different" in message
     assert "at least 2" in message
     nets = written(tmp_path / "net", network(), image=True)
     zeros = dataset(tmp_path / "zeros", image=np.random.default_rng(0).random((5, 192)).tolist(), label=["no"] * 5)
-    assert "5 rows of class no" in raised(DataError, lambda: static(nets, zeros, tmp_path / "y"))
+    recorder = Recorder()
+    config = QuantizeStaticConfig(samples=32)
+    QuantizeStatic().run(config, {"model": nets, "data": zeros}, context(tmp_path / "y", recorder))
+    assert any("all 5 calibration rows are of class no" in note for note in recorder.notes)
+    for one in (QuantizeStatic(), Sensitivity(), SensitivityMixed(), QuantizeInt4()):
+        assert "1 of them different" in raised(DataError, lambda one=one: one.foresee({"data": one_row}))
+        one.foresee({})
     broken = np.random.default_rng(0).random((5, 192)).astype(np.float32)
     broken[2, 7] = np.inf
     endless = dataset(tmp_path / "endless", image=broken.tolist())
@@ -290,7 +298,9 @@ def test_bf16_holds_what_fp16_cannot_and_rounds_to_the_nearest_of_ties_the_even(
     assert facts.kept == ("beyond",), "what rounds to infinity stays"
     assert facts.size < 0.7 * facts.size_before
     signature = Signature.read(model.path)
-    np.testing.assert_allclose(outputs(made, signature), expected := outputs(model, signature), atol=0.02 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        outputs(made, signature), expected := outputs(model, signature), atol=0.02 * np.abs(expected).max()
+    )
     runs, before = what_runs(made, tmp_path), what_runs(model, tmp_path)
     assert (runs.pop("Cast"), before.pop("Cast")) == (1, 1), "the mask's: those of the weights are done when the model is loaded"
     assert runs == before

@@ -115,6 +115,8 @@ def test_missing_column_suggests_the_near_one(tmp_path: Path) -> None:
 def test_one_class_only(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.csv", ROWS[::2])
     assert "'io' in every row" in raised(DataError, lambda: run(source, tmp_path / "work", columns=NAMED))
+    for field in ("spec.compress.calibration", "spec.index.data"):
+        assert run(source, tmp_path / field, field=field, columns=NAMED)[0].classes == {"io": 2}, "no label is needed there"
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows.csv"])

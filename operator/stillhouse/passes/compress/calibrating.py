@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from stillhouse.errors import DataError, SourceError
+from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, PassConfig
 from stillhouse.passes.compress.feeds import calibration_feeds
@@ -23,12 +23,10 @@ from stillhouse.passes.compress.static_graph import watched
 from stillhouse.passes.export.parity import measure_parity
 from stillhouse.passes.export.samples import Feed, parity_feeds
 from stillhouse.passes.export.timing import open_session
-from stillhouse.passes.sources.dataset import read_columns, read_description
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
-__all__ = ["Calibrated", "StaticConfig", "calibrate", "refuse_poor"]
+__all__ = ["Calibrated", "StaticConfig", "calibrate"]
 
-LEAST = 2
 _PARITY_ROWS = 12
 
 
@@ -68,10 +66,9 @@ def calibrate(
     batch of images would be much to hold.
 
     Raises:
-        DataError: the rows cannot calibrate (see `refuse_poor`), or are not what the model takes.
+        DataError: the rows cannot calibrate, or are not what the model takes.
         SourceError: an activation is not finite.
     """
-    refuse_poor(data)
     feeds = calibration_feeds(source, signature, data, samples, batch=1, spread=True)
     passes = (2 if config.balance else 1) + (config.ranges != "minmax")
     done = 0
@@ -90,37 +87,6 @@ def calibrate(
     done += len(feeds)
     found = ranges(model, seen, feeds, config.ranges, config.percentile, threads, told)
     return Calibrated(model, found, balanced, sum(len(next(iter(feed.values()))) for feed in feeds))
-
-
-def refuse_poor(data: Artifact) -> None:
-    """Refuse rows that cannot show what will be asked.
-
-    Raises:
-        DataError: there are fewer than two that differ, or all of them are of one class.
-    """
-    there = read_description(data.path).columns
-    role = next((role for role in ("text", "query", "document", "image") if role in there), None)
-    if role is None:
-        return  # reading the rows says so, with what is there
-    columns = read_columns(data.path, [each for each in (role, "label") if each in there])
-    rows = len({np.asarray(each, np.float32).tobytes() if role == "image" else each for each in columns[role]})
-    if rows < LEAST:
-        raise DataError(
-            "static quantization reads ranges off calibration rows, and these are too few",
-            field="data.uri",
-            found=f"{len(columns[role])} rows, {rows} of them different",
-            allowed=f"at least {LEAST} different ones; some hundred are usual",
-            fix="name more data under spec.compress.calibration, or leave out spec.compress.int8",
-        )
-    classes = {each for each in columns.get("label", ()) if each is not None}
-    if len(classes) == 1:
-        raise DataError(
-            "all calibration rows are of one class: the ranges of the others would be guessed",
-            field="data.columns.label",
-            found=f"{len(columns['label'])} rows of class {next(iter(classes))}",
-            allowed="rows of two classes at least; as they will be asked",
-            fix="name data under spec.compress.calibration that is like what will be asked",
-        )
 
 
 def _refuse_changed(source: Path, signature: Signature, model: onnx.ModelProto, threads: int) -> None:

@@ -11,9 +11,13 @@ from stillhouse.errors import DataError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.export.samples import Feed
-from stillhouse.passes.sources.dataset import read_columns, read_description
+from stillhouse.passes.sources.dataset import DATA_FILE, read_columns, read_description
 
-__all__ = ["calibration_feeds"]
+__all__ = ["calibration_feeds", "one_class", "refuse_poor"]
+
+LEAST = 2
+"""Rows that differ: of one alone every range is its own, and nothing shows that others go beyond."""
+_SHOWN = ("text", "query", "document", "image")
 
 
 def calibration_feeds(
@@ -24,8 +28,9 @@ def calibration_feeds(
     Texts are spread over the data, which may be sorted; images with `spread` alone, else they are the first.
 
     Raises:
-        DataError: the data has no column that the model takes, or images of another size.
+        DataError: the data has no column that the model takes, images of another size, or fewer than two rows that differ.
     """
+    refuse_poor(data)
     if signature.image is not None:
         return _image_feeds(signature, data, samples, batch, spread)
     roles = read_description(data.path).columns
@@ -47,6 +52,48 @@ def calibration_feeds(
     tokenizer.enable_truncation(max_length=signature.max_length)
     rows = sorted((encoding.ids for encoding in tokenizer.encode_batch(chosen)), key=len)
     return [_batch(signature, rows[start : start + batch]) for start in range(0, len(rows), batch)]
+
+
+def refuse_poor(data: Artifact) -> None:
+    """Refuse rows that cannot show what will be asked.
+
+    Raises:
+        DataError: there are fewer than two that differ.
+    """
+    import pyarrow.parquet as pq
+
+    role = next((role for role in _SHOWN if role in read_description(data.path).columns), None)
+    if role is None:
+        return  # reading the rows says so, with what is there
+    seen: set[object] = set()
+    rows = 0
+    for batch in pq.ParquetFile(data.path / DATA_FILE).iter_batches(batch_size=64, columns=[role]):
+        values = batch.column(0).to_pylist()
+        rows += len(values)
+        seen.update(tuple(value) if isinstance(value, list) else value for value in values)
+        if len(seen) >= LEAST:
+            return
+    raise DataError(
+        "these calibration rows are too few: what a model does with its inputs is read off them",
+        field="data.uri",
+        found=f"{rows} rows, {len(seen)} of them different",
+        allowed=f"at least {LEAST} different ones; some hundred are usual",
+        fix="name more data under spec.compress.calibration, or a precision that needs none: fp16, fp32",
+    )
+
+
+def one_class(data: Artifact) -> str:
+    """Return what is to be said of rows that all have one label, "" of others: calibration needs no labels, but many inputs."""
+    if "label" not in read_description(data.path).columns:
+        return ""
+    labels = read_columns(data.path, ["label"])["label"]
+    classes = set(labels) - {""}
+    if len(classes) != 1 or "" in labels:
+        return ""
+    return (
+        f"all {len(labels):,} calibration rows are of class {classes.pop()}: what inputs of other classes do is guessed, and the"
+        " gate alone sees it; better are rows as they will be asked"
+    )
 
 
 def _batch(signature: Signature, rows: Sequence[Sequence[int]]) -> Feed:

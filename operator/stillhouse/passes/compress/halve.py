@@ -104,7 +104,7 @@ class Halve(Pass[HalveConfig, HalveFacts]):
 
 
 def halved(model: onnx.ModelProto, to: Stored = "fp16") -> onnx.ModelProto:
-    """Return the graph with its tables in 16 bits, each number the nearest of two, of ties the even one; the given graph is left."""
+    """Return the graph with its tables in 16 bits: each number the nearest, of ties the even one. The given graph is left."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     tables = set(_tables(copy, to)[0])

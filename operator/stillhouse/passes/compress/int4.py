@@ -12,8 +12,8 @@ from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.checked import write_checked
+from stillhouse.passes.compress.feeds import calibration_feeds, refuse_poor
 from stillhouse.passes.compress.lowering import LoweredConfig, Lowering, read
-from stillhouse.passes.compress.sensitivity import calibration_feeds
 from stillhouse.passes.export.samples import Feed
 
 __all__ = ["Int4Config", "Int4Facts", "QuantizeInt4", "lowering"]
@@ -87,6 +87,15 @@ class QuantizeInt4(Pass[Int4Config, Int4Facts]):
                 f"{facts.filled} widths are no multiple of {config.block_size}: their last blocks are filled with zeros"
             )
         return facts
+
+    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse calibration rows that are too few.
+
+        Raises:
+            DataError: fewer than two of them differ.
+        """
+        if "data" in inputs:
+            refuse_poor(inputs["data"])
 
 
 def lowering(model: onnx.ModelProto, config: LoweredConfig, inputs: Mapping[str, Artifact], ctx: Context) -> Lowering:

@@ -15,9 +15,10 @@ import onnx
 from stillhouse.inference.signature import Signature, Task
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.assigning import Level
+from stillhouse.passes.compress.feeds import calibration_feeds, refuse_poor
 from stillhouse.passes.compress.int4 import lowering
 from stillhouse.passes.compress.lowering import LoweredConfig, Precision, read
-from stillhouse.passes.compress.sensitivity import MEASUREMENT_FILE, calibration_feeds, damage, outputs_of
+from stillhouse.passes.compress.sensitivity import MEASUREMENT_FILE, damage, outputs_of
 from stillhouse.passes.export.timing import open_session
 
 __all__ = ["LevelsConfig", "LevelsFacts", "SensitivityMixed", "loss_of", "measuring", "read_levels"]
@@ -88,6 +89,15 @@ class SensitivityMixed(Pass[LevelsConfig, LevelsFacts]):
         data = {**asdict(facts), "version": 1, "operators": listed}
         (ctx.out / MEASUREMENT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         return facts
+
+    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse calibration rows that are too few.
+
+        Raises:
+            DataError: fewer than two of them differ.
+        """
+        if "data" in inputs:
+            refuse_poor(inputs["data"])
 
 
 def measuring(

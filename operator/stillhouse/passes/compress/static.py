@@ -14,6 +14,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.calibrating import StaticConfig, calibrate
 from stillhouse.passes.compress.checked import write_checked
 from stillhouse.passes.compress.dynamic import most_sensitive
+from stillhouse.passes.compress.feeds import one_class, refuse_poor
 from stillhouse.passes.compress.static_graph import quantize_static, static_operators
 
 __all__ = ["QuantizeStatic", "QuantizeStaticConfig", "QuantizeStaticFacts"]
@@ -87,6 +88,9 @@ class QuantizeStatic(Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
             lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),
         )  # fmt: skip
 
+        if told := one_class(inputs["data"]):
+            ctx.progress.note(told)
+
         def make() -> onnx.ModelProto:
             return quantize_static(found.model, found.ranges, reduce_range=config.reduce_range, exclude=kept)
 
@@ -106,3 +110,12 @@ class QuantizeStatic(Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
             min_cosine_random=made.parity.min_cosine,
             reduce_range=config.reduce_range,
         )
+
+    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse calibration rows that are too few.
+
+        Raises:
+            DataError: fewer than two of them differ.
+        """
+        if "data" in inputs:
+            refuse_poor(inputs["data"])

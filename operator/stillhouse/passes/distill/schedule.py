@@ -51,7 +51,8 @@ def _drawn(weights: npt.NDArray[np.float64], generator: np.random.Generator) -> 
     ends = np.cumsum(weights[order] * (len(weights) / weights.sum()))
     points = generator.random() + np.arange(len(weights))
     last = np.flatnonzero(weights[order])[-1]  # where rounding leaves the end of all short of the last point
-    return order[np.minimum(np.searchsorted(ends, points, side="right"), last)]
+    rows: npt.NDArray[np.int64] = order[np.minimum(np.searchsorted(ends, points, side="right"), last)]
+    return rows
 
 
 def grouped_batches(groups: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:

@@ -147,8 +147,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         if weights is not None and ctx.workers.index == 0:
             even = weights.sum() ** 2 / (weights**2).sum()  # Kish's effective sample size
             ctx.progress.note(
-                f"rows are drawn by weight: {int((weights > 0).sum()):,} of {len(weights):,} weigh more than 0, and say as much as"
-                f" {even:,.0f} of equal weight"
+                f"rows are drawn by weight: {int((weights > 0).sum()):,} of {len(weights):,} weigh more than 0, and say as much"
+                f" as {even:,.0f} of equal weight"
             )
         live = None
         if reads_along(config.losses):

@@ -25,8 +25,8 @@ _HISTOGRAM = 50
 class ImportDataConfig(PassConfig):
     """Configuration of `import-data`.
 
-    `columns`: role → column; roles left out are looked for under their own name, but for `group` and `weight`. `max_rows`: take only the
-    first ones.
+    `columns`: role → column; roles left out are looked for under their own name, but for `group` and `weight`. `max_rows`: take
+    only the first ones.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -83,12 +83,13 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
             raise SourceError("the data is gone", field="data.uri", found=str(ctx.source), fix="run the command again")
         with readable(ctx, "data.uri"):
             table = open_table(ctx.source, ctx.scratch / "datasets")
-        columns = choose(config.columns, list(table.column_names), need_of(ctx.field))
+        need = need_of(ctx.field)
+        columns = choose(config.columns, list(table.column_names), need)
         total = min(len(table), config.max_rows or len(table))
         if total == 0:
             raise no_rows(ctx.source.name)
         content = _write(table, columns, total, ctx)
-        content.check()
+        content.check(need)
         with readable(ctx, "data.uri"):
             refuse_changed(ctx.source, config.digest, "data.uri")
         description = Description(

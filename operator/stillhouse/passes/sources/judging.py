@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stillhouse.errors import DataError
-from stillhouse.passes.sources.columns import Role
+from stillhouse.passes.sources.columns import Need, Role
 from stillhouse.passes.sources.images import ImageColumn
 from stillhouse.passes.sources.leaks import normalised
 
@@ -64,13 +64,13 @@ class Content:
         self._update(text.encode() for text in texts)
         return list(texts)
 
-    def check(self) -> None:
-        """Judge what only all rows together can say.
+    def check(self, need: Need) -> None:
+        """Judge what only all rows together can say. `need`: what the data is for; who reads no labels needs none, and no two.
 
         Raises:
             DataError: there is a column of labels, but nothing in it, or one class only; or all weights are 0.
         """
-        if self.unlabelled and not self.labels:
+        if need == "rows" and self.unlabelled and not self.labels:
             _label(None, 1, "label", "label")
         if "group" in self.columns and max(self.groups.values(), default=0) < 2:
             raise DataError(
@@ -88,7 +88,7 @@ class Content:
                 allowed="a number above 0 in one row at least",
                 fix="leave weight out: all rows then count alike",
             )
-        if "label" in self.columns and len(self.labels) < 2:
+        if need == "rows" and "label" in self.columns and len(self.labels) < 2:
             raise DataError(
                 "all rows have the same label",
                 field="data.columns.label",
