@@ -230,6 +230,13 @@ def test_labels_that_do_not_fit(config: dict[str, object], given: list[str] | No
     assert "source.labels" in raised(SourceError, lambda: label_order(config, given))
 
 
+def test_an_encoder_without_labels_is_told_to_be_of_another_task() -> None:
+    told = raised(SourceError, lambda: label_order({"architectures": ["BertModel"]}, None))
+    assert "another task" in told and "BertModel" in told and "spec.source.fineTune" in told
+    assert "no labels" in raised(SourceError, lambda: label_order({"architectures": ["BertForSequenceClassification"]}, None))
+    assert label_order({"architectures": ["OurModel"]}, ["x", "y"]) == ("x", "y"), "its weights say whether it has a head"
+
+
 def test_very_many_labels_are_ordered_in_no_time() -> None:
     labels = label_order({"id2label": {str(number): f"label {number}" for number in range(100_000)}}, None)
     assert labels[99_999] == "label 99999"

@@ -13,7 +13,7 @@ from stillhouse.extras import install
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
-from stillhouse.passes.sources.labels import check_answer
+from stillhouse.passes.sources.labels import check_answer, headless
 from stillhouse.passes.sources.numbers import check_numbers
 from stillhouse.passes.sources.tokenizer import refuse_code
 from stillhouse.passes.sources.weights import Tensor
@@ -152,15 +152,15 @@ def check_tensors(out: Path, architecture: Architecture, signature: Signature, t
     have |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor for name, tensor in list(have.items())}
     missing = [name for name in expected if name.removeprefix(prefix) not in have]
     if missing:
-        headless = architecture.kind == "hf-classifier" and any(not name.startswith(prefix) for name in missing)
+        lacking = f"{len(missing)} of {len(expected)} missing: {', '.join(missing[:4])}"
+        if architecture.kind == "hf-classifier" and any(not name.startswith(prefix) for name in missing):
+            raise headless(lacking)
         raise SourceError(
-            "the weights have no classification head" if headless else "the weights lack tensors of the architecture",
+            "the weights lack tensors of the architecture",
             field="source.uri",
-            found=f"{len(missing)} of {len(expected)} missing: {', '.join(missing[:4])}",
+            found=lacking,
             allowed="all tensors of the architecture that config.json or the factory describes",
-            fix="fine-tune the model for the task first, or choose task sentence-embedding"
-            if headless
-            else "take the weights and their configuration from the same model and revision",
+            fix="take the weights and their configuration from the same model and revision",
         )
     for name, shape in expected.items():
         found = have[name.removeprefix(prefix)]

@@ -11,7 +11,7 @@ from stillhouse.errors import SourceError
 from stillhouse.passes.sources.folder import SourceFolder
 from stillhouse.passes.sources.weights import Tensor
 
-__all__ = ["check_answer", "check_outputs", "label_order", "licence_of"]
+__all__ = ["check_answer", "check_outputs", "headless", "label_order", "licence_of"]
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _KNOWN = (
@@ -28,7 +28,7 @@ def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple
     """Return the labels by id: those of the resource when given, else `id2label` of config.json.
 
     Raises:
-        SourceError: neither is there, ids have holes, a label occurs twice, or the numbers differ.
+        SourceError: neither is there, as in an encoder; ids have holes, a label occurs twice, or the numbers differ.
     """
     table = config.get("id2label")
     own: list[str] = []
@@ -41,6 +41,14 @@ def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple
             raise _bad(f"id2label with ids {sorted(by_id)[:10]}", "ids 0, 1, 2 … without holes")
         own = [by_id[key] for key in range(len(by_id))]
     labels = list(given) if given else own
+    architectures = config.get("architectures")
+    if (
+        not labels
+        and isinstance(architectures, list)
+        and architectures
+        and all(str(each).endswith("Model") for each in architectures)
+    ):
+        raise headless(f"config.json: {', '.join(map(str, architectures))[:100]}, and no id2label")
     if not labels:
         raise _bad("no labels", "source.labels, or id2label in config.json")
     if own and len(labels) != len(own):
@@ -61,6 +69,17 @@ def check_outputs(labels: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
         shape = tensors[name].shape if name in tensors else ()
         if shape and shape[0] != len(labels):
             raise _bad(f"{len(labels)} labels, {shape[0]} rows of {name}", f"{shape[0]} labels")
+
+
+def headless(found: str) -> SourceError:
+    """Return what is raised of an encoder where a classifier is wanted; `found`: what shows it."""
+    return SourceError(
+        "this model is of another task: it has no classification head",
+        field="source.uri",
+        found=found,
+        allowed="a classifier, as the task says",
+        fix="name a classifier; of an encoder as the source spec.source.fineTune makes one, or write task: sentence-embedding",
+    )
 
 
 def check_answer(labels: Sequence[str], dimension: int, outputs: int, target: str) -> None:
