@@ -255,7 +255,14 @@ def test_nothing_to_quantize_is_said(texts: Artifact, tmp_path: Path) -> None:
     tiny = artifact(tmp_path / "tiny", "onnx-model")
     assert static_operators(onnx.load(tiny.path / "model.onnx")) == []
     assert "nothing in the model can be quantized" in raised(SourceError, lambda: static(tiny, texts, tmp_path / "x"))
-    message = raised(SourceError, lambda: Halve().run(HalveConfig(), {"model": tiny}, context(tmp_path / "y")))
+    facts = Halve().run(HalveConfig(), {"model": tiny}, context(tmp_path / "y"))
+    assert facts.weights_halved == facts.weights == 288 and facts.size < facts.size_before, "there are no larger ones"
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["looked"], "look"),
+        helper.make_node("ReduceSum", ["looked", "rows"], ["sentence_embedding"], "pool", keepdims=0),
+    ]
+    bare = written(tmp_path / "bare", (nodes, {"table": np.ones((3, WIDTH), np.float32), "rows": np.array([1], np.int64)}))
+    message = raised(SourceError, lambda: Halve().run(HalveConfig(), {"model": bare}, context(tmp_path / "z")))
     assert 'set spec.compress.precision to "fp32"' in message
 
 

@@ -26,8 +26,9 @@ __all__ = ["Halve", "HalveConfig", "HalveFacts", "halved"]
 
 Stored = Literal["fp16", "bf16"]
 
-_SMALL = 1024
-"""Rows of gains and shifts, and tables of fewer numbers, weigh nothing and stay as they are."""
+_SMALL, _LEAST = 1024, 128
+"""Rows of gains and shifts, and tables of fewer numbers, weigh nothing and stay as they are; in a model that has no others those
+of 128 are halved, below which the cast is longer than what it saves."""
 _LARGEST: Mapping[Stored, float] = {"fp16": 65504.0, "bf16": 255 * 2.0**120}
 _BF16_OPSET = 13
 """Since when ONNX's Cast knows BF16."""
@@ -80,7 +81,7 @@ class Halve(Pass[HalveConfig, HalveFacts]):
             raise SourceError(
                 "nothing in the model can be halved",
                 field="spec.compress.precision",
-                found=f"no table of {_SMALL} float32 numbers or more that {called} can hold",
+                found=f"no table of {_LEAST} float32 numbers or more that {called} can hold",
                 fix=f'set spec.compress.precision to "{"bf16" if held else "fp32"}"',
             )
         if config.to == "bf16":
@@ -127,7 +128,9 @@ def halved(model: onnx.ModelProto, to: Stored = "fp16") -> onnx.ModelProto:
 
 def _tables(model: onnx.ModelProto, to: Stored) -> tuple[list[str], tuple[str, ...]]:
     """Return the weights that 16 bits can hold, and those that are large and go beyond it."""
-    large = [each for each in model.graph.initializer if _is_float(each) and np.prod(each.dims) >= _SMALL and len(each.dims) > 1]
+    sizes = {each.name: int(np.prod(each.dims)) for each in model.graph.initializer if _is_float(each) and len(each.dims) > 1}
+    least = _SMALL if max(sizes.values(), default=0) >= _SMALL else _LEAST
+    large = [each for each in model.graph.initializer if sizes.get(each.name, 0) >= least]
     beyond = tuple(each.name for each in large if not np.abs(_values(each)).max(initial=0.0) <= _LARGEST[to])
     return [each.name for each in large if each.name not in beyond], beyond
 
