@@ -72,6 +72,7 @@ REASONS: dict[str, str] = {
     "ScaledExternally": "mode external: whoever writes /scale decides",
     "FixedReplicas": "there is no room between minReplicas and maxReplicas",
     "GatewayServes": "clients are answered by the gateway",
+    "GatewayDown": "steps before another model are run by a gateway, and on this machine none runs",
     "GatewayStarting": "pods of the gateway are being started; the message says whom clients find meanwhile",
     "BridgeServes": "requests at the broker are answered by the model",
     "BridgeStarting": "pods of the bridge are being started, or have not been connected to the broker yet",

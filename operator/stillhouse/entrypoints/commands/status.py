@@ -98,6 +98,7 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
     from rich.tree import Tree
 
     from stillhouse.entrypoints.local.text import condition, cut, duration, interval, size
+    from stillhouse.planning.steps import PRECISION
 
     tree = Tree(f"[bold]{model['name']}[/]  {escape(model['summary'])}")
     server = model["server"]
@@ -105,6 +106,9 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
         branch = tree.add(f"server  {server['health']} at {server['address']}, pid {server['pid']}, since {server['started']}")
         for line in server["details"]:
             branch.add(escape(line))
+    elif model["revision"] and model["revision"]["precision"] == PRECISION:
+        gateway = model["gateway"]
+        tree.add(f"gateway  at {gateway['address']}, pid {gateway['pid']}" if gateway else "gateway  [dim]none[/]")
     else:
         tree.add("server  [dim]none[/]")
     revision = model["revision"]

@@ -6,10 +6,12 @@ from typing import Any
 
 from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
+from stillhouse.entrypoints.edge import record
 from stillhouse.entrypoints.local import servers
 from stillhouse.entrypoints.local.state import INTERRUPTED
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StillhouseError, UsageError
+from stillhouse.planning.steps import PRECISION
 from stillhouse.settings import load_settings
 
 __all__ = ["inspect"]
@@ -58,15 +60,20 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
     server = _server(running, name) if running else None
     verdict = state.get("verdict")
     builder = store.builder(name)
-    conditions = _conditions(state, server, revision, builder)
+    runs = record.find(store, name)
+    gateway = {"address": runs.listen.get("grpc", ""), "pid": runs.pid} if runs is not None else None
+    alone = bool(revision and revision["precision"] == PRECISION)  # steps before another model: no server is theirs
+    conditions = _conditions(state, server, revision, builder) if not alone else _of_steps(state, gateway, builder)
+    answers = ("serving" if server and server["health"] == "ready" else "not serving") if not alone else _ran(gateway)
     damaged = not state and store.state_damaged(name)
     return {
         "name": name,
         "file": state.get("file", ""),
-        "summary": DAMAGED if damaged else _summary(revision, server, _last(conditions, verdict), builder),
+        "summary": DAMAGED if damaged else _summary(revision, answers, _last(conditions, verdict), builder),
         "requestHash": state.get("requestHash", ""),
         "planHash": state.get("planHash", ""),
         "server": server,
+        "gateway": gateway,
         "revision": revision and {key: revision.get(key) for key in SHOWN},
         "verdict": verdict,
         "steps": steps,
@@ -83,11 +90,15 @@ def _last(conditions: list[dict[str, Any]], verdict: Any) -> str:
     return str(verdict["outcome"]) if verdict and verdict["outcome"] != "passed" else ""
 
 
-def _summary(revision: Any, server: Any, last: str, builder: str) -> str:
+def _ran(gateway: Any) -> str:
+    return "run by a gateway" if gateway else "run by no gateway here"
+
+
+def _summary(revision: Any, answers: str, last: str, builder: str) -> str:
     parts = []
     if revision:
         parts.append(f"{revision['precision']} {size(revision['size'])}")
-    parts.append("serving" if server and server["health"] == "ready" else "not serving")
+    parts.append(answers)
     if builder:
         parts.append(f"process {builder} builds or starts it")
     elif last:
@@ -131,10 +142,7 @@ def _server(running: servers.Running, name: str) -> dict[str, Any]:
 
 def _conditions(state: dict[str, Any], server: Any, revision: Any, builder: str) -> list[dict[str, Any]]:
     """Return the kept conditions with Available and Ready derived from what is observed now."""
-    found = [entry for entry in state.get("conditions", []) if entry["type"] in ("Built", "GatePassed")]
-    for entry in found:
-        if entry["reason"] == "Building" and not builder:  # killed: it could not write that it ended
-            entry |= {"reason": "BuildFailed", "message": INTERRUPTED}
+    found = _built(state, builder)
     serves = bool(server and server["health"] == "ready")
     generation = int(state.get("generation", 0))
     current = bool(revision and revision["planHash"] == state.get("planHash"))
@@ -145,10 +153,34 @@ def _conditions(state: dict[str, Any], server: Any, revision: Any, builder: str)
     failed = next(((entry["reason"], "") for entry in reversed(found) if entry["status"] == "False"), None)
     behind = _behind(state, server, revision) if serves and not newest else available
     why = behind if ready else failed or behind
-    for kind, status, (reason, message) in (("Available", serves, available), ("Ready", ready, why)):
-        entry = {"type": kind, "status": str(status), "reason": reason, "message": message, "observedGeneration": generation}
-        found.append(entry)
+    return [*found, _condition("Available", serves, available, generation), _condition("Ready", ready, why, generation)]
+
+
+def _of_steps(state: dict[str, Any], gateway: Any, builder: str) -> list[dict[str, Any]]:
+    """Return the same of steps before another model: a gateway of this machine runs them, or none does."""
+    found, generation = _built(state, builder), int(state.get("generation", 0))
+    down = f"steps before another model have no server; a gateway runs them: still edge {state.get('file') or 'FILE'}"
+    available = ("GatewayServes", f"at {gateway['address']}") if gateway else ("GatewayDown", down)
+    failed = next(((entry["reason"], "") for entry in reversed(found) if entry["status"] == "False"), None)
+    ready = bool(gateway) and failed is None
+    return [
+        *found,
+        _condition("Available", bool(gateway), available, generation),
+        _condition("Ready", ready, failed or available, generation),
+    ]
+
+
+def _built(state: dict[str, Any], builder: str) -> list[dict[str, Any]]:
+    """Return what was kept of the last build."""
+    found = [entry for entry in state.get("conditions", []) if entry["type"] in ("Built", "GatePassed")]
+    for entry in found:
+        if entry["reason"] == "Building" and not builder:  # killed: it could not write that it ended
+            entry |= {"reason": "BuildFailed", "message": INTERRUPTED}
     return found
+
+
+def _condition(kind: str, status: bool, why: tuple[str, str], generation: int) -> dict[str, Any]:
+    return {"type": kind, "status": str(status), "reason": why[0], "message": why[1], "observedGeneration": generation}
 
 
 def _behind(state: dict[str, Any], server: Any, revision: Any) -> tuple[str, str]:
