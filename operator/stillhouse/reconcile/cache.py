@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 
 from stillhouse.clients.kube.kinds import by_name
 from stillhouse.clients.kube.versions import Lately, version_of
+from stillhouse.planning.circles import asked_of, circle
 from stillhouse.reconcile.kept import Kept
 from stillhouse.reconcile.observed import Agreement, Body, Observed, number_of, revisions_newest_first
 from stillhouse.resources import labels, names
@@ -52,6 +53,7 @@ class Cache:
         self._building: set[Key] = set()
         self._between: set[Key] = set()
         self._middles: dict[Key, Key] = {}
+        self._asked: dict[Key, str] = {}
         self._stirred: set[Key] = set()
 
     def put(self, body: Body) -> Iterable[Key]:
@@ -73,12 +75,12 @@ class Cache:
                 return ()
             objects[place] = kept = Kept(body)
             self._count(key, place[0])
-            self._relate(key, body)
-            return self._concerned(key, place[0]) if kept.matter != known.matter else ()
+            around = self._relate(key, body)
+            return (*self._concerned(key, place[0]), *around) if kept.matter != known.matter else ()
         objects[place] = Kept(body)
         self._count(key, place[0])
-        self._relate(key, body)
-        return self._concerned(key, place[0])
+        around = self._relate(key, body)
+        return (*self._concerned(key, place[0]), *around)
 
     def wrote(self, body: Body) -> None:
         """Keep what the answer to a write of ours had; its echo by a watch needs no reading (`is_echo`)."""
@@ -102,8 +104,8 @@ class Cache:
         uid = str(body["metadata"].get("uid", ""))
         # By version: one that only lost our label is gone for this watch, and comes back.
         self._dead.note(uid, version_of(body["metadata"]))
-        self._forget(key, (body["kind"], body["metadata"]["name"]), uid)
-        return self._concerned(key, body["kind"])
+        around = self._forget(key, (body["kind"], body["metadata"]["name"]), uid)
+        return (*self._concerned(key, body["kind"]), *around)
 
     def versions(self, kind: str) -> dict[tuple[Key, str], int]:
         """Return the version of every object of a kind; take it before a list, for `replace`."""
@@ -124,7 +126,7 @@ class Cache:
         for (key, name), version in before.items():
             known = self._objects.get(key, {}).get((kind, name))
             if (key, name) not in listed and known is not None and known.version == version:
-                self._forget(key, (kind, name), known.uid)
+                touched.update(self._forget(key, (kind, name), known.uid))
                 touched.update(self._concerned(key, kind))
         for body in listed.values():
             touched.update(self.put(body))
@@ -136,16 +138,33 @@ class Cache:
             return [each for each in self._objects if each[0] == key[0] and each[1]]
         return (key, *(each for each, of in self._middles.items() if of == key)) if kind == _MODEL else (key,)
 
-    def _relate(self, key: Key, body: Body) -> None:
-        """Keep which model a model's cascade has between."""
-        if body["kind"] == _MODEL:
-            name = _middle(body)
-            if name:
-                self._middles[key] = (key[0], name)
-            else:
-                self._middles.pop(key, None)
+    def _relate(self, key: Key, body: Body) -> list[Key]:
+        """Keep which model a model's cascade has between, and whom its gateway asks; return whose circle that opens or closes."""
+        if body["kind"] != _MODEL:
+            return []
+        name = _middle(body)
+        if name:
+            self._middles[key] = (key[0], name)
+        else:
+            self._middles.pop(key, None)
+        return self._asks(key, asked_of(body.get("spec")))
 
-    def _forget(self, key: Key, place: tuple[str, str], uid: str) -> None:
+    def _asks(self, key: Key, name: str) -> list[Key]:
+        """Keep whom a model's gateway asks, "": nobody; return the other models of the circles that were and are now."""
+        if self._asked.get(key, "") == name:
+            return []
+        before = self._circle(key)
+        if name:
+            self._asked[key] = name
+        else:
+            self._asked.pop(key, None)
+        return [(key[0], each) for each in sorted({*before, *self._circle(key)} - {key[1]})]
+
+    def _circle(self, key: Key) -> tuple[str, ...]:
+        return circle(key[1], lambda name: self._asked.get((key[0], name), "")) if key in self._asked else ()
+
+    def _forget(self, key: Key, place: tuple[str, str], uid: str) -> list[Key]:
+        around: list[Key] = []
         objects = self._objects.get(key, {})
         known = objects.get(place)
         if known is not None and known.uid == uid:
@@ -154,7 +173,9 @@ class Cache:
                 self._objects.pop(key, None)
             if place[0] == _MODEL:
                 self._middles.pop(key, None)
+                around = self._asks(key, "")
             self._count(key, place[0])
+        return around
 
     def models(self) -> Iterator[Key]:
         """Yield every model that is known."""
@@ -256,6 +277,7 @@ class Cache:
             told={kept.uid: self._told[kept.uid] for kept in objects.values() if kept.uid in self._told} if self._told else {},
             agreement=self._agreed.get(key),
             middle=self._model(self._middles.get(key)),
+            circle=self._circle(key),
         )
 
     def _model(self, key: Key | None) -> Body | None:

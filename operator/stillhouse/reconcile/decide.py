@@ -10,6 +10,7 @@ from stillhouse.api.load import parse
 from stillhouse.api.model import DistilledModel
 from stillhouse.errors import StillhouseError
 from stillhouse.planning.build import request_hash
+from stillhouse.planning.circles import field_of, told
 from stillhouse.planning.request import uris
 from stillhouse.planning.steps import steps_of
 from stillhouse.reconcile.between import bind_middle
@@ -28,9 +29,8 @@ _CODE = (
     " administrator for an image that has it and the chart's edge.packages, write another step, or run it at the edge"
     " (still edge FILE --allow-package {package})"
 )
-_ITSELF = (
-    "spec.edge.preprocess.model: {name} is this model itself, and its steps would be asked what they give, for ever; name another"
-    " DistilledModel of the namespace, or write address"
+_ROUND = (
+    "{field}: {circle}, and a request would go round for ever; name another DistilledModel of the namespace, or write address"
 )
 _BROKER_OF_CUT = (
     "spec.edge.cut.address: mqtt:// and mqtts:// are for a gateway at the edge (still edge FILE --cloud …);"
@@ -102,7 +102,7 @@ def decide(observed: Observed, defaults: Mapping[str, str], packages: Collection
             _reason(error), "; ".join(" ".join(problem.lines()).replace("  ", " ") for problem in error.problems)[:4000]
         )
         return _without_spec(observed, refused)
-    unfit = _unfit_steps(model, packages)
+    unfit = _round(model, observed) or _unfit_steps(model, packages)
     if unfit is not None:
         return _without_spec(observed, unfit)
     cut = model.spec.edge.cut if model.spec.edge is not None else None
@@ -148,13 +148,21 @@ def decide(observed: Observed, defaults: Mapping[str, str], packages: Collection
     )
 
 
+def _round(model: DistilledModel, observed: Observed) -> Verdict | None:
+    """Return why whom the gateway asks leads back to it, None where it does not."""
+    if not observed.circle:
+        return None
+    itself = f"{model.metadata.name} is this model itself"
+    spec = observed.model.get("spec")
+    words = itself if len(observed.circle) == 2 else told(observed.circle)
+    return Verdict("InvalidSpec", _ROUND.format(field=field_of(spec), circle=words))
+
+
 def _unfit_steps(model: DistilledModel, packages: Collection[str]) -> Verdict | None:
     """Return why the steps of a spec cannot run in a cluster; None where they can, or there are none."""
     steps = steps_of(model.spec)
     if steps is None:
         return None
-    if steps.address is None and steps.model == model.metadata.name:
-        return Verdict("InvalidSpec", _ITSELF.format(name=steps.model))
     for position, step in enumerate(steps.steps):
         module = (step.function or "").partition(":")[0]
         if step.function is not None and not any(module == each or module.startswith(f"{each}.") for each in packages):

@@ -46,6 +46,7 @@ class Observed:
     `children` maps (kind, name) → object, ours and strangers' alike; `sources` is the namespace's binding of named sources;
     `told` maps a build's pod (its uid) to what its worker said of how far it is; `agreement` is what the gateways say of theirs,
     None where this process has heard nothing new; `middle` is the model between of its cascade, None where there is none.
+    `circle`: its own name, those that its gateway's requests would come to, and its own again; () where they do not come back.
     """
 
     model: Body
@@ -56,6 +57,7 @@ class Observed:
     told: Mapping[str, str] = field(default_factory=dict)
     agreement: Agreement | None = None
     middle: Body | None = None
+    circle: tuple[str, ...] = ()
 
     @property
     def owner(self) -> Owner:

@@ -220,3 +220,24 @@ def test_a_namespace_that_needs_more_than_can_be_said_frees_nothing() -> None:
     for number in range(2000):
         cache.put(body("ModelRevision", f"r{number}", 5, spec={"digest": f"sha256:{number:04}{number:060}"}))
     assert needed(cache, NAMESPACE) is None
+
+
+def test_who_opens_or_closes_a_circle_of_gateways_is_the_work_of_all_of_it() -> None:
+    cache = Cache()
+
+    def steps(name: str, asks: str, version: int, **more: str) -> dict[str, Any]:
+        whole = model(edge={"preprocess": {"model": asks, **more}})
+        whole["metadata"] |= {"name": name, "uid": name, "resourceVersion": str(version)}
+        return whole
+
+    assert list(cache.put(steps("a", "b", 1))) == [(NAMESPACE, "a")]
+    assert list(cache.put(steps("b", "c", 1))) == [(NAMESPACE, "b")]
+    assert set(cache.put(steps("c", "a", 1))) == {(NAMESPACE, each) for each in "abc"}
+    observed = cache.observe((NAMESPACE, "b"))
+    assert observed is not None and observed.circle == ("b", "c", "a", "b")
+    assert set(cache.put(steps("b", "c", 2, address="grpcs://c:443"))) == {(NAMESPACE, each) for each in "abc"}
+    assert list(cache.put(steps("c", "a", 2, encoding="zstd"))) == [(NAMESPACE, "c")], "what asks the same is its own work"
+    assert set(cache.put(steps("b", "c", 3))) == {(NAMESPACE, each) for each in "abc"}
+    assert set(cache.drop(steps("c", "a", 9))) == {(NAMESPACE, each) for each in "abc"}
+    observed = cache.observe((NAMESPACE, "a"))
+    assert observed is not None and not observed.circle

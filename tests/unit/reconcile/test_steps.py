@@ -208,6 +208,25 @@ def test_what_cannot_run_here_is_refused_and_changes_nothing(
     assert steps.config() == before
 
 
+def test_a_circle_of_steps_is_refused_by_all_of_it_and_ends_with_any(steps: Fronted) -> None:
+    def other(**preprocess: Any) -> dict[str, Any]:
+        body = model(edge=edge(**preprocess))
+        return {**body, "metadata": {**body["metadata"], "name": "large", "uid": "u-large"}}
+
+    before = steps.config()
+    steps.apply(other(model="m"))
+    steps.settle()
+    steps.settle("large")
+    for name, says in (("m", "m asks large, large asks m"), ("large", "large asks m, m asks large")):
+        (accepted,) = [each for each in steps.status(name)["conditions"] if each["type"] == "Accepted"]
+        assert (accepted["status"], accepted["reason"]) == ("False", "InvalidSpec")
+        assert f"spec.edge.preprocess.model: {says}" in accepted["message"]
+    assert steps.config() == before, "what runs goes on"
+    steps.apply(other(model="m", address="grpcs://elsewhere.example:443"))
+    steps.settle()
+    assert steps.condition("Accepted") == ("True", "Accepted")
+
+
 def test_code_of_a_package_that_the_administrator_allows_runs(cluster: Fronted) -> None:
     cluster.settings = ClusterSettings(sources=cluster.settings.sources, edge_packages=("health",))
     cluster.reconciler = Reconciler(cluster.kube, cluster.cache, cluster.settings, clock=cluster._clock)

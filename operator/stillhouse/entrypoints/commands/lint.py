@@ -29,13 +29,18 @@ def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str)
       still lint --no-sources distilledmodel.yaml
     """
     from stillhouse.api.load import load_with_lines
+    from stillhouse.clients.store.local import LocalStore
     from stillhouse.entrypoints.local.advice import advice
+    from stillhouse.entrypoints.local.circles import refuse_circle
     from stillhouse.entrypoints.local.patterns import refuse_patterns
+    from stillhouse.settings import load_settings
 
     model, lines = load_with_lines(file)
     steps_alone = model.spec.edge is not None and model.spec.edge.preprocess is not None
     if no_sources or steps_alone:
         refuse_patterns(model, lines)
+        if not no_sources:
+            refuse_circle(model, file, LocalStore(load_settings(file.resolve().parent).home), lines)
         warnings = advice(model)
     else:
         from stillhouse.entrypoints.local.display import showing

@@ -18,6 +18,7 @@ from stillhouse.clients.sources.remote.access import Access
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.advice import advice
 from stillhouse.entrypoints.local.between import find_middle
+from stillhouse.entrypoints.local.circles import refuse_circle
 from stillhouse.entrypoints.local.patterns import refuse_patterns
 from stillhouse.entrypoints.local.sources import Mistakes, find_sources, known_sources
 from stillhouse.errors import StillhouseError
@@ -125,6 +126,10 @@ def open_file(
         found = known_sources(model, base, known, mistakes)
     try:
         refuse_patterns(model, lines)
+    except StillhouseError as error:
+        mistakes.add(error)
+    try:
+        refuse_circle(model, path, store, lines)
     except StillhouseError as error:
         mistakes.add(error)
     try:
