@@ -138,8 +138,11 @@ def _fields_at(model: type[ApiModel], location: Location) -> set[str]:
 
 def _inside(value: Any, path: str) -> Any:
     """Return what stands at a path below a mapping or a model, `None` where nothing does."""
-    for name in path.split(".") if path else ():
-        if isinstance(value, ApiModel):
+    for name in re.findall(r"\[\d+\]|[^.\[]+", path):
+        if name.startswith("["):
+            number = int(name[1:-1])
+            value = value[number] if isinstance(value, list | tuple) and number < len(value) else None
+        elif isinstance(value, ApiModel):
             value = next((getattr(value, key) for key, info in type(value).model_fields.items() if info.alias == name), None)
         else:
             value = value.get(name) if isinstance(value, dict) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stillhouse.api.base import CelRule
+from stillhouse.api.base import CelRule, Mistake
 
 if TYPE_CHECKING:
     from stillhouse.api.stage import Stage
@@ -40,9 +40,13 @@ def pupil_fits(student: Student, stages: Sequence[Stage]) -> None:
     names = [stage.name for stage in stages if stage.name is not None]
     if len(set(names)) < len(names):
         raise _STAGE_NAMES.broken()
-    named = [pair.student for stage in stages for loss in stage.losses for pair in loss.layers or ()]
-    deepest, most = max((each or 0 for each in named), default=0), student.hidden_layers
-    if most is not None and deepest > most:
-        raise _LAYERS_ARE_THERE.broken(allowed=f"student: 1 to {most}", fix=f"name layers up to {most}, or leave student out")
+    most = student.hidden_layers
+    for number, stage in enumerate(stages):
+        for which, loss in enumerate(stage.losses):
+            deep = (at for at, pair in enumerate(loss.layers or ()) if most is not None and (pair.student or 0) > most)
+            if (at := next(deep, None)) is not None:
+                field = f"stages[{number}].losses[{which}].layers[{at}].student"
+                fix = f"name a layer up to {most}, or leave student out"
+                raise Mistake(_LAYERS_ARE_THERE.message, field=field, allowed=f"1 to {most}", fix=fix)
     if any(stage.prune is not None and stage.prune.weights is not None for stage in stages[:-1]):
         raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")

@@ -125,7 +125,8 @@ def test_a_student_that_begins_broken_is_not_the_learning_rates_fault(inputs, tm
     assert (caught.value.problem.field, caught.value.problem.found) == ("spec.distill.stages[].losses", "embedding nan")
 
 
-def test_a_run_that_goes_astray_says_its_step_and_keeps_the_last_good_one(inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [{}, {"prune": {"weights": 0.5}}, {"prune": {"heads": 0.5, "neurons": 0.5}}], ids=str)
+def test_a_run_that_goes_astray_says_its_step_and_keeps_the_last_good_one(inputs, tmp_path, monkeypatch, more):
     from stillhouse.passes.distill.losses.embedding import EmbeddingLoss
 
     plain, calls = EmbeddingLoss.forward, []
@@ -134,7 +135,7 @@ def test_a_run_that_goes_astray_says_its_step_and_keeps_the_last_good_one(inputs
         calls.append(None)
         return plain(self, student, targets) * (float("inf") if len(calls) == 6 else 1.0)
 
-    good = {**STAGE, "checkpointSteps": 100, "losses": [{"kind": "embedding"}]}
+    good = {**STAGE, "checkpointSteps": 100, "losses": [{"kind": "embedding"}], **more}
     ctx = context(tmp_path / "astray")
     monkeypatch.setattr(EmbeddingLoss, "forward", spoiled)
     with pytest.raises(DataError, match="step 6 of 21") as caught:

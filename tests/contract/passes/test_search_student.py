@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -104,6 +105,7 @@ def test_limits_that_nothing_keeps_are_told_with_the_nearest(inputs, tmp_path):
     assert problem.field == "spec.distill.search"
     assert "the nearest of 1: " in problem.found
     assert problem.allowed == "maxSize 1000 B"
+    assert re.match(r"write maxSize: [0-9]+Ki, which it keeps, or search among smaller shapes", problem.fix)
 
 
 def test_a_space_that_is_used_up_ends_the_search(inputs, tmp_path):

@@ -96,3 +96,53 @@ def test_a_width_without_whole_heads_is_told_with_the_nearest(
 def test_a_name_of_the_hub_that_was_bound_as_a_path_is_told(still: Still, project: Project) -> None:
     (project.folder / "stillhouse.yaml").write_text("sources:\n  models:tiny: owner/name\n")
     assert "bound as hf://owner/name" in still("lint", str(project.file)).err
+
+
+def stage(**more: Any) -> dict[str, Any]:
+    return {"losses": [{"kind": "embedding"}], **more}
+
+
+DEEP = [{"teacher": 6}, {"teacher": 9}]
+SMALLER = {"hiddenLayers": 2, "hiddenSize": 64, "attentionHeads": 2, "intermediateSize": 128, "init": "svd"}
+
+
+@pytest.mark.parametrize(
+    ("distill", "field", "says"),
+    [
+        ({"stages": [stage(losses=[{"kind": "hidden", "layer": 7}])]}, "stages[0].losses[0].layer", "1 to 6"),
+        (
+            {"stages": [stage(), stage(losses=[{"kind": "embedding"}, {"kind": "hidden", "layers": DEEP}])]},
+            *("stages[1].losses[1].layers[1].teacher", "1 to 6"),
+        ),
+        (
+            {
+                "assistants": [{"student": {"hiddenLayers": 4}, "stages": [stage(losses=[{"kind": "hidden", "layer": 6}])]}],
+                "stages": [stage(losses=[{"kind": "hidden", "layer": 5}])],
+            },
+            *("stages[0].losses[0].layer", "1 to 4"),
+        ),
+        (
+            {"stages": [stage(losses=[{"kind": "hidden", "layers": [{"teacher": 1, "student": 3}]}])]},
+            *("stages[0].losses[0].layers[0].student", "1 to 2"),
+        ),
+        ({"stages": [stage(prune={"heads": "75%"})]}, "stages[0].prune.heads", "at most 50%"),
+        ({"stages": [stage(prune={"neurons": "99.5%"})]}, "stages[0].prune.neurons", "at most 99.2%"),
+        (
+            {"stages": [stage(prune={"heads": "50%"}), stage(prune={"heads": "10%"})]},
+            *("", ""),
+        ),
+        ({"stages": [stage(prune={"heads": "50%"}), stage(prune={"heads": "50%"})]}, "stages[1].prune.heads", "but one"),
+        ({"stages": [stage(losses=[{"kind": "hidden", "layer": 6}], prune={"heads": "50%", "neurons": "99%"})]}, "", ""),
+        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "75%"})]}, "", ""),
+    ],
+)  # fmt: skip
+def test_layers_and_shares_that_cannot_be_are_told_before_anything_is_trained(
+    still: Still, project: Project, distill: dict[str, Any], field: str, says: str
+) -> None:
+    as_bert(project, num_hidden_layers=6, max_position_embeddings=512)
+    told = {**DISTILL, "student": SMALLER, **distill}
+    project.edit(distill=told)
+    done = still("lint", str(project.file))
+    assert (done.code, f"spec.distill.{field}" in done.err and says in done.err) == (2, True) if field else done.code == 0, (
+        done.err
+    )

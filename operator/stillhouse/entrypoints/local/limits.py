@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stillhouse.api.distill import Distill
 from stillhouse.api.model import Spec
+from stillhouse.api.scalars import parse_percent
 from stillhouse.api.student import HEAD_WIDTH, SMALL, Student
-from stillhouse.errors import StillhouseError
+from stillhouse.api.teachers import Assistant
+from stillhouse.errors import SpecError, StillhouseError
 
 __all__ = ["beyond"]
+
+_ASSISTANTS = "spec.distill.assistants"
 
 
 def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
@@ -20,6 +26,63 @@ def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator
         yield from _too_long(spec.source.max_length, source)
     if spec.distill is not None:
         yield from _uneven(spec.distill.student, info)
+        yield from _no_such_layers(spec.distill, info)
+        learners = [(f"{_ASSISTANTS}[{position}]", each) for position, each in enumerate(spec.distill.assistants)]
+        for place, learner in (*learners, ("spec.distill", spec.distill)):
+            if spec.distill.search is None or learner is not spec.distill:
+                yield from _emptied(place, learner, spec.source.task == "sentence-embedding", info)
+
+
+def _no_such_layers(distill: Distill, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
+    """Look at the layers of the teacher that losses name: of the source, or of the assistant before."""
+    learners = [(f"{_ASSISTANTS}[{position}]", each.stages) for position, each in enumerate(distill.assistants)]
+    depths = [info.get("layers"), *(each.student.hidden_layers for each in distill.assistants)]
+    for (place, stages), depth in zip([*learners, ("spec.distill", distill.stages)], depths, strict=True):
+        for number, stage in enumerate(stages):
+            for which, loss in enumerate(stage.losses):
+                named = [(f"layers[{at}].teacher", pair.teacher) for at, pair in enumerate(loss.layers or ())]
+                if loss.layer is not None:
+                    named.append(("layer", loss.layer))
+                for field, layer in named:
+                    if depth and layer > depth:
+                        yield SpecError(
+                            f"loss {loss.kind} names a layer that its teacher does not have",
+                            field=f"{place}.stages[{number}].losses[{which}].{field}",
+                            found=str(layer),
+                            allowed=f"1 to {depth}",
+                            fix=f"name a layer up to {depth}; left out, it is the last one",
+                        )
+
+
+def _emptied(place: str, learner: Distill | Assistant, embeds: bool, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
+    """Look at shares of heads and neurons, stage after stage, of a transformer whose shape the file says."""
+    from stillhouse.passes.distill.prune.config import FIELD, emptied, taken
+
+    student = learner.student
+    width, layers = student.hidden_size, student.hidden_layers or info.get("layers")
+    static = embeds and student.architecture is None and student.init in (None, "static")
+    apart = student.uri or student.factory or student.architecture not in (None, "encoder") or static
+    if apart or not width or not layers or width == info.get("hiddenSize"):  # at its width, heads and neurons are the teacher's
+        return
+    left = {
+        "heads": layers * (student.attention_heads or max(1, width // HEAD_WIDTH)),
+        "neurons": layers * (student.intermediate_size or 4 * width),
+    }
+    for number, stage in enumerate(learner.stages):
+        if stage.freeze is not None:  # what is held still is not counted; how much that is, the stage knows
+            return
+        for kind, total in left.items():
+            given = getattr(stage.prune, kind, None)
+            if given is None:
+                continue
+            share = parse_percent(given)
+            wrong = emptied(kind, share, total, layers)
+            if wrong is not None:
+                yield SpecError.of(
+                    [replace(wrong.problem, field=wrong.problem.field.replace(FIELD, f"{place}.stages[{number}].prune"))]
+                )
+                return
+            left[kind] = total - taken(share, total)
 
 
 def _too_long(wanted: int, source: Path) -> Iterator[StillhouseError]:

@@ -14,7 +14,7 @@ from pydantic import Field
 from stillhouse.errors import SpecError
 from stillhouse.passes.distill.config import CamelConfig
 
-__all__ = ["FIELD", "UNITS", "Course", "Measure", "PruneConfig", "course_of"]
+__all__ = ["FIELD", "UNITS", "Course", "Measure", "PruneConfig", "course_of", "emptied", "taken"]
 
 FIELD: Final = "spec.distill.stages[].prune"
 UNITS: Final = ("heads", "neurons", "channels")
@@ -57,6 +57,30 @@ class Course:
     def settled(self, per_epoch: int) -> int:
         """Return how many epochs are over before all is out: what validation says of those is not of the result."""
         return (self.end - 1) // per_epoch
+
+
+def taken(share: float, total: int) -> int:
+    """Return how many of `total` units a share is."""
+    return round(share * total)
+
+
+def emptied(kind: str, share: float, total: int, layers: int, told: str = "") -> SpecError | None:
+    """Return what is wrong with a share of `total` units that leaves fewer than there are layers: one in each has to stay.
+
+    `told`: more of what was found.
+    """
+    left = total - taken(share, total)
+    if left >= layers:
+        return None
+    most = (total - layers) / total
+    percent = f"{int(most * 1000) / 10:g}%"
+    return SpecError(
+        f"so large a share of the {kind} would leave a layer with none",
+        field=f"{FIELD}.{kind}",
+        found=f"{share * 100:g}% of {total:,} {kind} in {layers} layers leaves {left}{told}",
+        allowed=f"at most {percent}: every layer keeps one" if most > 0 else f"no {kind}: every layer has but one",
+        fix=f"{kind}: {percent}" if most > 0 else f"leave {kind} out",
+    )
 
 
 def course_of(config: PruneConfig, steps: int, warmup: float) -> Course:

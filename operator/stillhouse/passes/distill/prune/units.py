@@ -12,7 +12,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from stillhouse.errors import SpecError
-from stillhouse.passes.distill.prune.config import FIELD, UNITS, PruneConfig
+from stillhouse.passes.distill.prune.config import FIELD, UNITS, PruneConfig, emptied, taken
 from stillhouse.passes.distill.prune.graph import graph_units
 from stillhouse.passes.distill.prune.unit import Slot, Units
 from stillhouse.passes.models.network import Network
@@ -49,7 +49,7 @@ def find_units(network: Network, config: PruneConfig, example: tuple[Tensor, ...
 
 def out_of(units: list[Units], share: float) -> int:
     """Return how many of these units a share is."""
-    return round(share * sum(each.count for each in units))
+    return taken(share, sum(each.count for each in units))
 
 
 def _of_layer(network: Network, layer: nn.Module, number: int, kind: str) -> list[Units]:
@@ -90,23 +90,10 @@ def _check_share(units: list[Units], kind: str, share: float) -> None:
     Raises:
         SpecError: it does.
     """
-    total = sum(each.count for each in units)
-    left = total - out_of(units, share)
-    if left >= len(units):
-        return
-    most = (total - len(units)) / total
     smallest = min(units, key=lambda each: each.count)
-    raise SpecError(
-        f"so large a share of the {kind} would leave a layer with none",
-        field=f"{FIELD}.{kind}",
-        found=f"{share:.6g} of {total} {kind} in {len(units)} layers leaves {left}; {smallest.name} has {smallest.count}",
-        allowed=f"at most {_percent(most)}: every layer keeps one" if most > 0 else f"no {kind}: every layer has but one",
-        fix=f"{kind}: {_percent(most)}" if most > 0 else f"leave {kind} out",
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{int(share * 1000) / 10:g}%"
+    wrong = emptied(kind, share, sum(each.count for each in units), len(units), f"; {smallest.name} has {smallest.count}")
+    if wrong is not None:
+        raise wrong
 
 
 def _none(network: Network, kind: str, *, frozen: bool) -> SpecError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from stillhouse.passes.distill.search.trying import Trying
 from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.train import DistillConfig
 from stillhouse.passes.picture import Axis, Point, scatter
+from stillhouse.sizes import size
 
 __all__ = ["PICTURE", "SearchConfig", "SearchFacts", "SearchStudent"]
 
@@ -118,14 +120,18 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
 
 def _infeasible(tried: list[Tried], limits: Limits, metric: str) -> SpecError:
     near = nearest(tried, limits)
-    wanted = [f"maxSize {limits.size:.0f} B"] if limits.size is not None else []
+    wanted = [f"maxSize {size(int(limits.size))}"] if limits.size is not None else []
     wanted += [f"maxLatencyP50 {limits.latency * 1e3:g} ms"] if limits.latency is not None else []
+    raised = [f"maxSize: {math.ceil(near.size / 1024)}Ki"] if limits.size is not None and near.size > limits.size else []
+    if limits.latency is not None and near.latency > limits.latency:
+        raised.append(f"maxLatencyP50: {math.ceil(near.latency * 1e3 * 1.1)}ms")
     return SpecError(
         "no shape that was tried keeps the limits",
         field=_FIELD,
         found=f"the nearest of {len(tried)}: {words(near, metric)}",
         allowed=", ".join(wanted),
-        fix="raise the limits, or search among smaller shapes (hiddenLayers, hiddenSize, vocabulary)",
+        fix=(f"write {', '.join(raised)}, which it keeps, or " if raised else "")
+        + "search among smaller shapes (hiddenLayers, hiddenSize, vocabulary)",
     )
 
 
