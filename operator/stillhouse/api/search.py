@@ -31,7 +31,7 @@ class Search(ApiModel):
     hidden_layers: Annotated[tuple[Layers, ...] | None, Field(min_length=1, max_length=16)] = None
     """Numbers of layers to choose among."""
     hidden_size: Annotated[tuple[Width, ...] | None, Field(min_length=1, max_length=16)] = None
-    """Widths to choose among."""
+    """Widths to choose among; `student.init` is then `svd` when left out."""
     attention_heads: Annotated[tuple[Heads, ...] | None, Field(min_length=1, max_length=16)] = None
     """Numbers of heads to choose among; every width must be a multiple of each."""
     vocabulary: Annotated[tuple[Tokens, ...] | None, Field(min_length=1, max_length=16)] = None

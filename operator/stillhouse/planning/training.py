@@ -205,6 +205,10 @@ def _lesson(
     if student.uri:
         yield import_model(pupil.id, student.uri, source.model_copy(update={"factory": None, "fine_tune": None}), env)
     else:
+        searched = distill.search is not None and pupil.id == "train/student"
+        wide = searched and distill.search is not None and distill.search.hidden_size is not None
+        if wide and student.init is None and student.architecture in (None, "encoder"):
+            student = student.model_copy(update={"init": "svd"})  # which fits every width
         architecture = _architecture(student, source)
         config = {
             "architecture": architecture,
@@ -223,7 +227,7 @@ def _lesson(
         parents = {"teacher": TEACHER, "data": data}
         if architecture == "residual" and "embedding" in outputs and not (first and distill.teachers):
             parents["outputs"] = pupil.outputs  # what its token vectors are fitted to
-        if distill.search and pupil.id == "train/student":
+        if distill.search and searched:
             judged = {"validation": "resolve/validation", **({"outputs": pupil.outputs} if outputs else {})}
             teachers = {} if first else {"teacher": pupil.teacher, "origin": TEACHER}
             name, stage = next(iter(pupil.stages.items()))

@@ -121,6 +121,19 @@ def test_a_search_makes_of_the_source_and_learns_from_the_assistant() -> None:
     assert (search["teacher"], search["origin"]) == ("train/assistant-1-stage-1", "resolve/source")
 
 
+@pytest.mark.parametrize(
+    ("student", "init", "architecture"),
+    [
+        ({}, "svd", "encoder"), ({"architecture": "encoder"}, "svd", "encoder"), ({"init": "random"}, "random", "encoder"),
+        ({"architecture": "residual"}, "static", "residual"),
+    ],
+)  # fmt: skip
+def test_shapes_of_searched_widths_begin_as_every_width_can(student: dict[str, Any], init: str, architecture: str) -> None:
+    edits = {"spec.distill.student": student, "spec.distill.search": {"hiddenSize": [64, 96]}}
+    made = plan(edits, "text").step("train/student").config
+    assert (made["init"], made["architecture"]) == (init, architecture)
+
+
 def test_an_assistants_work_is_estimated_by_its_own_shape() -> None:
     model = parse(edited(complete("class"), {**PLAIN, "spec.distill.assistants": [ASSISTANT]}))
     env = environment(model)
