@@ -27,8 +27,9 @@ def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator
     if spec.distill is not None:
         yield from _uneven(spec.distill.student, info)
         yield from _no_such_layers(spec.distill, info)
-        learners = [(f"{_ASSISTANTS}[{position}]", each) for position, each in enumerate(spec.distill.assistants)]
-        for place, learner in (*learners, ("spec.distill", spec.distill)):
+        learners: list[tuple[str, Distill | Assistant]] = [("spec.distill", spec.distill)]
+        learners += [(f"{_ASSISTANTS}[{position}]", each) for position, each in enumerate(spec.distill.assistants)]
+        for place, learner in learners:
             if spec.distill.search is None or learner is not spec.distill:
                 yield from _emptied(place, learner, spec.source.task == "sentence-embedding", info)
 
