@@ -229,7 +229,7 @@ def test_images(tmp_path: Path) -> None:
     for seed, name in enumerate(("edge", "cloud")):
         write_tiny_model(tmp_path / name, task="image-classification", seed=seed)
     images = np.random.default_rng(3).random((4, 3, 8, 8), dtype=np.float32)
-    small, large = (Engine(tmp_path / name).predict_images(images) for name in ("edge", "cloud"))
+    small, large = (Engine(tmp_path / name).predict_arrays(images) for name in ("edge", "cloud"))
     write_cascade(tmp_path / "cascade", task="image-classification", threshold=float(np.median(small.max(axis=1))))
 
     async def work(site: Site) -> None:

@@ -38,7 +38,8 @@ def command(
     """Ask a gateway, and show which model answered.
 
     Also how sure the small one was, and where the time went.
-    Texts are arguments, or lines of standard input; for a model of images they are image files.
+    Texts are arguments, or lines of standard input; for a model of images they are image files, for one of
+    tables or time series numbers with commas between them, or JSON.
     A request that waits for the larger model is told with its key, and answered when it is asked again with --key KEY.
 
     \b

@@ -127,7 +127,7 @@ def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mista
         if place not in paths:
             continue
         try:
-            seen[place] = preview(place, data, paths[place], spec.source.task)
+            seen[place] = preview(place, data, paths[place], spec.source)
         except StillhouseError as error:
             mistakes.add(error, _within(place))
     for lack in lacking(spec, seen):

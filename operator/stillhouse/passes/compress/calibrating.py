@@ -23,6 +23,7 @@ from stillhouse.passes.compress.static_graph import watched
 from stillhouse.passes.export.parity import measure_parity
 from stillhouse.passes.export.samples import Feed, parity_feeds
 from stillhouse.passes.export.timing import open_session
+from stillhouse.passes.sources.columns import ARRAYS
 from stillhouse.passes.sources.dataset import read_columns, read_description
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
@@ -99,11 +100,11 @@ def refuse_poor(data: Artifact) -> None:
         DataError: there are fewer than two that differ, or all of them are of one class.
     """
     there = read_description(data.path).columns
-    role = next((role for role in ("text", "query", "document", "image") if role in there), None)
+    role = next((role for role in ("text", "query", "document", *ARRAYS) if role in there), None)
     if role is None:
         return  # reading the rows says so, with what is there
     columns = read_columns(data.path, [each for each in (role, "label") if each in there])
-    rows = len({np.asarray(each, np.float32).tobytes() if role == "image" else each for each in columns[role]})
+    rows = len({np.asarray(each, np.float32).tobytes() if role in ARRAYS else each for each in columns[role]})
     if rows < LEAST:
         raise DataError(
             "static quantization reads ranges off calibration rows, and these are too few",
@@ -135,7 +136,7 @@ def _refuse_changed(source: Path, signature: Signature, model: onnx.ModelProto, 
         output: NDArray[np.float32] = reference.run(None, feed)[0]
         return output
 
-    rows: Sequence[Feed] = list(parity_feeds(signature, _PARITY_ROWS, vocabulary_rows(source) if signature.image is None else 0))
+    rows: Sequence[Feed] = list(parity_feeds(signature, _PARITY_ROWS, vocabulary_rows(source)))
     parity = measure_parity(open_session(model.SerializeToString(), threads), expected, rows)
     if not parity.holds:
         raise SourceError(
