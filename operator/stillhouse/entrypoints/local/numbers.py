@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["asked_like", "read_features"]
+__all__ = ["asked_like", "read_features", "shown_row"]
 
 _SHOWN = 60
 
@@ -47,11 +47,17 @@ def read_features(rows: Sequence[str], spec: FeatureSpec) -> npt.NDArray[np.floa
         except (TypeError, ValueError, OverflowError) as error:
             raise _of_row(text, number, len(rows), spec, "it holds what is no number") from error
         if values.shape != spec.shape and values.shape != (math.prod(spec.shape),):
-            raise _of_row(text, number, len(rows), spec, f"numbers of shape {list(values.shape)}")
+            count = f"{values.size} numbers" if values.ndim == 1 else f"numbers of shape {list(values.shape)}"
+            raise _of_row(text, number, len(rows), spec, count)
         if not (np.abs(values) <= np.finfo(np.float32).max).all():
             raise _of_row(text, number, len(rows), spec, "a value is not finite, or missing")
         found[number - 1] = values.reshape(spec.shape)
     return found
+
+
+def shown_row(text: str) -> str:
+    """Return what was asked, for the line above its answer: of a row in JSON, which may be long, the beginning."""
+    return text if len(text) <= _SHOWN or not text.startswith(("[", "{")) else f"{text[:_SHOWN]}…"
 
 
 def _parsed(text: str, spec: FeatureSpec) -> Any:
@@ -73,7 +79,7 @@ def _parsed(text: str, spec: FeatureSpec) -> Any:
 
 def _of_row(text: str, number: int, rows: int, spec: FeatureSpec, found: str, fix: str = "") -> DataError:
     which = f"row {number}: " if rows > 1 else ""
-    shown = text.strip()[:_SHOWN] + ("…" if len(text.strip()) > _SHOWN else "")
+    shown = shown_row(text.strip()) if text.lstrip().startswith(("[", "{")) else text.strip()[:_SHOWN]
     return DataError(
         "this is no row of the numbers that the model takes",
         field="INPUTS",
