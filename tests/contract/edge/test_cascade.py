@@ -44,7 +44,7 @@ from stillhouse.edge.wire.client import Channel
 from stillhouse.errors import UsageError
 from stillhouse.inference.confidence import Calibration, nearest, peak
 from stillhouse.inference.engine import Engine
-from stillhouse.inference.signature import Signature
+from stillhouse.inference.signature import Signature, Task
 
 TEXTS = ["read a file", "the path of a value", "", "write the name of the list", "open", "return"]
 QUICK = RetryPolicy(attempts=1)
@@ -225,17 +225,25 @@ def test_a_cloud_that_swallows_everything_leaves_time_for_the_edges_answer(texts
     on(texts, work, away=AwaySettings(deadlines=DeadlinePolicy(margin=1.0, fair=0.9)))
 
 
-def test_images(tmp_path: Path) -> None:
-    for seed, name in enumerate(("edge", "cloud")):
-        write_tiny_model(tmp_path / name, task="image-classification", seed=seed)
-    images = np.random.default_rng(3).random((4, 3, 8, 8), dtype=np.float32)
+@pytest.mark.parametrize(
+    ("task", "name", "shape"),
+    [
+        ("image-classification", "IMAGE", (3, 8, 8)),
+        ("tabular-classification", "FEATURES", (4,)),
+        ("time-series-classification", "FEATURES", (6, 2)),
+    ],
+)
+def test_arrays(tmp_path: Path, task: Task, name: str, shape: tuple[int, ...]) -> None:
+    for seed, leg in enumerate(("edge", "cloud")):
+        write_tiny_model(tmp_path / leg, task=task, seed=seed)
+    images = np.random.default_rng(3).random((4, *shape), dtype=np.float32)
     small, large = (Engine(tmp_path / name).predict_arrays(images) for name in ("edge", "cloud"))
-    write_cascade(tmp_path / "cascade", task="image-classification", threshold=float(np.median(small.max(axis=1))))
+    write_cascade(tmp_path / "cascade", task=task, threshold=float(np.median(small.max(axis=1))))
 
     async def work(site: Site) -> None:
         def ask(values: Any) -> Any:
             with triton.InferenceServerClient(site.address) as client:
-                tensor = triton.InferInput("IMAGE", list(values.shape), "FP32")
+                tensor = triton.InferInput(name, list(values.shape), "FP32")
                 tensor.set_data_from_numpy(values)
                 outputs = [triton.InferRequestedOutput(each) for each in ("PROBABILITIES", "LEG")]
                 return client.infer("m", [tensor], outputs=outputs)
@@ -246,7 +254,7 @@ def test_images(tmp_path: Path) -> None:
         expected = np.stack([(small if leg == b"edge" else large)[row] for row, leg in enumerate(legs)])
         np.testing.assert_allclose(found.as_numpy("PROBABILITIES"), expected, atol=1e-6)
         with pytest.raises(InferenceServerException, match="not finite"):
-            await asyncio.to_thread(ask, np.full((1, 3, 8, 8), np.nan, np.float32))
+            await asyncio.to_thread(ask, np.full((1, *shape), np.nan, np.float32))
 
     on(tmp_path, work)
 

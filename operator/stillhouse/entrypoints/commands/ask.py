@@ -78,7 +78,9 @@ def again(name: str, text: str, key: str, at: str | None, authority: Path | None
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
-        click.secho(click.format_filename(answer["text"]), bold=True)
+        from stillhouse.entrypoints.local.numbers import shown_row
+
+        click.secho(click.format_filename(shown_row(answer["text"])), bold=True)
     for name, score in answer.get("results", []):
         click.echo(f"  {score:.3f}  {name}")
     if "label" in answer:

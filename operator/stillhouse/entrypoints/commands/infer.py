@@ -64,7 +64,9 @@ def _shown(value: Any) -> str:
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
-        click.secho(click.format_filename(answer["text"]) or '""', bold=True)  # an image's name may be no UTF-8
+        from stillhouse.entrypoints.local.numbers import shown_row
+
+        click.secho(click.format_filename(shown_row(answer["text"])) or '""', bold=True)  # an image's name may be no UTF-8
     if "results" in answer:
         for result in answer["results"]:
             summary = result["text"].strip().splitlines()[0][:90]

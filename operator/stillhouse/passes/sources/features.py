@@ -130,7 +130,8 @@ def _window(value: Any, row: int, name: str, form: FeaturesConfig) -> NDArray[np
         made = np.asarray(value if value is not None else [], dtype=np.float64)
     except (TypeError, ValueError) as error:
         allowed = f"lists of numbers, {shape[0]} × {shape[1]}"
-        raise _of_window(str(error)[:80], row, name, allowed, "a missing value has to be filled before") from error
+        found = "lists of different lengths, or what is no number,"
+        raise _of_window(found, row, name, allowed, "a missing value has to be filled before") from error
     if made.shape != shape and made.shape != (math.prod(shape),):
         found = f"a shape of {list(made.shape)}" if made.size else "nothing"
         fix = "cut the series into windows of that length, or set source.features.length and channels to the data's"
