@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the teacher of `tumours`, scikit-learn's gradient-boosted trees, and write it as ONNX: seconds. Needs `build_data.py` before.
+"""Train the teacher of `tumours`, scikit-learn's boosted trees, and write it as ONNX: seconds. Needs `build_data.py` before.
 
 Who has skl2onnx, or onnxmltools for LightGBM and XGBoost, exports with that; this script needs neither.
 
@@ -34,7 +34,7 @@ def read(path: Path) -> tuple[Any, list[str]]:
 
 
 def onnx_of(model: Any, columns: int) -> Any:
-    """Return the trees of a two-class `GradientBoostingClassifier` as an ONNX model: columns → `probabilities`, its classes in order.
+    """Return the trees of a two-class `GradientBoostingClassifier` as an ONNX model: columns → `probabilities` of its classes.
 
     Their sum is the second class's log-odds. Both it and its opposite are given to a logistic function.
     """
@@ -59,14 +59,15 @@ def onnx_of(model: Any, columns: int) -> Any:
             ):  # fmt: skip
                 node[name].append(value)
             if last:
-                for name, value in (("tree", number), ("id", each), ("weight", model.learning_rate * float(tree.value[each, 0, 0]))):
+                weight = model.learning_rate * float(tree.value[each, 0, 0])
+                for name, value in (("tree", number), ("id", each), ("weight", weight)):
                     leaf[name].append(value)
     prior = float(model._raw_predict_init(np.zeros((1, columns)))[0, 0])
     trees = helper.make_node(
         "TreeEnsembleRegressor", ["columns"], ["score"], domain="ai.onnx.ml", n_targets=1, base_values=[prior],
         nodes_treeids=node["tree"], nodes_nodeids=node["id"], nodes_featureids=node["feature"], nodes_values=node["value"],
-        nodes_modes=node["mode"], nodes_truenodeids=node["true"], nodes_falsenodeids=node["false"], target_ids=[0] * len(leaf["id"]),
-        target_treeids=leaf["tree"], target_nodeids=leaf["id"], target_weights=leaf["weight"],
+        nodes_modes=node["mode"], nodes_truenodeids=node["true"], nodes_falsenodeids=node["false"],
+        target_ids=[0] * len(leaf["id"]), target_treeids=leaf["tree"], target_nodeids=leaf["id"], target_weights=leaf["weight"],
     )  # fmt: skip
     rest = [
         helper.make_node("Mul", ["score", "signs"], ["both"]),

@@ -39,7 +39,8 @@ _OURS = ("trace",)
 
 _REQUEST = message("ModelInferRequest")
 Work = list[str] | npt.NDArray[np.float32]
-"""What the model in this process takes: texts; images [n, channels, height, width]; features [n, columns], [n, length, channels]."""
+"""What the model in this process takes: texts, images [n, channels, height, width], or features [n, columns] or
+[n, length, channels]."""
 
 
 @dataclass(slots=True)

@@ -144,8 +144,8 @@ def _around(place: str) -> Callable[[str], str]:
 
 
 def _within(place: str) -> Callable[[str], str]:
-    """Return the field of what an import would find wrong below `data`, which stands at `place`."""
-    return lambda inner: place + inner.removeprefix("data")
+    """Return the field of what an import would find wrong below `data`, which stands at `place`, or in the source."""
+    return lambda inner: f"spec.{inner}" if inner.startswith("source.") else place + inner.removeprefix("data")
 
 
 def _resolve(
