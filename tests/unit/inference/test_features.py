@@ -14,6 +14,8 @@ from tests.support.tiny_model import SERIES, TABLE, write_tiny_model
 from stillhouse.entrypoints.local.numbers import read_features, shown_row
 from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.engine import Engine
+from stillhouse.inference.preprocess.base import Around
+from stillhouse.inference.preprocess.chain import load_chain
 from stillhouse.inference.signature import Signature
 
 ROW = {"größe": 4.5, "age": 1, "mean radius": 2, "height": -3e10, "label": "yes"}
@@ -116,6 +118,24 @@ def test_a_misspelt_column_is_recognised() -> None:
     with pytest.raises(DataError) as caught:
         read_features([json.dumps({**ROW, "groesse": 1} | {"größe": 1}).replace("mean radius", "mean_radius")], TABLE)
     assert caught.value.problem.fix == "did you mean mean_radius?"
+
+
+def test_steps_at_the_edge_end_in_what_such_models_take(tmp_path: Path) -> None:
+    signal = np.random.default_rng(1).normal(9, 2, (2, 20, 2)).astype(np.float32)
+    window: dict[str, Any] = {"kind": "window", "length": 6, "hop": 6, "merge": True}
+    statistics = {"kind": "statistics", "names": ["mean", "std"]}
+    ends = {
+        "tabular-classification": [window, statistics],
+        "time-series-classification": [{**window, "output": "FEATURES"}],
+    }
+    for task, steps in ends.items():
+        write_tiny_model(tmp_path / task, task=task)  # type: ignore[arg-type]
+        engine = Engine(tmp_path / task)
+        chain = load_chain({"version": 1, "steps": steps}, Around(tmp_path, frozenset()))
+        assert [each.name for each in chain.outputs] == [engine.signature.tensor]
+        features = chain.run({"SIGNAL": signal})["FEATURES"]
+        assert features.shape == (6, *engine.signature.shape)
+        assert engine.predict_arrays(features).shape == (6, 3)
 
 
 def test_long_rows_are_shown_by_their_beginning() -> None:
