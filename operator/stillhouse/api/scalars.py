@@ -30,6 +30,7 @@ __all__ = [
     "parse_percent",
     "parse_quantity",
     "parse_share_or_decimal",
+    "whole",
 ]
 
 DECIMAL: Final = r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$"
@@ -100,6 +101,13 @@ def once(what: str) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
         return names
 
     return differ
+
+
+def whole(value: Any) -> Any:
+    """Refuse text and booleans where an item of a list is a whole number: the base looks at fields alone."""
+    if isinstance(value, str | bool):
+        raise Mistake("a whole number belongs here, without quotes")
+    return value
 
 
 def parse_duration(text: str) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.loss import told
-from stillhouse.api.scalars import Uri
+from stillhouse.api.scalars import Uri, whole
 from stillhouse.api.source import Factory
 
 __all__ = ["HEAD_WIDTH", "SMALL", "Convolution", "Student", "Vocabulary", "nearest_width"]
@@ -94,9 +94,13 @@ class Vocabulary(ApiModel):
 class Convolution(ApiModel):
     """What a student of architecture `cnn` looks at."""
 
-    kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=15)], ...] | None, Field(min_length=1, max_length=8)] = None
+    kernel_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=15), BeforeValidator(whole)], ...] | None, Field(min_length=1, max_length=8)
+    ] = None
     """Of texts: how many neighbouring tokens are looked at together; several sizes share hiddenSize. Left out: 3, 4 and 5."""
-    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None, Field(min_length=1, max_length=8)] = None
+    channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096), BeforeValidator(whole)], ...] | None, Field(min_length=1, max_length=8)
+    ] = None
     """Of images and time series: channels of each stage; every stage but the first halves height and width, or the length. Left
     out: 16, 32 and 64."""
     separable: bool | None = None

@@ -229,6 +229,17 @@ def test_they_are_compressed_as_others_are(made, taught, tmp_path):
             assert np.mean(answers.argmax(1) == whole.argmax(1)) > 0.95, (kind, name)
 
 
+def test_what_is_pruned_is_smaller_and_answers(made, taught, tmp_path):
+    inputs, values, _, _ = made
+    for kind, (_, student, *_, facts) in taught.items():
+        prune = {"neurons" if kind == "mlp" else "channels": 0.25, "by": "magnitude", "recovery": 0.5}
+        given = {**inputs, "student": student}
+        trained, _ = go(Distill(), {**STAGE, "epochs": 2, "prune": prune}, given, tmp_path / kind / "trained")
+        exported, smaller = go(ExportOnnx(), {"samples": 4, "quick": True}, {"model": trained}, tmp_path / kind / "exported")
+        assert smaller["parameters"] < facts["parameters"]
+        assert Engine(exported.path).predict_arrays(values[:3]).shape == (3, 2)
+
+
 def test_a_torch_student_teaches_the_next(made, taught, tmp_path):
     inputs, *_ = made
     trained = taught["mlp"][2]

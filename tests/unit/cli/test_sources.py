@@ -220,7 +220,12 @@ def test_columns_of_a_table_that_are_missing_are_told_before_anything_is_built(s
     features = {"columns": ["age", "mean_radius"]}
     project.edit(
         source={"task": "tabular-classification", "labels": ["a", "b"], "features": features},
-        distill={"student": {"hiddenSize": 8}, "data": {"uri": "file://./rows.csv", "columns": {"label": "kind"}}},
+        distill={
+            "student": {"hiddenSize": 8},
+            "data": {"uri": "file://./rows.csv", "columns": {"label": "kind"}},
+            "stages": [{"losses": [{"kind": "logits"}]}],
+        },
+        gate={"metrics": [{"name": "agreement", "min": "50%"}]},
     )
     result = still("lint", str(project.file))
     assert result.code == 2

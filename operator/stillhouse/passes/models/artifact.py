@@ -31,7 +31,7 @@ _UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
 
 
 def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Network:
-    """Load a torch-model artifact, in evaluation mode, float32, on the CPU; an onnx-model of arrays as what can only be asked.
+    """Load a torch-model artifact, in evaluation mode, float32, on the CPU; a teacher may be an ONNX model of arrays.
 
     `attention` chooses the implementation: `sdpa` is the fast one; `eager` writes the products out, which
     some exporters and graph optimisers need to see. `role` is the pass's input that this is: an error about a factory
@@ -40,7 +40,7 @@ def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Netw
     Raises:
         SourceError: a file is missing or damaged, or the weights are not those of the architecture.
     """
-    if is_graph(path):
+    if role == "teacher" and is_graph(path):
         return graph_network(path)
     architecture, signature = Architecture.read(path), Signature.read(path)
     body = build(path, architecture, signature, attention, f"{role}.factory")

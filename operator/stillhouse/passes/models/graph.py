@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.inference.engine import Engine
+from stillhouse.inference.signature import Signature
 from stillhouse.passes.models.architecture import Architecture, FactoryCall
 from stillhouse.passes.models.network import Network
 
@@ -30,8 +31,8 @@ class _Graph(nn.Module):  # type: ignore[misc]
 
 
 def is_graph(folder: Path) -> bool:
-    """Return whether an artifact is an ONNX model."""
-    return (folder / MODEL_FILE).is_file()
+    """Return whether an artifact is an ONNX model that takes arrays: of one of texts more is asked than its answer."""
+    return (folder / MODEL_FILE).is_file() and not Signature.read(folder).takes_texts
 
 
 def graph_network(folder: Path) -> Network:
