@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from stillhouse.errors import DataError
-from stillhouse.inference.arrays import prepared
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.export.samples import Feed
@@ -75,5 +74,8 @@ def _array_feeds(signature: Signature, data: Artifact, samples: int, batch: int,
             allowed=" × ".join(map(str, shape)),
             fix=f"set source.{role} to the shape of the data",
         ) from error
-    rows = prepared(arrays, signature)
+    rows = arrays
+    if signature.image is not None:  # not looked at: what is not finite is told where it is read, as of any activation
+        mean, std = (np.asarray(part, np.float32)[None, :, None, None] for part in (signature.image.mean, signature.image.std))
+        rows = (arrays - mean) / std
     return [{signature.inputs[0]: rows[start : start + batch]} for start in range(0, len(rows), batch)]
