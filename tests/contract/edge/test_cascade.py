@@ -18,7 +18,7 @@ import tritonclient.grpc as triton
 from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Cloud, Site, half_go_on
 from tests.support.cascades import DIGEST, ask_body, call, parameters, read, write_cascade
 from tests.support.edge_cascade_life import cascade_of
-from tests.support.tiny_model import write_tiny_model
+from tests.support.tiny_model import TABLE, write_tiny_model
 from tests.support.wire import run, until
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
@@ -41,6 +41,8 @@ from stillhouse.edge.economics import Usage
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.client import Channel
+from stillhouse.entrypoints.edge.asking import Asked
+from stillhouse.entrypoints.edge.asking import ask as ask_gateway
 from stillhouse.errors import UsageError
 from stillhouse.inference.confidence import Calibration, nearest, peak
 from stillhouse.inference.engine import Engine
@@ -255,6 +257,11 @@ def test_arrays(tmp_path: Path, task: Task, name: str, shape: tuple[int, ...]) -
         np.testing.assert_allclose(found.as_numpy("PROBABILITIES"), expected, atol=1e-6)
         with pytest.raises(InferenceServerException, match="not finite"):
             await asyncio.to_thread(ask, np.full((1, *shape), np.nan, np.float32))
+        if name == "FEATURES":
+            row = images[1].tolist()
+            typed = json.dumps(row if shape != (4,) else dict(zip(TABLE.columns, row, strict=True)))
+            (told,) = await asyncio.to_thread(ask_gateway, "m", [typed], Asked(at=site.address))
+            assert told["label"] == ("no", "yes", "perhaps")[int(expected[1].argmax())]
 
     on(tmp_path, work)
 

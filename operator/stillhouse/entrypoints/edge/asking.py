@@ -97,7 +97,7 @@ async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContex
         labels, columns = await _told(channel, name, metadata, asked.timeout_s) if "LABEL" in known or arrays else ([], [])
         answers = []
         for text in texts:
-            body = _request(name, text, arrays[0] if arrays else None, columns, known)
+            body = _request(name, text, arrays[0] if arrays else None, known, columns)
             began = time.perf_counter()
             named: Metadata = () if asked.key is None else ((KEY, asked.key),)
             reply = await channel.unary(_INFER, body, metadata=metadata + named, timeout_s=asked.timeout_s)
@@ -110,7 +110,9 @@ async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContex
         await channel.close()
 
 
-def _request(name: str, text: str, array: tuple[str, tuple[int, ...]] | None, columns: Sequence[str], known: set[str]) -> bytes:
+def _request(
+    name: str, text: str, array: tuple[str, tuple[int, ...]] | None, known: set[str], columns: Sequence[str] = ()
+) -> bytes:
     request = message("ModelInferRequest")(model_name=name)
     request.parameters["trace"].bool_param = True
     if array is None:
