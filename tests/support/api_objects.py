@@ -1584,7 +1584,11 @@ _INVALID = [
     Case(
         "a search for a table",
         "table",
-        {"spec.distill.search": {"hiddenSize": [16, 32]}},
+        {
+            _STUDENT: {"architecture": "mlp"},
+            "spec.distill.validation": {"uri": "data:validation"},
+            "spec.distill.search": {"hiddenSize": [16, 32]},
+        },
         "spec.distill.search",
         "take texts",
     ),
