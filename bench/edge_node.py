@@ -85,8 +85,8 @@ def student(given: str, scratch: Path) -> Student:
         found = _built(LocalStore(load_settings().home), given)
     else:
         found = _any(LocalStore(load_settings().home), scratch)
-    if found.signature.image:
-        raise BenchError("the load generator sends texts, and this model reads images")
+    if not found.signature.takes_texts:
+        raise BenchError("the load generator sends texts, and this model reads none")
     return found
 
 

@@ -288,6 +288,47 @@ COMPLETE = {
             },
         }
     ),
+    "table": _resource(
+        {
+            "source": {
+                "uri": "models:trees",
+                "task": "tabular-classification",
+                "labels": ["no", "yes"],
+                "features": {"columns": ["age", "mean radius", "größe"]},
+            },
+            "distill": {
+                "student": {"architecture": "mlp", "hiddenLayers": 2, "hiddenSize": 32},
+                "data": {"uri": "file://train.csv", "columns": {"label": "class"}},
+                "stages": [{"losses": [{"kind": "logits"}]}],
+            },
+            "pipeline": {
+                "placement": "together",
+                "steps": [
+                    {
+                        "name": "odds",
+                        "onnx": {"uri": "models:odds"},
+                        "inputs": {"p": "PROBABILITIES", "x": "request.FEATURES"},
+                        "outputs": {"yes": "YES"},
+                    },
+                ],
+            },
+        }
+    ),
+    "series": _resource(
+        {
+            "source": {
+                "uri": "models:gait",
+                "task": "time-series-classification",
+                "labels": ["walks", "sits"],
+                "features": {"length": 128, "channels": 9},
+            },
+            "distill": {
+                "student": {"architecture": "cnn", "convolution": {"channels": [8, 16], "separable": True}},
+                "data": {"uri": "file://train.parquet", "columns": {"features": "window"}},
+                "stages": [{"losses": [{"kind": "logits"}]}],
+            },
+        }
+    ),
     "steps": _resource(
         {
             "source": {"uri": "models:minilm", "task": "text-classification"},
@@ -1535,6 +1576,75 @@ _INVALID = [
     Case("accuracy of embeddings", "text", {f"{_METRIC}.name": "accuracy"}, "spec.gate.metrics", "classification tasks"),
     Case("an image of text", "class", {"spec.source.image": {"height": 8, "width": 8}}, "spec.source.image", "only"),
     Case("no image of images", "image", {"spec.source.image": GONE}, "spec.source.image", "needs image"),
+    Case("columns of text", "class", {"spec.source.features": {"columns": ["a"]}}, "spec.source.features", "only"),
+    Case("no columns of a table", "table", {"spec.source.features": GONE}, "spec.source.features", "needs features (columns)"),
+    Case(
+        "a window of a table",
+        "table",
+        {"spec.source.features": {"length": 3}},
+        "spec.source.features",
+        "needs features (columns)",
+    ),
+    Case("columns of a series", "series", {"spec.source.features": {"columns": ["a"]}}, "spec.source.features", "needs features"),
+    _bad("columns and a length", "series", "spec.source.features", {"columns": ["a"], "length": 3}, "give columns"),
+    _bad("channels of a table", "table", "spec.source.features", {"columns": ["a"], "channels": 3}, "give columns"),
+    _bad("features of nothing", "table", "spec.source.features", {}, "give columns"),
+    _bad("a column twice", "table", "spec.source.features.columns", ["a", "b", "a"]),
+    _bad("no columns", "table", "spec.source.features.columns", []),
+    Case(
+        "the label is a column",
+        "table",
+        {"spec.source.features.columns": ["a", "label"]},
+        "spec.source.features.columns",
+        "stand beside a row",
+    ),
+    Case(
+        "an endless window",
+        "series",
+        {"spec.source.features": {"length": 65536, "channels": 17}},
+        "spec.source.features.length",
+        "1048576 numbers",
+    ),
+    Case(
+        "an image and columns",
+        "table",
+        {"spec.source.image": {"height": 8, "width": 8}},
+        "spec.source.image",
+        "image-classification only",
+    ),
+    Case("a cnn of a table", "table", {_STUDENT: {"architecture": "cnn"}}, f"{_STUDENT}.architecture", "have none"),
+    Case("an lstm of a series", "series", {_STUDENT: {"architecture": "bilstm"}}, f"{_STUDENT}.architecture", "take texts"),
+    Case("an encoder of a table", "table", {_STUDENT: {"architecture": "encoder"}}, _STUDENT, "begins at random"),
+    Case("heads of a table", "table", {_STUDENT: {"hiddenSize": 32, "attentionHeads": 2}}, _STUDENT, "begins at random"),
+    Case("a start of a series", "series", {_STUDENT: {"hiddenSize": 32, "init": "layers"}}, _STUDENT),
+    Case("tokens of a series", "series", {_STUDENT: {"architecture": "mlp", "bigrams": 512}}, _STUDENT, "students of texts"),
+    Case(
+        "a search for a table",
+        "table",
+        {
+            _STUDENT: {"architecture": "mlp"},
+            "spec.distill.validation": {"uri": "data:validation"},
+            "spec.distill.search": {"hiddenSize": [16, 32]},
+        },
+        "spec.distill.search",
+        "take texts",
+    ),
+    Case(
+        "noise in a table",
+        "table",
+        {"spec.distill.augment": {"operations": [{"kind": "noise"}]}},
+        "spec.distill.augment",
+        "leaves the label",
+    ),
+    Case(
+        "an image of a table's request",
+        "table",
+        {"spec.pipeline.steps[0].inputs": {"x": "request.IMAGE"}},
+        "spec.pipeline.steps",
+        "request.FEATURES",
+    ),
+    Case("a table's default student", "table", {_STUDENT: {"hiddenSize": 16}}),
+    Case("one channel", "series", {"spec.source.features": {"length": 16}, _STUDENT: {"architecture": "mlp"}}),
     Case("one mean of three channels", "image", {"spec.source.image.channels": 3}, "spec.source.image", "one number per channel"),
     _bad("a deviation of 0", "image", "spec.source.image.std", ["0.0"], "more than 0"),
     *(

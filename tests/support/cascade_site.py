@@ -103,7 +103,7 @@ class Cloud:
         if tensor.dtype == object:
             values = self.engine.run_texts([each.decode() for each in tensor.ravel()]).values
         else:
-            values = self.engine.predict_images(tensor)
+            values = self.engine.predict_arrays(tensor)
         values = values if self.instead is None else self.instead
         output, *more = (each.name for each in request.outputs)
         add_output(response, output, values)

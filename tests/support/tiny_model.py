@@ -1,7 +1,8 @@
 """A model of a few KB that behaves like a real one: written in a millisecond, without torch.
 
 Sentence embedding: embedding rows, mean over the mask, L2 norm. Text classification: the same mean through a matrix.
-Image classification: the mean of each channel through a matrix. Every weight comes from a seed. Tokens are words.
+Image classification: the mean of each channel through a matrix. Tables and time series: all numbers through a matrix.
+Every weight comes from a seed. Tokens are words.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from stillhouse.inference.signature import ImageSpec, Signature, Task
+from stillhouse.inference.signature import FeatureSpec, ImageSpec, Signature, Task
 
-__all__ = ["WORDS", "write_tiny_model"]
+__all__ = ["SERIES", "TABLE", "WORDS", "write_tiny_model"]
 
 _VOCABULARY = "a file the of return open read write path list name value warm ready"
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *_VOCABULARY.split(" "))
+TABLE = FeatureSpec((4,), ("age", "mean radius", "height", "größe"))
+SERIES = FeatureSpec((6, 2))
 IMAGE = ImageSpec(height=8, width=8, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
 
 
@@ -43,25 +46,30 @@ def write_tiny_model(
     if task == "sentence-embedding":
         labels = ()
     image = IMAGE if task == "image-classification" else None
-    graph = _image_graph(len(labels), seed) if image else _text_graph(dimension, len(labels), seed, work)
+    features = {"tabular-classification": TABLE, "time-series-classification": SERIES}.get(task)
+    if features:
+        graph = _feature_graph(features, len(labels), seed)
+    else:
+        graph = _image_graph(len(labels), seed) if image else _text_graph(dimension, len(labels), seed, work)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     digest = ""
-    if image is None:
+    if image is None and features is None:
         text = json.dumps(_tokenizer(), sort_keys=True)
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")
         digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     signature = Signature(
         task=task,
-        inputs=("pixels",) if image else ("input_ids", "attention_mask"),
+        inputs=("pixels",) if image else ("values",) if features else ("input_ids", "attention_mask"),
         output="logits" if labels else "sentence_embedding",
         dimension=len(labels) or dimension,
         labels=labels,
-        max_length=0 if image else max_length,
+        max_length=max_length if digest else 0,
         pad_id=0,
         tokenizer_digest=digest,
         image=image,
+        features=features,
     )
     signature.write(folder)
     return signature
@@ -121,6 +129,14 @@ def _image_graph(labels: int, seed: int) -> Any:
     inputs = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape)]
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])
     return helper.make_graph(nodes, "tiny-image", inputs, [output], [numpy_helper.from_array(head, "head")])
+
+
+def _feature_graph(features: FeatureSpec, labels: int, seed: int) -> Any:
+    head = np.random.default_rng(seed).normal(size=(int(np.prod(features.shape)), labels)).astype(np.float32)
+    nodes = [helper.make_node("Flatten", ["values"], ["flat"]), helper.make_node("MatMul", ["flat", "head"], ["logits"])]
+    inputs = [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["batch", *features.shape])]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])
+    return helper.make_graph(nodes, "tiny-features", inputs, [output], [numpy_helper.from_array(head, "head")])
 
 
 def _tokenizer() -> dict[str, Any]:

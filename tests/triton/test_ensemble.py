@@ -138,7 +138,7 @@ def test_classifiers(task: Any, tmp_path: Path, with_stand_in: Path) -> None:
             answer, expected = client.infer_texts("tiny", TEXTS), engine.predict(TEXTS)
         else:
             images = np.random.default_rng(1).random((3, IMAGE.channels, IMAGE.height, IMAGE.width), dtype=np.float32)
-            answer, expected = client.infer_images("tiny", images), engine.predict_images(images)
+            answer, expected = client.infer_images("tiny", images), engine.predict_arrays(images)
             with pytest.raises(DataError, match="not finite"):
                 client.infer_images("tiny", images * np.float32("nan"))
         assert answer.probabilities is not None

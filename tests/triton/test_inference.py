@@ -244,7 +244,7 @@ def test_images(tmp_path: Path, cache: Path) -> None:
     with running(site) as server, TritonClient(server.address) as client:
         answer = client.infer_images("tiny", images)
         assert answer.probabilities is not None
-        np.testing.assert_allclose(answer.probabilities, engine.predict_images(images), atol=1e-5)
+        np.testing.assert_allclose(answer.probabilities, engine.predict_arrays(images), atol=1e-5)
         images[2, 0, 0, 0] = np.nan
         with pytest.raises(DataError, match="refused"):
             client.infer_images("tiny", images)

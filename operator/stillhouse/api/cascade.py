@@ -113,8 +113,9 @@ class Cascade(ApiModel):
     middle: Middle | None = None
     """One more stage, for classification. Where it is away, the larger model is asked."""
     data: DataSource
-    """Rows (`text`, or `image`; `label` where there are labels: for retrieval the name of the right row) that the threshold is
-    solved on. They must not be in the training, calibration or gate data. What agrees is judged against `spec.source`."""
+    """Rows (`text`, `image`, or what `source.features` names; `label` where there are labels: for retrieval the name of the right
+    row) that the threshold is solved on. They must not be in the training, calibration or gate data. What agrees is judged
+    against `spec.source`."""
     calibration: DataSource | None = None
     """Rows that the confidence is fitted on; left out, every second row of `data`."""
     test: DataSource | None = None

@@ -35,7 +35,8 @@ class Compress(ApiModel):
     """Quantization.
 
     `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate; of
-    images, and where `int8` asks for it, INT8 with ranges from calibration data comes first. For the goals `small` and `balanced`
+    images and time series, and where `int8` asks for it, INT8 with ranges from calibration data comes first. For the goals
+    `small` and `balanced`
     it also tries INT4 and, where there is calibration data, mixed precisions.
     """
 
@@ -44,8 +45,8 @@ class Compress(ApiModel):
     weights beyond 65504 or below 0.00001), `int4` (weights alone) or `mixed` (each operator in INT4, INT8 or FP32, the smallest
     within `mixed.maxLoss`; needs calibration data). A source that is an ONNX file takes any but `auto` and `fp32`."""
     calibration: DataSource | None = None
-    """Texts or images on which sensitivity is measured and ranges are read; the training data when left out. Must not overlap
-    the gate's."""
+    """Texts, images or numbers on which sensitivity is measured and ranges are read; the training data when left out. Must
+    not overlap the gate's."""
     keep_fp32: Annotated[int, Field(ge=1, le=256)] = 4
     """How many of the most sensitive operators the ladder's second rung keeps in FP32."""
     goal: Literal["fast", "balanced", "small"] | None = None
@@ -54,7 +55,7 @@ class Compress(ApiModel):
     less than the noise the smaller one. Left out, the first of the ladder that passes: the sooner known."""
     int8: Int8 | None = None
     """How INT8 gets the ranges of activations. Left out, every run looks for them; `auto` also tries ranges from calibration
-    data (`minmax`) of images, and in a search."""
+    data (`minmax`) of images and time series, and in a search."""
     int4: Int4 | None = None
     """How weights become INT4."""
     mixed: Mixed | None = None

@@ -12,6 +12,7 @@ from stillhouse.api.fitting_compress import COMPRESS_RULES, compress_fits
 from stillhouse.api.fitting_student import STUDENT_RULES, student_fits
 from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, told
 from stillhouse.api.pipeline import GIVEN, SAID
+from stillhouse.api.source import TEXT_TASKS
 
 if TYPE_CHECKING:
     from stillhouse.api.distill import Distill
@@ -95,11 +96,12 @@ _MIDDLE_OF_CLASSES = CelRule(
 _PIPELINE_TAKES = CelRule(
     "!has(self.pipeline) || self.pipeline.steps.all(s, s.inputs.all(k,"
     " s.inputs[k].startsWith('request.')"
-    " ? s.inputs[k] == (self.source.task == 'image-classification' ? 'request.IMAGE' : 'request.TEXT')"
+    " ? s.inputs[k] == (self.source.task in ['sentence-embedding', 'text-classification'] ? 'request.TEXT'"
+    " : self.source.task == 'image-classification' ? 'request.IMAGE' : 'request.FEATURES')"
     " : s.inputs[k].contains('.') || s.inputs[k] in"
     " (self.source.task == 'sentence-embedding' ? ['EMBEDDING'] : ['PROBABILITIES', 'LABEL'])))",
     "a step takes what this model says (EMBEDDING; of classification PROBABILITIES or LABEL)"
-    " or is given (request.TEXT, request.IMAGE)",
+    " or is given (request.TEXT, request.IMAGE, request.FEATURES)",
     "pipeline.steps",
 )
 _APART_NEEDS_EDGE = CelRule(
@@ -118,7 +120,7 @@ _NO_STEPS_BEFORE_STEPS = CelRule(
     "pipeline",
 )
 _CUT_OF_TEXTS = CelRule(
-    "!has(self.edge) || !has(self.edge.cut) || self.source.task != 'image-classification'",
+    "!has(self.edge) || !has(self.edge.cut) || self.source.task in ['sentence-embedding', 'text-classification']",
     "cut belongs to tasks that take texts",
     "edge.cut",
 )
@@ -196,7 +198,7 @@ def parts_fit(spec: Spec) -> None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):
             raise _RESIDUAL_EMBEDS.broken()
-        student_fits(spec.distill, images=spec.source.task == "image-classification", workers=spec.build.workers)
+        student_fits(spec.distill, spec.source.task, workers=spec.build.workers)
         if embedding and spec.distill.weighting not in {None, "fixed"}:
             raise _WEIGHTING_OF_CLASSES.broken(fix="leave weighting out")
     if spec.gate is not None and 0 < spec.serve.queue.max_size < spec.gate.load.concurrency:
@@ -223,7 +225,7 @@ def _workers_fit(spec: Spec) -> None:
 def _cut_fits(spec: Spec) -> None:
     if spec.edge is None or spec.edge.cut is None:
         return
-    if spec.source.task == "image-classification":
+    if spec.source.task not in TEXT_TASKS:
         raise _CUT_OF_TEXTS.broken(fix="remove cut")
     if spec.gate is None:
         raise _CUT_NEEDS_GATE.broken(fix="write gate with its data")

@@ -91,8 +91,8 @@ class Gate(ApiModel):
     """Measured through the server that will serve, at its CPU limit."""
 
     data: DataSource
-    """Rows to measure on: `text` and `label`, `query` and `document`, or `image` and `label`. Must not overlap the
-    training or calibration data."""
+    """Rows to measure on: `text` and `label`, `query` and `document`, or `image` (or what `source.features` names) and `label`.
+    Must not overlap the training or calibration data."""
     metrics: Annotated[tuple[Metric, ...], Field(max_length=16)] = ()
     """Limits on quality."""
     load: Load = Load()

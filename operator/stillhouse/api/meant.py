@@ -19,6 +19,8 @@ _TASKS = {
     "sentence-embedding": ("sentence-similarity", "feature-extraction", "embedding", "embeddings", "text-embedding"),
     "text-classification": ("classification", "sentiment-analysis"),
     "image-classification": (),
+    "tabular-classification": ("tabular", "table-classification", "tables"),
+    "time-series-classification": ("series-classification", "timeseries-classification", "time-series", "timeseries"),
 }
 """Ours → names that others use for it."""
 _GENERATES = re.compile("generat|causal|language-model|translat|summar|chat|fill-mask|seq2seq|text2text|^llm$|question-answering")

@@ -12,14 +12,19 @@ from stillhouse.api.scalars import NAME, ModelName, Uri
 
 __all__ = ["CONTRACT", "GIVEN", "REFERENCE", "SAID", "TENSOR", "Head", "OutputName", "Pipeline", "PipelineStep"]
 
-CONTRACT = ("TEXT", "IMAGE", "EMBEDDING", "LABEL", "PROBABILITIES", "PROVENANCE")
+CONTRACT = ("TEXT", "IMAGE", "FEATURES", "EMBEDDING", "LABEL", "PROBABILITIES", "PROVENANCE")
 """Tensors of the wire contract: what a model takes and says by itself."""
-GIVEN = {"sentence-embedding": "TEXT", "text-classification": "TEXT", "image-classification": "IMAGE"}
+GIVEN = {
+    "sentence-embedding": "TEXT", "text-classification": "TEXT", "image-classification": "IMAGE",
+    "tabular-classification": "FEATURES", "time-series-classification": "FEATURES",
+}  # fmt: skip
 """Task → what a request holds."""
 SAID = {
     "sentence-embedding": ("EMBEDDING",),
     "text-classification": ("PROBABILITIES", "LABEL"),
     "image-classification": ("PROBABILITIES", "LABEL"),
+    "tabular-classification": ("PROBABILITIES", "LABEL"),
+    "time-series-classification": ("PROBABILITIES", "LABEL"),
 }
 """Task → what the model says and a step may take."""
 
@@ -52,7 +57,7 @@ _FREE_NAME = CelRule(
 )
 _FREE_OUTPUTS = CelRule(
     "self.outputs.all(k, !(self.outputs[k] in ['" + "', '".join(CONTRACT) + "']))",
-    "TEXT, IMAGE, EMBEDDING, LABEL, PROBABILITIES and PROVENANCE are the model's own: outputs need other names",
+    "TEXT, IMAGE, FEATURES, EMBEDDING, LABEL, PROBABILITIES and PROVENANCE are the model's own: outputs need other names",
     "outputs",
 )
 _TOGETHER = CelRule(
@@ -109,7 +114,7 @@ class PipelineStep(ApiModel):
     """Secret with `token`, which is shown to its gateway, in a cluster: one of its `clients.tokens`."""
     inputs: Inputs
     """Input of the step → where it comes from: `TENSOR` is what this model says (`EMBEDDING`, `PROBABILITIES`, `LABEL`),
-    `STEP.TENSOR` what an earlier step says, `request.TENSOR` what the client sent (`TEXT`, `IMAGE`)."""
+    `STEP.TENSOR` what an earlier step says, `request.TENSOR` what the client sent (`TEXT`, `IMAGE`, `FEATURES`)."""
     outputs: Outputs = Field(default={})
     """Output of the step → its name in the answer. What stands here is answered beside what this model says by itself."""
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule, Mistake
+from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.cascade import Address
-from stillhouse.api.scalars import DecimalString, ModelName
+from stillhouse.api.scalars import DecimalString, ModelName, whole
 
 __all__ = ["MOST_STEPS", "Preprocess", "PreprocessingStep", "StepTensor", "TravelEncoding", "chain_file"]
 
@@ -87,13 +87,7 @@ _FULL = CelRule(
 )
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, str | bool):  # fields are looked at by the base, items of lists are not
-        raise Mistake("a whole number belongs here, without quotes")
-    return value
-
-
-_Length = Annotated[int, Field(ge=-1, le=1 << 30), BeforeValidator(_whole)]
+_Length = Annotated[int, Field(ge=-1, le=1 << 30), BeforeValidator(whole)]
 
 
 class StepTensor(ApiModel):

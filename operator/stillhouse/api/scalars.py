@@ -6,6 +6,7 @@ Kubernetes' API conventions forbid floats in specs: they do not survive a round 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -14,6 +15,7 @@ from pydantic import BeforeValidator, StringConstraints
 from stillhouse.api.base import Mistake
 
 __all__ = [
+    "Column",
     "CpuQuantity",
     "DecimalString",
     "Duration",
@@ -22,11 +24,13 @@ __all__ = [
     "Quantity",
     "ShareOrDecimal",
     "Uri",
+    "once",
     "parse_cpu",
     "parse_duration",
     "parse_percent",
     "parse_quantity",
     "parse_share_or_decimal",
+    "whole",
 ]
 
 DECIMAL: Final = r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$"
@@ -64,6 +68,7 @@ Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=12), _n
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=20), _no_numbers(QUANTITY, '"12Mi"')]
 CpuQuantity = Annotated[str, StringConstraints(pattern=CPU, max_length=10), _no_numbers(CPU, '"1" or "500m"')]
 ModelName = Annotated[str, StringConstraints(pattern=NAME, max_length=40)]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Uri = Annotated[str, StringConstraints(pattern=URI, min_length=3, max_length=1024)]
 
 _SECONDS: Final = {
@@ -84,6 +89,25 @@ _BYTES: Final = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
+
+
+def once(what: str) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    """Return a validator of names that refuses one which stands there twice; `what` they name."""
+
+    def differ(names: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
+        if twice is not None:
+            raise Mistake(f"{what} {twice!r} stands here twice")
+        return names
+
+    return differ
+
+
+def whole(value: Any) -> Any:
+    """Refuse text and booleans where an item of a list is a whole number: the base looks at fields alone."""
+    if isinstance(value, str | bool):
+        raise Mistake("a whole number belongs here, without quotes")
+    return value
 
 
 def parse_duration(text: str) -> float:

@@ -8,14 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule, Mistake, without_nulls
-from stillhouse.api.scalars import DecimalString, Percent, Uri
+from stillhouse.api.features import FEATURE_RULES, Features, features_fit
+from stillhouse.api.scalars import Column, DecimalString, Percent, Uri, once
 from stillhouse.api.stage import EarlyStopping, Freeze
 
 __all__ = [
+    "TEXT_TASKS",
     "Columns",
     "Credential",
     "DataSource",
     "Factory",
+    "Features",
     "FineTune",
     "Image",
     "Label",
@@ -24,8 +27,11 @@ __all__ = [
     "columns_of",
 ]
 
-Task = Literal["sentence-embedding", "text-classification", "image-classification"]
-Column = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Task = Literal[
+    "sentence-embedding", "text-classification", "image-classification", "tabular-classification", "time-series-classification"
+]
+TEXT_TASKS: tuple[Task, ...] = ("sentence-embedding", "text-classification")
+"""Tasks whose models are shown texts; the others take arrays of one shape."""
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -78,13 +84,6 @@ _STOPPING_NEEDS_ROWS = CelRule(
 )
 
 
-def _differ(labels: tuple[str, ...]) -> tuple[str, ...]:
-    twice = next((label for position, label in enumerate(labels) if label in labels[:position]), None)
-    if twice is not None:
-        raise Mistake(f"label {twice!r} stands here twice")
-    return labels
-
-
 class Factory(ApiModel):
     """A Python function that returns a `torch.nn.Module`."""
 
@@ -128,6 +127,9 @@ class Columns(ApiModel):
     """The label of a classification row."""
     image: Column | None = None
     """The image, as a list of numbers or as PNG or JPEG bytes."""
+    features: Column | None = None
+    """The window of a time series, as a list of `length` lists of `channels` numbers, or all of them in one list. Columns of a
+    table are named in `source.features`."""
     query: Column | None = None
     """The query of a retrieval pair."""
     document: Column | None = None
@@ -153,7 +155,8 @@ class DataSource(ApiModel):
     uri: Uri
     """`file://`, `package://`, or a named source such as `data:docstrings`."""
     columns: Columns = Columns()
-    """Names of the columns; those called `text`, `label`, `image`, `query`, `document` or `name` are found without."""
+    """Names of the columns; those called `text`, `label`, `image`, `query`, `document` or `name` are found without, and for time
+    series `features`."""
     max_rows: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
     """Take only the first rows."""
 
@@ -221,19 +224,24 @@ class ModelSource(ApiModel):
     max_length: Annotated[int | None, Field(ge=8, le=8192)] = None
     """Longest input in tokens, special ones included; longer texts are cut. The model's own limit when left out."""
     labels: Annotated[
-        tuple[Label, ...], Field(max_length=4096, json_schema_extra={"x-kubernetes-list-type": "set"}), AfterValidator(_differ)
+        tuple[Label, ...],
+        Field(max_length=4096, json_schema_extra={"x-kubernetes-list-type": "set"}),
+        AfterValidator(once("label")),
     ] = ()
     """Labels in the order of the model's outputs; `id2label` of its configuration when left out."""
     image: Image | None = None
     """Shape of the input of an image model. Images of data must have it: nothing resizes them. `still infer` alone takes PNG
     and JPEG files of any size and resizes them (bilinear; the aspect ratio is not kept)."""
+    features: Features | None = None
+    """Form of the input of a model of tables or time series. Data must have it, and numbers in every place: a row with a missing
+    value is refused."""
     factory: Factory | None = None
     """Builds the network that the weights at `uri` belong to, for models that Hugging Face does not know."""
     fine_tune: FineTune | None = None
     """Makes a text classifier of the encoder at `uri`; left out, the model is taken as it is. `labels` are then the order that
     its outputs get; sorted when left out."""
 
-    cel_rules = (_IMAGE_BELONGS, _IMAGE_NEEDED, _TUNED_TEXT)
+    cel_rules = (_IMAGE_BELONGS, _IMAGE_NEEDED, *FEATURE_RULES, _TUNED_TEXT)
 
     @model_validator(mode="after")
     def _image_fits(self) -> ModelSource:
@@ -241,6 +249,7 @@ class ModelSource(ApiModel):
             raise _IMAGE_BELONGS.broken()
         if self.task == "image-classification" and self.image is None:
             raise _IMAGE_NEEDED.broken()
+        features_fit(self.task, self.features)
         if self.fine_tune is not None and (self.task != "text-classification" or self.factory is not None):
             raise _TUNED_TEXT.broken(fix="leave fineTune out")
         return self

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.loss import told
-from stillhouse.api.scalars import Uri
+from stillhouse.api.scalars import Uri, whole
 from stillhouse.api.source import Factory
 
 __all__ = ["HEAD_WIDTH", "SMALL", "Convolution", "Student", "Vocabulary", "nearest_width"]
@@ -94,10 +94,15 @@ class Vocabulary(ApiModel):
 class Convolution(ApiModel):
     """What a student of architecture `cnn` looks at."""
 
-    kernel_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=15)], ...] | None, Field(min_length=1, max_length=8)] = None
+    kernel_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=15), BeforeValidator(whole)], ...] | None, Field(min_length=1, max_length=8)
+    ] = None
     """Of texts: how many neighbouring tokens are looked at together; several sizes share hiddenSize. Left out: 3, 4 and 5."""
-    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None, Field(min_length=1, max_length=8)] = None
-    """Of images: channels of each stage; every stage but the first halves height and width. Left out: 16, 32 and 64."""
+    channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096), BeforeValidator(whole)], ...] | None, Field(min_length=1, max_length=8)
+    ] = None
+    """Of images and time series: channels of each stage; every stage but the first halves height and width, or the length. Left
+    out: 16, 32 and 64."""
     separable: bool | None = None
     """Over positions and over channels apart: fewer multiplications. Left out: false."""
     dilated: bool | None = None
@@ -110,12 +115,13 @@ class Student(ApiModel):
     architecture: Literal["encoder", "residual", "cnn", "bilstm", "mlp"] | None = None
     """What the shape is a shape of: `encoder` (a Hugging Face network of the teacher's family), `residual` (a weighted bag of
     token vectors plus a small encoder that corrects it, for sentence embeddings; it begins as a fair student and learns
-    with little data), or none of a transformer's kind: `cnn` (convolutions, of texts and of images), `bilstm` (an LSTM from
-    either end of a text), `mlp` (layers over the mean of a text's token vectors, or over the numbers of an image). Left out:
-    `residual` for sentence embeddings with init `static`, else `encoder`."""
+    with little data), or none of a transformer's kind: `cnn` (convolutions, of texts, images and time series), `bilstm` (an
+    LSTM from either end of a text), `mlp` (layers over the mean of a text's token vectors, or over the numbers of an image, a
+    table's row or a window). Left out: `residual` for sentence embeddings with init `static`, `mlp` for tables and time series,
+    else `encoder`."""
     hidden_layers: Annotated[int | None, Field(ge=1, le=96)] = None
-    """Transformer layers; the teacher's when left out. Layers of a `cnn`, `bilstm` or `mlp`: 1 when left out; of an image's
-    `cnn` convolutions in each stage."""
+    """Transformer layers; the teacher's when left out. Layers of a `cnn`, `bilstm` or `mlp`: 1 when left out; of an image's or
+    a time series' `cnn` convolutions in each stage."""
     hidden_size: Annotated[int | None, Field(ge=8, le=8192)] = None
     """Width; the teacher's when left out. Of a `cnn`, `bilstm` or `mlp`: 256 when left out; a `bilstm`'s is both directions'
     together."""

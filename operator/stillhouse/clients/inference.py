@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Answer", "FakeInferenceClient", "InferenceClient", "ModelStatistics", "ServerInfo"]
+__all__ = ["Answer", "FakeInferenceClient", "InferenceClient", "ModelStatistics", "ServerInfo", "infer_arrays"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,9 @@ class InferenceClient(Protocol):
     def infer_images(self, model: str, images: npt.NDArray[np.float32], *, provenance: bool = False) -> Answer:
         """Answer images, float32 [n, channels, height, width] in [0, 1], in one request."""
 
+    def infer_features(self, model: str, features: npt.NDArray[np.float32], *, provenance: bool = False) -> Answer:
+        """Answer rows of a table, float32 [n, columns], or windows of time series, [n, length, channels], in one request."""
+
     def ready(self, model: str = "") -> bool:
         """Return whether the server (and the model, where one is named) takes requests; False when unreachable."""
 
@@ -89,6 +92,14 @@ class InferenceClient(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
+def infer_arrays(
+    client: InferenceClient, model: str, tensor: str, values: npt.NDArray[np.float32], *, provenance: bool = False
+) -> Answer:
+    """Answer arrays, one row each, in one request. `tensor`: the model's input, `IMAGE` or `FEATURES` (`Signature.tensor`)."""
+    ask = client.infer_images if tensor == "IMAGE" else client.infer_features
+    return ask(model, values, provenance=provenance)
+
+
 class FakeInferenceClient:
     """An `InferenceClient` that answers from a function of the caller's; counts what it was asked."""
 
@@ -105,6 +116,7 @@ class FakeInferenceClient:
         self.closed = False
         self.requests: list[tuple[str, list[str]]] = []
         self.images = 0
+        self.features = 0
         self._parameters = parameters or {}
         self._info = info or ServerInfo("fake", "2.51.0")
 
@@ -117,6 +129,11 @@ class FakeInferenceClient:
         """Answer by the function given; it sees one empty text an image."""
         self.images += len(images)
         return self._answer(model, [""] * len(images))
+
+    def infer_features(self, model: str, features: npt.NDArray[np.float32], *, provenance: bool = False) -> Answer:
+        """Answer by the function given; it sees one empty text a row."""
+        self.features += len(features)
+        return self._answer(model, [""] * len(features))
 
     def ready(self, model: str = "") -> bool:
         """Return `is_ready`."""

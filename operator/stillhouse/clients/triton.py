@@ -125,10 +125,11 @@ class TritonClient:
 
     def infer_images(self, model: str, images: npt.NDArray[np.float32], *, provenance: bool = False) -> Answer:
         """Answer images, float32 [n, channels, height, width] in [0, 1], in one request."""
-        import numpy as np
+        return self._infer_numbers(model, "IMAGE", images, provenance)
 
-        raw = np.ascontiguousarray(images, dtype=np.float32).tobytes()
-        return self._infer(model, "IMAGE", "FP32", list(images.shape), raw, provenance=provenance)
+    def infer_features(self, model: str, features: npt.NDArray[np.float32], *, provenance: bool = False) -> Answer:
+        """Answer rows of a table, float32 [n, columns], or windows of time series, [n, length, channels], in one request."""
+        return self._infer_numbers(model, "FEATURES", features, provenance)
 
     def ready(self, model: str = "") -> bool:
         """Return whether the server (and the model, where one is named) takes requests; False when unreachable."""
@@ -177,6 +178,12 @@ class TritonClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _infer_numbers(self, model: str, name: str, values: npt.NDArray[np.float32], provenance: bool) -> Answer:
+        import numpy as np
+
+        raw = np.ascontiguousarray(values, dtype="<f4").tobytes()
+        return self._infer(model, name, "FP32", list(values.shape), raw, provenance=provenance)
 
     def _infer(self, model: str, name: str, datatype: str, shape: list[int], raw: bytes, *, provenance: bool) -> Answer:
         request = self._pb.ModelInferRequest(model_name=model)

@@ -78,8 +78,8 @@ class CutLeg:
         """
         self.settings, self.variant, self.digest = settings, settings.variant, digest
         self.signature = Signature.read(folder)
-        if self.signature.image is not None:
-            raise SourceError("a cut model takes texts", field="signature.json: image", found="an image")
+        if not self.signature.takes_texts:
+            raise SourceError("a cut model takes texts", field="signature.json: task", found=self.signature.task)
         self._half = HalfSession(folder, "lower", settings.threads)
         self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
         self._backends, self._ready, self._clock = backends, ready, clock

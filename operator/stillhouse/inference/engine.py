@@ -1,4 +1,4 @@
-"""The model with everything around it, in one process: strings or images in, embeddings or probabilities out.
+"""The model with everything around it, in one process: strings, images or features in, embeddings or probabilities out.
 
 The Triton backend is a thin wrapper of this class, the benchmarks' in-process baseline and the passes that need answers
 use it too: there is one implementation of tokenising, bucketing and post-processing.
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillhouse.errors import DataError, SourceError
+from stillhouse.inference.arrays import prepared
 from stillhouse.inference.buckets import BucketPolicy, split
 from stillhouse.inference.feed import run_feed, token_rows
-from stillhouse.inference.image import normalise
 from stillhouse.inference.postprocess import softmax
 from stillhouse.inference.session import ModelSession
 from stillhouse.inference.signature import Signature
@@ -85,7 +85,7 @@ class Engine:
         self._session = ModelSession(folder, self.signature, threads)
         self._apart = apart and self._session.scales_by_run()
         self._encoder: TextEncoder | None = None
-        if self.signature.task != "image-classification":
+        if self.signature.takes_texts:
             self._encoder = TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
 
     @property
@@ -115,7 +115,7 @@ class Engine:
         """Answer a batch of texts, whatever the task: embeddings, or probabilities.
 
         Raises:
-            DataError: an element is not valid text, or the model takes images.
+            DataError: an element is not valid text, or the model takes no texts.
         """
         return self.run_rows(texts)
 
@@ -123,7 +123,7 @@ class Engine:
         """Answer a batch of texts as the model does: embeddings, or logits. `count`: as of `run_rows`.
 
         Raises:
-            DataError: an element is not valid text, or the model takes images.
+            DataError: an element is not valid text, or the model takes no texts.
         """
         return self._raw_rows(texts, count)
 
@@ -135,10 +135,10 @@ class Engine:
             mask: int64 of the same shape, ones and then zeros; None: every token counts.
 
         Raises:
-            DataError: another shape, no token of the vocabulary, too long, or the model takes images.
+            DataError: another shape, no token of the vocabulary, too long, or the model takes no texts.
         """
         if self._encoder is None:
-            raise DataError("this model takes images, not tokens", field="input_ids", allowed="IMAGE")
+            raise self._no_texts("tokens", "input_ids")
         return token_rows(ids, mask, self._encoder.ids_end, self.signature.max_length)
 
     def run_rows(self, rows: Sequence[str | list[int]], *, count: bool = True) -> TextResult:
@@ -147,14 +147,14 @@ class Engine:
         `count`: say how many tokens are cut off, for which the whole of a long text is read.
 
         Raises:
-            DataError: an element is not valid text, or the model takes images.
+            DataError: an element is not valid text, or the model takes no texts.
         """
         result = self._raw_rows(rows, count)
         return TextResult(softmax(result.values), result.cut) if self.signature.task == "text-classification" else result
 
     def _raw_rows(self, rows: Sequence[str | list[int]], count: bool) -> TextResult:
         if self._encoder is None:
-            raise DataError("this model takes images, not texts", field="TEXT", allowed="IMAGE")
+            raise self._no_texts("texts", "TEXT")
         texts = [row for row in rows if not isinstance(row, list)]
         encoded = self._encoder.encode(texts, count=count)
         if len(texts) < len(rows):
@@ -163,39 +163,37 @@ class Engine:
             encoded = EncodedTexts([row for row, _ in pairs], [len(row) for row, _ in pairs], [cut for _, cut in pairs])
         return TextResult(self._run_buckets(encoded), encoded.cut)
 
-    def predict_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def predict_arrays(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return probabilities, float32 [n, labels].
 
         Args:
-            images: float32 [n, channels, height, width] in [0, 1]; normalised here.
+            values: images, float32 [n, channels, height, width] in [0, 1] (normalised here), or features, float32
+                [n, columns] or [n, length, channels].
 
         Raises:
             DataError: another shape, values that are not finite, or the model takes texts.
         """
-        return self.run_images(self.prepare_images(images))
+        return self.run_arrays(self.prepare_arrays(values))
 
-    def prepare_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Check and normalise: the part of `predict_images` that a single wrong request can fail; same shape.
+    def prepare_arrays(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Check, and normalise images: the part of `predict_arrays` that a single wrong request can fail; same shape.
 
         Raises:
             DataError: another shape, values that are not finite, or the model takes texts.
         """
-        spec = self.signature.image
-        if spec is None or self._encoder is not None:
-            raise DataError("this model takes texts, not images", field="IMAGE", allowed="TEXT")
-        return normalise(images, spec)
+        return prepared(values, self.signature)
 
-    def run_images(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return probabilities, float32 [n, labels], of what `prepare_images` returned."""
-        return softmax(self.raw_images(prepared))
+    def run_arrays(self, ready: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return probabilities, float32 [n, labels], of what `prepare_arrays` returned."""
+        return softmax(self.raw_arrays(ready))
 
-    def raw_images(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return logits, float32 [n, labels], of what `prepare_images` returned."""
-        if self._apart and len(prepared) > 1:
+    def raw_arrays(self, ready: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return logits, float32 [n, labels], of what `prepare_arrays` returned."""
+        if self._apart and len(ready) > 1:
             import numpy as np
 
-            return np.concatenate([self.raw_images(row) for row in np.split(prepared, len(prepared))])
-        return self._session.run({self.signature.inputs[0]: prepared})
+            return np.concatenate([self.raw_arrays(row) for row in np.split(ready, len(ready))])
+        return self._session.run({self.signature.inputs[0]: ready})
 
     def warm_up(self, rows: int) -> None:
         """Answer a few made-up batches, short and long, up to `rows` rows: allocations are made and pages touched.
@@ -225,10 +223,8 @@ class Engine:
         import numpy as np
 
         if self._encoder is None:
-            spec = self.signature.image
-            assert spec is not None  # checked when the signature was read
             for count in {1, rows}:
-                yield self.predict_images(np.zeros((count, spec.channels, spec.height, spec.width), dtype=np.float32))
+                yield self.predict_arrays(np.zeros((count, *self.signature.shape), dtype=np.float32))
             return
         for words in (1, 16, max(16, self.signature.max_length)):
             yield self.run_texts(["warm " * words] * min(rows, 4)).values
@@ -250,6 +246,10 @@ class Engine:
             width = len(self.signature.labels) or self.signature.dimension
             values = np.empty((0, width), dtype=np.float32)
         return values
+
+    def _no_texts(self, what: str, field: str) -> DataError:
+        kind = "images" if self.signature.image is not None else "features"
+        return DataError(f"this model takes {kind}, not {what}", field=field, allowed=self.signature.tensor)
 
     def _require(self, task: str) -> None:
         if self.signature.task != task:

@@ -11,13 +11,20 @@ from typing import Any, Literal, get_args
 
 from stillhouse.errors import SourceError
 
-__all__ = ["SIGNATURE_FILE", "ImageSpec", "Signature", "Task"]
+__all__ = ["SIGNATURE_FILE", "FeatureSpec", "ImageSpec", "Signature", "Task"]
 
-Task = Literal["sentence-embedding", "text-classification", "image-classification"]
+Task = Literal[
+    "sentence-embedding", "text-classification", "image-classification", "tabular-classification", "time-series-classification"
+]
 SIGNATURE_FILE = "signature.json"
 _FIX = "build the model again: still rebuild NAME"
 _MOST, _LARGEST_SIDE, _GREAT, _SHOWN = 2**24, 2**16, 1e30, 10**100
 """Beyond these a number is none of a model's: of a width or a length, of an image's side, of its mean; and none that is shown."""
+
+_GREATEST = 3.5e38
+"""What float32 can hold: a column may be measured in anything."""
+_RANKS = {"tabular-classification": 1, "time-series-classification": 2}
+"""Tasks that take features, and how many sizes a row has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,27 @@ class ImageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """Numbers of a fixed form, float32, as they were measured: what normalises them is inside the graph.
+
+    `shape` of a row: [columns] of a table, whose names are `columns`; [length, channels] of a window of a time series, the oldest
+    sample first. `mean` and `std`, of each column or channel, are those of the rows that the model learned from; empty where
+    nobody knows them.
+    """
+
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """Inputs and outputs of an ONNX model.
 
     `inputs` are ONNX names in call order: int64 [batch, sequence] for text, float32 [batch, channels, height, width]
-    for images. `output` is float32 [batch, dimension]: L2-normalised embeddings, or logits in the order of `labels`.
+    for images, float32 [batch, columns] or [batch, length, channels] for tables and time series. `output` is float32
+    [batch, dimension]: L2-normalised embeddings, or logits in the order of `labels`.
     `max_length` counts tokens, special ones included; longer texts are cut on the right.
     """
 
@@ -49,11 +72,32 @@ class Signature:
     pad_id: int = 0
     tokenizer_digest: str = ""
     image: ImageSpec | None = None
+    features: FeatureSpec | None = None
     version: int = 1
 
+    @property
+    def tensor(self) -> Literal["TEXT", "IMAGE", "FEATURES"]:
+        """Return the input of docs/wire-contract.md; in small letters it is the role of the data's column."""
+        return "IMAGE" if self.image is not None else "FEATURES" if self.features is not None else "TEXT"
+
+    @property
+    def takes_texts(self) -> bool:
+        """Return whether rows are texts, else arrays of one shape."""
+        return self.image is None and self.features is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of a row that is an array, () of a text."""
+        if self.image is not None:
+            return self.image.channels, self.image.height, self.image.width
+        return () if self.features is None else self.features.shape
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        return dataclasses.asdict(self)
+        """Return plain JSON data. What came later is there only where it is set: older models keep their bytes."""
+        data = dataclasses.asdict(self)
+        if self.features is None:
+            del data["features"]
+        return data
 
     def write(self, folder: Path) -> None:
         """Write `signature.json` into `folder`."""
@@ -76,15 +120,18 @@ class Signature:
                 fix="build the model again with this version: still rebuild NAME",
             )
         values = dict(data)
-        image = values.pop("image", None)
+        image, features = values.pop("image", None), values.pop("features", None)
         try:
             spec = None
             if image is not None:
                 spec = ImageSpec(**{**image, "mean": tuple(image["mean"]), "std": tuple(image["std"])})
+            numbers = None
+            if features is not None:
+                numbers = FeatureSpec(**{name: tuple(_list(value)) for name, value in features.items()})
             values["inputs"] = tuple(_list(values["inputs"]))
             values["labels"] = tuple(_list(values.get("labels", ())))
-            signature = cls(image=spec, **values)
-        except (KeyError, TypeError) as error:
+            signature = cls(image=spec, features=numbers, **values)
+        except (AttributeError, KeyError, TypeError) as error:
             raise SourceError("the signature is not readable", field=SIGNATURE_FILE, found=str(error), fix=_FIX) from error
         for name, found, allowed in _wrong(signature):
             shown = f"{found!r}"[:200] if not isinstance(found, int) or abs(found) < _SHOWN else "a giant number"
@@ -141,6 +188,10 @@ def _wrong(given: Signature) -> Iterator[tuple[str, object, str]]:
         yield "image", given.image, f"what {given.task} takes"
     if given.image is not None:
         yield from _wrong_of_image(given.image)
+    if (given.features is not None) != (given.task in _RANKS):
+        yield "features", given.features, f"what {given.task} takes"
+    elif given.features is not None:
+        yield from _wrong_of_features(given.features, _RANKS[given.task])
 
 
 def _wrong_of_image(given: ImageSpec) -> Iterator[tuple[str, object, str]]:
@@ -152,6 +203,20 @@ def _wrong_of_image(given: ImageSpec) -> Iterator[tuple[str, object, str]]:
         numbers = all(type(each) in (int, float) and least <= each <= _GREAT for each in values)
         if not numbers or len(values) != given.channels or (name == "std" and not all(values)):
             yield f"image.{name}", values, f"{given.channels} numbers" + (" above 0" if name == "std" else "")
+
+
+def _wrong_of_features(given: FeatureSpec, rank: int) -> Iterator[tuple[str, object, str]]:
+    if len(given.shape) != rank or not all(_is_number(each, 1, _LARGEST_SIDE) for each in given.shape):
+        yield "features.shape", given.shape, f"{rank} whole numbers from 1 to {_LARGEST_SIDE}"
+        return
+    names = given.shape[0] if rank == 1 else 0
+    if len(given.columns) != names or not all(map(_named, given.columns)) or len(set(given.columns)) < names:
+        yield "features.columns", given.columns, f"{names} names, each once"
+    for name, least in (("mean", -_GREATEST), ("std", 0.0)):
+        values = getattr(given, name)
+        numbers = all(type(each) in (int, float) and least <= each <= _GREATEST for each in values)
+        if not numbers or len(values) not in (0, given.shape[-1]) or (name == "std" and not all(values)):
+            yield f"features.{name}", values, f"{given.shape[-1]} numbers" + (" above 0" if name == "std" else "") + ", or none"
 
 
 def _is_number(value: object, least: int, most: int) -> bool:

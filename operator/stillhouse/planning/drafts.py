@@ -65,7 +65,8 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
     model_id = TEACHER
     calibration = None
     if spec.distill:
-        if env.pins[source.uri].info.get("format") == "onnx":
+        # What an ONNX graph says of numbers is all that their student needs; of texts also its tokens and their vectors.
+        if source.features is None and env.pins[source.uri].info.get("format") == "onnx":
             raise SpecError(
                 "a teacher to distil must be safetensors with config and tokenizer",
                 field="spec.source.uri",

@@ -13,7 +13,7 @@ from typing import Any
 from stillhouse.planning.macs import MEAN_TOKENS, asked_macs, macs_per_token, student_macs, training_macs, usual_macs
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
-from stillhouse.planning.students import is_small
+from stillhouse.planning.students import form_of, is_small
 
 __all__ = [
     "FIT_ROWS",
@@ -198,7 +198,7 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
     if step.config.get("factory") or _from_factory(plan):
         hidden, layers = _factory_shape(plan, env)
     source = plan.find("resolve/source")
-    shape = {"hiddenSize": hidden, "layers": layers, "image": source.config.get("image") if source else None}
+    shape = {"hiddenSize": hidden, "layers": layers, "image": form_of(source.config) if source else None}
     tokens = min(MEAN_TOKENS, int(step.config.get("maxLength") or MEAN_TOKENS))
     teacher = info["bytes"] // 4 if "bytes" in info else macs_per_token(hidden, layers, 4 * hidden)
     match step.pass_name:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stillhouse.api.source import TEXT_TASKS
+
 __all__ = ["FEW_ROWS", "after_the_gate", "beforehand"]
 
 FEW_ROWS = 5_000
@@ -11,9 +13,9 @@ FEW_ROWS = 5_000
 def beforehand(rows: int | None, task: str) -> str:
     """Return a warning about so few training rows (None: not known), or "".
 
-    Images are left alone: a small network has learnt digits from a thousand.
+    Images and numbers are left alone: a small network has learnt digits from a thousand.
     """
-    if rows is None or rows >= FEW_ROWS or task == "image-classification":
+    if rows is None or rows >= FEW_ROWS or task not in TEXT_TASKS:
         return ""
     return (
         f"spec.distill.data: {rows:,} rows are few to learn from (below {FEW_ROWS:,}): add text, which needs no labels unless a"

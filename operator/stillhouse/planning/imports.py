@@ -31,8 +31,19 @@ def import_model(step_id: str, uri: str, source: ModelSource, env: Environment) 
         "labels": list(source.labels) or None,
         "image": image,
         "factory": factory(source.factory, env),
+        **_features(source),
     }
     return StepDraft(step_id, "resolve", "import-model", config, uri=uri)
+
+
+def _features(source: ModelSource) -> dict[str, Any]:
+    """Return the form of inputs that are numbers, where the task has them alone: other steps keep their keys."""
+    form = source.features
+    if form is None:
+        return {}
+    if form.columns is not None:
+        return {"features": {"columns": list(form.columns)}}
+    return {"features": {"length": form.length, "channels": form.channels or 1}}
 
 
 def factory(factory: Factory | None, env: Environment) -> dict[str, Any] | None:
@@ -53,5 +64,6 @@ def import_data(step_id: str, data: DataSource, source: ModelSource, env: Enviro
         "digest": env.pins[data.uri].digest,
         "columns": columns_of(data),
         "maxRows": data.max_rows,
+        **_features(source),
     }
     return StepDraft(step_id, "resolve", "import-data", config, uri=data.uri)

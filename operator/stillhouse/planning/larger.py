@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.api.distill import Distill
-from stillhouse.api.source import ModelSource
+from stillhouse.api.source import TEXT_TASKS, ModelSource
 from stillhouse.api.student import SMALL, Student
 from stillhouse.planning.plan import Environment, Pin
 from stillhouse.planning.students import small_parameters
@@ -20,7 +20,7 @@ def larger_student(distill: Distill, source: ModelSource, env: Environment) -> s
     Of what is searched only what is said beside it is known, so that nothing is told there.
     """
     teacher, student = env.pins.get(source.uri), distill.student
-    if teacher is None or student.factory is not None or distill.search is not None or source.image is not None:
+    if teacher is None or student.factory is not None or distill.search is not None or source.task not in TEXT_TASKS:
         return ""
     theirs = _parameters(teacher)
     if student.uri is not None:

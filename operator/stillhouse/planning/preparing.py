@@ -12,7 +12,7 @@ from stillhouse.api.distill import Distill
 from stillhouse.api.model import Spec
 from stillhouse.api.preparing import Augment
 from stillhouse.api.scalars import parse_percent
-from stillhouse.api.source import DataSource
+from stillhouse.api.source import TEXT_TASKS, DataSource
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, import_data
 from stillhouse.planning.plan import Environment, StepDraft
@@ -95,7 +95,7 @@ def prepare(spec: Spec, env: Environment) -> Iterator[StepDraft]:
         yield StepDraft(BALANCED, "train", "balance", config, {"data": last})
         last = BALANCED
     if distill.augment:
-        _refuse(distill, distill.augment, images=spec.source.task == "image-classification")
+        _refuse(distill, distill.augment, images=spec.source.task not in TEXT_TASKS)
         yield StepDraft(
             AUGMENTED, "train", "augment", _augment(distill.augment, distill.seed), {"data": last, "teacher": TEACHER}
         )

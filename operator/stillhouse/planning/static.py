@@ -14,18 +14,20 @@ __all__ = ["SAMPLES", "asked", "static"]
 
 SAMPLES = 128
 """Calibration rows that are read: of some hundred, more change no range worth telling."""
+_CONVOLVED = ("image-classification", "time-series-classification")
 PERCENTILE, BALANCE = 99.999, 0.5
 
 
 def asked(spec: Spec) -> Int8 | None:
     """Return how static quantization is to be done, None where it is not.
 
-    Unasked, `auto` tries it where it gains: of images, whose convolutions it makes fast, and in a search, which measures all.
+    Unasked, `auto` tries it where it gains: of images and time series, whose convolutions it makes fast, and in a search, which
+    measures all.
     """
     compress = spec.compress
     if compress.int8 is not None:
         return compress.int8 if compress.int8.ranges != "dynamic" else None
-    gains = spec.source.task == "image-classification" or compress.goal is not None
+    gains = spec.source.task in _CONVOLVED or compress.goal is not None
     return Int8() if compress.precision == "auto" and gains else None
 
 

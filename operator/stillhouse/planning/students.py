@@ -13,6 +13,7 @@ __all__ = [
     "FEW_CHANNELS",
     "HIDDEN_SIZE",
     "KERNEL_SIZES",
+    "form_of",
     "is_small",
     "small_config",
     "small_macs",
@@ -53,6 +54,16 @@ def small_config(student: Student) -> dict[str, Any]:
         "dilated": convolution.dilated if convolution else None,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def form_of(source: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the height, width and channels of a row that an imported model takes, None of a text: a window is one pixel high."""
+    features = source.get("features")
+    if not features:
+        return source.get("image")
+    if "columns" in features:
+        return {"height": 1, "width": len(features["columns"]), "channels": 1}
+    return {"height": 1, "width": features["length"], "channels": features["channels"]}
 
 
 def small_macs(student: Mapping[str, Any], image: Mapping[str, Any] | None, *, training: bool = False) -> int:

@@ -56,7 +56,7 @@ def said(
         itself = teacher.uri == source.uri and not (teacher.labels or teacher.factory)
         if not itself:
             model = f"resolve/{name}"
-            if env.pins[teacher.uri].info.get("format") == "onnx":
+            if source.features is None and env.pins[teacher.uri].info.get("format") == "onnx":
                 raise _of_onnx(f"spec.distill.teachers[{position}].uri", teacher.uri)
             theirs = {"labels": teacher.labels, "factory": teacher.factory, "max_length": teacher.max_length, "fine_tune": None}
             yield import_model(model, teacher.uri, source.model_copy(update=theirs), env)

@@ -10,7 +10,7 @@ from stillhouse.api.distill import Distill
 from stillhouse.api.loss import Loss
 from stillhouse.api.prune import Prune
 from stillhouse.api.scalars import parse_percent
-from stillhouse.api.source import ModelSource
+from stillhouse.api.source import TEXT_TASKS, ModelSource
 from stillhouse.api.stage import Stage
 from stillhouse.api.student import SMALL, Student
 from stillhouse.api.teachers import Assistant
@@ -270,8 +270,8 @@ def _default_init(student: Student, source: ModelSource) -> str:
         return "random"
     if student.architecture == "residual":
         return "static"
-    if student.architecture in SMALL:
-        return "random" if source.task == "image-classification" else "svd"
+    if student.architecture in SMALL or source.features is not None:
+        return "svd" if source.task in TEXT_TASKS else "random"
     if student.hidden_size is None:
         return "layers"
     return "static" if source.task == "sentence-embedding" else "svd"
@@ -281,5 +281,7 @@ def _architecture(student: Student, source: ModelSource) -> str:
     """Return the student's architecture: where static token vectors are its beginning, the one that keeps their weights."""
     if student.architecture or student.factory:
         return student.architecture or "encoder"
+    if source.features is not None:
+        return "mlp"
     static = (student.init or _default_init(student, source)) == "static"
     return "residual" if static and source.task == "sentence-embedding" else "encoder"

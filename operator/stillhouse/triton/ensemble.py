@@ -11,7 +11,7 @@ from typing import Any
 
 from stillhouse.inference.feed import SHORTEST
 from stillhouse.inference.signature import SIGNATURE_FILE, Signature
-from stillhouse.triton.model_config import TENSORS, RenderedModel, add_batching, add_parameters, add_tensors
+from stillhouse.triton.model_config import TENSORS, RenderedModel, add_batching, add_input, add_parameters, add_tensors
 from stillhouse.triton.profile import choose
 from stillhouse.triton.runtimes import Runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
@@ -34,7 +34,7 @@ def ensemble(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpu
     signature = artifact.signature
     workers = choose(cpus, threads=1).instances
     classifies = bool(signature.labels)
-    needed = (SIGNATURE_FILE,) if signature.image else (SIGNATURE_FILE, "tokenizer.json")
+    needed = (SIGNATURE_FILE, "tokenizer.json") if signature.takes_texts else (SIGNATURE_FILE,)
 
     def rendered(config: Any, *files: str) -> RenderedModel:
         return RenderedModel(config.name, text_format.MessageToString(config, as_utf8=True), files)
@@ -66,8 +66,7 @@ def _whole(artifact: ArtifactView, serve: ServeSettings, classifies: bool, pb: A
     add_tensors(config, artifact, pb)
     scheduling = config.ensemble_scheduling
     pre = scheduling.step.add(model_name=_named(artifact, "pre"), model_version=-1)
-    given = TENSORS["image" if signature.image else "text"]
-    pre.input_map[given] = given
+    pre.input_map[signature.tensor] = signature.tensor
     for name in signature.inputs:
         pre.output_map[name] = _inner(name)
     pre.output_map[TENSORS["provenance"]] = TENSORS["provenance"]
@@ -87,11 +86,7 @@ def _whole(artifact: ArtifactView, serve: ServeSettings, classifies: bool, pb: A
 def _pre(artifact: ArtifactView, serve: ServeSettings, workers: int, pb: Any) -> Any:
     signature = artifact.signature
     config = _config(artifact, serve, "pre", pb, backend="stillhouse_pre")
-    if signature.image:
-        shape = [signature.image.channels, signature.image.height, signature.image.width]
-        config.input.add(name=TENSORS["image"], data_type=pb.TYPE_FP32, dims=shape)
-    else:
-        config.input.add(name=TENSORS["text"], data_type=pb.TYPE_STRING, dims=[1])
+    add_input(config, signature, pb)
     _model_inputs(config.output, signature, pb)
     config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
     return _on_cpus(config, artifact, serve, workers, pb)
@@ -138,17 +133,16 @@ def _warmup(config: Any, signature: Signature) -> None:
     for tensor in config.input:
         given = warmup.inputs[tensor.name]
         given.data_type = tensor.data_type
-        given.dims.extend(tensor.dims if signature.image else [SHORTEST])
+        given.dims.extend([SHORTEST] if signature.takes_texts else tensor.dims)
         given.zero_data = True
 
 
 def _model_inputs(tensors: Any, signature: Signature, pb: Any) -> None:
     for name in signature.inputs:
-        if signature.image:
-            shape = [signature.image.channels, signature.image.height, signature.image.width]
-            tensors.add(name=name, data_type=pb.TYPE_FP32, dims=shape)
-        else:
+        if signature.takes_texts:
             tensors.add(name=name, data_type=pb.TYPE_INT64, dims=[-1])
+        else:
+            tensors.add(name=name, data_type=pb.TYPE_FP32, dims=signature.shape)
 
 
 def _tensorrt(config: Any, signature: Signature, serve: ServeSettings) -> None:
@@ -163,8 +157,8 @@ def _tensorrt(config: Any, signature: Signature, serve: ServeSettings) -> None:
         "max_workspace_size_bytes": str(serve.workspace_bytes),
     }
     most_rows = serve.max_batch_size
-    if signature.image:
-        shape = (signature.image.channels, signature.image.height, signature.image.width)
+    if not signature.takes_texts:
+        shape = signature.shape
         values |= _profile(signature, (1, *shape), (min(_OPTIMAL_ROWS, most_rows), *shape), (most_rows, *shape))
     elif signature.max_length:
         longest = signature.max_length

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stillhouse.inference.signature import Signature
 from stillhouse.triton.profile import Profile
 from stillhouse.triton.runtimes import Runtime
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 
 __all__ = [
     "CONTRACT_VERSION", "LABELS_FILE", "NEXT", "TENSORS", "RenderedModel",
-    "add_batching", "add_parameters", "add_tensors", "config_text",
+    "add_batching", "add_input", "add_parameters", "add_tensors", "config_text",
 ]  # fmt: skip
 
 # docs/wire-contract.md. Raised when a client of the former version would be answered differently.
@@ -27,6 +28,7 @@ TENSORS = {
     "ids": "input_ids",
     "mask": "attention_mask",
     "image": "IMAGE",
+    "features": "FEATURES",
     "embedding": "EMBEDDING",
     "label": "LABEL",
     "probabilities": "PROBABILITIES",
@@ -57,7 +59,7 @@ def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, 
 
     config = pb.ModelConfig(name=artifact.name, backend=runtime.backend, max_batch_size=serve.max_batch_size)
     add_tensors(config, artifact, pb)
-    if artifact.signature.image is None:
+    if artifact.signature.takes_texts:
         _add_tokens(config, pb)
     config.instance_group.add(
         name=artifact.name,
@@ -67,7 +69,7 @@ def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, 
     add_batching(config, runtime, serve)
     if serve.response_cache:
         config.response_cache.enable = True
-    if serve.warmup and artifact.signature.task != "image-classification":
+    if serve.warmup and artifact.signature.takes_texts:
         _warmup(config, pb)
     add_parameters(config, artifact, serve, profile.threads)
     text: str = text_format.MessageToString(config, as_utf8=True)
@@ -77,12 +79,7 @@ def config_text(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, 
 def add_tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
     """Add the inputs and outputs of the wire contract."""
     signature = artifact.signature
-    if signature.task == "image-classification":
-        image = signature.image
-        assert image is not None  # an image signature without a shape cannot be loaded
-        config.input.add(name=TENSORS["image"], data_type=pb.TYPE_FP32, dims=[image.channels, image.height, image.width])
-    else:
-        config.input.add(name=TENSORS["text"], data_type=pb.TYPE_STRING, dims=[1])
+    add_input(config, signature, pb)
     if signature.task == "sentence-embedding":
         config.output.add(name=TENSORS["embedding"], data_type=pb.TYPE_FP32, dims=[signature.dimension])
     else:
@@ -96,6 +93,14 @@ def add_tensors(config: Any, artifact: ArtifactView, pb: Any) -> None:
     config.output.add(name=TENSORS["provenance"], data_type=pb.TYPE_STRING, dims=[1])
     for tensor in [each for each in config.output if each.name in artifact.twice]:
         config.output.add(name=tensor.name + NEXT, data_type=tensor.data_type, dims=tensor.dims)
+
+
+def add_input(config: Any, signature: Signature, pb: Any) -> None:
+    """Add what a client sends: a text a row, or an array."""
+    if signature.takes_texts:
+        config.input.add(name=signature.tensor, data_type=pb.TYPE_STRING, dims=[1])
+    else:
+        config.input.add(name=signature.tensor, data_type=pb.TYPE_FP32, dims=signature.shape)
 
 
 def _add_tokens(config: Any, pb: Any) -> None:
@@ -139,9 +144,7 @@ def add_parameters(config: Any, artifact: ArtifactView, serve: ServeSettings, th
     values = {
         "stillhouse.contract": CONTRACT_VERSION,
         "stillhouse.digest": artifact.digest,
-        "stillhouse.image": json.dumps(
-            [signature.image.channels, signature.image.height, signature.image.width] if signature.image else []
-        ),
+        "stillhouse.image": json.dumps(list(signature.shape) if signature.image else []),
         "stillhouse.labels": json.dumps(list(signature.labels), ensure_ascii=False),
         "stillhouse.max_length": str(signature.max_length),
         "stillhouse.precision": artifact.precision,
@@ -151,5 +154,8 @@ def add_parameters(config: Any, artifact: ArtifactView, serve: ServeSettings, th
         "stillhouse.variant": artifact.variant,
         "stillhouse.warmup_rows": str(serve.max_batch_size if serve.warmup else 0),
     }
+    if signature.features is not None:  # of these models alone, so that the others' files stay as they are
+        told = {"shape": signature.features.shape, "columns": signature.features.columns}
+        values["stillhouse.features"] = json.dumps(told, ensure_ascii=False)
     for key, value in sorted(values.items()):
         config.parameters[key].string_value = value

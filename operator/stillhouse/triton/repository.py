@@ -60,7 +60,7 @@ def render(artifact: ArtifactView, runtime: Runtime, serve: ServeSettings, cpus:
     """
     _check(serve)
     needed = ["model.onnx", SIGNATURE_FILE]
-    if artifact.signature.task != "image-classification":
+    if artifact.signature.takes_texts:
         needed.append("tokenizer.json")
     asked = [*needed, *(step_file(step.name) for step in artifact.steps)]
     missing = [name for name in asked if name not in artifact.files]

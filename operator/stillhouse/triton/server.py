@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stillhouse.clients.inference import InferenceClient
+from stillhouse.clients.inference import InferenceClient, infer_arrays
 from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import ServerError, StillhouseError, UsageError
 from stillhouse.triton import flags, ports
@@ -165,14 +165,15 @@ def _is(client: InferenceClient, handle: ServerHandle) -> bool:
 def _answer_once(client: InferenceClient, handle: ServerHandle) -> None:
     import json
 
-    task = client.parameters(handle.model).get("stillhouse.task", "")
-    if task == "image-classification":
-        shape = json.loads(client.parameters(handle.model)["stillhouse.image"])
-        import numpy as np
-
-        client.infer_images(handle.model, np.zeros((1, *shape), dtype=np.float32))
-    else:
+    told = client.parameters(handle.model)
+    shape = json.loads(told.get("stillhouse.features", "{}")).get("shape") or json.loads(told.get("stillhouse.image", "[]"))
+    if not shape:
         client.infer_texts(handle.model, ["ready"])
+        return
+    import numpy as np
+
+    tensor = "FEATURES" if "stillhouse.features" in told else "IMAGE"
+    infer_arrays(client, handle.model, tensor, np.zeros((1, *shape), dtype=np.float32))
 
 
 def _require_alone(handle: ServerHandle) -> None:

@@ -18,7 +18,7 @@ import tritonclient.grpc as triton
 from tests.support.cascade_site import CLOUD_DIGEST, DOWN, Cloud, Site, half_go_on
 from tests.support.cascades import DIGEST, ask_body, call, parameters, read, write_cascade
 from tests.support.edge_cascade_life import cascade_of
-from tests.support.tiny_model import write_tiny_model
+from tests.support.tiny_model import TABLE, write_tiny_model
 from tests.support.wire import run, until
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
@@ -41,10 +41,12 @@ from stillhouse.edge.economics import Usage
 from stillhouse.edge.route.pool import Pool
 from stillhouse.edge.status import Code, RpcError
 from stillhouse.edge.wire.client import Channel
+from stillhouse.entrypoints.edge.asking import Asked
+from stillhouse.entrypoints.edge.asking import ask as ask_gateway
 from stillhouse.errors import UsageError
 from stillhouse.inference.confidence import Calibration, nearest, peak
 from stillhouse.inference.engine import Engine
-from stillhouse.inference.signature import Signature
+from stillhouse.inference.signature import Signature, Task
 
 TEXTS = ["read a file", "the path of a value", "", "write the name of the list", "open", "return"]
 QUICK = RetryPolicy(attempts=1)
@@ -225,17 +227,25 @@ def test_a_cloud_that_swallows_everything_leaves_time_for_the_edges_answer(texts
     on(texts, work, away=AwaySettings(deadlines=DeadlinePolicy(margin=1.0, fair=0.9)))
 
 
-def test_images(tmp_path: Path) -> None:
-    for seed, name in enumerate(("edge", "cloud")):
-        write_tiny_model(tmp_path / name, task="image-classification", seed=seed)
-    images = np.random.default_rng(3).random((4, 3, 8, 8), dtype=np.float32)
-    small, large = (Engine(tmp_path / name).predict_images(images) for name in ("edge", "cloud"))
-    write_cascade(tmp_path / "cascade", task="image-classification", threshold=float(np.median(small.max(axis=1))))
+@pytest.mark.parametrize(
+    ("task", "name", "shape"),
+    [
+        ("image-classification", "IMAGE", (3, 8, 8)),
+        ("tabular-classification", "FEATURES", (4,)),
+        ("time-series-classification", "FEATURES", (6, 2)),
+    ],
+)
+def test_arrays(tmp_path: Path, task: Task, name: str, shape: tuple[int, ...]) -> None:
+    for seed, leg in enumerate(("edge", "cloud")):
+        write_tiny_model(tmp_path / leg, task=task, seed=seed)
+    images = np.random.default_rng(3).random((4, *shape), dtype=np.float32)
+    small, large = (Engine(tmp_path / name).predict_arrays(images) for name in ("edge", "cloud"))
+    write_cascade(tmp_path / "cascade", task=task, threshold=float(np.median(small.max(axis=1))))
 
     async def work(site: Site) -> None:
         def ask(values: Any) -> Any:
             with triton.InferenceServerClient(site.address) as client:
-                tensor = triton.InferInput("IMAGE", list(values.shape), "FP32")
+                tensor = triton.InferInput(name, list(values.shape), "FP32")
                 tensor.set_data_from_numpy(values)
                 outputs = [triton.InferRequestedOutput(each) for each in ("PROBABILITIES", "LEG")]
                 return client.infer("m", [tensor], outputs=outputs)
@@ -246,7 +256,12 @@ def test_images(tmp_path: Path) -> None:
         expected = np.stack([(small if leg == b"edge" else large)[row] for row, leg in enumerate(legs)])
         np.testing.assert_allclose(found.as_numpy("PROBABILITIES"), expected, atol=1e-6)
         with pytest.raises(InferenceServerException, match="not finite"):
-            await asyncio.to_thread(ask, np.full((1, 3, 8, 8), np.nan, np.float32))
+            await asyncio.to_thread(ask, np.full((1, *shape), np.nan, np.float32))
+        if name == "FEATURES":
+            row = images[1].tolist()
+            typed = json.dumps(row if shape != (4,) else dict(zip(TABLE.columns, row, strict=True)))
+            (told,) = await asyncio.to_thread(ask_gateway, "m", [typed], Asked(at=site.address))
+            assert told["label"] == ("no", "yes", "perhaps")[int(expected[1].argmax())]
 
     on(tmp_path, work)
 

@@ -182,6 +182,19 @@ def test_equal_images_are_kept_once(tmp_path):
     assert facts["exact"] == 1
 
 
+def test_equal_rows_of_numbers_are_kept_once_and_pooled_with_their_like(tmp_path):
+    rows = [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    data = dataset(tmp_path / "data", features=rows, label=["a", "b", "a"])
+    made, _ = go(Deduplicate(), {"threshold": 0.8}, {"data": data}, tmp_path / "once")
+    assert read(made) == {"features": rows[:2], "label": ["a", "b"]}
+    pool = dataset(tmp_path / "pool", features=[[0.5, 0.5]])
+    made, _ = go(PoolData(), {}, {"data": data, "unlabelled": pool}, tmp_path / "pooled")
+    assert read(made) == {"features": [*rows, [0.5, 0.5]], "label": ["a", "b", "a", ""]}
+    wide = dataset(tmp_path / "wide", features=[[0.5, 0.5, 0.5]])
+    with pytest.raises(DataError, match="something else"):
+        go(PoolData(), {}, {"data": data, "unlabelled": wide}, tmp_path / "refused")
+
+
 # --- balance -------------------------------------------------------------------------------------------------------------
 
 

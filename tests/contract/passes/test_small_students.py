@@ -227,7 +227,7 @@ def test_images_have_students_by_configuration_too(tmp_path, kind):
     losses = [{"kind": "logits", "temperature": 2.0, "alpha": 1.0}]
     trained, _ = go(Distill(), {**STAGE, "losses": losses, "epochs": 1}, found, tmp_path / "trained")
     exported, facts = go(ExportOnnx(), {"samples": 4, "quick": True}, {"model": trained}, tmp_path / "exported")
-    answers = Engine(exported.path).predict_images(images.reshape(24, 1, 8, 8))
+    answers = Engine(exported.path).predict_arrays(images.reshape(24, 1, 8, 8))
     np.testing.assert_allclose(answers.sum(1), 1.0, atol=1e-5)
     image = {"height": 8, "width": 8, "channels": 1}
     last = config.get("channels", [config.get("hiddenSize")])[-1]

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.inference.signature import FeatureSpec, ImageSpec, Signature
 from stillhouse.triton import flags
 from stillhouse.triton.locate import Installation
 from stillhouse.triton.repository import LinkTo, Repository, render
@@ -20,6 +20,8 @@ SIGNATURES = [
     Signature("sentence-embedding", ("input_ids", "attention_mask"), "sentence_embedding", 8, max_length=16),
     Signature("text-classification", ("input_ids", "attention_mask"), "logits", 2, labels=("a", "b"), max_length=16),
     Signature("image-classification", ("x",), "logits", 2, labels=("a", "b"), image=ImageSpec(4, 4, 1, (0.0,), (1.0,))),
+    Signature("tabular-classification", ("x",), "logits", 2, labels=("a", "b"), features=FeatureSpec((3,), ("p", "q", "r"))),
+    Signature("time-series-classification", ("x",), "logits", 2, labels=("a", "b"), features=FeatureSpec((8, 3))),
 ]
 PLACES = Installation(*[Path("/p")] * 8)
 
@@ -46,7 +48,7 @@ def test_it_serves_every_task_under_the_wire_contract(which: Runtime, signature:
     names = {"sentence-embedding": {"EMBEDDING"}}.get(signature.task, {"LABEL", "PROBABILITIES"})
     assert {output.name for output in config.output} - {"PROVENANCE"} == names
     tokens = {"input_ids", "attention_mask"}  # in the place of texts, from who tokenises by himself
-    assert {tensor.name for tensor in config.input} - tokens == ({"IMAGE"} if signature.image else {"TEXT"})
+    assert {tensor.name for tensor in config.input} - tokens == {signature.tensor}
     assert json.loads(config.parameters["stillhouse.labels"].string_value) == list(signature.labels)
     # What runs the model file is the runtime's backend, on what it says.
     runs = {name.partition("/")[0] for name in repository if name.endswith(f"/{which.model_folder}/model.onnx")}

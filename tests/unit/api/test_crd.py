@@ -120,6 +120,7 @@ def test_every_list_says_how_it_is_merged() -> None:
 
     assert kinds.pop("status.conditions") == "map"
     assert kinds.pop("spec.source.labels") == "set"
+    assert kinds.pop("spec.source.features.columns") == "set"
     assert set(kinds.values()) == {"atomic"}
     conditions = dict(EVERYWHERE)["status.conditions"]
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]

@@ -214,6 +214,25 @@ def test_a_role_of_another_task_is_not_suggested(still: Still, project: Project)
     assert "columns: {text: message}" in said
 
 
+def test_columns_of_a_table_that_are_missing_are_told_before_anything_is_built(still: Still, project: Project) -> None:
+    rows: list[dict[str, str]] = [{"age": str(n), "mean radius": "1.5", "kind": "ab"[n % 2]} for n in range(4)]
+    write_table(project.folder / "rows.csv", rows)
+    features = {"columns": ["age", "mean_radius"]}
+    project.edit(
+        source={"task": "tabular-classification", "labels": ["a", "b"], "features": features},
+        distill={
+            "student": {"hiddenSize": 8},
+            "data": {"uri": "file://./rows.csv", "columns": {"label": "kind"}},
+            "stages": [{"losses": [{"kind": "logits"}]}],
+        },
+        gate={"metrics": [{"name": "agreement", "min": "50%"}]},
+    )
+    result = still("lint", str(project.file))
+    assert result.code == 2
+    assert "spec.source.features.columns" in result.err
+    assert "did you mean mean radius?" in result.err
+
+
 # the gate's rows -----------------------------------------------------------------------------------------------------------
 
 

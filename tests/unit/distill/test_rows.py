@@ -10,13 +10,15 @@ import pytest
 from tests.support.artifacts import dataset
 
 from stillhouse.errors import DataError, Problem
-from stillhouse.inference.signature import ImageSpec
+from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.planning.fields import as_written
 from stillhouse.planning.plan import Step
 
 STEP = Step("train/stage-1", "train", "distill", 3, {}, {"data": "resolve/data", "validation": "resolve/validation"}, "key")
+
+IMAGES = Signature("image-classification", ("x",), "logits", 1, ("a",), image=ImageSpec(2, 2, 1, (0.0,), (1.0,)))
 
 
 def refused(folder: Path, named: dict[str, str], read: Callable[[Rows], object], role: str, **columns: list[Any]) -> Problem:
@@ -37,7 +39,7 @@ def test_rows_of_the_validation_data_are_looked_for_there(tmp_path: Path) -> Non
     read = {
         "text": lambda rows: rows.training_texts(),
         "label": lambda rows: rows.labels(["a"]),
-        "image": lambda rows: rows.images(ImageSpec(2, 2, 1, (0.0,), (1.0,))),
+        "image": lambda rows: rows.arrays(IMAGES),
     }
     columns: dict[str, list[Any]] = {"text": ["x", None], "label": ["a", "b"], "image": [[0.5] * 3] * 2}
     for role, values in columns.items():

@@ -139,7 +139,7 @@ def test_images_are_measured_one_by_one() -> None:
         clients.append(Images(lambda model, texts: Answer(probabilities=np.array([[0.1, 0.9]] * len(texts), dtype=np.float32))))
         return clients[-1]
 
-    rows = GateRows({}, np.zeros((9, 1, 2, 2), dtype=np.float32), np.ones(9, dtype=np.int64))
+    rows = GateRows({}, np.zeros((9, 1, 2, 2), dtype=np.float32), np.ones(9, dtype=np.int64), "IMAGE")
     found = measure(to, candidate(), settings(metrics=[metric("accuracy", min=0.6)]), rows, None, Recorder())
     assert found.outcome == "passed"
     assert sum(client.images for client in clients) == 9 + 60 + 2

@@ -78,10 +78,10 @@ def test_labels_of_an_embedding_are_not_read(tmp_path: Path) -> None:
 def test_images_are_shaped(tmp_path: Path) -> None:
     flat = [[float(n + 6 * row) for n in range(6)] for row in range(2)]
     rows = read_rows(data(tmp_path, image=flat, label=["0", "1"]), IMAGES)
-    assert rows.images is not None
-    assert rows.images.shape == (2, 1, 2, 3)
-    assert rows.images.dtype == np.float32
-    np.testing.assert_array_equal(rows.images[1, 0], [[6, 7, 8], [9, 10, 11]])
+    assert rows.arrays is not None
+    assert rows.arrays.shape == (2, 1, 2, 3)
+    assert rows.arrays.dtype == np.float32
+    np.testing.assert_array_equal(rows.arrays[1, 0], [[6, 7, 8], [9, 10, 11]])
     assert rows.count == 2
 
 
@@ -198,7 +198,7 @@ def test_a_classifier_gives_probabilities() -> None:
 
 def test_images_are_sent_as_they_are() -> None:
     server = Server(classes=True)
-    rows = GateRows({}, np.zeros((5, 1, 2, 3), dtype=np.float32), None)
+    rows = GateRows({}, np.zeros((5, 1, 2, 3), dtype=np.float32), None, "IMAGE")
     server.answer = lambda model, texts: Answer(probabilities=np.ones((len(texts), 2), dtype=np.float32))  # type: ignore[method-assign]
     outputs = answer_rows(server.connect, "m", rows, batch=2, workers=2, progress=lambda *_: None)
     assert outputs.probabilities is not None

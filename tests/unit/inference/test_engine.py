@@ -75,7 +75,7 @@ def test_images(tmp_path: Path) -> None:
     write_tiny_model(tmp_path, task="image-classification")
     engine = Engine(tmp_path)
     images = np.random.default_rng(1).random((5, 3, 8, 8), dtype=np.float32)
-    values = engine.predict_images(images)
+    values = engine.predict_arrays(images)
     assert values.shape == (5, 3)
     head = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
     mean, std = np.array(IMAGE.mean), np.array(IMAGE.std)

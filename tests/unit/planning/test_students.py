@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from tests.support.plans import environment, keys, plan_of
 
 from stillhouse.api.load import parse
 from stillhouse.entrypoints.local.limits import beyond
+from stillhouse.planning.build import build_plan
 from stillhouse.planning.estimate import estimate, work_of
 from stillhouse.planning.larger import larger_student
-from stillhouse.planning.plan import Plan
+from stillhouse.planning.plan import Pin, Plan
 
 STUDENT = "spec.distill.student"
 EMBEDDING = {"spec.distill.stages": [{"name": "soft", "losses": [{"kind": "embedding"}]}]}
@@ -109,3 +111,34 @@ def test_a_width_that_no_heads_divide_is_as_good_as_another() -> None:
     for student, refused in (({"architecture": "cnn", "hiddenSize": 100}, 0), ({"hiddenSize": 100, "init": "svd"}, 1)):
         model = parse(edited(complete("text"), {**EMBEDDING, STUDENT: student}))
         assert len(list(beyond(model.spec, None, found))) == refused
+
+
+@pytest.mark.parametrize(
+    ("base", "form", "architecture"),
+    [
+        ("table", {"columns": ["age", "mean radius", "größe"]}, "mlp"),
+        ("series", {"length": 128, "channels": 9}, "cnn"),
+    ],
+)
+def test_tables_and_series_are_told_to_whoever_reads_them(base: str, form: dict[str, Any], architecture: str) -> None:
+    found = plan_of(base, {"spec.gate": {"data": {"uri": "data:gate"}}})
+    for step in ("resolve/source", "resolve/data", "resolve/gate-data"):
+        assert found.step(step).config["features"] == form
+    config = found.step("train/student").config
+    assert (config["architecture"], config["init"]) == (architecture, "random")
+    assert ("compress/int8-static" in keys(found)) == (base == "series"), "convolutions gain by it"
+    assert not any("features" in step.config for step in plan_of("image").steps)
+
+
+def test_an_onnx_graph_teaches_what_is_shown_numbers() -> None:
+    model = parse(complete("table"))
+    env = environment(model)
+    pins = {**env.pins, "models:trees": Pin(env.pins["models:trees"].digest, 40_000, {"format": "onnx"})}
+    found = build_plan(model, dataclasses.replace(env, pins=pins))
+    assert found.step("train/teacher-outputs").parents["teacher"] == "resolve/source"
+    assert all(estimate(step, found, env).seconds >= 0 for step in found.steps)
+
+
+def test_a_table_has_an_mlp_where_nothing_is_said() -> None:
+    config = plan_of("table", {STUDENT: {"hiddenSize": 16}}).step("train/student").config
+    assert (config["architecture"], config["init"], config["hiddenSize"]) == ("mlp", "random", 16)

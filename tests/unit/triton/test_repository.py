@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as pb
 
 from stillhouse.errors import SourceError, SpecError
-from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.inference.signature import FeatureSpec, ImageSpec, Signature
 from stillhouse.triton.profile import Profile, choose
 from stillhouse.triton.repository import LinkTo, Repository, render
 from stillhouse.triton.runtimes import RUNTIMES, runtime
@@ -23,11 +23,13 @@ RUNTIME = runtime("triton-ort-cpu")
 EMBEDDING = Signature("sentence-embedding", ("input_ids", "attention_mask"), "sentence_embedding", 384, max_length=64)
 CLASSIFIER = replace(EMBEDDING, task="text-classification", output="logits", dimension=2, labels=("no", "jä"))
 IMAGES = Signature("image-classification", ("pixels",), "logits", 2, labels=("0", "1"), image=ImageSpec(8, 9, 1, (0.5,), (0.5,)))
+TABLE = Signature("tabular-classification", ("x",), "logits", 2, labels=("0", "1"), features=FeatureSpec((2,), ("age", "größe")))
+SERIES = Signature("time-series-classification", ("x",), "logits", 2, labels=("0", "1"), features=FeatureSpec((8, 3)))
 
 
 def view(signature: Signature, folder: Path = Path("artifact")) -> ArtifactView:
     names = ["model.onnx", "signature.json", "receipt.json"]
-    if signature.task != "image-classification":
+    if signature.takes_texts:
         names.append("tokenizer.json")
     files = {name: folder / name for name in names}
     return ArtifactView("docs", "sha256:ab", "main", "int8", signature, files)
@@ -70,6 +72,14 @@ def test_files_are_links_and_nothing_else_of_the_artifact_comes_along() -> None:
             {"IMAGE": (pb.TYPE_FP32, [1, 8, 9])},
             {"LABEL": (pb.TYPE_STRING, [1]), "PROBABILITIES": (pb.TYPE_FP32, [2])},
         ),
+        *(
+            (
+                signature,
+                {"FEATURES": (pb.TYPE_FP32, shape)},
+                {"LABEL": (pb.TYPE_STRING, [1]), "PROBABILITIES": (pb.TYPE_FP32, [2])},
+            )
+            for signature, shape in ((TABLE, [2]), (SERIES, [8, 3]))
+        ),
     ],
 )
 def test_tensors_are_those_of_the_wire_contract(
@@ -80,7 +90,7 @@ def test_tensors_are_those_of_the_wire_contract(
     assert {item.name: (item.data_type, list(item.dims)) for item in must} == inputs
     others = [(item.name, item.data_type, list(item.dims), item.allow_ragged_batch) for item in found.input if item not in must]
     tokens = [(name, pb.TYPE_INT64, [-1], True) for name in ("input_ids", "attention_mask")]
-    assert others == ([] if "IMAGE" in inputs else tokens), "what may come instead of texts"
+    assert others == (tokens if "TEXT" in inputs else []), "what may come instead of texts"
     expected = {**outputs, "PROVENANCE": (pb.TYPE_STRING, [1])}
     assert {item.name: (item.data_type, list(item.dims)) for item in found.output} == expected
     assert found.name == "docs"
@@ -96,6 +106,9 @@ def test_parameters_carry_contract_digest_and_labels() -> None:
     assert values["stillhouse.precision"] == "int8"
     assert values["stillhouse.variant"] == "main"
     assert json.loads({k: v.string_value for k, v in rendered(IMAGES).parameters.items()}["stillhouse.image"]) == [1, 8, 9]
+    told = {k: v.string_value for k, v in rendered(TABLE).parameters.items()}
+    assert json.loads(told["stillhouse.features"]) == {"shape": [2], "columns": ["age", "größe"]}
+    assert "stillhouse.features" not in values, "others' files stay as they were"
 
 
 def test_batching_is_on_and_no_policy_unless_asked_for() -> None:

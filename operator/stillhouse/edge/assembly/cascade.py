@@ -82,7 +82,7 @@ async def cascade_of(config: Config, given: Given, usage: Usage, who: Callable[[
         [Stage(first, policy), *between, Stage(way, None)],
         CascadeSettings(unsure=given.outliers, away=settings),
         later=later,
-        observer=Observer(usage, watch, cloud, labels=signature.labels, names=names, last=1 + len(between)),
+        observer=Observer(usage, watch, cloud, labels=signature.labels, names=names, signature=signature, last=1 + len(between)),
         who=who,
     )
     if later is not None:

@@ -51,9 +51,8 @@ class About:
         threshold: float,
         legs: tuple[str, ...],
     ) -> None:
-        image = signature.image
-        own = (image.channels, image.height, image.width) if image else (1,)
-        self._inputs = [("IMAGE" if image else "TEXT", "FP32" if image else "BYTES", own)]
+        own = signature.shape or (1,)
+        self._inputs = [(signature.tensor, "BYTES" if signature.takes_texts else "FP32", own)]
         shapes = {
             EMBEDDING: ("FP32", width), PROBABILITIES: ("FP32", width), LABEL: ("BYTES", 1), PROVENANCE: ("BYTES", 1),
             NEIGHBOR: ("BYTES", k), SCORE: ("FP32", k), CONFIDENCE: ("FP32", 1), LEG: ("BYTES", 1),
@@ -65,13 +64,16 @@ class About:
             "stillhouse.cascade.threshold": json.dumps(threshold if math.isfinite(threshold) else None),
             "stillhouse.contract": CONTRACT_VERSION,
             "stillhouse.digest": digest,
-            "stillhouse.image": json.dumps(list(own) if image else []),
+            "stillhouse.image": json.dumps(list(own) if signature.image else []),
             "stillhouse.labels": json.dumps(list(signature.labels), ensure_ascii=False),
             "stillhouse.max_length": str(signature.max_length),
             "stillhouse.task": signature.task,
             "stillhouse.tokenizer_digest": signature.tokenizer_digest,
             "stillhouse.variant": variant,
         }
+        if signature.features is not None:
+            told = {"shape": own, "columns": signature.features.columns}
+            self._parameters["stillhouse.features"] = json.dumps(told, ensure_ascii=False)
 
     def answer(self, method: str, body: bytes, *, ready: bool, figures: Figures) -> bytes:
         """Return the answer to one of the four methods.

@@ -137,7 +137,7 @@ class EngineLeg:
         ready: list[tuple[int, Any]] = []
         for at, (work, _) in enumerate(works):
             try:
-                ready.append((at, work if isinstance(work, list) else self.engine.prepare_images(work)))
+                ready.append((at, work if isinstance(work, list) else self.engine.prepare_arrays(work)))
             except DataError as error:
                 found[at] = RpcError(Code.INVALID_ARGUMENT, said(error))
         if not ready:
@@ -147,7 +147,7 @@ class EngineLeg:
             result = self.engine.raw_texts([text for _, texts in ready for text in texts], count=any(count for _, count in works))
             raw, cut = result.values, result.cut
         else:
-            raw = self.engine.raw_images(np.concatenate([each for _, each in ready]) if len(ready) > 1 else ready[0][1])
+            raw = self.engine.raw_arrays(np.concatenate([each for _, each in ready]) if len(ready) > 1 else ready[0][1])
         logits = None if self.signature.task == "sentence-embedding" else raw
         values = raw if logits is None else softmax(logits)
         near = None if self._index is None else self._index.search(values)

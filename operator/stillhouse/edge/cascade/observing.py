@@ -17,6 +17,7 @@ from stillhouse.edge.cascade.legs import Leg, Rows
 from stillhouse.edge.cascade.question import Question
 from stillhouse.edge.economics import Usage
 from stillhouse.edge.status import Code, RpcError
+from stillhouse.inference.signature import Signature
 
 __all__ = ["Observer", "answers_of"]
 
@@ -28,7 +29,7 @@ class Observer:
     """Counts answers, and has a sample of the small model's compared.
 
     `beside`: the larger model without retries and breaker, for comparisons; `labels` of a classifier, `names` of an index's rows.
-    `watch` None: nothing is compared. `last`: the larger model's stage.
+    `signature`: of what is asked, None: texts or images. `watch` None: nothing is compared. `last`: the larger model's stage.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Observer:
         *,
         labels: Sequence[str] = (),
         names: Sequence[bytes] = (),
+        signature: Signature | None = None,
         last: int = 1,
     ) -> None:
         self.usage, self.watch, self._beside = usage, watch, beside
         self._labels, self._names = tuple(labels), tuple(names)
-        self.errors, self._last = 0, last
+        self.errors, self._last, self._signature = 0, last, signature
 
     def answered(self, question: Question, course: Course, body: bytes, *, called: bool, away: bool) -> None:
         """Take an answer that the client is about to get. `called`: the larger model was asked; `away`: in vain."""
@@ -74,7 +76,7 @@ class Observer:
             if last[0] == self._last:  # what a model between says is no truth to learn from
                 rows = last[1]
                 said = answers_of(last[2], self._labels, self._names)
-                watch.keep(_inputs(question, rows), said, [confidence[row] for row in rows.tolist()], key, body)
+                watch.keep(self._inputs(question, rows), said, [confidence[row] for row in rows.tolist()], key, body)
 
     def _compare(self, watch: Watch, ticket: Ticket, question: Question, course: Course, mine: Ints, size: int) -> None:
         first = course.parts[0]
@@ -92,9 +94,21 @@ class Observer:
             return answers_of(rows, self._labels, self._names)
 
         keeps = watch.collector is not None
-        inputs = _inputs(question, mine) if keeps else ()
+        inputs = self._inputs(question, mine) if keeps else ()
         confidences = [float(course.first[row]) for row in mine.tolist()] if keeps else ()
         watch.compare(ticket, own, ask, size=size, inputs=inputs, confidences=confidences)
+
+    def _inputs(self, question: Question, rows: Ints) -> list[Mapping[str, Any]]:
+        """Return inputs as a data source has them: texts, images and windows as numbers, a table's row by its columns."""
+        work = question.work
+        if isinstance(work, list):
+            return [{"text": work[row]} for row in rows.tolist()]
+        features = self._signature.features if self._signature else None
+        if features is None:
+            return [{"image": work[row].ravel().tolist()} for row in rows.tolist()]
+        if features.columns:
+            return [dict(zip(features.columns, work[row].tolist(), strict=True)) for row in rows.tolist()]
+        return [{"features": work[row].tolist()} for row in rows.tolist()]
 
 
 def answers_of(rows: Rows, labels: Sequence[str], names: Sequence[bytes]) -> list[str]:
@@ -103,11 +117,3 @@ def answers_of(rows: Rows, labels: Sequence[str], names: Sequence[bytes]) -> lis
         return [labels[at] for at in rows.values.argmax(axis=1).tolist()]
     assert rows.found is not None  # a cascade of embeddings searches
     return [names[at].decode("utf-8", "replace") for at in rows.found.rows[:, 0].tolist()]
-
-
-def _inputs(question: Question, rows: Ints) -> list[Mapping[str, Any]]:
-    """Return inputs as a data source has them: texts, or images as numbers."""
-    work = question.work
-    if isinstance(work, list):
-        return [{"text": work[row]} for row in rows.tolist()]
-    return [{"image": work[row].ravel().tolist()} for row in rows.tolist()]

@@ -20,7 +20,6 @@ from stillhouse.inference.text import decode_utf8
 __all__ = [
     "CONFIDENCE",
     "EMBEDDING",
-    "IMAGE",
     "LABEL",
     "LEG",
     "NEIGHBOR",
@@ -32,7 +31,7 @@ __all__ = [
     "Reader",
 ]
 
-TEXT, IMAGE = "TEXT", "IMAGE"
+TEXT = "TEXT"
 EMBEDDING, LABEL, PROBABILITIES, PROVENANCE = "EMBEDDING", "LABEL", "PROBABILITIES", "PROVENANCE"
 NEIGHBOR, SCORE, CONFIDENCE, LEG = "NEIGHBOR", "SCORE", "CONFIDENCE", "LEG"
 _OURS = ("trace",)
@@ -40,7 +39,8 @@ _OURS = ("trace",)
 
 _REQUEST = message("ModelInferRequest")
 Work = list[str] | npt.NDArray[np.float32]
-"""What the model in this process takes: texts, or images [n, channels, height, width]."""
+"""What the model in this process takes: texts, images [n, channels, height, width], or features [n, columns] or
+[n, length, channels]."""
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Question:
                 except DataError as error:
                     raise RpcError(Code.INVALID_ARGUMENT, said(error)) from None
             else:
-                self._work = tensors[IMAGE]
+                (self._work,) = tensors.values()  # the reader has seen that there is this one alone
         return self._work
 
     def written(self, model: str, version: str, outputs: Sequence[str], names: dict[str, str]) -> bytes:
@@ -141,10 +141,9 @@ class Reader:
     """Reads requests to one model as docs/wire-contract.md has them. `most_rows`: of one request. `searched`: it has an index."""
 
     def __init__(self, signature: Signature, most_rows: int, *, searched: bool) -> None:
-        image = signature.image
-        self._name = TEXT if image is None else IMAGE
-        self._type = "BYTES" if image is None else "FP32"
-        self._shape = (1,) if image is None else (image.channels, image.height, image.width)
+        self._name = signature.tensor
+        self._type = "BYTES" if signature.takes_texts else "FP32"
+        self._shape = signature.shape or (1,)
         self._most, self._labels = most_rows, len(signature.labels)
         embeds = signature.task == "sentence-embedding"
         self.usual = (EMBEDDING,) if embeds else (LABEL, PROBABILITIES)

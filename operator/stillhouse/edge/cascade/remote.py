@@ -104,7 +104,7 @@ class RemoteLeg:
         self._says_what_it_is = False
         self._output = remote.output or (EMBEDDING if signature.task == "sentence-embedding" else PROBABILITIES)
         self._classifies = signature.task != "sentence-embedding"
-        self._names = {"IMAGE" if signature.image else "TEXT": remote.input} if remote.input else {}
+        self._names: dict[str, str] = {signature.tensor: remote.input} if remote.input else {}
         self._width = index.dimension if index is not None else len(signature.labels)
         self._order: list[int] | None = None
         self.served = ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from stillhouse.edge.oip.tables import Protocol, parsed
 
-__all__ = ["CONFIG", "TYPES", "labels_in", "own"]
+__all__ = ["CONFIG", "TYPES", "columns_in", "labels_in", "own"]
 
 _NAMES = (
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "BF16",
@@ -40,13 +40,28 @@ def labels_in(response: bytes) -> Any:
     Raises:
         RpcError: it is no such response. ValueError: what it says is no JSON.
     """
+    return _told(response, "stillhouse.labels")
+
+
+def columns_in(response: bytes) -> list[str]:
+    """Return what a `ModelConfigResponse` says of a table's columns, as our own models tell them; none where it does not.
+
+    Raises:
+        RpcError: it is no such response. ValueError: what it says is no JSON.
+    """
+    told = _told(response, "stillhouse.features")
+    columns = told.get("columns") if isinstance(told, dict) else None
+    return [str(each) for each in columns] if isinstance(columns, list) else []
+
+
+def _told(response: bytes, name: str) -> Any:
     parameters = parsed(CONFIG.message("ModelConfigResponse"), response).config.parameters
-    if "stillhouse.labels" not in parameters:
+    if name not in parameters:
         return None
     try:
-        return json.loads(parameters["stillhouse.labels"].string_value)
+        return json.loads(parameters[name].string_value)
     except RecursionError as error:
-        raise ValueError("what it says of its labels is nested without end") from error
+        raise ValueError(f"what it says of {name} is nested without end") from error
 
 
 def own(config: Any, about: Any) -> Any:

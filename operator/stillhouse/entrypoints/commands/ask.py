@@ -38,7 +38,8 @@ def command(
     """Ask a gateway, and show which model answered.
 
     Also how sure the small one was, and where the time went.
-    Texts are arguments, or lines of standard input; for a model of images they are image files.
+    Texts are arguments, or lines of standard input; for a model of images they are image files, for one of
+    tables or time series numbers with commas between them, or JSON.
     A request that waits for the larger model is told with its key, and answered when it is asked again with --key KEY.
 
     \b
@@ -77,7 +78,9 @@ def again(name: str, text: str, key: str, at: str | None, authority: Path | None
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
-        click.secho(click.format_filename(answer["text"]), bold=True)
+        from stillhouse.entrypoints.local.numbers import shown_row
+
+        click.secho(click.format_filename(shown_row(answer["text"])), bold=True)
     for name, score in answer.get("results", []):
         click.echo(f"  {score:.3f}  {name}")
     if "label" in answer:

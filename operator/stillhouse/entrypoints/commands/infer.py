@@ -22,13 +22,15 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
     """Ask a running model.
 
     Texts are arguments, or lines of standard input, each with an answer of its own in the same order: an empty line is an
-    empty text. For a model of images they are image files, of any size (see `source.image`). A classifier answers with
+    empty text. For a model of images they are image files, of any size (see `source.image`); for one of
+    tables or time series numbers with commas between them, or JSON. A classifier answers with
     labels and probabilities; a sentence embedding with the nearest rows of its index, or with the vector where it has none.
 
     \b
     Example:
       still infer docstring-search "Return the current working directory."
       still infer digits IMAGE.png
+      still infer tumours < rows.jsonl
       cat questions.txt | still infer docstring-search -o json
     """
     from stillhouse.entrypoints.local.asking import ask
@@ -41,7 +43,9 @@ def command(name: str, texts: tuple[str, ...], top: int, vector: bool, output: s
         asked = asked if any(text.strip() for text in asked) else []
     if not asked:
         raise UsageError(
-            "there is nothing to ask", field="TEXTS", fix=f'still infer {name} "…", or IMAGE.png where the model takes images'
+            "there is nothing to ask",
+            field="TEXTS",
+            fix=f'still infer {name} "…", or IMAGE.png or 1.2,3,… where the model takes images or numbers',
         )
     answers = ask(name, asked, top=top, vector=vector)
 
@@ -60,7 +64,9 @@ def _shown(value: Any) -> str:
 
 def _print(answer: dict[str, Any], *, many: bool) -> None:
     if many:
-        click.secho(click.format_filename(answer["text"]) or '""', bold=True)  # an image's name may be no UTF-8
+        from stillhouse.entrypoints.local.numbers import shown_row
+
+        click.secho(click.format_filename(shown_row(answer["text"])) or '""', bold=True)  # an image's name may be no UTF-8
     if "results" in answer:
         for result in answer["results"]:
             summary = result["text"].strip().splitlines()[0][:90]

@@ -150,8 +150,8 @@ def _say(store: LocalStore, name: str, running: Running, revision: dict[str, Any
         click.echo(f"  {figure:<22} {interval(figure, value)}", err=True)
     if revision.get("truncated"):
         click.echo(f"  {'text':<22} {cut(revision['truncated'])}", err=True)
-    images = Signature.read(store.objects.path(running.revision)).image is not None
-    asked = "IMAGE.png" if images else '"…"'
+    signature = Signature.read(store.objects.path(running.revision))
+    asked = {"IMAGE": "IMAGE.png", "FEATURES": "< ROWS.jsonl", "TEXT": '"…"'}[signature.tensor]
     click.echo(f"Ask it: still infer {name} {asked}", err=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.edge.away.keys import KEY as PATTERN
-from stillhouse.edge.oip.configs import labels_in
+from stillhouse.edge.oip.configs import columns_in, labels_in
 from stillhouse.edge.oip.messages import SERVICE, message, value_of
 from stillhouse.edge.oip.tables import parsed
 from stillhouse.edge.oip.tensors import outputs_of, packed_bytes
@@ -92,12 +92,12 @@ async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContex
         request = message("ModelMetadataRequest")(name=name).SerializeToString()
         told = await channel.unary(_METADATA, request, metadata=metadata, timeout_s=asked.timeout_s)
         about = parsed(message("ModelMetadataResponse"), told.message)
-        images = [tuple(each.shape[1:]) for each in about.inputs if each.name == "IMAGE"]
+        arrays = [(each.name, tuple(each.shape[1:])) for each in about.inputs if each.name in ("IMAGE", "FEATURES")]
         known = {each.name for each in about.outputs}
-        labels = await _labels(channel, name, metadata, asked.timeout_s) if "LABEL" in known else []
+        labels, columns = await _told(channel, name, metadata, asked.timeout_s) if "LABEL" in known or arrays else ([], [])
         answers = []
         for text in texts:
-            body = _request(name, text, images[0] if images else None, known)
+            body = _request(name, text, arrays[0] if arrays else None, known, columns)
             began = time.perf_counter()
             named: Metadata = () if asked.key is None else ((KEY, asked.key),)
             reply = await channel.unary(_INFER, body, metadata=metadata + named, timeout_s=asked.timeout_s)
@@ -110,22 +110,29 @@ async def _ask(name: str, texts: Sequence[str], address: str, tls: ssl.SSLContex
         await channel.close()
 
 
-def _request(name: str, text: str, image: tuple[int, ...] | None, known: set[str]) -> bytes:
+def _request(
+    name: str, text: str, array: tuple[str, tuple[int, ...]] | None, known: set[str], columns: Sequence[str] = ()
+) -> bytes:
     request = message("ModelInferRequest")(model_name=name)
     request.parameters["trace"].bool_param = True
-    if image is None:
+    if array is None:
         request.inputs.add(name="TEXT", datatype="BYTES", shape=[1, 1])
         request.raw_input_contents.append(packed_bytes([text.encode()]))
     else:
         import numpy as np
 
         from stillhouse.entrypoints.local.asking import read_images
-        from stillhouse.inference.signature import ImageSpec
+        from stillhouse.entrypoints.local.numbers import read_features
+        from stillhouse.inference.signature import FeatureSpec, ImageSpec
 
-        channels, height, width = image
-        pixels = read_images([text], ImageSpec(height=height, width=width, channels=channels, mean=(), std=()))
-        request.inputs.add(name="IMAGE", datatype="FP32", shape=[1, *image])
-        request.raw_input_contents.append(np.ascontiguousarray(pixels, dtype="<f4").tobytes())
+        tensor, shape = array
+        if tensor == "IMAGE":
+            channels, height, width = shape
+            values = read_images([text], ImageSpec(height=height, width=width, channels=channels, mean=(), std=()))
+        else:
+            values = read_features([text], FeatureSpec(shape, tuple(columns)))
+        request.inputs.add(name=tensor, datatype="FP32", shape=[1, *shape])
+        request.raw_input_contents.append(np.ascontiguousarray(values, dtype="<f4").tobytes())
     wanted = (
         ("NEIGHBOR", "SCORE") if "NEIGHBOR" in known else ("EMBEDDING",) if "EMBEDDING" in known else ("LABEL", "PROBABILITIES")
     )
@@ -156,15 +163,14 @@ def _answer(text: str, response: Any, labels: Sequence[str], seconds: float, top
     return answer | {"trace": trace, "said": _said(trace)}
 
 
-async def _labels(channel: Channel, name: str, metadata: Metadata, timeout_s: float) -> list[str]:
-    """Return the classes' names, which our own models tell in their configuration; of others there are none."""
+async def _told(channel: Channel, name: str, metadata: Metadata, timeout_s: float) -> tuple[list[str], list[str]]:
+    """Return the classes' and a table's columns' names, which our own models tell in their configuration; of others none."""
     request = message("ModelMetadataRequest")(name=name).SerializeToString()  # as a ModelConfigRequest has it
     try:
         told = await channel.unary(_CONFIG, request, metadata=metadata, timeout_s=timeout_s)
-        labels = labels_in(told.message) or []
+        return [str(label) for label in labels_in(told.message) or []], columns_in(told.message)
     except (RpcError, ValueError):
-        return []
-    return [str(label) for label in labels]
+        return [], []
 
 
 def _finite(value: Any) -> Any:

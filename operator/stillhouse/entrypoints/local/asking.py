@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillhouse.clients.inference import Answer
+from stillhouse.clients.inference import Answer, infer_arrays
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
+from stillhouse.entrypoints.local.numbers import read_features
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import DataError, StoreError, UsageError
 from stillhouse.inference.signature import ImageSpec, Signature
@@ -74,21 +75,28 @@ def ask(name: str, texts: list[str], *, top: int, vector: bool) -> list[dict[str
         if problem:
             raise StoreError(f"the index is damaged: {problem}", field=name, fix=f"still up {state.get('file')}")
         index = Index(store.objects.opened(revision["index"]))
-    images = None if signature.image is None else read_images(texts, signature.image)
+    arrays = None if signature.takes_texts else _arrays(texts, signature)
     rows = int(running.settings.get("maxBatchSize", 1))  # more in one request are refused
     answers: list[dict[str, Any]] = []
     with TritonClient(running.handle.address) as client:
         for start in range(0, len(texts), rows):
             part = slice(start, start + rows)
-            if images is None:
+            if arrays is None:
                 answer = client.infer_texts(name, texts[part], provenance=True)
             else:
-                answer = client.infer_images(name, images[part], provenance=True)
+                answer = infer_arrays(client, name, signature.tensor, arrays[part], provenance=True)
             about = answer.provenance or [{} for _ in texts[part]]
             for row, text in enumerate(texts[part]):
                 said = {"text": text, "provenance": about[row], **_said(answer, row, signature, index, top)}
                 answers.append(said | ({"steps": _of_steps(answer, row)} if answer.steps else {}))
     return answers
+
+
+def _arrays(texts: list[str], signature: Signature) -> npt.NDArray[np.float32]:
+    if signature.image is not None:
+        return read_images(texts, signature.image)
+    assert signature.features is not None  # arrays are one or the other
+    return read_features(texts, signature.features)
 
 
 def _said(answer: Answer, row: int, signature: Signature, index: Index | None, top: int) -> dict[str, Any]:

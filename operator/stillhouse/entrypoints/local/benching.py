@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stillhouse.clients.inference import infer_arrays
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
@@ -24,21 +25,21 @@ from stillhouse.settings import load_settings
 __all__ = ["bench"]
 
 
-def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> tuple[bool, list[Any]]:
-    """Return (whether they are images, payloads): lines of a file, or the rows of the gate's data."""
+def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> tuple[str, list[Any]]:
+    """Return (the model's input, payloads): lines of a file, or the rows of the gate's data."""
     if texts is not None:
         lines = lines_of(texts.read_bytes(), f"--texts {texts}")
         if not lines:
             raise UsageError("the file has no texts", field="--texts", found=str(texts))
-        return False, lines
+        return "TEXT", lines
     for step in store.state(name).get("steps", []):
         receipt = store.receipt(step["key"]) if step["id"] == "resolve/gate-data" else None
         if receipt is not None:
             data = Artifact(receipt.artifact, receipt.kind, store.objects.opened(receipt.artifact), receipt.size)
             rows = read_rows(data, Signature.read(store.objects.opened(digest)))
-            if rows.images is not None:
-                return True, [rows.images[position : position + 1] for position in range(len(rows.images))]
-            return False, rows.texts
+            if rows.arrays is not None:
+                return rows.tensor, [rows.arrays[position : position + 1] for position in range(len(rows.arrays))]
+            return rows.tensor, rows.texts
     raise UsageError("there are no texts to ask", field="--texts", fix=f"still bench {name} --texts FILE, one text a line")
 
 
@@ -54,7 +55,7 @@ def bench(
     """
     store = LocalStore(load_settings().home)
     running = servers.require(store, name)
-    images, payloads = _payloads(store, name, running.revision, texts)
+    tensor, payloads = _payloads(store, name, running.revision, texts)
     loads = ((1, max(50, requests // 4)), (concurrency, requests))
     total = sum(count for _, count in loads)
     lock, earlier, seen = threading.Lock(), 0, 0
@@ -67,10 +68,10 @@ def bench(
                 report(seen, total)
 
     def ask(client: TritonClient, payload: Any) -> None:
-        if images:
-            client.infer_images(name, payload)
-        else:
+        if tensor == "TEXT":
             client.infer_texts(name, [payload])
+        else:
+            infer_arrays(client, name, tensor, payload)
 
     runs = []
     with TritonClient(running.handle.address) as client:

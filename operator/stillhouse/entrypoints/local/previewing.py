@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.api.model import Spec
-from stillhouse.api.source import DataSource, Task, columns_of
+from stillhouse.api.source import TEXT_TASKS, DataSource, ModelSource, columns_of
 from stillhouse.clients.sources.access import unreadable
 from stillhouse.errors import DataError, Problem, StillhouseError
 from stillhouse.passes.evaluate.columns import check_labels, check_roles, judged_by_labels
 from stillhouse.passes.sources.columns import SHOWN, Role, choose, need_of
+from stillhouse.passes.sources.features import choose_features
 from stillhouse.passes.sources.header import header
+from stillhouse.passes.sources.limits import FeaturesConfig
 from stillhouse.passes.sources.reading import data_files
 from stillhouse.planning.request import data_sources
 
@@ -42,7 +44,7 @@ class Seen:
     unused: tuple[str, ...] = ()
 
 
-def preview(place: str, data: DataSource, path: Path, task: Task | None = None) -> Seen | None:
+def preview(place: str, data: DataSource, path: Path, source: ModelSource | None = None) -> Seen | None:
     """Return the columns of the data that stands at `place`, None where only the import can tell.
 
     Raises:
@@ -55,7 +57,15 @@ def preview(place: str, data: DataSource, path: Path, task: Task | None = None) 
     if there is None:
         return None
     named: Mapping[Role, str] = columns_of(data)  # type: ignore[assignment]  # the resource has no other roles
-    roles = choose(named, there, need_of(place), images=None if task is None else task == "image-classification")
+    if source is not None and source.features is not None:
+        form = source.features
+        config = FeaturesConfig(columns=form.columns, length=form.length, channels=form.channels or 1)
+        chosen = choose_features(named, there, config)
+        used = {*chosen.roles.values(), *chosen.features}
+        shown: dict[Role, str] = {"features": ", ".join(chosen.features), **chosen.roles}
+        return Seen(shown, tuple(name for name in there if name not in used))
+    images = None if source is None else source.task == "image-classification"
+    roles = choose(named, there, need_of(place), images=images)
     return Seen(roles, tuple(name for name in there if name not in roles.values()))
 
 
@@ -66,7 +76,7 @@ def lacking(spec: Spec, seen: Mapping[str, Seen | None]) -> Iterator[DataError]:
         metrics = [metric.name for metric in spec.gate.metrics]
         roles = list(gate.roles)
         try:
-            if spec.source.task != "image-classification":
+            if spec.source.task in TEXT_TASKS:
                 check_roles(roles, gate.unused, metrics)
             if (judging := judged_by_labels(metrics)) is not None:
                 check_labels(roles, gate.unused, _GATE, f"metric {judging}")

@@ -127,7 +127,7 @@ def _look_into(spec: Spec, found: Sources, digests: DigestCache, mistakes: Mista
         if place not in paths:
             continue
         try:
-            seen[place] = preview(place, data, paths[place], spec.source.task)
+            seen[place] = preview(place, data, paths[place], spec.source)
         except StillhouseError as error:
             mistakes.add(error, _within(place))
     for lack in lacking(spec, seen):
@@ -144,8 +144,8 @@ def _around(place: str) -> Callable[[str], str]:
 
 
 def _within(place: str) -> Callable[[str], str]:
-    """Return the field of what an import would find wrong below `data`, which stands at `place`."""
-    return lambda inner: place + inner.removeprefix("data")
+    """Return the field of what an import would find wrong below `data`, which stands at `place`, or in the source."""
+    return lambda inner: f"spec.{inner}" if inner.startswith("source.") else place + inner.removeprefix("data")
 
 
 def _resolve(

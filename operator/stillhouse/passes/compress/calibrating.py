@@ -101,7 +101,7 @@ def _refuse_changed(source: Path, signature: Signature, model: onnx.ModelProto, 
         output: NDArray[np.float32] = reference.run(None, feed)[0]
         return output
 
-    rows: Sequence[Feed] = list(parity_feeds(signature, _PARITY_ROWS, vocabulary_rows(source) if signature.image is None else 0))
+    rows: Sequence[Feed] = list(parity_feeds(signature, _PARITY_ROWS, vocabulary_rows(source)))
     parity = measure_parity(open_session(model.SerializeToString(), threads), expected, rows)
     if not parity.holds:
         raise SourceError(

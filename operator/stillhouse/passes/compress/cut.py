@@ -90,7 +90,7 @@ class CutModel(Pass[CutConfig, CutFacts]):
         source = inputs["model"].path
         signature = Signature.read(source)
         whole = onnx.load(source / MODEL_FILE, load_external_data=False)
-        feeds = list(parity_feeds(signature, _SAMPLES, vocabulary_rows(source) if signature.image is None else 0))
+        feeds = list(parity_feeds(signature, _SAMPLES, vocabulary_rows(source)))
         cuttable = sizes_of_mask(whole, feeds, signature.output)
         lower, upper, names = halves(cuttable, config.at, signature.output)
         lower_size = write_model(lower, ctx.out / "lower.onnx")

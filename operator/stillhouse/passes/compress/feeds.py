@@ -11,13 +11,14 @@ from stillhouse.errors import DataError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.export.samples import Feed
+from stillhouse.passes.sources.columns import ARRAYS
 from stillhouse.passes.sources.dataset import DATA_FILE, read_columns, read_description
 
 __all__ = ["calibration_feeds", "one_class", "refuse_poor"]
 
 LEAST = 2
 """Rows that differ: of one alone every range is its own, and nothing shows that others go beyond."""
-_SHOWN = ("text", "query", "document", "image")
+_SHOWN = ("text", "query", "document", *ARRAYS)
 
 
 def calibration_feeds(
@@ -25,14 +26,15 @@ def calibration_feeds(
 ) -> list[Feed]:
     """Return up to `samples` rows of `data` as feeds of up to `batch` rows of about one length; `source` has the tokenizer.
 
-    Texts are spread over the data, which may be sorted; images with `spread` alone, else they are the first.
+    Texts are spread over the data, which may be sorted; images and features with `spread` alone, else they are the first.
 
     Raises:
-        DataError: the data has no column that the model takes, images of another size, or fewer than two rows that differ.
+        DataError: the data has no column that the model takes, images or features of another size, or fewer than two rows that
+            differ.
     """
     refuse_poor(data)
-    if signature.image is not None:
-        return _image_feeds(signature, data, samples, batch, spread)
+    if not signature.takes_texts:
+        return _array_feeds(signature, data, samples, batch, spread)
     roles = read_description(data.path).columns
     role = next((role for role in ("text", "query", "document") if role in roles), None)
     if role is None:
@@ -107,22 +109,22 @@ def _batch(signature: Signature, rows: Sequence[Sequence[int]]) -> Feed:
     return {name: made[name] for name in signature.inputs}
 
 
-def _image_feeds(signature: Signature, data: Artifact, samples: int, batch: int, spread: bool) -> list[Feed]:
-    image = signature.image
-    assert image is not None
-    every = read_columns(data.path, ["image"])["image"]
+def _array_feeds(signature: Signature, data: Artifact, samples: int, batch: int, spread: bool) -> list[Feed]:
+    role, shape = signature.tensor.lower(), signature.shape
+    every = read_columns(data.path, [role])[role]
     values = every[:: max(len(every) // samples, 1) if spread else 1][:samples]
-    shape = (image.channels, image.height, image.width)
     try:
-        pixels = np.asarray(values, dtype=np.float32).reshape(-1, *shape)
+        arrays = np.asarray(values, dtype=np.float32).reshape(-1, *shape)
     except ValueError as error:
         raise DataError(
-            "the images have another size than the model takes",
-            field="data.columns.image",
-            found=f"{len(values[0])} numbers an image",
-            allowed=f"{image.channels} × {image.height} × {image.width}",
-            fix="set source.image to the shape of the data",
+            f"the {'images have' if role == 'image' else 'features have'} another size than the model takes",
+            field=f"data.columns.{role}",
+            found=f"{len(values[0])} numbers a row",
+            allowed=" × ".join(map(str, shape)),
+            fix=f"set source.{role} to the shape of the data",
         ) from error
-    mean, std = (np.asarray(part, dtype=np.float32)[None, :, None, None] for part in (image.mean, image.std))
-    pixels = (pixels - mean) / std
-    return [{signature.inputs[0]: pixels[start : start + batch]} for start in range(0, len(pixels), batch)]
+    rows = arrays
+    if signature.image is not None:  # not looked at: what is not finite is told where it is read, as of any activation
+        mean, std = (np.asarray(part, np.float32)[None, :, None, None] for part in (signature.image.mean, signature.image.std))
+        rows = (arrays - mean) / std
+    return [{signature.inputs[0]: rows[start : start + batch]} for start in range(0, len(rows), batch)]

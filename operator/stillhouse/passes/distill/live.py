@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.errors import SpecError
-from stillhouse.passes.distill.rows import Images, Rows, Texts, read_inputs
+from stillhouse.passes.distill.rows import Arrays, Rows, Texts, read_inputs
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
@@ -31,7 +31,7 @@ MASK = "mask"
 class LiveTeacher:
     """The teacher of a torch-model artifact, and the student's rows as it reads them."""
 
-    def __init__(self, folder: Path, rows: Rows, data: Texts | Images, student: Network, max_length: int | None) -> None:
+    def __init__(self, folder: Path, rows: Rows, data: Texts | Arrays, student: Network, max_length: int | None) -> None:
         """Load it.
 
         Raises:
@@ -42,7 +42,7 @@ class LiveTeacher:
         signature = self.network.signature
         if isinstance(data, Texts):
             _same_tokens(self.network, student, data)
-            self._data: Texts | Images = dataclasses.replace(data, inputs=signature.inputs, pad_id=signature.pad_id)
+            self._data: Texts | Arrays = dataclasses.replace(data, inputs=signature.inputs, pad_id=signature.pad_id)
         else:
             self._data = read_inputs(rows, folder, signature, max_length)
         self._traces: Traces | None = None
@@ -68,7 +68,7 @@ class LiveTeacher:
         return joined(parts)
 
 
-def mask_of(data: Texts | Images, arrays: Sequence[Tensor]) -> Tensor | None:
+def mask_of(data: Texts | Arrays, arrays: Sequence[Tensor]) -> Tensor | None:
     """Return which positions of a batch are no padding, int64 [batch, positions]; None where there is no padding."""
     return arrays[data.inputs.index("attention_mask")] if isinstance(data, Texts) else None
 

@@ -1,7 +1,8 @@
-"""What the building passes read of a dataset artifact: texts as token ids, images as pixels, labels as numbers."""
+"""What the building passes read of a dataset artifact: texts as token ids, images and features as arrays, labels as numbers."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from stillhouse.api.source import TEXT_TASKS
 from stillhouse.errors import DataError
-from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
 
 if TYPE_CHECKING:
     from stillhouse.passes.base import Artifact, Progress
 
-__all__ = ["DATA_FILE", "NO_LABEL", "Images", "Rows", "Texts", "encode_texts", "length_batches", "read_inputs"]
+__all__ = ["DATA_FILE", "NO_LABEL", "Arrays", "Rows", "Texts", "encode_texts", "length_batches", "read_inputs"]
 
 DATA_FILE: Final = "data.parquet"
 NO_LABEL: Final = -100  # torch's cross_entropy leaves such rows out
@@ -159,24 +161,26 @@ class Rows:
         found: npt.NDArray[np.float64] = np.tile(values / most, 2 if pairs else 1)
         return found
 
-    def images(self, spec: ImageSpec) -> npt.NDArray[np.float32]:
-        """Return pixels float32 [rows, channels, height, width] as they are stored, not normalised.
+    def arrays(self, signature: Signature) -> npt.NDArray[np.float32]:
+        """Return images or features, float32 [rows, …] in the shape of the model's, as they are stored: not normalised.
 
         Raises:
-            DataError: an image has another number of values than `spec` says.
+            DataError: a row has another number of values than the model takes.
         """
-        expected = spec.channels * spec.height * spec.width
-        column = self._file.read(columns=[self._known("image")]).column(0).combine_chunks()
+        role, shape = signature.tensor.lower(), signature.shape
+        what = "images" if role == "image" else role
+        expected = math.prod(shape)
+        column = self._file.read(columns=[self._known(role)]).column(0).combine_chunks()
         flat = np.asarray(column.flatten(), dtype=np.float32) if self.count else np.zeros(0, np.float32)
         if flat.size != expected * self.count:
             raise DataError(
-                "images have another size than the model's input",
-                field=f"{self.field}.columns.image",
-                found=f"{flat.size / max(1, self.count):g} numbers a row, column {self._named.get('image', 'image')}",
-                allowed=f"{expected} = {spec.channels} × {spec.height} × {spec.width}",
-                fix="set spec.source.image to the shape of the data, or give images of that shape",
+                f"{what} have another size than the model's input",
+                field=f"{self.field}.columns.{role}",
+                found=f"{flat.size / max(1, self.count):g} numbers a row, column {self._named.get(role, role)}",
+                allowed=f"{expected} = {' × '.join(map(str, shape))}",
+                fix=f"set spec.source.{role} to the shape of the data, or give {what} of that shape",
             )
-        result: npt.NDArray[np.float32] = flat.reshape(self.count, spec.channels, spec.height, spec.width)
+        result: npt.NDArray[np.float32] = flat.reshape(self.count, *shape)
         return result
 
     def _column(self, name: str) -> list[Any]:
@@ -240,24 +244,24 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """Normalised pixels float32 [rows, channels, height, width]; all of one length, so that batches need no sorting."""
+class Arrays:
+    """Normalised pixels float32 [rows, channels, height, width], or features; of one length, so that batches need no sorting."""
 
-    pixels: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32]
 
     @property
     def count(self) -> int:
-        """Return how many images there are."""
-        return len(self.pixels)
+        """Return how many rows there are."""
+        return len(self.values)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Return 1 for every row."""
-        return np.ones(len(self.pixels), dtype=np.int64)
+        return np.ones(len(self.values), dtype=np.int64)
 
     def batch(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], ...]:
         """Return the model's input for these rows."""
-        return (self.pixels[np.asarray(rows)],)
+        return (self.values[np.asarray(rows)],)
 
 
 def encode_texts(
@@ -287,12 +291,12 @@ def encode_texts(
 
 def read_inputs(
     rows: Rows, model: Path, signature: Signature, max_length: int | None, progress: Progress | None = None
-) -> Texts | Images:
-    """Return what the model is called with: tokenised training texts, or normalised images."""
-    if signature.task == "image-classification":
-        from stillhouse.inference.image import normalise
+) -> Texts | Arrays:
+    """Return what the model is called with: tokenised training texts, normalised images, or features."""
+    if signature.task not in TEXT_TASKS:
+        from stillhouse.inference.arrays import prepared
 
-        if signature.image is None:
+        if signature.takes_texts:
             raise DataError(
                 "the model does not say the shape of its images",
                 field="spec.source.image",
@@ -300,7 +304,7 @@ def read_inputs(
                 allowed="height, width and channels",
                 fix="write image: {height: 28, width: 28, channels: 1}, as the model takes them",
             )
-        return Images(normalise(rows.images(signature.image), signature.image))
+        return Arrays(prepared(rows.arrays(signature), signature))
     return encode_texts(rows.training_texts(), model, signature, max_length, progress)
 
 

@@ -17,7 +17,7 @@ from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.prune.pruner import Pruner
-from stillhouse.passes.distill.rows import Images, Texts, length_batches
+from stillhouse.passes.distill.rows import Arrays, Texts, length_batches
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.together import ALONE, Group
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
@@ -42,7 +42,7 @@ class TrainingSet:
     that reads along. `weights`: float64 [rows], how often a row is drawn against the others, or None.
     """
 
-    inputs: Texts | Images
+    inputs: Texts | Arrays
     teacher: Mapping[str, Tensor]
     labels: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.int64] | None = None

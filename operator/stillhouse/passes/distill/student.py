@@ -18,6 +18,7 @@ from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.students.encoder import encoder_student
 from stillhouse.passes.distill.students.factory import factory_student
 from stillhouse.passes.distill.students.facts import StudentFacts, VocabularyFacts, facts_of
+from stillhouse.passes.distill.students.features import feature_student
 from stillhouse.passes.distill.students.residual import residual_student
 from stillhouse.passes.distill.students.small import small_image_student, small_text_student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
@@ -52,13 +53,19 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         # A search has both: whoever teaches, first weights and tokens are of the source.
         folder = (inputs.get("origin") or inputs["teacher"]).path
         teacher = load(folder, role="teacher")
-        images = teacher.signature.task == "image-classification"
+        signature = teacher.signature
+        images = signature.image is not None
         small = config.architecture in _SMALL
-        if config.factory is not None or (small and images):
+        if config.factory is not None or (small and images) or signature.features is not None:
             made = config.factory
-            student = factory_student(made, config, teacher) if made is not None else small_image_student(config, teacher)
+            if made is not None:
+                student = factory_student(made, config, signature)
+            elif images:
+                student = small_image_student(config, teacher)
+            else:
+                student = feature_student(config, signature, Rows.of(inputs))
             _warn_if_larger(student.network, teacher, ctx)
-            save(student.network, ctx.out, tokenizer=None if images else folder / TOKENIZER_FILE)
+            save(student.network, ctx.out, tokenizer=folder / TOKENIZER_FILE if signature.takes_texts else None)
             return facts_of(student, VocabularyFacts(), config.seed)
         if not small and (teacher.config is None or images):
             raise SpecError(
@@ -86,5 +93,5 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
 def _warn_if_larger(student: Network, teacher: Network, ctx: Context) -> None:
     """Say that a student has more parameters than its teacher: it may be meant, and costs more than it spares."""
     mine, theirs = count_parameters(student)[0], count_parameters(teacher)[0]
-    if mine > theirs:
+    if mine > theirs > 0:  # of a graph nobody has counted
         ctx.progress.note(f"the student is larger than its teacher: {mine:,} parameters, the teacher has {theirs:,}")

@@ -26,7 +26,7 @@ from stillhouse.errors import SourceError, SpecError
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.pace import Pace
-from stillhouse.passes.distill.rows import Images, Rows, Texts, length_batches, read_inputs
+from stillhouse.passes.distill.rows import Arrays, Rows, Texts, length_batches, read_inputs
 from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
@@ -202,7 +202,7 @@ def _check(teacher: Network, config: TeacherOutputsConfig) -> tuple[int, ...]:
 
 def _shard(
     teacher: Network,
-    data: Texts | Images,
+    data: Texts | Arrays,
     rows: npt.NDArray[np.int64],
     config: TeacherOutputsConfig,
     layers: Sequence[int],

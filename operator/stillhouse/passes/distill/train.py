@@ -27,7 +27,7 @@ from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
 from stillhouse.passes.distill.prune.config import PruneConfig
-from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, read_inputs
+from stillhouse.passes.distill.rows import NO_LABEL, Arrays, Rows, Texts, read_inputs
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs, tensors_of
@@ -234,7 +234,7 @@ def _sizes(
     depth: int,
     labels: npt.NDArray[np.int64] | None,
     live: LiveTeacher | None,
-    data: Texts | Images,
+    data: Texts | Arrays,
 ) -> Sizes:
     widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
     rows = dict.fromkeys(student.signature.labels, 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from stillhouse.errors import DataError
 from stillhouse.passes.base import Context, Progress
 from stillhouse.passes.distill.pace import Pace
-from stillhouse.passes.distill.rows import NO_LABEL, Images, Rows, Texts, encode_texts, length_batches, read_inputs
+from stillhouse.passes.distill.rows import NO_LABEL, Arrays, Rows, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network, count_parameters
 from stillhouse.passes.ranking import ranks, reciprocal
@@ -35,7 +35,7 @@ class Validation:
         self._ctx = ctx
         self._field = rows.field
         signature = student.signature
-        self._parts: list[Texts | Images]
+        self._parts: list[Texts | Arrays]
         self._labels: npt.NDArray[np.int64] | None = None
         self._teacher: Tensor | None = None
         pairs = {"query", "document"} <= set(rows.columns)
@@ -83,7 +83,7 @@ class Validation:
         return float((found[0].argmax(1) == labels)[known].float().mean())
 
 
-def outputs_of(network: Network, data: Texts | Images, progress: Progress, message: str, most: int | None = None) -> Tensor:
+def outputs_of(network: Network, data: Texts | Arrays, progress: Progress, message: str, most: int | None = None) -> Tensor:
     """Return the network's output for the first `most` rows, float32 [rows, dimension or labels] on the CPU."""
     count = data.count if most is None else min(most, data.count)
     device = next(network.parameters()).device

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillhouse.clients.inference import InferenceClient
+from stillhouse.clients.inference import InferenceClient, infer_arrays
 from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.decisions import agreement_of, decided
@@ -171,9 +171,13 @@ def _load(
         "requests": total,
         "progress": lambda done: progress.update(done, total, "requests", label),
     }
-    if rows.images is not None:
-        images = [rows.images[position : position + 1] for position in range(len(rows.images))]
-        return closed_loop(connect, lambda client, image: client.infer_images(MODEL, image), images, **common)
+    if rows.arrays is not None:
+        arrays, tensor = [rows.arrays[position : position + 1] for position in range(len(rows.arrays))], rows.tensor
+
+        def ask(client: InferenceClient, array: Any) -> None:
+            infer_arrays(client, MODEL, tensor, array)
+
+        return closed_loop(connect, ask, arrays, **common)
     return closed_loop(connect, lambda client, text: client.infer_texts(MODEL, [text]), rows.texts, **common)
 
 

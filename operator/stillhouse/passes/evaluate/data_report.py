@@ -18,7 +18,7 @@ from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Rows, encode_texts
 from stillhouse.passes.evaluate.data_drawing import svg, table
 from stillhouse.passes.sources.alike import keep_distinct, likeness, near_any
-from stillhouse.passes.sources.columns import SHOWN
+from stillhouse.passes.sources.columns import ARRAYS, SHOWN, array_role
 from stillhouse.passes.sources.derived import read_table, shown_texts
 from stillhouse.passes.sources.leaks import normalised
 from stillhouse.passes.sources.neighbours import Tick
@@ -139,8 +139,8 @@ def _split(rows: Any, threshold: float, tick: Tick) -> dict[str, Any]:
 def _lengths(rows: Rows, teacher: Any, limit: int | None) -> dict[str, Any]:
     """Return `tokens`: what the teacher's tokenizer makes of the texts, and what lies behind the limit."""
     signature = Signature.read(teacher)
-    roles = [role for role in SHOWN if role in rows.columns and role != "image"]
-    if signature.task == "image-classification" or not roles:
+    roles = [role for role in SHOWN if role in rows.columns and role not in ARRAYS]
+    if not signature.takes_texts or not roles:
         return {}
     texts = [text for role in roles for text in rows.texts(role)]
     encoded = encode_texts(texts, teacher, signature, limit)
@@ -163,7 +163,7 @@ def _lengths(rows: Rows, teacher: Any, limit: int | None) -> dict[str, Any]:
 
 
 def _columns(rows: Any) -> list[list[str]]:
-    if "image" in rows.column_names:
+    if array_role(rows.column_names) is not None:
         return [shown_texts(rows)]
     return [[normalised(text) for text in rows.column(role).to_pylist()] for role in SHOWN if role in rows.column_names]
 

@@ -37,8 +37,8 @@ def decided(artifact: Path, teacher: Outputs, rows: GateRows, threads: int = 1) 
     """
     signature = Signature.read(artifact)
     values: dict[str, Array]
-    if rows.images is not None:
-        values = {"request.IMAGE": rows.images}
+    if rows.arrays is not None:
+        values = {f"request.{signature.tensor}": rows.arrays}
     else:
         texts = [text for role in _ROLES for text in rows.columns.get(role, [])]
         values = {"request.TEXT": np.array(texts, dtype=object)[:, np.newaxis]}

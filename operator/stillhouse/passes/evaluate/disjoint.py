@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from stillhouse.passes.base import Artifact
+from stillhouse.passes.sources.columns import ARRAYS, array_role
 from stillhouse.passes.sources.dataset import read_columns, read_description
 from stillhouse.passes.sources.leaks import refuse_leaks
 
 __all__ = ["check_disjoint", "shown"]
 
-ROLES = ("text", "query", "document", "image")
+ROLES = ("text", "query", "document", *ARRAYS)
 FIELDS = {
     "data": "spec.gate.data",
     "training": "spec.distill.data",
@@ -33,13 +34,14 @@ what a scale is set by is neither learned from nor chosen by."""
 
 
 def shown(artifact: Artifact) -> dict[str, list[str]]:
-    """Return what a model is shown, column by column; of an image the digest of its pixels."""
+    """Return what a model is shown, column by column; of an image or features the digest of the numbers."""
     there = read_description(artifact.path).columns
     columns = read_columns(artifact.path, [role for role in ROLES if role in there])
-    if "image" in columns:
-        columns["image"] = [
-            "image " + hashlib.blake2b(np.asarray(row, dtype=np.float32).tobytes(), digest_size=16).hexdigest()
-            for row in columns["image"]
+    role = array_role(there)
+    if role is not None:
+        columns[role] = [
+            f"{role} " + hashlib.blake2b(np.asarray(row, dtype=np.float32).tobytes(), digest_size=16).hexdigest()
+            for row in columns[role]
         ]
     return columns
 
@@ -48,7 +50,7 @@ def check_disjoint(inputs: Mapping[str, Artifact]) -> None:
     """Compare what the rows that judge show (`data`: the gate's, `validation`) with the others', texts after normalisation.
 
     Raises:
-        DataError: they share a text or an image.
+        DataError: they share a text, an image or a row of features.
     """
     columns: dict[str, dict[str, list[str]]] = {}
     for judge, others in APART.items():

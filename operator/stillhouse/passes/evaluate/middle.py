@@ -12,6 +12,7 @@ import numpy as np
 from stillhouse.errors import DataError
 from stillhouse.inference.confidence import Calibration
 from stillhouse.inference.engine import Engine
+from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.evaluate.curve import Rows
 from stillhouse.passes.evaluate.threshold import Solved
@@ -23,19 +24,25 @@ def open_middle(given: Artifact, small: Engine, threads: int) -> Engine:
     """Return the model between, once it is found to answer the same question.
 
     Raises:
-        DataError: it has another task, other labels, or takes images of another size.
+        DataError: it has another task, other labels, or takes arrays of another shape.
     """
     engine, mine = Engine(given.path, threads), small.signature
     theirs = engine.signature
-    if theirs.task != mine.task or theirs.labels != mine.labels or theirs.image != mine.image:
+    if theirs.task != mine.task or theirs.labels != mine.labels or _form(theirs) != _form(mine):
         raise DataError(
             "the model between answers another question",
             field="spec.edge.cascade.middle.model",
             found=f"{theirs.task}: {', '.join(theirs.labels[:20])}",
             allowed=f"{mine.task}: {', '.join(mine.labels[:20])}",
-            fix="name a model of the same task, labels (in their order) and images",
+            fix="name a model of the same task, labels (in their order) and images or features",
         )
     return engine
+
+
+def _form(signature: Signature) -> tuple[object, ...]:
+    """Return what a request holds: of features not the statistics of whoever learned from them."""
+    features = signature.features
+    return (signature.image, features.shape, features.columns) if features else (signature.image,)
 
 
 def together_with(stages: Sequence[Rows], cost: float) -> Rows:

@@ -18,7 +18,7 @@ from stillhouse.inference.engine import Engine
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, Progress
 from stillhouse.passes.distill.config import CamelConfig
-from stillhouse.passes.distill.rows import Images, Rows, Texts, encode_texts, read_inputs
+from stillhouse.passes.distill.rows import Arrays, Rows, Texts, encode_texts, read_inputs
 from stillhouse.passes.evaluate.columns import check_texts
 
 __all__ = ["REFERENCE_FILE", "OnnxTeacherReference", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]
@@ -75,9 +75,9 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         signature = Signature.read(folder)
         limit = config.max_length or signature.max_length
         rows = Rows.of(inputs)
-        if signature.task != "image-classification":
+        if signature.takes_texts:
             check_texts(inputs["data"], rows.columns)
-        parts: dict[str, Texts | Images] = {}
+        parts: dict[str, Texts | Arrays] = {}
         if signature.task == "sentence-embedding" and {"query", "document"} <= set(rows.columns):
             parts = {column: encode_texts(rows.texts(column), folder, signature, limit) for column in ("query", "document")}
         else:
@@ -110,7 +110,7 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         return ReferenceFacts(**counts, seconds=round(time.monotonic() - began, 3))
 
     def _ask(
-        self, folder: Path, rows: Rows, parts: Mapping[str, Texts | Images], threads: int, progress: Progress
+        self, folder: Path, rows: Rows, parts: Mapping[str, Texts | Arrays], threads: int, progress: Progress
     ) -> dict[str, Array]:
         return _ask_network(folder, parts, threads, progress)
 
@@ -121,12 +121,12 @@ class OnnxTeacherReference(TeacherReference):
     name: ClassVar[str] = "onnx-teacher-reference"
 
     def _ask(
-        self, folder: Path, rows: Rows, parts: Mapping[str, Texts | Images], threads: int, progress: Progress
+        self, folder: Path, rows: Rows, parts: Mapping[str, Texts | Arrays], threads: int, progress: Progress
     ) -> dict[str, Array]:
         return _ask_graph(folder, rows, parts, threads, progress)
 
 
-def _ask_network(folder: Path, parts: Mapping[str, Texts | Images], threads: int, progress: Progress) -> dict[str, Array]:
+def _ask_network(folder: Path, parts: Mapping[str, Texts | Arrays], threads: int, progress: Progress) -> dict[str, Array]:
     """Return what a torch teacher says: part → float32 [rows, dimension or labels]."""
     import torch
 
@@ -142,7 +142,7 @@ def _ask_network(folder: Path, parts: Mapping[str, Texts | Images], threads: int
 
 
 def _ask_graph(
-    folder: Path, rows: Rows, parts: Mapping[str, Texts | Images], threads: int, progress: Progress
+    folder: Path, rows: Rows, parts: Mapping[str, Texts | Arrays], threads: int, progress: Progress
 ) -> dict[str, Array]:
     """Return what an ONNX teacher says: part → float32 [rows, dimension or labels]; torch stays unloaded.
 
@@ -153,12 +153,12 @@ def _ask_graph(
     outputs: dict[str, Array] = {}
     for name, data in parts.items():
         answers = []
-        column = None if isinstance(data, Images) else rows.texts("text" if name == "logits" else name)
+        column = None if isinstance(data, Arrays) else rows.texts("text" if name == "logits" else name)
         for first in range(0, data.count, _ONNX_ROWS):
             last = min(first + _ONNX_ROWS, data.count)
             if column is None:
-                pixels = data.batch(np.arange(first, last, dtype=np.int64))[0]
-                values = engine.run_images(pixels.astype(np.float32, copy=False))
+                array = data.batch(np.arange(first, last, dtype=np.int64))[0]
+                values = engine.run_arrays(array.astype(np.float32, copy=False))
             else:
                 values = engine.run_texts(column[first:last]).values
             answers.append(np.log(np.maximum(values, np.finfo(np.float32).tiny)) if name == "logits" else values)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillhouse.clients.inference import Answer, InferenceClient
+from stillhouse.clients.inference import Answer, InferenceClient, infer_arrays
 from stillhouse.errors import DataError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
@@ -27,13 +27,15 @@ __all__ = ["GateRows", "Truncation", "answer_rows", "read_reference", "read_rows
 class GateRows:
     """Rows by role.
 
-    `columns` holds lists of strings, `images` float32 [rows, channels, height, width] in [0, 1],
+    `columns` holds lists of strings, `arrays` images, float32 [rows, channels, height, width] in [0, 1], or features, for the
+    model's input `tensor`, None where the rows are texts;
     `truth` int64 [rows]: positions in the label order, None where the data has no labels.
     """
 
     columns: dict[str, list[str]]
-    images: npt.NDArray[np.float32] | None
+    arrays: npt.NDArray[np.float32] | None
     truth: npt.NDArray[np.int64] | None
+    tensor: str = "TEXT"
 
     @property
     def texts(self) -> list[str]:
@@ -43,7 +45,7 @@ class GateRows:
     @property
     def count(self) -> int:
         """Return the number of rows."""
-        return len(self.images) if self.images is not None else max((len(v) for v in self.columns.values()), default=0)
+        return len(self.arrays) if self.arrays is not None else max((len(v) for v in self.columns.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,31 +89,32 @@ def read_rows(data: Artifact, signature: Signature, metrics: Iterable[str] = ())
     if not table.num_rows:
         raise DataError("the gate's data has no rows", field="spec.gate.data", fix="give rows to measure on")
     columns = {role: table[role].to_pylist() for role in ("text", "query", "document") if role in names}
-    images = None
-    if signature.task == "image-classification":
-        if "image" not in names or signature.image is None:
+    arrays = None
+    if not signature.takes_texts:
+        role, shape = signature.tensor.lower(), signature.shape
+        what = "images" if role == "image" else role
+        if role not in names:
             raise DataError(
-                "the gate's data needs images", field="spec.gate.data.columns", found=", ".join(sorted(names)), allowed="image"
+                f"the gate's data needs {what}", field="spec.gate.data.columns", found=", ".join(sorted(names)), allowed=role
             )
-        shape = (signature.image.channels, signature.image.height, signature.image.width)
         try:
-            flat = np.array(table["image"].to_pylist(), dtype=np.float32)
+            flat = np.array(table[role].to_pylist(), dtype=np.float32)
         except ValueError:  # rows of different lengths
             flat = np.zeros((0, 0), dtype=np.float32)
         if flat.shape[1:] != (int(np.prod(shape)),):
             raise DataError(
-                "the images have another size than the model's",
+                f"the {what} have another size than the model's",
                 field="spec.gate.data",
                 found=str(flat.shape[1:]) if len(flat) else "rows of different lengths",
                 allowed=str(shape),
             )
-        images = flat.reshape(-1, *shape)
+        arrays = flat.reshape(-1, *shape)
     else:
         check_texts(data, sorted(names), metrics)
     truth = None
     if signature.labels and "label" in names:
         truth = _truth(table["label"].to_pylist(), signature.labels)
-    return GateRows(columns, images, truth)
+    return GateRows(columns, arrays, truth, signature.tensor)
 
 
 def _truth(labels: Iterable[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -152,8 +155,9 @@ def answer_rows(
     progress: Callable[[int, int], None],
 ) -> Outputs:
     """Ask the server for every row; `workers` connections, `batch` rows a request."""
-    if rows.images is not None:
-        parts = _asked(client, rows.images, batch, workers, lambda c, part: c.infer_images(model, part), progress)
+    if rows.arrays is not None:
+        tensor = rows.tensor
+        parts = _asked(client, rows.arrays, batch, workers, lambda c, part: infer_arrays(c, model, tensor, part), progress)
         return Outputs(probabilities=np.concatenate([_some(part.probabilities) for part in parts]), steps=_of_steps(parts))
     values: dict[str, Any] = {}
     every: list[Answer] = []

@@ -157,7 +157,7 @@ def read_split(
 @dataclass(frozen=True, slots=True)
 class _Columns:
     texts: list[str] | None
-    images: npt.NDArray[np.float32] | None
+    arrays: npt.NDArray[np.float32] | None
     labels: list[str | None] | None
 
 
@@ -165,7 +165,7 @@ def _columns(data: Artifact, signature: Signature, field: str) -> _Columns:
     import pyarrow.parquet
 
     there = read_description(data.path).columns
-    role = "image" if signature.image is not None else "text"
+    role = signature.tensor.lower()
     if role not in there:
         raise DataError(
             f"the cascade's rows need a column for {role}",
@@ -178,13 +178,14 @@ def _columns(data: Artifact, signature: Signature, field: str) -> _Columns:
     if not table.num_rows:
         raise DataError("the cascade's data has no rows", field=field, fix="give rows to solve the threshold on")
     labels = table["label"].to_pylist() if "label" in there else None
-    if signature.image is None:
+    if signature.takes_texts:
         return _Columns(table["text"].to_pylist(), None, labels)
-    shape = (signature.image.channels, signature.image.height, signature.image.width)
-    pixels = [np.asarray(row, dtype=np.float32).reshape(-1) for row in table["image"].to_pylist()]
-    if any(each.size != int(np.prod(shape)) for each in pixels):
-        raise DataError("the images have another size than the model's", field=field, allowed=str(shape))
-    return _Columns(None, np.stack(pixels).reshape(-1, *shape), labels)
+    shape = signature.shape
+    arrays = [np.asarray(row, dtype=np.float32).reshape(-1) for row in table[role].to_pylist()]
+    if any(each.size != int(np.prod(shape)) for each in arrays):
+        what = "images" if role == "image" else role
+        raise DataError(f"the {what} have another size than the model's", field=field, allowed=str(shape))
+    return _Columns(None, np.stack(arrays).reshape(-1, *shape), labels)
 
 
 def _answers(engine: Engine, columns: _Columns, progress: Progress, field: str) -> npt.NDArray[np.float32]:
@@ -193,12 +194,12 @@ def _answers(engine: Engine, columns: _Columns, progress: Progress, field: str) 
     if columns.texts is not None:
         rows = columns.texts
     else:
-        assert columns.images is not None
-        rows = columns.images
+        assert columns.arrays is not None
+        rows = columns.arrays
     found = []
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        found.append(engine.predict_images(block) if isinstance(block, np.ndarray) else engine.run_texts(block).values)
+        found.append(engine.predict_arrays(block) if isinstance(block, np.ndarray) else engine.run_texts(block).values)
         progress.update(min(start + _BLOCK, len(rows)), len(rows), "rows", title)
     return np.concatenate(found)
 

@@ -114,7 +114,7 @@ def time_candidates(
             except Exception as error:  # a graph that cannot be quantized is timed in FP32 only
                 report(f"{name} cannot be quantized: {_first_line(error)}")
     for batch, length in timing_shapes(signature):
-        key = f"{batch}x{length}" if signature.image is None else str(batch)
+        key = f"{batch}x{length}" if signature.takes_texts else str(batch)
         report(f"timing {key}")
         tensors = feed(signature, batch, length, vocabulary, padded=False)
         calls = {"/".join(names): _call(session, tensors) for names, session in sessions.items()}

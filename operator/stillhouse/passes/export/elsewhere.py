@@ -20,6 +20,7 @@ from pydantic import Field
 
 from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import SourceError, SpecError
+from stillhouse.inference.arrays import prepared
 from stillhouse.inference.feed import text_feed, text_feeds
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
@@ -87,7 +88,7 @@ class ExportedFacts:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The one shape of a call: rows, and tokens (0 for images)."""
+    """The one shape of a call: rows, and tokens (0 for what is no text)."""
 
     batch: int
     tokens: int
@@ -181,9 +182,10 @@ class Elsewhere(Pass[ExportedConfig, ExportedFacts]):
 
 
 def _shape(config: ExportedConfig, signature: Signature) -> Shape:
-    if signature.image is not None:
+    if not signature.takes_texts:
         if config.tokens is not None:
-            raise SpecError("an image has no tokens", field="spec.export.tokens", found=str(config.tokens), fix="remove tokens")
+            what = "an image has" if signature.image is not None else "features have"
+            raise SpecError(f"{what} no tokens", field="spec.export.tokens", found=str(config.tokens), fix="remove tokens")
         return Shape(config.batch or 1, 0)
     longest = signature.max_length
     if config.tokens is not None and longest and config.tokens > longest:
@@ -199,7 +201,7 @@ def _shape(config: ExportedConfig, signature: Signature) -> Shape:
 
 def _feeds(source: Path, signature: Signature, data: Artifact | None, fixed: Shape | None) -> Iterator[Feed]:
     """Yield what is asked: seeded rows of many shapes (of the one, where it is fixed), then the gate's."""
-    vocabulary = vocabulary_rows(source) if signature.image is None else 0
+    vocabulary = vocabulary_rows(source)
     if fixed is None:
         yield from parity_feeds(signature, ROWS, vocabulary)
     else:
@@ -207,13 +209,10 @@ def _feeds(source: Path, signature: Signature, data: Artifact | None, fixed: Sha
     if data is None:
         return
     batch = fixed.batch if fixed else 8
-    if signature.image is not None:
-        images = read_rows(data, signature).images
-        assert images is not None  # it is the task's
-        mean, std = (
-            np.asarray(each, dtype=np.float32).reshape(1, -1, 1, 1) for each in (signature.image.mean, signature.image.std)
-        )
-        rows = ((images[:ROWS] - mean) / std).astype(np.float32)
+    if not signature.takes_texts:
+        arrays = read_rows(data, signature).arrays
+        assert arrays is not None  # it is the task's
+        rows = prepared(arrays[:ROWS], signature)
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             yield {signature.inputs[0]: np.resize(part, (batch, *part.shape[1:])) if fixed else part}

@@ -33,7 +33,7 @@ def legacy(network: torch.nn.Module, signature: Signature, example: Feed, opset:
     Raises:
         Exception: whatever torch finds impossible to trace.
     """
-    axes: dict[str, dict[int, str]] = {name: _axes(value.ndim) for name, value in example.items()}
+    axes: dict[str, dict[int, str]] = {name: _axes(signature) for name in example}
     axes[_OUTPUT] = {0: "batch"}
     buffer = io.BytesIO()
     with _quiet(), torch.no_grad():
@@ -59,7 +59,7 @@ def dynamo(network: torch.nn.Module, signature: Signature, example: Feed, opset:
     """
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
     sequence = torch.export.Dim("sequence", min=1, max=max(signature.max_length, 2))
-    shapes = tuple({0: batch, 1: sequence} if value.ndim == 2 else {0: batch} for value in example.values())
+    shapes = tuple({0: batch, 1: sequence} if signature.takes_texts else {0: batch} for _ in example)
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
             network,
@@ -80,8 +80,8 @@ def dynamo(network: torch.nn.Module, signature: Signature, example: Feed, opset:
 EXPORTERS = {"legacy": legacy, "dynamo": dynamo}
 
 
-def _axes(dimensions: int) -> dict[int, str]:
-    return {0: "batch", 1: "sequence"} if dimensions == 2 else {0: "batch"}
+def _axes(signature: Signature) -> dict[int, str]:
+    return {0: "batch", 1: "sequence"} if signature.takes_texts else {0: "batch"}
 
 
 @contextlib.contextmanager

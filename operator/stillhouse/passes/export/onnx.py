@@ -49,7 +49,7 @@ class ExportFacts:
 
     `latency_ms` is graph → precision → `batch x tokens` → milliseconds with `threads` threads; INT8 is timed because most
     models are served in it. `refused` is graph → why it is not usable. `macs` is tokens → multiply-accumulates of one
-    row (images: one entry, key "image"). `exporter` names the graph that was chosen.
+    row (images: one entry, key "image"; features: key "row"). `exporter` names the graph that was chosen.
     """
 
     exporter: str
@@ -132,7 +132,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
 
 
 def _said(best: str, latencies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Say which graph was taken and how quick it is. A shape is `rows x tokens`, of images the rows alone."""
+    """Say which graph was taken and how quick it is. A shape is `rows x tokens`, of what is no text the rows alone."""
     times = []
     for precision, shapes in latencies[best].items():
         for shape, milliseconds in shapes.items():
@@ -143,8 +143,8 @@ def _said(best: str, latencies: Mapping[str, Mapping[str, Mapping[str, float]]])
 
 
 def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict[str, int]:
-    if signature.image is not None:
-        return {"image": count_macs(model, feed(signature, 1, 0, 0))}
+    if not signature.takes_texts:
+        return {"image" if signature.image is not None else "row": count_macs(model, feed(signature, 1, 0, 0))}
     lengths = [length for length in _LENGTHS if length <= (signature.max_length or length)] or [signature.max_length]
     return {str(length): count_macs(model, feed(signature, 1, length, vocabulary)) for length in lengths}
 

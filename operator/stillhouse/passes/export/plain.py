@@ -41,7 +41,7 @@ def plain_graph(model: Path, network: Path | None, out: Path) -> Path:
     from stillhouse.passes.models.artifact import load
 
     signature = Signature.read(model)
-    example = feed(signature, 2, min(16, signature.max_length or 16), vocabulary_rows(model) if signature.image is None else 0)
+    example = feed(signature, 2, min(16, signature.max_length or 16), vocabulary_rows(model))
     made = legacy(load(network, "eager", "network"), signature, example, 17)
     target = out / MODEL_FILE
     write_model(tidy(made, signature.output), target)

@@ -12,20 +12,24 @@ from stillhouse.inference.signature import Signature
 __all__ = ["Feed", "feed", "parity_feeds", "timing_shapes"]
 
 Feed = dict[str, NDArray[np.generic]]
-"""ONNX input name → array: int64 [batch, sequence] for texts, float32 [batch, channels, height, width] for images."""
+"""ONNX input name → array: int64 [batch, sequence] for texts, float32 [batch, channels, height, width] for images, and as
+`FeatureSpec` says for features."""
 
 
 def feed(signature: Signature, batch: int, length: int, vocabulary: int, *, seed: int = 0, padded: bool = True) -> Feed:
     """Make one feed of `batch` rows.
 
     Texts: random ids below `vocabulary`; with `padded`, every row but the first ends in padding after a random length of
-    at least one token. Images (`length` is ignored): standard normal, as normalised pixels are.
+    at least one token. Images (`length` is ignored): standard normal, as normalised pixels are. Features:
+    normal, with the means and deviations of the rows that the model learned from where those are known.
     """
     rng = np.random.default_rng(seed)
-    if signature.image is not None:
-        image = signature.image
-        shape = (batch, image.channels, image.height, image.width)
-        return {signature.inputs[0]: rng.standard_normal(shape, dtype=np.float32)}
+    if not signature.takes_texts:
+        values = rng.standard_normal((batch, *signature.shape), dtype=np.float32)
+        features = signature.features
+        if features is not None and features.mean and features.std:
+            values = values * np.asarray(features.std, np.float32) + np.asarray(features.mean, np.float32)
+        return {signature.inputs[0]: values.astype(np.float32, copy=False)}
     ids = rng.integers(0, max(vocabulary, 1), (batch, length), dtype=np.int64)
     mask = np.ones((batch, length), dtype=np.int64)
     if padded:
@@ -56,6 +60,6 @@ def parity_feeds(signature: Signature, samples: int, vocabulary: int) -> Iterato
 
 
 def timing_shapes(signature: Signature) -> tuple[tuple[int, int], ...]:
-    """Return the (batch, length) pairs at which exporters are compared: 1 and 8 rows of 32 tokens, or of images."""
+    """Return the (batch, length) pairs at which exporters are compared: 1 and 8 rows of 32 tokens, or of what is no text."""
     length = min(32, signature.max_length or 32)
     return ((1, length), (8, length))

@@ -39,7 +39,7 @@ class ToCoreMl(Elsewhere):
             signature = Signature.read(model)
             assert network is not None  # planning refuses it
             traced, example = _traced(network, signature, shape)
-            whole = signature.image is None
+            whole = signature.takes_texts
             converted = ct.convert(
                 traced,
                 inputs=[
@@ -78,7 +78,7 @@ def _traced(network: Path, signature: Signature, shape: Shape) -> tuple[Any, dic
 
     from stillhouse.passes.models.artifact import load
 
-    whole = signature.image is None
+    whole = signature.takes_texts
 
     class Int32(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:

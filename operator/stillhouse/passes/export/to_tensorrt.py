@@ -54,9 +54,8 @@ class ToTensorRt(Elsewhere):
 
 def profiles(signature: Signature, shape: Shape) -> dict[str, tuple[str, str, str]]:
     """Return input → its smallest, usual and largest shape, as trtexec writes them: tuned for all rows of half the tokens."""
-    if signature.image is not None:
-        image = signature.image
-        rest = f"{image.channels}x{image.height}x{image.width}"
+    if not signature.takes_texts:
+        rest = "x".join(map(str, signature.shape))
         return dict.fromkeys(signature.inputs, (f"1x{rest}", f"{shape.batch}x{rest}", f"{shape.batch}x{rest}"))
     usual = max(1, shape.tokens // 2)
     return dict.fromkeys(signature.inputs, ("1x1", f"{shape.batch}x{usual}", f"{shape.batch}x{shape.tokens}"))

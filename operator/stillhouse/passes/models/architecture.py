@@ -45,7 +45,8 @@ class Architecture(BaseModel):
     `small-network`: one of the networks in `small/`, of the sizes in `small`, whose features the linear layer `projection` turns
     into as many numbers as it says: embeddings, L2-normalised or not, or logits.
     `factory`: a Python function's network; for texts it is called with (input_ids, attention_mask), for images with the
-    normalised pixels; it returns the embeddings (normalised here when `normalize` is set) or the logits.
+    normalised pixels, for tables and time series with the numbers as they are; it returns the embeddings (normalised here when
+    `normalize` is set) or the logits.
 
     `pruned`: of layers that were made narrower than the kind says, by their path in the network: outputs, inputs (see
     `pruned.py`).

@@ -17,6 +17,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.models import factory
 from stillhouse.passes.models.architecture import WEIGHTS_FILE, Architecture
+from stillhouse.passes.models.graph import graph_network, is_graph
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.pruned import resize
 from stillhouse.passes.models.residual import Attention, ResidualEncoder
@@ -30,7 +31,7 @@ _UNUSED = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
 
 
 def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Network:
-    """Load a torch-model artifact, in evaluation mode, float32, on the CPU.
+    """Load a torch-model artifact, in evaluation mode, float32, on the CPU; a teacher may be an ONNX model of arrays.
 
     `attention` chooses the implementation: `sdpa` is the fast one; `eager` writes the products out, which
     some exporters and graph optimisers need to see. `role` is the pass's input that this is: an error about a factory
@@ -39,6 +40,8 @@ def load(path: Path, attention: Attention = "sdpa", role: str = "model") -> Netw
     Raises:
         SourceError: a file is missing or damaged, or the weights are not those of the architecture.
     """
+    if role == "teacher" and is_graph(path):
+        return graph_network(path)
     architecture, signature = Architecture.read(path), Signature.read(path)
     body = build(path, architecture, signature, attention, f"{role}.factory")
     _narrow(body, architecture, path)

@@ -52,8 +52,8 @@ class Network(nn.Module):  # type: ignore[misc]
 
     `body` is the Hugging Face model or the factory's network, `projection` a linear layer or None.
     `forward` takes tensors in the order of `signature.inputs` (int64 [batch, sequence] for texts, float32 [batch,
-    channels, height, width] already normalised for images) and returns the one output tensor, so that it can be traced
-    for export as it is.
+    channels, height, width] already normalised for images, features as they are) and returns the one output tensor, so that
+    it can be traced for export as it is.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Network(nn.Module):  # type: ignore[misc]
         """Return the table of token vectors, float32 [vocabulary, width]; None where there is none that we know."""
         if isinstance(self.body, ResidualEncoder | Words):
             return self.body.tokens.weight
-        if self.architecture.kind == "factory" or self.signature.task == "image-classification":
+        if self.architecture.kind == "factory" or not self.signature.takes_texts:
             return None
         return self.body.get_input_embeddings().weight
 

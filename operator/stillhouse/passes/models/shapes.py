@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["ImageShape", "ResidualShape", "SmallShape", "TextShape"]
+__all__ = ["FeatureShape", "ImageShape", "ResidualShape", "SmallShape", "TextShape"]
 
 
 class ResidualShape(BaseModel):
@@ -73,5 +73,26 @@ class ImageShape(BaseModel):
         return self
 
 
-SmallShape = Annotated[TextShape | ImageShape, Field(discriminator="form")]
+class FeatureShape(BaseModel):
+    """The sizes of a `FeatureNetwork`: `features` is a row's shape, [columns] or [length, channels]; see `ImageShape`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: Literal["features-mlp", "features-cnn"]
+    features: tuple[int, ...] = Field(min_length=1, max_length=2)
+    layers: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    channels: tuple[int, ...] = ()
+    separable: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> FeatureShape:
+        if self.form == "features-cnn" and len(self.features) != 2:
+            raise ValueError("a features-cnn looks along a length, which a table's row has not")
+        if self.form == "features-cnn" and (not self.channels or self.channels[-1] != self.hidden_size):
+            raise ValueError("a features-cnn needs channels, and hidden_size is its last stage's")
+        return self
+
+
+SmallShape = Annotated[TextShape | ImageShape | FeatureShape, Field(discriminator="form")]
 """A network that is none of a teacher's family: its features, float32 [batch, hidden_size], go into one linear layer."""

@@ -1,6 +1,7 @@
 """Which rows say the same as others: exactly (normalised), or nearly (character 5-grams in common).
 
-Near-duplicates are found by the exact join of `neighbours`; images are told apart by digests, which are equal or say nothing.
+Near-duplicates are found by the exact join of `neighbours`; images and features are told apart by digests, which are equal
+or say nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stillhouse.passes.sources.columns import array_role
 from stillhouse.passes.sources.neighbours import Tick, similar_pairs
 
 __all__ = ["Kept", "keep_distinct", "likeness", "near_any"]
@@ -32,8 +34,8 @@ class Kept:
 
 
 def likeness(columns: Sequence[str], threshold: float) -> float:
-    """Return the threshold for rows with these columns: images are compared exactly only."""
-    return 1.0 if "image" in columns else threshold
+    """Return the threshold for rows with these columns: images and features are compared exactly only."""
+    return threshold if array_role(columns) is None else 1.0
 
 
 def keep_distinct(texts: Sequence[str], labels: Sequence[str] | None, threshold: float, tick: Tick) -> Kept:

@@ -225,9 +225,8 @@ def _outputs(model: Any, signature: Signature) -> int | None:
     """Return how wide the answer of a factory's network is; None where only real numbers would tell."""
     import torch
 
-    image = signature.image
     ids = torch.ones(2, 4, dtype=torch.int64)
-    example = (torch.zeros(2, image.channels, image.height, image.width),) if image else (ids, ids)
+    example = (ids, ids) if signature.takes_texts else (torch.zeros(2, *signature.shape),)
     try:
         with torch.no_grad():
             shape = tuple(model.eval()(*example).shape)

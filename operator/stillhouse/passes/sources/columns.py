@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from stillhouse.errors import DataError
 
-__all__ = ["SHOWN", "Need", "Role", "choose", "need_of"]
+__all__ = ["ARRAYS", "ASKED_FOR", "SHOWN", "Need", "Role", "array_role", "choose", "need_of"]
 
-Role = Literal["text", "label", "image", "query", "document", "name", "group", "weight"]
+Role = Literal["text", "label", "image", "features", "query", "document", "name", "group", "weight"]
 Need = Literal["rows", "any", "text"]
 """What the data must show to a model: rows (texts, images or whole pairs), anything (half a pair calibrates), or texts."""
 _ROLES: tuple[Role, ...] = ("text", "label", "image", "query", "document", "name", "group", "weight")
 _PAIR: tuple[Role, ...] = ("query", "document")
-SHOWN: tuple[Role, ...] = ("text", "image", *_PAIR)
+SHOWN: tuple[Role, ...] = ("text", "image", "features", *_PAIR)
 """What a model is shown; the other roles only say something of it."""
-_ASKED_FOR: tuple[Role, ...] = ("group", "weight")
+ARRAYS: tuple[Role, ...] = ("image", "features")
+"""Of these the ones that are numbers: told apart by digests alone, and of one length in all rows."""
+ASKED_FOR: tuple[Role, ...] = ("group", "weight")
 """Many tables have columns of these names that mean something else: such a role counts only where it is named."""
+_OF_ANY: tuple[Role, ...] = ("text", "image", *_PAIR)
 _OF_IMAGES: tuple[Role, ...] = ("image",)
 _OF_TEXTS: tuple[Role, ...] = ("text", *_PAIR)
 _NEEDS: dict[str, Need] = {"spec.compress.calibration": "any", "spec.index.data": "text"}
@@ -40,6 +43,12 @@ def need_of(field: str) -> Need:
     return _NEEDS.get(field, "rows")
 
 
+def array_role(columns: Iterable[str]) -> Role | None:
+    """Return which of these columns holds a row's numbers, None where rows are texts."""
+    there = set(columns)
+    return next((role for role in ARRAYS if role in there), None)
+
+
 def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, images: bool | None = None) -> dict[Role, str]:
     """Return role → column of a table with the columns `there`; `named` are those that the resource names.
 
@@ -48,6 +57,13 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
     Raises:
         DataError: a column that is named is not there, or what is there is not what is needed.
     """
+    if "features" in named:
+        raise DataError(
+            "a column of features belongs to task time-series-classification",
+            field="data.columns.features",
+            found=named["features"],
+            fix="leave it out, or give source.task and source.features",
+        )
     for role, column in named.items():
         if column not in there:
             near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
@@ -61,7 +77,7 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
                 fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {there[0] if there else 'COLUMN'}}}",
             )
     # A column that was given another role has that one alone.
-    by_name = [role for role in _ROLES if role in there and role not in named.values() and role not in _ASKED_FOR]
+    by_name = [role for role in _ROLES if role in there and role not in named.values() and role not in ASKED_FOR]
     chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or role in by_name}
     _refuse_useless(chosen, there, need, images)
     return chosen
@@ -69,7 +85,7 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
 
 def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need, images: bool | None) -> None:
     """Refuse data without what is needed of it. Only here is it known what else the file holds, and so what was meant."""
-    takes = SHOWN if images is None else _OF_IMAGES if images else _OF_TEXTS
+    takes = _OF_ANY if images is None else _OF_IMAGES if images else _OF_TEXTS
     shown = [role for role in takes if role in chosen]
     rows = "text" in shown or "image" in shown or len(shown) == 2
     if {"rows": rows, "any": bool(shown), "text": "text" in shown}[need]:

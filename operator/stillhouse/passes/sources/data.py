@@ -13,7 +13,10 @@ from stillhouse.errors import SourceError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.sources.columns import Role, choose, need_of
 from stillhouse.passes.sources.dataset import DATA_FILE, Description
+from stillhouse.passes.sources.features import Chosen, choose_features, rows_of
+from stillhouse.passes.sources.header import header
 from stillhouse.passes.sources.judging import Content
+from stillhouse.passes.sources.limits import FeaturesConfig
 from stillhouse.passes.sources.pinned import readable, refuse_changed
 from stillhouse.passes.sources.reading import BATCH, no_rows, open_table, unparsable
 
@@ -26,7 +29,7 @@ class ImportDataConfig(PassConfig):
     """Configuration of `import-data`.
 
     `columns`: role → column; roles left out are looked for under their own name, but for `group` and `weight`. `max_rows`: take
-    only the first ones.
+    only the first ones. `features`: the rows are such numbers, named by the source.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -34,6 +37,7 @@ class ImportDataConfig(PassConfig):
     digest: str
     columns: dict[Role, str] = Field(default_factory=dict)
     max_rows: int | None = Field(default=None, ge=1)
+    features: FeaturesConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +86,26 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
         if ctx.source is None or not ctx.source.exists():
             raise SourceError("the data is gone", field="data.uri", found=str(ctx.source), fix="run the command again")
         with readable(ctx, "data.uri"):
-            table = open_table(ctx.source, ctx.scratch / "datasets")
-        need = need_of(ctx.field)
-        columns = choose(config.columns, list(table.column_names), need)
+            # What a parser makes of a column of numbers changes with its rows; a table's are read as they are written.
+            names = header(ctx.source) if config.features and config.features.columns else None
+            table = open_table(ctx.source, ctx.scratch / "datasets", names or ())
+        chosen = _chosen(config, list(table.column_names), ctx)
+        columns = chosen.roles
         total = min(len(table), config.max_rows or len(table))
         if total == 0:
             raise no_rows(ctx.source.name)
-        content = _write(table, columns, total, ctx)
-        content.check(need)
+        content = _write(table, chosen, config.features, total, ctx)
+        content.check(need_of(ctx.field))
         with readable(ctx, "data.uri"):
             refuse_changed(ctx.source, config.digest, "data.uri")
+        roles = content.columns
         description = Description(
-            tuple(columns), total, config.digest, content.digest, tuple(sorted(content.labels)), content.images.shape
+            roles, total, config.digest, content.digest, tuple(sorted(content.labels)), content.images.shape
         )
         description.write(ctx.out)
         return DataFacts(
             rows=total,
-            columns=tuple(columns),
+            columns=roles,
             classes=dict(sorted(content.labels.most_common(_HISTOGRAM), key=lambda item: (-item[1], item[0]))),
             class_count=len(content.labels),
             unlabelled=content.unlabelled,
@@ -108,24 +115,35 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
             image_shape=content.images.shape,
             source_digest=config.digest,
             content=content.digest,
-            unused=tuple(name for name in table.column_names if name not in columns.values())[:_HISTOGRAM],
+            unused=tuple(name for name in table.column_names if name not in (*columns.values(), *chosen.features))[:_HISTOGRAM],
             named={str(role): column for role, column in columns.items()},
         )
 
 
-def _write(table: Any, columns: dict[Role, str], total: int, ctx: Context) -> Content:
+def _chosen(config: ImportDataConfig, there: list[str], ctx: Context) -> Chosen:
+    if config.features is not None:
+        return choose_features(config.columns, there, config.features)
+    return Chosen(choose(config.columns, there, need_of(ctx.field)), ())
+
+
+def _write(table: Any, chosen: Chosen, form: FeaturesConfig | None, total: int, ctx: Context) -> Content:
     import pyarrow
     import pyarrow.parquet
 
-    special = {"image": pyarrow.list_(pyarrow.float32()), "weight": pyarrow.float64()}
-    kinds = {role: special.get(role, pyarrow.string()) for role in columns}
+    columns = chosen.roles
+    roles: tuple[Role, ...] = (*(("features",) if form is not None else ()), *columns)
+    numbers = pyarrow.list_(pyarrow.float32())
+    special = {"image": numbers, "features": numbers, "weight": pyarrow.float64()}
+    kinds = {role: special.get(role, pyarrow.string()) for role in roles}
     schema = pyarrow.schema([pyarrow.field(role, kind, nullable=False) for role, kind in kinds.items()])
-    content = Content(tuple(columns))
+    content = Content(roles)
     with pyarrow.parquet.ParquetWriter(ctx.out / DATA_FILE, schema, compression="zstd") as writer:
         for start in range(0, total, BATCH):
             batch = _decoded(table, start, min(start + BATCH, total), ctx)
             made = {role: content.take(role, batch[column], start + 1, column) for role, column in columns.items()}
-            arrays = [pyarrow.array(made[role], type=kinds[role]) for role in columns]
+            if form is not None:
+                made["features"] = content.take_features(rows_of(batch, chosen.features, form, start + 1))
+            arrays = [pyarrow.array(made[role], type=kinds[role]) for role in roles]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
             ctx.progress.update(min(start + BATCH, total), total, "rows", "reading")
     return content

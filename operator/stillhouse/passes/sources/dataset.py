@@ -55,7 +55,7 @@ def read_description(folder: Path) -> Description:
 
 
 def read_columns(folder: Path, roles: Sequence[str]) -> dict[str, list[Any]]:
-    """Read columns of a `dataset` artifact: role → values (text, label, query, document, name: str; image: list of float).
+    """Read columns of a `dataset` artifact: role → values (image, features: list of float; the others: str).
 
     Raises:
         DataError: the data has no such column.

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.sources.alike import keep_distinct, likeness, near_any
-from stillhouse.passes.sources.columns import SHOWN
+from stillhouse.passes.sources.columns import SHOWN, array_role
 from stillhouse.passes.sources.derived import named_columns, read_table, shown_texts, unused_columns, write_table
 from stillhouse.passes.sources.leaks import normalised
 
@@ -99,6 +99,6 @@ class Deduplicate(Pass[DeduplicateConfig, DeduplicateFacts]):
 def _columns(table: Any) -> list[list[str]]:
     """Return what a model is shown, column by column: each half of a pair leaks by itself."""
     names = [role for role in SHOWN if role in table.column_names]
-    if "image" in names:
+    if array_role(names) is not None:
         return [shown_texts(table)]
     return [[normalised(text) for text in table.column(name).to_pylist()] for name in names]

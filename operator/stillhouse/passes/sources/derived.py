@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from stillhouse.errors import DataError
 from stillhouse.passes.base import Artifact
-from stillhouse.passes.sources.columns import SHOWN
+from stillhouse.passes.sources.columns import SHOWN, array_role
 from stillhouse.passes.sources.dataset import DATA_FILE, Description, read_description
 from stillhouse.passes.sources.leaks import normalised
 
-__all__ = ["named_columns", "pixels_of", "read_table", "shown_texts", "unused_columns", "write_table"]
+__all__ = ["named_columns", "numbers_of", "read_table", "shown_texts", "unused_columns", "write_table"]
 
 _CHUNK = 65_536
 
@@ -73,17 +73,18 @@ def unused_columns(artifact: Artifact) -> tuple[str, ...]:
     return tuple(str(name) for name in artifact.facts.get("unused") or ())
 
 
-def pixels_of(table: Any) -> npt.NDArray[np.float32]:
-    """Return the column of images, float32 [rows, numbers]."""
-    column = table.column("image").combine_chunks()
+def numbers_of(table: Any) -> npt.NDArray[np.float32]:
+    """Return the column of images or features, float32 [rows, numbers]."""
+    column = table.column(str(array_role(table.column_names))).combine_chunks()
     flat = np.asarray(column.flatten(), dtype=np.float32)
     return flat.reshape(table.num_rows, -1) if table.num_rows else flat.reshape(0, 0)
 
 
 def shown_texts(table: Any) -> list[str]:
-    """Return what a model is shown of each row as one text: normalised, a pair's both halves; of an image its digest."""
-    if "image" in table.column_names:
-        return ["image " + hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in pixels_of(table)]
+    """Return what a model is shown of each row as one text: normalised, a pair's both halves; of numbers their digest."""
+    role = array_role(table.column_names)
+    if role is not None:
+        return [f"{role} " + hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in numbers_of(table)]
     if "text" in table.column_names:
         return [normalised(text) for text in table.column("text").to_pylist()]
     parts = [table.column(role).to_pylist() for role in SHOWN if role in table.column_names]

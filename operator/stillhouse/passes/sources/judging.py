@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stillhouse.errors import DataError
 from stillhouse.passes.sources.columns import Need, Role
 from stillhouse.passes.sources.images import ImageColumn
@@ -63,6 +66,11 @@ class Content:
                 self._count(texts)
         self._update(text.encode() for text in texts)
         return list(texts)
+
+    def take_features(self, rows: list[NDArray[np.float32]]) -> list[Any]:
+        """Note rows of numbers, which `features.rows_of` has checked, and return them as they are stored."""
+        self._update(row.tobytes() for row in rows)
+        return list(rows)
 
     def check(self, need: Need) -> None:
         """Judge what only all rows together can say. `need`: what the data is for; who reads no labels needs none, and no two.

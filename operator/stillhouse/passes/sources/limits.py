@@ -1,18 +1,18 @@
-"""Where inputs are cut, and the shape of images: the parts of the configuration that every kind of model shares."""
+"""Where inputs are cut, and the shape of images and features: the parts of the configuration that every kind of model shares."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stillhouse.errors import SourceError
-from stillhouse.inference.signature import ImageSpec
+from stillhouse.inference.signature import FeatureSpec, ImageSpec
 from stillhouse.passes.sources.architecture import own_max_length
 from stillhouse.passes.sources.folder import SourceFolder
 
-__all__ = ["LONGEST", "ImageConfig", "Part", "chosen_max_length", "image_spec"]
+__all__ = ["LONGEST", "FeaturesConfig", "ImageConfig", "Part", "chosen_max_length", "feature_spec", "image_spec"]
 
 LONGEST = 512
 """Texts are cut here, in tokens, unless source.maxLength says more."""
@@ -32,6 +32,25 @@ class ImageConfig(Part):
     channels: int = Field(ge=1)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+
+class FeaturesConfig(Part):
+    """Form of inputs that are plain numbers: `columns` of a table, or `length` and `channels` of a window."""
+
+    columns: tuple[str, ...] | None = None
+    length: int | None = Field(default=None, ge=1)
+    channels: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> FeaturesConfig:
+        if bool(self.columns) == (self.length is not None):
+            raise ValueError("features are the columns of a table, or have a length")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of a row: [columns] or [length, channels]."""
+        return (len(self.columns),) if self.columns else (self.length or 1, self.channels)
 
 
 def chosen_max_length(wanted: int | None, folder: SourceFolder, model: Mapping[str, Any]) -> tuple[int, int]:
@@ -58,3 +77,8 @@ def image_spec(image: ImageConfig | None) -> ImageSpec | None:
         return None
     mean = image.mean or (0.0,) * image.channels
     return ImageSpec(image.height, image.width, image.channels, mean, image.std or (1.0,) * image.channels)
+
+
+def feature_spec(features: FeaturesConfig | None) -> FeatureSpec | None:
+    """Return the signature's features part; what the columns' means are nobody knows yet."""
+    return None if features is None else FeatureSpec(features.shape, features.columns or ())

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from stillhouse.api.source import TEXT_TASKS
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature, Task
 from stillhouse.inference.text import TOKENIZER_FILE
@@ -20,7 +21,7 @@ from stillhouse.passes.models.architecture import Architecture, FactoryCall
 from stillhouse.passes.sources.architecture import check_tensors, pooling_of, read_config, write_config
 from stillhouse.passes.sources.folder import SourceFolder, copy_file
 from stillhouse.passes.sources.labels import check_outputs, label_order, licence_of
-from stillhouse.passes.sources.limits import ImageConfig, Part, chosen_max_length, image_spec
+from stillhouse.passes.sources.limits import FeaturesConfig, ImageConfig, Part, chosen_max_length, feature_spec, image_spec
 from stillhouse.passes.sources.numbers import check_sizes, table_rows, width_of
 from stillhouse.passes.sources.pinned import readable, refuse_changed
 from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer
@@ -47,6 +48,7 @@ class ImportModelConfig(PassConfig):
     max_length: int | None = None
     labels: tuple[str, ...] | None = None
     image: ImageConfig | None = None
+    features: FeaturesConfig | None = None
     factory: FactoryConfig | None = None
 
 
@@ -125,6 +127,14 @@ def _import(config: ImportModelConfig, source: Path, ctx: Context) -> ModelFacts
         return _factory(config, config.factory, folder, ctx)
     if config.task == "image-classification":
         return _image(config, folder, ctx)
+    if config.features is not None:
+        raise SourceError(
+            f"no model of task {config.task} is known by its config.json",
+            field="source.uri",
+            found="safetensors without a factory",
+            allowed="an ONNX file, or the weights of a network that source.factory builds",
+            fix="name the .onnx file, or write factory: {target: module:function}",
+        )
     return _text(config, folder, ctx)
 
 
@@ -172,7 +182,7 @@ def _image(config: ImportModelConfig, folder: SourceFolder, ctx: Context) -> Mod
     model = read_config(folder)
     labels = label_order(model, config.labels)
     tensors = _weights(folder, ctx, model, labels)
-    signature = _image_signature(config, labels)
+    signature = _array_signature(config, labels)
     write_config(folder, model, ctx.out)
     _describe(ctx, Architecture(kind="hf-classifier"), signature, tensors)
     return _facts(config, folder, signature, str(model["model_type"]), tensors)
@@ -182,8 +192,8 @@ def _factory(config: ImportModelConfig, factory: FactoryConfig, folder: SourceFo
     tensors = _weights(folder, ctx)
     tokenizer: TokenizerInfo | None = None
     published = 0
-    if config.task == "image-classification":
-        signature = _image_signature(config, label_order({}, config.labels))
+    if config.task not in TEXT_TASKS:
+        signature = _array_signature(config, label_order({}, config.labels))
     else:
         tokenizer = inspect_tokenizer(folder, {}, None)
         copy_file(folder.path(TOKENIZER_FILE), ctx.out / TOKENIZER_FILE)
@@ -256,14 +266,15 @@ def _weights(
     return tensors
 
 
-def _image_signature(config: ImportModelConfig, labels: tuple[str, ...]) -> Signature:
+def _array_signature(config: ImportModelConfig, labels: tuple[str, ...]) -> Signature:
     return Signature(
-        task="image-classification",
-        inputs=("pixel_values",),
+        task=config.task,
+        inputs=("pixel_values" if config.image is not None else "features",),
         output="logits",
         dimension=len(labels),
         labels=labels,
         image=image_spec(config.image),
+        features=feature_spec(config.features),
     )
 
 

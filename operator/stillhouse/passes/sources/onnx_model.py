@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 
+from stillhouse.api.source import TEXT_TASKS
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
@@ -18,7 +21,7 @@ from stillhouse.passes.export.tidy import tidy, write_model
 from stillhouse.passes.export.timing import open_session
 from stillhouse.passes.sources.folder import SourceFolder, copy_file, read_json
 from stillhouse.passes.sources.labels import label_order
-from stillhouse.passes.sources.limits import chosen_max_length, image_spec
+from stillhouse.passes.sources.limits import chosen_max_length, feature_spec, image_spec
 from stillhouse.passes.sources.numbers import check_numbers
 from stillhouse.passes.sources.onnx_file import load_safely
 from stillhouse.passes.sources.onnx_table import embedding_rows
@@ -26,6 +29,15 @@ from stillhouse.passes.sources.tokenizer import TokenizerInfo, inspect_tokenizer
 
 __all__ = ["ImportedOnnx", "import_onnx"]
 
+_ARRAYS = {
+    "image-classification": "pixels [batch, channels, height, width]",
+    "tabular-classification": "the columns [batch, columns]",
+    "time-series-classification": "windows [batch, length, channels]",
+}
+_PROBABILITIES = ("probabilities", "output_probability")
+"""What skl2onnx and onnxmltools call what a classifier says of its classes."""
+_LEAST = 1e-6
+"""A class that a tree has never seen in a leaf has a probability of 0, whose logarithm nobody could learn."""
 _TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -43,7 +55,9 @@ class ImportedOnnx:
 def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> ImportedOnnx:
     """Check `name` in `folder` and write an `onnx-model` artifact to `ctx.out`.
 
-    `config` is the `ImportModelConfig`. The output becomes `sentence_embedding` or `logits`, whatever it was called.
+    `config` is the `ImportModelConfig`. The output becomes `sentence_embedding` or `logits`, whatever it was called. Of
+    tables and time series one called `probabilities`, as exporters of trees and linear models call it, is taken for that: a
+    softmax of its logarithm gives it back.
 
     Raises:
         UnsafeSource: external data or operators that reach outside the file's folder or need foreign code.
@@ -55,13 +69,15 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
     refuse_code(configuration, "config.json")
     embedding = config.task == "sentence-embedding"
     inputs = _inputs(model, config.task)
-    output = _output(model, "sentence_embedding" if embedding else "logits")
+    output = _output(model, "sentence_embedding" if embedding else "logits", likely=_PROBABILITIES if config.features else ())
+    if config.features is not None and model.graph.output[0].name in _PROBABILITIES:
+        _take_logarithm(model)
     labels = () if embedding else label_order(configuration, config.labels)
     if labels and output:
         _check_labels(labels, output)
     tokenizer, length, published = None, 0, 0
     clean = tidy(model, "sentence_embedding" if embedding else "logits")
-    if config.task != "image-classification":
+    if config.task in TEXT_TASKS:
         stated = configuration.get("vocab_size")
         rows = embedding_rows(clean.graph) or (stated if isinstance(stated, int) else None)
         check_numbers(configuration, ("vocab_size", "max_position_embeddings", "pad_token_id"))
@@ -81,6 +97,7 @@ def import_onnx(config: Any, folder: SourceFolder, name: str, ctx: Context) -> I
         pad_id=tokenizer.pad_id if tokenizer else 0,
         tokenizer_digest=tokenizer.digest if tokenizer else "",
         image=image_spec(config.image),
+        features=feature_spec(config.features),
     )
     dimension = _try(ctx.out / "model.onnx", signature, tokenizer.rows if tokenizer else 0, ctx.threads)
     if labels:
@@ -105,8 +122,8 @@ def _check_labels(labels: tuple[str, ...], outputs: int) -> None:
 def _inputs(model: onnx.ModelProto, task: str) -> tuple[str, ...]:
     weights = {tensor.name for tensor in model.graph.initializer}
     names = [value.name for value in model.graph.input if value.name not in weights]
-    if task == "image-classification":
-        fits, allowed = len(names) == 1, "one input: pixels [batch, channels, height, width]"
+    if task not in TEXT_TASKS:
+        fits, allowed = len(names) == 1, f"one input: {_ARRAYS[task]}"
         ordered = names
     else:
         fits, allowed = set(names) <= set(_TEXT_INPUTS) and "input_ids" in names, ", ".join(_TEXT_INPUTS)
@@ -122,11 +139,24 @@ def _inputs(model: onnx.ModelProto, task: str) -> tuple[str, ...]:
     return tuple(ordered)
 
 
-def _output(model: onnx.ModelProto, wanted: str) -> int:
-    """Reduce the graph to its one output of two dimensions; return that one's width, 0 where the graph leaves it open."""
+def _output(model: onnx.ModelProto, wanted: str, likely: tuple[str, ...] = ()) -> int:
+    """Reduce the graph to its one output of two dimensions; return that one's width, 0 where the graph leaves it open.
+
+    `likely`: names that do as well where `wanted` is none.
+    """
     values = list(model.graph.output)
     flat = [value for value in values if len(value.type.tensor_type.shape.dim) == 2 and _is_float(value)]
     named = [value for value in flat if value.name == wanted]
+    named = named or [value for value in flat if value.name in likely]
+    maps = next((value.name for value in values if value.type.HasField("sequence_type")), None)
+    if len(named or flat) != 1 and maps is not None:
+        raise SourceError(
+            f"the graph's output {maps} is a list of maps, not a tensor",
+            field="source.uri",
+            found=", ".join(value.name for value in values)[:300],
+            allowed="one float output [batch, width]",
+            fix="export it again without ZipMap: convert_sklearn(…, options={'zipmap': False})",
+        )
     if len(named or flat) != 1:
         shapes = ", ".join(f"{value.name} with {len(value.type.tensor_type.shape.dim)} dimensions" for value in values)
         raise SourceError(
@@ -142,14 +172,21 @@ def _output(model: onnx.ModelProto, wanted: str) -> int:
     return int(chosen.type.tensor_type.shape.dim[1].dim_value)
 
 
+def _take_logarithm(model: onnx.ModelProto) -> None:
+    """Let the graph give the logarithms of its one output, which are probabilities."""
+    graph, given = model.graph, model.graph.output[0]
+    least, kept, name = (f"stillhouse_{each}" for each in ("least", "kept", "logits"))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(_LEAST, dtype=np.float32), least))
+    graph.node.extend([onnx.helper.make_node("Max", [given.name, least], [kept]), onnx.helper.make_node("Log", [kept], [name])])
+    given.name = name
+
+
 def _is_float(value: onnx.ValueInfoProto) -> bool:
     return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
 
 
 def _try(path: Path, signature: Signature, vocabulary: int, threads: int) -> int:
     """Open the model, run two batches of different shape, return the width of its output."""
-    import numpy as np
-
     try:
         session = open_session(path, threads)
         for batch, length in ((1, 4), (3, 7)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from stillhouse.errors import DataError
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.sources.columns import SHOWN
+from stillhouse.passes.sources.columns import SHOWN, array_role
 from stillhouse.passes.sources.derived import named_columns, read_table, unused_columns, write_table
 
 __all__ = ["PoolConfig", "PoolData", "PoolFacts"]
@@ -45,7 +45,7 @@ class PoolData(Pass[PoolConfig, PoolFacts]):
         """Write the joined rows.
 
         Raises:
-            DataError: the pool shows something else (texts, pairs, images), or images of another size.
+            DataError: the pool shows something else (texts, pairs, images, features), or numbers of another shape.
         """
         import pyarrow
 
@@ -64,8 +64,9 @@ class PoolData(Pass[PoolConfig, PoolFacts]):
             else:
                 theirs = more.column(name)
             columns[name] = pyarrow.chunked_array([*mine.chunks, *theirs.cast(mine.type).chunks])
-        if "image" in known.column_names:
-            wanted, found = (len(table.column("image")[0]) for table in (known, more))
+        role = array_role(known.column_names)
+        if role is not None:
+            wanted, found = (len(table.column(role)[0]) for table in (known, more))
             if found != wanted:
                 raise _unlike(f"{found} numbers a row", f"{wanted}, as the data has")
         if "weight" in known.column_names or "weight" in more.column_names:

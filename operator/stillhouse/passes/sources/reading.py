@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,10 @@ def data_files(source: Path) -> list[Path]:
     return files
 
 
-def open_table(source: Path, cache: Path) -> Any:
+def open_table(source: Path, cache: Path, texts: Sequence[str] = ()) -> Any:
     """Return the data as a `datasets.Dataset`, kept on disk in `cache`.
+
+    `texts`: columns of CSV that are read as they are written.
 
     Raises:
         SourceError: the file is of another format, or cannot be read or parsed.
@@ -78,6 +81,8 @@ def open_table(source: Path, cache: Path) -> Any:
     # A text "NA" is a text; a Parquet file without row groups has no batch size of its own.
     choices: dict[str, dict[str, Any]] = {".csv": {"keep_default_na": False}, ".parquet": {"batch_size": BATCH}}
     options = choices.get(suffix, {})
+    if suffix == ".csv" and texts:
+        options["features"] = datasets.Features({name: datasets.Value("string") for name in texts})
     # Names, and no patterns: `datasets` would take [ ] * ? in a path for more than they are. The time tells a file from what
     # stood there when an earlier run filled the cache.
     paths, times = [str(path.absolute()) for path in files], [(str(path.stat().st_mtime_ns),) for path in files]

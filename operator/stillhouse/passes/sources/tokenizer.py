@@ -90,7 +90,7 @@ def inspect_tokenizer(folder: SourceFolder, config: dict[str, Any], embedding_ro
 
 
 def vocabulary_rows(folder: Path) -> int:
-    """Return the highest token id + 1 of an artifact's tokenizer, 0 where there is none (images)."""
+    """Return the highest token id + 1 of an artifact's tokenizer, 0 where there is none (images, features)."""
     path = folder / TOKENIZER_FILE
     if not path.is_file():
         return 0

@@ -58,7 +58,7 @@ class TritonPythonModel:
         responses: list[Any] = [None] * len(requests)
         rows: list[Any] = []
         spans: list[tuple[int, int, int, bool]] = []
-        read = self._texts if self.engine.is_text else self._images
+        read = self._texts if self.engine.is_text else self._arrays
         for position, request in enumerate(requests):
             try:
                 values = read(request)
@@ -80,7 +80,7 @@ class TritonPythonModel:
         if self.engine.is_text:
             result = self.engine.run_rows(rows, count=count)
             return result.values, result.cut
-        return self.engine.run_images(np.stack(rows)), [0] * len(rows)
+        return self.engine.run_arrays(np.stack(rows)), [0] * len(rows)
 
     def _texts(self, request: Any) -> list[str] | list[list[int]]:
         """Return a request's texts, or the rows of token ids that it brings instead."""
@@ -93,8 +93,9 @@ class TritonPythonModel:
             return decode_utf8(text.as_numpy().ravel().tolist(), "TEXT")
         return self.engine.read_tokens(ids.as_numpy(), None if mask is None else mask.as_numpy())
 
-    def _images(self, request: Any) -> npt.NDArray[np.float32]:
-        return self.engine.prepare_images(pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy())
+    def _arrays(self, request: Any) -> npt.NDArray[np.float32]:
+        name = self.engine.signature.tensor
+        return self.engine.prepare_arrays(pb_utils.get_input_tensor_by_name(request, name).as_numpy())
 
     def _answer(self, request: Any, values: npt.NDArray[np.float32], cut: list[int] | None) -> Any:
         """Return a request's outputs. `cut` None: it does not ask for provenance."""

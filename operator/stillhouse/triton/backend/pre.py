@@ -1,6 +1,6 @@
 """What comes before the model of an ensemble: `backends/stillhouse_pre/model.py`, run by Triton's Python backend.
 
-Texts to token ids, padded to a few lengths; images normalised. See `model.py` beside it, which does all in one.
+Texts to token ids, padded to a few lengths; images normalised; features checked. See `model.py` beside it, which does all in one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 
 from stillhouse.errors import StillhouseError  # noqa: E402
+from stillhouse.inference.arrays import prepared  # noqa: E402
 from stillhouse.inference.feed import padded_length, text_feed  # noqa: E402
-from stillhouse.inference.image import normalise  # noqa: E402
 from stillhouse.inference.signature import Signature  # noqa: E402
 from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder, decode_utf8  # noqa: E402
 
@@ -36,9 +36,9 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self.signature = Signature.read(folder)
         self.encoder = (
-            None
-            if self.signature.image
-            else TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
+            TextEncoder(folder / TOKENIZER_FILE, self.signature.max_length, self.signature.tokenizer_digest)
+            if self.signature.takes_texts
+            else None
         )
         names = ("contract", "digest", "precision", "variant")
         self.identity = {name: parameters.get(f"stillhouse.{name}", "") for name in names}
@@ -49,7 +49,7 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            feed, cut = self._texts(request) if self.encoder else self._images(request)
+            feed, cut = self._texts(request) if self.encoder else self._arrays(request)
         except StillhouseError as error:
             failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(output_tensors=[], error=failure)
@@ -68,7 +68,6 @@ class TritonPythonModel:
         feed = text_feed(self.signature.inputs, encoded.ids, encoded.lengths, longest, self.signature.pad_id)
         return feed, encoded.cut
 
-    def _images(self, request: Any) -> tuple[dict[str, npt.NDArray[Any]], list[int]]:
-        assert self.signature.image is not None  # asked before
-        given = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
-        return {self.signature.inputs[0]: normalise(given, self.signature.image)}, [0] * len(given)
+    def _arrays(self, request: Any) -> tuple[dict[str, npt.NDArray[Any]], list[int]]:
+        given = pb_utils.get_input_tensor_by_name(request, self.signature.tensor).as_numpy()
+        return {self.signature.inputs[0]: prepared(given, self.signature)}, [0] * len(given)

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.cascades import SIGNATURE, ask_body
@@ -14,7 +15,7 @@ from stillhouse.edge.cascade.question import Reader
 from stillhouse.edge.oip.messages import message
 from stillhouse.edge.oip.tensors import inputs_of
 from stillhouse.edge.status import Code, RpcError
-from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.inference.signature import FeatureSpec, ImageSpec, Signature
 
 READER = Reader(SIGNATURE, 32, searched=False)
 REQUEST = message("ModelInferRequest")
@@ -58,18 +59,29 @@ def test_typed_contents_are_cut_too() -> None:
     assert inputs_of(REQUEST.FromString(part.written("x", "", [], {})))["TEXT"].ravel().tolist() == [b"b"]
 
 
-def test_images_are_as_the_model_has_them() -> None:
-    spec = ImageSpec(2, 4, 3, (0, 0, 0), (1, 1, 1))
-    reader = Reader(Signature("image-classification", ("pixels",), "logits", 2, ("a", "b"), image=spec), 8, searched=False)
-    values = np.arange(48, dtype=np.float32).reshape(2, 3, 2, 4)
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        (
+            "IMAGE",
+            Signature("image-classification", ("x",), "y", 2, ("a", "b"), image=ImageSpec(2, 4, 3, (0, 0, 0), (1, 1, 1))),
+        ),
+        ("FEATURES", Signature("tabular-classification", ("x",), "y", 2, ("a", "b"), features=FeatureSpec((2,), ("p", "q")))),
+        ("FEATURES", Signature("time-series-classification", ("x",), "y", 2, ("a", "b"), features=FeatureSpec((5, 3)))),
+    ],
+    ids=["image", "table", "series"],
+)
+def test_arrays_are_as_the_model_has_them(name: str, signature: Signature) -> None:
+    reader = Reader(signature, 8, searched=False)
+    values = np.arange(2 * np.prod(signature.shape), dtype=np.float32).reshape(2, *signature.shape)
     request = REQUEST(model_name="m", raw_input_contents=[values.tobytes()])
-    request.inputs.add(name="IMAGE", datatype="FP32", shape=values.shape)
+    request.inputs.add(name=name, datatype="FP32", shape=values.shape)
     part = reader.read(request.SerializeToString(), ()).part(np.array([1]))
     np.testing.assert_array_equal(part.work, values[1:])
-    request.inputs[0].shape[3] = 5
+    request.inputs[0].shape[-1] += 1
     try:
         reader.read(request.SerializeToString(), ())
     except RpcError as error:
-        assert error.code == Code.INVALID_ARGUMENT and "[n, 3, 2, 4]" in error.message
+        assert error.code == Code.INVALID_ARGUMENT and f"[n, {str(list(signature.shape))[1:]}" in error.message
     else:
         raise AssertionError("another shape is another model's")

@@ -17,7 +17,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.distill.augment.images import IMAGE_CHANGES
 from stillhouse.passes.distill.augment.texts import TEXT_CHANGES, change_text
-from stillhouse.passes.sources.derived import named_columns, pixels_of, read_table, unused_columns, write_table
+from stillhouse.passes.sources.derived import named_columns, numbers_of, read_table, unused_columns, write_table
 
 __all__ = ["Augment", "AugmentConfig", "AugmentFacts", "Operation"]
 
@@ -138,7 +138,7 @@ def _changes(config: AugmentConfig, table: Any, teacher: Path, ctx: Context) -> 
 
 def _shape(table: Any, teacher: Path) -> tuple[int, int, int]:
     spec = Signature.read(teacher).image
-    numbers = pixels_of(table).shape[1]
+    numbers = numbers_of(table).shape[1]
     if spec is None or spec.channels * spec.height * spec.width != numbers:
         raise DataError(
             "images have another size than the model's input",
@@ -158,7 +158,7 @@ def _copies(table: Any, items: range, config: AugmentConfig, changes: Callable[[
     part = table.take(rows)
     by_place = [changes(place) for place in range(len(config.operations))]
     roles = list(by_place[0])
-    before = {role: list(pixels_of(part)) if role == "image" else part.column(role).to_pylist() for role in roles}
+    before = {role: list(numbers_of(part)) if role == "image" else part.column(role).to_pylist() for role in roles}
     after: dict[str, list[Any]] = {role: [] for role in roles}
     changed = np.zeros(len(rows), dtype=bool)
     for at, item in enumerate(items):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.errors import SpecError
+from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.shrink import Shape
 from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.students.facts import Student
@@ -20,8 +21,10 @@ __all__ = ["factory_student"]
 _FIELD = "spec.distill.student.factory"
 
 
-def factory_student(call: FactoryCall, config: StudentConfig, teacher: Network) -> Student:
-    """Call the factory and try its network out. It takes ids and a mask, or the teacher's images.
+def factory_student(call: FactoryCall, config: StudentConfig, theirs: Signature) -> Student:
+    """Call the factory and try its network out. It takes ids and a mask, or the teacher's images or features.
+
+    `theirs`: the teacher's signature.
 
     Raises:
         SpecError: a vocabulary was asked for, or the factory does not give a network for the teacher's task.
@@ -41,8 +44,7 @@ def factory_student(call: FactoryCall, config: StudentConfig, teacher: Network) 
             found=f"{call.target} returned {type(body).__name__}",
             allowed="a function that returns a torch.nn.Module",
         )
-    theirs = teacher.signature
-    inputs = theirs.inputs if theirs.task == "image-classification" else ("input_ids", "attention_mask")
+    inputs = ("input_ids", "attention_mask") if theirs.takes_texts else theirs.inputs
     signature = dataclasses.replace(theirs, max_length=config.limit(theirs), inputs=inputs)
     architecture = Architecture(kind="factory", factory=call, normalize=theirs.task == "sentence-embedding")
     network = Network(body, architecture, signature)
@@ -54,8 +56,8 @@ def _try_out(network: Network, target: str) -> None:
     """Call a factory's network once: a wrong shape is cheaper to find now than after an hour of the teacher's work."""
     signature = network.signature
     example: tuple[Tensor, ...]
-    if signature.image is not None:
-        example = (torch.zeros(2, signature.image.channels, signature.image.height, signature.image.width),)
+    if not signature.takes_texts:
+        example = (torch.zeros(2, *signature.shape),)
     else:
         ids = torch.full((2, 4), signature.pad_id, dtype=torch.int64)
         example = (ids, torch.ones_like(ids))

@@ -16,12 +16,12 @@ from stillhouse.passes.distill.students.facts import Student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
 from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.models.network import Network
-from stillhouse.passes.models.shapes import ImageShape, TextShape
+from stillhouse.passes.models.shapes import FeatureShape, ImageShape, TextShape
 from stillhouse.passes.models.small.build import build_small
 from stillhouse.passes.models.small.words import Words
 from stillhouse.planning.students import CHANNELS, EMBEDDING_SIZE, HIDDEN_SIZE, KERNEL_SIZES
 
-__all__ = ["small_image_student", "small_text_student"]
+__all__ = ["small_image_student", "small_network", "small_sizes", "small_text_student"]
 
 _SCALE: Final = 0.1
 """Root mean square of token vectors from the teacher: a normalisation follows, and small ones learn faster (see `Words`)."""
@@ -82,7 +82,7 @@ def small_text_student(config: StudentConfig, teacher: Network, vocabulary: Stud
     )
     signature = vocabulary.signature(config.limit(teacher.signature))
     signature = dataclasses.replace(signature, inputs=("input_ids", "attention_mask"))
-    network = _network(shape, teacher, signature)
+    network = small_network(shape, signature)
     kept = cosine = 1.0
     if random:
         cosine = 0.0
@@ -92,7 +92,7 @@ def small_text_student(config: StudentConfig, teacher: Network, vocabulary: Stud
         with torch.no_grad():
             cast("Words", network.body).tokens.weight.copy_(tokens)
         cosine = vocabulary.fit(network)
-    return Student(network, "random" if random else "svd", _sizes(shape), kept=kept, cosine=cosine, architecture=form)
+    return Student(network, "random" if random else "svd", small_sizes(shape), kept=kept, cosine=cosine, architecture=form)
 
 
 def small_image_student(config: StudentConfig, teacher: Network) -> Student:
@@ -110,13 +110,14 @@ def small_image_student(config: StudentConfig, teacher: Network) -> Student:
             "separable": config.separable,
         }
     )
-    network = _network(shape, teacher, teacher.signature)
-    return Student(network, "random", _sizes(shape), cosine=0.0, architecture=cast("str", config.architecture))
+    network = small_network(shape, teacher.signature)
+    return Student(network, "random", small_sizes(shape), cosine=0.0, architecture=cast("str", config.architecture))
 
 
-def _network(shape: TextShape | ImageShape, teacher: Network, signature: Signature) -> Network:
-    dimension = teacher.signature.dimension
-    embeds = teacher.signature.task == "sentence-embedding"
+def small_network(shape: TextShape | ImageShape | FeatureShape, signature: Signature) -> Network:
+    """Return a network of a shape at random, with a linear layer to what the signature says."""
+    dimension = signature.dimension
+    embeds = signature.task == "sentence-embedding"
     architecture = Architecture(kind="small-network", small=shape, projection=dimension, normalize=embeds)
     head = nn.Linear(shape.hidden_size, dimension)
     network = Network(build_small(shape), architecture, signature, head)
@@ -124,7 +125,8 @@ def _network(shape: TextShape | ImageShape, teacher: Network, signature: Signatu
     return network
 
 
-def _sizes(shape: TextShape | ImageShape) -> Shape:
+def small_sizes(shape: TextShape | ImageShape | FeatureShape) -> Shape:
+    """Return what is told of a shape."""
     return Shape(shape.layers, shape.hidden_size, 0, 0)
 
 

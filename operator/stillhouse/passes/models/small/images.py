@@ -1,4 +1,4 @@
-"""Small networks of images, and of what has an image's form: a time series is one pixel high, and so is a table's row.
+"""Small networks of images, and of what has an image's form: a time series is one pixel high (see `features.py`).
 
 Stages of 3×3 convolutions with batch normalisation (Ioffe & Szegedy 2015; ONNX Runtime folds it into the convolution) and a
 rectifier; each stage but the first begins at half the resolution; the mean over all pixels at the end. `separable`: depthwise and

@@ -1,0 +1,335 @@
+"""Tables and time series keep the passes' contract: imported, taught, standardised inside the graph, compressed, asked."""
+
+import dataclasses
+import json
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.contract.passes.test_small_students import go
+from tests.support.artifacts import artifact, context
+from tests.support.source_folders import pinned
+
+from stillhouse.errors import DataError, SourceError
+from stillhouse.inference.engine import Engine
+from stillhouse.inference.signature import FeatureSpec, Signature
+from stillhouse.passes.compress.dynamic import QuantizeDynamic
+from stillhouse.passes.compress.halve import Halve
+from stillhouse.passes.compress.static import QuantizeStatic
+from stillhouse.passes.distill.student import InitStudent
+from stillhouse.passes.distill.teacher import TeacherOutputs
+from stillhouse.passes.distill.train import Distill
+from stillhouse.passes.evaluate.disjoint import check_disjoint
+from stillhouse.passes.evaluate.reference import OnnxTeacherReference
+from stillhouse.passes.evaluate.rows import read_rows
+from stillhouse.passes.export.onnx import ExportOnnx
+from stillhouse.passes.models.artifact import load
+from stillhouse.passes.sources.data import ImportData, ImportDataConfig
+from stillhouse.passes.sources.model import ImportModel, ImportModelConfig
+from stillhouse.planning.students import form_of, small_macs
+
+COLUMNS = ("weight in µg", "share", "never changes", "year")
+LABELS = ("low", "high")
+ROWS = 240
+STAGE = {
+    "stage": "soft", "losses": [{"kind": "logits", "temperature": 2.0, "alpha": 0.9}], "epochs": 12, "batchSize": 16,
+    "learningRate": 0.02, "maxLength": None,
+}  # fmt: skip
+LENGTH, CHANNELS = 12, 2
+
+
+def table(rows=ROWS, seed=0):
+    """Columns of very different scales; what is high is decided by two of them."""
+    rng = np.random.default_rng(seed)
+    share = rng.normal(0.001, 0.0002, rows)
+    weight = rng.normal(5e6, 1e6, rows)
+    values = np.stack([weight, share, np.full(rows, 7.1), rng.integers(1990, 2030, rows)], axis=1).astype(np.float32)
+    high = (weight - 5e6) / 1e6 + (share - 0.001) / 0.0002 > 0
+    return values, [LABELS[int(each)] for each in high]
+
+
+def series(rows=ROWS, seed=0):
+    """Windows in which a bump comes early or late, on a channel far from 0."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 0.3, (rows, LENGTH, CHANNELS))
+    late = rng.random(rows) < 0.5
+    for row in range(rows):
+        start = int(rng.integers(7, 9)) if late[row] else int(rng.integers(0, 3))
+        values[row, start : start + 3, 1] += 3
+    values[:, :, 1] = values[:, :, 1] * 40 + 900
+    return values.astype(np.float32), [LABELS[int(each)] for each in late]
+
+
+def imported(one, folder, source, **config):
+    ctx = dataclasses.replace(context(folder), source=source)
+    checked = {ImportData: ImportDataConfig, ImportModel: ImportModelConfig}[type(one)]
+    facts = one.run(checked.model_validate({"digest": pinned(source), **config}), {}, ctx)
+    return artifact(ctx.out, one.kind_of(ctx.out), json.loads(json.dumps(dataclasses.asdict(facts))))
+
+
+def write_table(path, values, labels):
+    if path.suffix == ".csv":
+        lines = [",".join((*COLUMNS, "kind", "note"))]
+        lines += [",".join([*(repr(float(each)) for each in row), label, "x"]) for row, label in zip(values, labels, strict=True)]
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+    else:
+        named = {name: values[:, place] for place, name in enumerate(COLUMNS)}
+        pq.write_table(pa.table({"kind": labels, **named}), path)
+    return path
+
+
+def linear(values, labels, names):
+    """A teacher as exporters of linear models write it: what a least-squares fit says, as `probabilities`."""
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    mean, std = flat.mean(0), np.maximum(flat.std(0), 1e-9)
+    std[std < np.abs(mean) * 1e-6] = 1
+    z = np.c_[(flat - mean) / std, np.ones(len(flat))]
+    fit, *_ = np.linalg.lstsq(z, np.array([1.0 if each == LABELS[1] else -1.0 for each in labels]), rcond=None)
+    shape = list(values.shape[1:])
+    weights = {
+        "mean": mean, "std": std, "matrix": np.stack([-fit[:-1], fit[:-1]], 1) * 3, "bias": np.array([-fit[-1], fit[-1]]) * 3,
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Flatten", ["X"], ["flat"]),
+        helper.make_node("Sub", ["flat", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["z"]),
+        helper.make_node("Gemm", ["z", "matrix", "bias"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], [names[-1]], axis=1),
+        helper.make_node("ArgMax", ["scores"], [names[0]], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", *shape])],
+        [
+            helper.make_tensor_value_info(names[0], TensorProto.INT64, ["n"]),
+            helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, ["n", 2]),
+        ],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(scope="module", params=["table", "series"])
+def made(request, tmp_path_factory):
+    """Data, teacher (an ONNX file) and what it says, of tables and of series."""
+    folder = tmp_path_factory.mktemp(request.param)
+    is_table = request.param == "table"
+    values, labels = table() if is_table else series()
+    features = {"columns": list(COLUMNS)} if is_table else {"length": LENGTH, "channels": CHANNELS}
+    if is_table:
+        path, columns = write_table(folder / "rows.csv", values, labels), {"label": "kind"}
+    else:
+        path, columns = folder / "rows.parquet", {"features": "window"}
+        pq.write_table(pa.table({"window": values.tolist(), "label": labels}), path)
+    data = imported(ImportData(), folder / "data", path, columns=columns, features=features)
+    model = folder / "teacher.onnx"
+    model.write_bytes(linear(values, labels, ("label", "probabilities")).SerializeToString())
+    task = "tabular-classification" if is_table else "time-series-classification"
+    teacher = imported(ImportModel(), folder / "teacher", model, task=task, labels=LABELS, features=features)
+    inputs = {"teacher": teacher, "data": data}
+    inputs["outputs"], _ = go(TeacherOutputs(), {"outputs": ["logits"]}, inputs, folder / "outputs")
+    return inputs, values, labels, features
+
+
+def test_data_is_read_as_it_is(made):
+    inputs, values, labels, _ = made
+    data = inputs["data"]
+    assert (data.facts["rows"], data.facts["columns"]) == (ROWS, ["features", "label"])
+    assert data.facts["classes"] == {name: labels.count(name) for name in LABELS}
+    assert data.facts["unused"] == (["note"] if values.ndim == 2 else [])
+    signature = Signature.read(inputs["teacher"].path)
+    rows = read_rows(data, signature)
+    np.testing.assert_array_equal(rows.arrays, values)
+    assert rows.tensor == "FEATURES"
+    with pytest.raises(DataError, match="leaks"):
+        check_disjoint({"data": data, "training": data})
+
+
+def test_a_graph_that_says_probabilities_teaches(made, tmp_path):
+    inputs, values, labels, _ = made
+    engine = Engine(inputs["teacher"].path)
+    assert (engine.signature.inputs, engine.signature.output, engine.signature.labels) == (("X",), "logits", LABELS)
+    answers = engine.predict_arrays(values)
+    assert np.mean([LABELS[each] for each in answers.argmax(1)] == np.array(labels)) > 0.85
+    scores = onnx.load(inputs["teacher"].path / "model.onnx")
+    assert [each.op_type for each in scores.graph.node][-2:] == ["Max", "Log"], "a softmax of them gives the probabilities back"
+    reference, facts = go(OnnxTeacherReference(), {}, {"teacher": inputs["teacher"], "data": inputs["data"]}, tmp_path)
+    assert (facts["rows"], facts["dimension"]) == (ROWS, 2)
+    from safetensors.numpy import load_file
+
+    logits = load_file(reference.path / "outputs.safetensors")["logits"]
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), answers, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def taught(made, tmp_path_factory):
+    """Students of the teacher, trained and exported: architecture → (student, trained, exported)."""
+    inputs, values, _, _ = made
+    found = {}
+    for kind in ("mlp",) if values.ndim == 2 else ("mlp", "cnn"):
+        folder = tmp_path_factory.mktemp(kind)
+        config = {"architecture": kind, "hiddenLayers": 2 if kind == "mlp" else 1, "seed": 3, "init": "random"}
+        config |= {"hiddenSize": 48} if kind == "mlp" else {"channels": [8, 16], "separable": True}
+        student, facts = go(InitStudent(), config, inputs, folder / "student")
+        assert (facts["architecture"], facts["init"]) == (kind, "random")
+        trained, _ = go(Distill(), STAGE, {**inputs, "student": student, "validation": inputs["data"]}, folder / "trained")
+        exported, facts = go(ExportOnnx(), {"samples": 4, "quick": True}, {"model": trained}, folder / "exported")
+        found[kind] = (config, student, trained, exported, facts)
+    return found
+
+
+def test_students_learn_from_raw_numbers_and_standardise_inside_the_graph(made, taught):
+    _, values, labels, features = made
+    for kind, (config, student, trained, exported, facts) in taught.items():
+        signature = Signature.read(exported.path)
+        assert signature.inputs == ("features",)
+        spec = signature.features
+        assert spec is not None
+        flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+        np.testing.assert_allclose(spec.mean, flat.mean(0), rtol=1e-5)
+        wanted = np.where(flat.std(0) > np.abs(flat.mean(0)) * 1e-6, flat.std(0), 1.0)
+        np.testing.assert_allclose(spec.std, wanted, rtol=1e-4)
+        body = load(trained.path).body
+        np.testing.assert_array_equal(body.mean.numpy(), np.float32(spec.mean), "training changes no statistics")
+        np.testing.assert_array_equal(load(student.path).body.deviation.numpy(), np.float32(spec.std))
+        answers = Engine(exported.path).predict_arrays(values)
+        right = np.mean(np.array(LABELS)[answers.argmax(1)] == np.array(labels))
+        assert right > 0.85, kind
+        last = config.get("channels", [config.get("hiddenSize")])[-1]
+        assert facts["macs"]["row"] == small_macs(config, form_of({"features": features})) + last * 2
+
+
+def test_a_student_may_be_of_any_rows_of_a_batch(made, taught):
+    _, values, _, _ = made
+    for *_, exported, _ in taught.values():
+        engine = Engine(exported.path)
+        together = engine.predict_arrays(values[:9])
+        alone = np.concatenate([engine.predict_arrays(values[row : row + 1]) for row in range(9)])
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_they_are_compressed_as_others_are(made, taught, tmp_path):
+    inputs, values, _, _ = made
+    for kind, (*_, exported, _) in taught.items():
+        whole = Engine(exported.path).predict_arrays(values)
+        ways = {
+            "dynamic": (QuantizeDynamic(), {}, {"model": exported}),
+            "static": (QuantizeStatic(), {"samples": 64}, {"model": exported, "data": inputs["data"]}),
+            "half": (Halve(), {}, {"model": exported}),
+        }
+        for name, (one, config, given) in ways.items():
+            if (kind, name) in {("cnn", "half"), ("cnn", "dynamic")}:  # no table of it is worth halving, no product is
+                continue
+            small, _ = go(one, config, given, tmp_path / kind / name)
+            answers = Engine(small.path).predict_arrays(values)
+            assert np.mean(answers.argmax(1) == whole.argmax(1)) > 0.95, (kind, name)
+
+
+def test_what_is_pruned_is_smaller_and_answers(made, taught, tmp_path):
+    inputs, values, _, _ = made
+    for kind, (_, student, *_, facts) in taught.items():
+        prune = {"neurons" if kind == "mlp" else "channels": 0.25, "by": "magnitude", "recovery": 0.5}
+        given = {**inputs, "student": student}
+        trained, _ = go(Distill(), {**STAGE, "epochs": 2, "prune": prune}, given, tmp_path / kind / "trained")
+        exported, smaller = go(ExportOnnx(), {"samples": 4, "quick": True}, {"model": trained}, tmp_path / kind / "exported")
+        assert smaller["parameters"] < facts["parameters"]
+        assert Engine(exported.path).predict_arrays(values[:3]).shape == (3, 2)
+
+
+def test_a_torch_student_teaches_the_next(made, taught, tmp_path):
+    inputs, *_ = made
+    trained = taught["mlp"][2]
+    given = {"teacher": trained, "data": inputs["data"]}
+    given["outputs"], _ = go(TeacherOutputs(), {"outputs": ["logits", "features"]}, given, tmp_path / "outputs")
+    config = {"architecture": "mlp", "hiddenSize": 8, "init": "random"}
+    given["student"], _ = go(InitStudent(), config, given, tmp_path / "student")
+    losses = [{"kind": "pooled"}, {"kind": "logits", "temperature": 2.0, "alpha": 1.0}]
+    _, facts = go(Distill(), {**STAGE, "losses": losses, "epochs": 1}, given, tmp_path / "trained")
+    assert set(facts["losses"]) == {"pooled", "logits"}
+
+
+def test_a_missing_value_names_row_and_column(tmp_path):
+    values, labels = table(20)
+    text = write_table(tmp_path / "rows.csv", values, labels).read_text("utf-8").splitlines()
+    cells = text[7].split(",")
+    text[7] = ",".join([cells[0], "", *cells[2:]])
+    (tmp_path / "rows.csv").write_text("\n".join(text) + "\n", "utf-8")
+    with pytest.raises(DataError) as caught:
+        imported(
+            ImportData(), tmp_path / "w", tmp_path / "rows.csv", columns={"label": "kind"}, features={"columns": list(COLUMNS)}
+        )
+    assert caught.value.problem.found == "nothing in row 7, column share"
+
+
+def test_a_table_is_the_same_in_csv_and_parquet_whatever_its_first_rows_look_like(tmp_path):
+    values, labels = table(12)
+    values[:, 1] = [3] * 11 + [0.5]  # a parser that guesses takes these for whole numbers
+    made = [
+        imported(
+            ImportData(),
+            tmp_path / suffix,
+            write_table(tmp_path / f"rows.{suffix}", values, labels),
+            columns={"label": "kind"},
+            features={"columns": list(COLUMNS)},
+        )
+        for suffix in ("csv", "parquet")
+    ]
+    assert made[0].facts["content"] == made[1].facts["content"]
+
+
+def test_graphs_that_are_no_classifier_of_such_rows_are_refused(tmp_path):
+    values, labels = table(30)
+    model = linear(values, labels, ("label", "probabilities"))
+    del model.graph.output[:]
+    model.graph.output.extend([helper.make_tensor_value_info("label", TensorProto.INT64, ["n"])])
+    maps = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    zipped = onnx.ModelProto()
+    zipped.CopyFrom(model)
+    zipped.graph.node.append(
+        helper.make_node("ZipMap", ["probabilities"], ["zipped"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    )
+    zipped.graph.output.append(helper.make_value_info("zipped", maps))
+    zipped.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    for name, (one, says) in {"label": (model, "no output that can be"), "zipped": (zipped, "ZipMap")}.items():
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(one.SerializeToString())
+        with pytest.raises(SourceError) as caught:
+            imported(
+                ImportModel(),
+                tmp_path / name,
+                path,
+                task="tabular-classification",
+                labels=LABELS,
+                features={"columns": list(COLUMNS)},
+            )
+        assert says in f"{caught.value.problem.message} {caught.value.problem.fix}"
+
+
+def test_weights_without_a_factory_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    (tmp_path / "net").mkdir()
+    save_file({"w": np.zeros((2, 2), np.float32)}, tmp_path / "net" / "model.safetensors")
+    with pytest.raises(SourceError) as caught:
+        imported(
+            ImportModel(),
+            tmp_path / "w",
+            tmp_path / "net",
+            task="tabular-classification",
+            labels=LABELS,
+            features={"columns": ["a"]},
+        )
+    assert "factory" in caught.value.problem.fix
+
+
+def test_a_window_of_another_length_is_refused(made, tmp_path):
+    inputs, _, _, _ = made
+    other = dataclasses.replace(Signature.read(inputs["teacher"].path), features=FeatureSpec((3, 3)))
+    with pytest.raises(DataError, match="features have another size"):
+        read_rows(inputs["data"], dataclasses.replace(other, task="time-series-classification"))
