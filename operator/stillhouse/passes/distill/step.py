@@ -17,6 +17,7 @@ from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.prune.pruner import Pruner
+from stillhouse.passes.distill.quantize.quantizer import Quantizer
 from stillhouse.passes.distill.rows import Images, Texts, length_batches
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.together import ALONE, Group
@@ -39,7 +40,7 @@ class TrainingSet:
     `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
     -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
     none, or None. `classes`: how many logits the teacher has, where only its largest were kept. `live`: a teacher
-    that reads along.
+    that reads along. `calibration`: rows off which ranges are read, as the student takes them.
     """
 
     inputs: Texts | Images
@@ -48,6 +49,7 @@ class TrainingSet:
     groups: npt.NDArray[np.int64] | None = None
     classes: int = 0
     live: LiveTeacher | None = None
+    calibration: Sequence[tuple[Tensor, ...]] = ()
 
     def targets(
         self,
@@ -88,6 +90,7 @@ class Stepper:
         steps: int,
         group: Group = ALONE,
         pruner: Pruner | None = None,
+        quantizer: Quantizer | None = None,
     ) -> None:
         self._group = group
         self._accelerator = accelerator
@@ -98,6 +101,7 @@ class Stepper:
         self._seed = seed
         self._steps = steps
         self._pruner = pruner
+        self._quantizer = quantizer
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
         self._traces: Traces | None = None
@@ -142,6 +146,8 @@ class Stepper:
         self._optimizer.step()
         if self._pruner is not None:
             self._pruner.apply_after(number)
+        if self._quantizer is not None:
+            self._quantizer.apply_after(number)
         self._optimizer.zero_grad()
         return [float(value.detach()) for value in values]
 

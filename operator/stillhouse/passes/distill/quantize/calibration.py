@@ -1,0 +1,36 @@
+"""The rows off which ranges are read, as a network takes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stillhouse.errors import DataError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.base import Artifact
+from stillhouse.passes.compress.calibrating import refuse_poor
+from stillhouse.passes.compress.feeds import calibration_feeds
+
+__all__ = ["calibration_rows"]
+
+
+def calibration_rows(folder: Path, signature: Signature, data: Artifact, samples: int) -> list[tuple[Tensor, ...]]:
+    """Return the rows that static quantization would read, one by one: of neighbours in a batch no padding is seen.
+
+    `folder` has the tokenizer, `data` is the pass's input of role `calibration`.
+
+    Raises:
+        DataError: they are too few, all of one class, or not what the network takes.
+    """
+    try:
+        refuse_poor(data)
+        feeds = calibration_feeds(folder, signature, data, samples, batch=1, spread=True)
+    except DataError as error:
+        field = error.problem.field
+        if field.startswith("data."):  # so that it is told of these rows, and not of those that are learned from
+            error.problem = replace(error.problem, field=f"calibration.{field.removeprefix('data.')}")
+        raise
+    return [tuple(torch.from_numpy(feed[name]) for name in signature.inputs) for feed in feeds]
