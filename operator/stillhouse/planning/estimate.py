@@ -46,7 +46,7 @@ PROJECTION_ROWS = 2_048
 
 GRAPHS = (
     *("export", "quantize-dynamic", "quantize-static", "halve", "sensitivity"),
-    *("quantize-int4", "sensitivity-mixed", "quantize-mixed"),
+    *("quantize-int4", "sensitivity-mixed", "quantize-mixed", "quantize-trained"),
 )
 """Passes that make, change or try a graph: as long as the model is large."""
 ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
@@ -54,6 +54,9 @@ ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensor
 
 RANKING_MACS = 250_000
 """Of a stage that sets weights to 0, per weight: it sorts them a hundred times, 0.25 µs each, told in multiply-accumulates."""
+
+ROUNDING = 1.5
+"""How much longer a stage takes that rounds its numbers: twice more over each activation, forward and backward, and its weights."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""
@@ -88,6 +91,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
     "quantize-static": 15.0,
+    "quantize-trained": 3.0,
     "halve": 1.0,
     "sensitivity": 12.0,
     "quantize-int4": 15.0,
@@ -220,7 +224,8 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         case "distill":
             macs = training_macs(step, plan, step.config["losses"], shape, asked_macs(step, plan, env, shape, teacher))
             ranked = usual_macs(step, plan, shape) if "weights" in step.config.get("prune", {}) else 0
-            return rows * tokens * int(step.config["epochs"]) * macs + RANKING_MACS * ranked, info
+            rounding = ROUNDING if "quantize" in step.config else 1.0
+            return rows * tokens * int(step.config["epochs"]) * macs * rounding + RANKING_MACS * ranked, info
         case "search-student":
             macs = training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]

@@ -94,6 +94,13 @@ PASSES: dict[str, PassEntry] = {
         PassEntry(
             "quantize-static", 1, "stillhouse.passes.compress.static:QuantizeStatic", "onnx-model", needs=(*_ONNX, "tokenizers")
         ),
+        PassEntry(
+            "quantize-trained",
+            1,
+            "stillhouse.passes.compress.trained:QuantizeTrained",
+            "onnx-model",
+            needs=(*_ONNX, "safetensors", "tokenizers"),
+        ),
         PassEntry("halve", 1, "stillhouse.passes.compress.halve:Halve", "onnx-model", needs=_ONNX),
         PassEntry("quantize-int4", 1, "stillhouse.passes.compress.int4:QuantizeInt4", "onnx-model", needs=_ONNX),
         PassEntry("sensitivity-mixed", 1, "stillhouse.passes.compress.levels:SensitivityMixed", "measurement", needs=_ONNX),
