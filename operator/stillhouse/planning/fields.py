@@ -72,6 +72,8 @@ def as_written(step: Step, problem: Problem) -> Problem:
         text = _RELATIVE.sub(place, text)
         if step.pass_name == "fine-tune":
             return text.replace("spec.distill.stages[]", "spec.source.fineTune")
+        if "quantize" in step.config:  # the rate of training with rounded numbers stands elsewhere
+            text = text.replace("spec.distill.stages[].learningRate", "spec.compress.qat.learningRate")
         number = _ASSISTANT.match(step.id)
         if number is None:
             return text

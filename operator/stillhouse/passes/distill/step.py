@@ -125,6 +125,8 @@ class Stepper:
             WorkerLost: another worker has gone; likewise.
         """
         self._objective.begin(number, self._steps)
+        if self._quantizer is not None:
+            self._quantizer.begin(number)
         inputs = self._data.inputs
         drawn = _draw(inputs.count, rows, self._keys, (self._seed, number))
         # Rows of one group differ in length: slices of like lengths spare most of the padding.
@@ -146,8 +148,6 @@ class Stepper:
         self._optimizer.step()
         if self._pruner is not None:
             self._pruner.apply_after(number)
-        if self._quantizer is not None:
-            self._quantizer.apply_after(number)
         self._optimizer.zero_grad()
         return [float(value.detach()) for value in values]
 

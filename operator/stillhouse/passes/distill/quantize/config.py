@@ -9,7 +9,7 @@ from pydantic import Field
 from stillhouse.passes.compress.ranges import Method
 from stillhouse.passes.distill.config import CamelConfig
 
-__all__ = ["FIELD", "READINGS", "QuantizeConfig", "reads_after"]
+__all__ = ["FIELD", "READINGS", "QuantizeConfig", "reads_before"]
 
 FIELD: Final = "spec.compress.qat"
 READINGS: Final = 8
@@ -26,11 +26,11 @@ class QuantizeConfig(CamelConfig):
     reduce_range: bool = False
 
 
-def reads_after(step: int, steps: int) -> bool:
-    """Say whether ranges are read again once `step` (from 0) of `steps` is done: in the first half; in the second they stay.
+def reads_before(step: int, steps: int) -> bool:
+    """Say whether ranges are read again before `step` (from 0) of `steps`: in the first half; in the second they stay.
 
     Jacob et al. 2017, arXiv:1712.05877, section 3.1, freeze them likewise, so that the weights settle in ranges that no longer move.
     """
     until = (steps + 1) // 2
     every = max(1, -(-until // READINGS))
-    return step < until and (until - 1 - step) % every == 0
+    return 0 < step <= until and (until - step) % every == 0

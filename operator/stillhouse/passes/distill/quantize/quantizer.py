@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stillhouse.errors import SpecError
+from stillhouse.errors import DataError, SourceError, SpecError
 from stillhouse.passes.compress.learned import Learned
 from stillhouse.passes.compress.ranges import Range, demand_finite, extremes_of, ranges_of
 from stillhouse.passes.compress.smooth import factors
-from stillhouse.passes.distill.quantize.config import FIELD, QuantizeConfig, reads_after
+from stillhouse.passes.distill.quantize.config import FIELD, QuantizeConfig, reads_before
 from stillhouse.passes.distill.quantize.sites import (
     LEVELS,
     Site,
@@ -97,10 +97,24 @@ class Quantizer(nn.Module):  # type: ignore[misc]
     def forward(self) -> None:
         """Compute nothing: it is a module for the sake of its buffers."""
 
-    def apply_after(self, step: int) -> None:
-        """Read the ranges again once the optimizer has done `step` (from 0), where it is time."""
-        if reads_after(step, self._steps):
+    def begin(self, step: int) -> None:
+        """Read the ranges again before `step` (from 0), where it is time.
+
+        Raises:
+            DataError: an activation is no longer finite, which rounding would hide.
+        """
+        if not reads_before(step, self._steps):
+            return
+        try:
             self._read()
+        except SourceError as error:
+            raise DataError(
+                f"training went astray before step {step + 1:,} of {self._steps:,}: an activation is no longer a finite number",
+                field=f"{FIELD}.learningRate",
+                found=error.problem.found,
+                allowed="finite numbers",
+                fix="lower learningRate",
+            ) from error
 
     def finish(self) -> tuple[Quantized, tuple[Learned, ...]]:
         """Leave the network as it would be without; return what was rounded, and how each layer's input is."""
