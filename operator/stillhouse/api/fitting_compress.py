@@ -31,7 +31,9 @@ _ROUNDED_ON_ROWS = CelRule(
     "compress.int4.method",
 )
 _QAT_OF_STUDENTS = CelRule(
-    "!has(self.compress.qat) || has(self.distill)", "qat needs distill: the student learns on its data, by its losses", "compress.qat"
+    "!has(self.compress.qat) || has(self.distill)",
+    "qat needs distill: the student learns on its data, by its losses",
+    "compress.qat",
 )
 _QAT_OF_LAYERS = CelRule(
     "!has(self.compress.qat) || !has(self.distill) || !has(self.distill.student.architecture)"
@@ -40,8 +42,7 @@ _QAT_OF_LAYERS = CelRule(
     "compress.qat",
 )
 _QAT_FILLS_ZEROS = CelRule(
-    "!has(self.compress.qat) || !has(self.distill)"
-    " || !self.distill.stages.exists(s, has(s.prune) && has(s.prune.weights))",
+    "!has(self.compress.qat) || !has(self.distill) || !self.distill.stages.exists(s, has(s.prune) && has(s.prune.weights))",
     "qat trains on after the last stage, and would fill the zeros of prune.weights",
     "compress.qat",
 )

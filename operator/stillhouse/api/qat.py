@@ -16,8 +16,10 @@ _RATE_POSITIVE = CelRule("self.learningRate.matches('[1-9]')", "learningRate mus
 
 
 class Qat(ApiModel):
-    """Quantization-aware training: once trained, the student goes on learning while its layers round as INT8 will, and serves with
-    the scales that it learned in. Losses, batch size, frozen layers and data are the last stage's."""
+    """Quantization-aware training: once trained, the student goes on learning while its layers round as INT8 will.
+
+    It serves with the scales that it learned in. Losses, batch size, frozen layers and data are the last stage's.
+    """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Passes over the data. Ranges follow the student in the first half of the steps, and stay in the second."""

@@ -19,6 +19,7 @@ __all__ = [
     "FIT_ROWS",
     "FIT_ROWS_ASKED",
     "PROJECTION_ROWS",
+    "ROUNDING",
     "STUDENT_SHARE",
     "TORCH_SECONDS",
     "Estimate",
@@ -56,7 +57,7 @@ RANKING_MACS = 250_000
 """Of a stage that sets weights to 0, per weight: it sorts them a hundred times, 0.25 µs each, told in multiply-accumulates."""
 
 ROUNDING = 1.5
-"""How much longer a stage takes that rounds its numbers: twice more over each activation, forward and backward, and its weights."""
+"""How much longer a stage takes that rounds: once more over each activation and weight, forward and backward."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""

@@ -1,4 +1,4 @@
-"""Training with rounded numbers: the graph computes what the network learned with, learning gains what rounding lost, and resumes."""
+"""Training with rounded numbers: the graph computes what was learned with, learning gains what rounding lost, and resumes."""
 
 import json
 
@@ -143,7 +143,8 @@ def test_what_convolutions_learned_is_in_their_graph(inputs, tmp_path):
     shape = ImageShape(form="image-cnn", hidden_size=12, layers=1, channels=(8, 12), image=(1, 8, 8))
     signature = Signature("image-classification", ("pixels",), "logits", 3, ("a", "b", "c"), 0, 0, "", image)
     torch.manual_seed(1)
-    network = Network(build_small(shape), Architecture(kind="small-network", small=shape, projection=3), signature, nn.Linear(12, 3))
+    architecture = Architecture(kind="small-network", small=shape, projection=3)
+    network = Network(build_small(shape), architecture, signature, nn.Linear(12, 3))
     network.train()
     network(torch.randn(32, 1, 8, 8))  # the batch normalisation has seen something, which the exporter folds
     network.eval()
@@ -183,7 +184,6 @@ def test_learning_with_it_gains_what_rounding_lost(inputs, brittle, tmp_path):
         "with": lost(trained(after, inputs, tmp_path / "c")[0]),
     }
     assert facts["quantized"] == {"layers": 10, "balanced": 0, "tables": 1, "rows": 12, "readings": 8}
-    print("LOSSES", fp32, losses)
     assert losses["with"] - fp32 < 0.5 * (min(losses["none"], losses["without"]) - fp32), (fp32, losses)
 
 

@@ -72,7 +72,7 @@ def read_learned(folder: Path) -> tuple[Learned, ...]:
     try:
         data = json.loads(path.read_bytes())
         return tuple(
-            Learned(str(tensor), float(each["scale"]), int(each["zero"]), tuple(float(value) for value in each.get("balance", ())))
+            Learned(str(tensor), float(each["scale"]), int(each["zero"]), tuple(map(float, each.get("balance", ()))))
             for tensor, each in data["layers"].items()
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -85,7 +85,7 @@ def read_learned(folder: Path) -> tuple[Learned, ...]:
 
 
 def placed(model: onnx.ModelProto, operators: Sequence[Operator], folder: Path) -> dict[str, Learned]:
-    """Return operator name → how its input is rounded, of those operators whose weights are a layer's of the artifact in `folder`.
+    """Return operator name → how its input is rounded, of operators whose weights are a layer's of the artifact in `folder`.
 
     Raises:
         SourceError: its files are not readable.
@@ -128,6 +128,8 @@ def _relative(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def _begins(operator: NDArray[np.float32], layer: NDArray[np.float32]) -> bool:
     """Say whether an operator is this layer, or this one and others behind it that read the same."""
     count = len(layer)
-    return operator.shape[1:] == layer.shape[1:] and len(operator) >= count and bool(
-        np.abs(operator[:count] - layer).max(initial=0.0) <= _CLOSE
+    return (
+        operator.shape[1:] == layer.shape[1:]
+        and len(operator) >= count
+        and bool(np.abs(operator[:count] - layer).max(initial=0.0) <= _CLOSE)
     )

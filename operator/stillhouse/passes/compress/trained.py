@@ -1,4 +1,4 @@
-"""`quantize-trained`: FP32 ONNX of a network that learned to live with rounding → INT8 with the very scales that it learned in."""
+"""`quantize-trained`: FP32 ONNX of a network that learned to live with rounding → INT8 with the scales that it learned in."""
 
 from __future__ import annotations
 

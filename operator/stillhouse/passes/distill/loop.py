@@ -246,9 +246,7 @@ def _train(
     quantized, learned = quantizer.to("cpu").finish() if quantizer is not None else (None, ())
     curve = [CurvePoint(**point) for point in state.curve]
     chosen = early.best(state.validation, unsettled) if early is not None else 0
-    return LoopResult(
-        step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned, quantized, learned
-    )
+    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned, quantized, learned)
 
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:

@@ -27,9 +27,9 @@ class QuantizeConfig(CamelConfig):
 
 
 def reads_before(step: int, steps: int) -> bool:
-    """Say whether ranges are read again before `step` (from 0) of `steps`: in the first half; in the second they stay.
+    """Say whether ranges are read again before `step` (from 0) of `steps`: in the first half.
 
-    Jacob et al. 2017, arXiv:1712.05877, section 3.1, freeze them likewise, so that the weights settle in ranges that no longer move.
+    In the second they stay, so that the weights settle in ranges that no longer move.
     """
     until = (steps + 1) // 2
     every = max(1, -(-until // READINGS))
