@@ -239,6 +239,7 @@ COMPLETE = {
                 "report": True,
                 "stages": [{"losses": [{"kind": "logits", "temperature": "3", "alpha": "0.7"}, {"kind": "hard"}]}],
             },
+            "compress": {"qat": {"epochs": 2, "learningRate": "0.00005"}},
             "gate": {
                 "data": {"uri": "file://gate.csv"},
                 "metrics": [{"name": "macro-f1", "min": "0.8"}, {"name": "log-loss", "max": "105%", "of": "teacher"}],

@@ -56,8 +56,10 @@ ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensor
 RANKING_MACS = 250_000
 """Of a stage that sets weights to 0, per weight: it sorts them a hundred times, 0.25 µs each, told in multiply-accumulates."""
 
-ROUNDING = 1.5
-"""How much longer a stage takes that rounds: once more over each activation and weight, forward and backward."""
+ROUNDING = 2.0
+"""How much longer a stage takes that rounds: more passes over each activation and weight, forward and backward."""
+READINGS = 9
+"""So often it reads ranges off its calibration rows, which are run forwards, in small batches: a row as long as one trained on."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""
@@ -225,8 +227,10 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         case "distill":
             macs = training_macs(step, plan, step.config["losses"], shape, asked_macs(step, plan, env, shape, teacher))
             ranked = usual_macs(step, plan, shape) if "weights" in step.config.get("prune", {}) else 0
-            rounding = ROUNDING if "quantize" in step.config else 1.0
-            return rows * tokens * int(step.config["epochs"]) * macs * rounding + RANKING_MACS * ranked, info
+            seen = rows * int(step.config["epochs"])
+            if "quantize" in step.config:
+                seen = ROUNDING * seen + READINGS * int(step.config["quantize"]["samples"])
+            return seen * tokens * macs + RANKING_MACS * ranked, info
         case "search-student":
             macs = training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]

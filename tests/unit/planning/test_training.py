@@ -102,7 +102,7 @@ def test_rounding_is_estimated() -> None:
     model = parse(edited(complete("text"), edits))
     plan = build_plan(model, environment(model))
     stage, rounded = (work_of(plan.step(name), plan, environment(model))[0] for name in ("train/stage-1", "train/qat"))
-    assert rounded == ROUNDING * stage
+    assert ROUNDING * stage < rounded < 1.1 * ROUNDING * stage, "and ranges are read"
 
 
 def test_pairs_of_layers_are_a_term_each_and_share_the_weight() -> None:

@@ -40,7 +40,7 @@ class TrainingSet:
     `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
     -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
     none, or None. `classes`: how many logits the teacher has, where only its largest were kept. `live`: a teacher
-    that reads along. `calibration`: rows off which ranges are read, as the student takes them.
+    that reads along. `calibration`: batches off which ranges are read, as the student takes them.
     """
 
     inputs: Texts | Images

@@ -73,7 +73,7 @@ class Quantizer(nn.Module):  # type: ignore[misc]
     def __init__(self, network: Network, config: QuantizeConfig, steps: int, rows: Sequence[tuple[Tensor, ...]]) -> None:
         """Find what is rounded and its ranges; from here on the network rounds.
 
-        `steps`: how many there will be. `rows`: what ranges are read off, as the network takes it, one by one.
+        `steps`: how many there will be. `rows`: batches that ranges are read off, as the network takes them; their padding counts.
 
         Raises:
             SpecError: the network has no layer that INT8 would round.
@@ -128,7 +128,8 @@ class Quantizer(nn.Module):  # type: ignore[misc]
             )
             for number, (name, site) in enumerate(self._layers.items())
         )
-        told = Quantized(len(learned), len(self._factors), len(self._tables), len(self._rows), int(self.readings))
+        rows = sum(len(row[0]) for row in self._rows)
+        told = Quantized(len(learned), len(self._factors), len(self._tables), rows, int(self.readings))
         return told, learned
 
     @property
@@ -176,7 +177,7 @@ class Quantizer(nn.Module):  # type: ignore[misc]
         self.readings += 1
 
     def _runs(self) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """Yield what every layer is given, row by row: balanced and not yet rounded, [positions, channels]."""
+        """Yield what every layer is given, batch by batch: balanced and not yet rounded, [positions, channels]."""
         (network,) = self._network
         learning = network.training
         network.eval()
