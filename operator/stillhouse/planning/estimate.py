@@ -59,7 +59,7 @@ RANKING_MACS = 250_000
 ROUNDING = 2.0
 """How much longer a stage takes that rounds: more passes over each activation and weight, forward and backward."""
 READINGS = 9
-"""So often it reads ranges off its calibration rows, which are run forwards, in small batches: a row as long as one trained on."""
+"""So often it reads ranges off its calibration rows, forwards, in small batches: a row as long as one trained on."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""

@@ -73,7 +73,7 @@ class Quantizer(nn.Module):  # type: ignore[misc]
     def __init__(self, network: Network, config: QuantizeConfig, steps: int, rows: Sequence[tuple[Tensor, ...]]) -> None:
         """Find what is rounded and its ranges; from here on the network rounds.
 
-        `steps`: how many there will be. `rows`: batches that ranges are read off, as the network takes them; their padding counts.
+        `steps`: how many there will be. `rows`: batches that ranges are read off, as the network takes them; padding counts.
 
         Raises:
             SpecError: the network has no layer that INT8 would round.
