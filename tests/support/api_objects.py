@@ -239,6 +239,7 @@ COMPLETE = {
                 "report": True,
                 "stages": [{"losses": [{"kind": "logits", "temperature": "3", "alpha": "0.7"}, {"kind": "hard"}]}],
             },
+            "compress": {"qat": {"epochs": 2, "learningRate": "0.00005"}},
             "gate": {
                 "data": {"uri": "file://gate.csv"},
                 "metrics": [{"name": "macro-f1", "min": "0.8"}, {"name": "log-loss", "max": "105%", "of": "teacher"}],
@@ -741,6 +742,10 @@ _VALID = [
     *(
         Case(f"ranges {each}", "text", {"spec.compress": {"precision": "int8", "int8": {"ranges": each}}})
         for each in ("dynamic", "minmax", "percentile", "entropy")
+    ),
+    *(
+        Case(f"learned in INT8, {base}", base, {"spec.compress": {"qat": {"epochs": 2, "learningRate": "0.00005"}, **more}})
+        for base, more in (("text", {"precision": "int8"}), ("class", {"int8": {"ranges": "entropy"}}), ("image", {"goal": None}))
     ),
     Case("static ranges without balance", "class", {"spec.compress": {"int8": {"balance": "0"}}}),
     Case(
@@ -1261,6 +1266,23 @@ _INVALID = [
     ),
     Case("balance of no ranges", "text", {_INT8: {"ranges": "dynamic", "balance": "0.5"}}, f"{_INT8}.balance", "static ranges"),
     Case("more than all", "text", {_INT8: {"balance": "1.5"}}, f"{_INT8}.balance", "between 0 and 1"),
+    *(
+        Case(name, "text", {"spec.compress": {"qat": {}, **more}, **edits}, f"spec.compress.{field}", says)
+        for name, more, edits, field, says in (
+            ("INT8 learned for FP16", {"precision": "fp16"}, {}, "qat", "precision int8 or auto"),
+            ("learned with ranges of every run", {"int8": {"ranges": "dynamic"}}, {}, "int8.ranges", "ranges that stay"),
+            ("learned at no rate", {"qat": {"learningRate": "0.0"}}, {}, "qat.learningRate", "more than 0"),
+            ("learned without a lesson", {}, {"spec.distill": GONE}, "qat", "needs distill"),
+            ("LSTMs that learn INT8", {}, {_STUDENT: {"architecture": "bilstm"}, _SOFT: _PLAIN}, "qat", "LSTMs"),
+            (
+                "zeros that are filled",
+                {},
+                {"spec.distill.stages": [{"losses": _PLAIN, "prune": {"weights": "50%"}}]},
+                "qat",
+                "fill the zeros",
+            ),
+        )
+    ),
     Case(
         "int8 of another precision", "text", {"spec.compress": {"precision": "fp32", "int8": {}}}, _INT8, "precision int8 or auto"
     ),

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
 from stillhouse.api.int8 import Int8
+from stillhouse.api.qat import Qat
 from stillhouse.api.source import DataSource
 from stillhouse.api.weights import Int4, Mixed
 
@@ -29,14 +30,20 @@ _OF_MIXED = CelRule(
     "mixed",
 )
 _OF_INT8 = CelRule("!has(self.int8) || self.precision in ['auto', 'int8']", "int8 belongs to precision int8 or auto", "int8")
+_OF_QAT = CelRule("!has(self.qat) || self.precision in ['auto', 'int8']", "qat belongs to precision int8 or auto", "qat")
+_QAT_HAS_RANGES = CelRule(
+    "!has(self.qat) || !has(self.int8) || self.int8.ranges != 'dynamic'",
+    "qat learns with ranges that stay: minmax, percentile or entropy",
+    "int8.ranges",
+)
 
 
 class Compress(ApiModel):
     """Quantization.
 
     `auto` walks the ladder INT8 → INT8 without its most sensitive operators → FP32 and takes the first that passes the gate; of
-    images and time series, and where `int8` asks for it, INT8 with ranges from calibration data comes first. For the goals
-    `small` and `balanced`
+    images and time series, and where `int8` asks for it, INT8 with ranges from calibration data comes first, and before it INT8
+    that was trained with, where `qat` asks for it. For the goals `small` and `balanced`
     it also tries INT4 and, where there is calibration data, mixed precisions.
     """
 
@@ -56,12 +63,15 @@ class Compress(ApiModel):
     int8: Int8 | None = None
     """How INT8 gets the ranges of activations. Left out, every run looks for them; `auto` also tries ranges from calibration
     data (`minmax`) of images and time series, and in a search."""
+    qat: Qat | None = None
+    """Trains the student with rounded numbers before it becomes INT8; of a student alone, which `distill` makes. With precision
+    `int8` this is the one candidate, in `auto` the first. `int8` says how it gets its ranges."""
     int4: Int4 | None = None
     """How weights become INT4."""
     mixed: Mixed | None = None
     """What mixed precisions may lose."""
 
-    cel_rules = (_OF_AUTO, _OF_INT8, _OF_INT4, _OF_MIXED)
+    cel_rules = (_OF_AUTO, _OF_INT8, _OF_QAT, _QAT_HAS_RANGES, _OF_INT4, _OF_MIXED)
 
     @model_validator(mode="after")
     def _available(self) -> Compress:
@@ -69,6 +79,10 @@ class Compress(ApiModel):
             raise _OF_AUTO.broken(fix="remove goal, or write precision: auto")
         if self.int8 is not None and self.precision not in ("auto", "int8"):
             raise _OF_INT8.broken(fix="remove int8, or write precision: int8")
+        if self.qat is not None and self.precision not in ("auto", "int8"):
+            raise _OF_QAT.broken(fix="remove qat, or write precision: int8")
+        if self.qat is not None and self.int8 is not None and self.int8.ranges == "dynamic":
+            raise _QAT_HAS_RANGES.broken(fix="remove int8, or write ranges: minmax")
         searched = self.goal in ("small", "balanced")
         if self.int4 is not None and self.precision not in ("int4", "mixed") and not searched:
             raise _OF_INT4.broken(fix="remove int4, or write precision: int4")

@@ -7,6 +7,7 @@ from typing import Any
 
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
+from stillhouse.planning.aware import aware
 from stillhouse.planning.imports import TEACHER
 from stillhouse.planning.lowering import lowered
 from stillhouse.planning.plan import Environment, StepDraft
@@ -32,8 +33,8 @@ def _recurrent(spec: Spec) -> dict[str, Any]:
 def ladder(precision: str) -> tuple[str, ...]:
     """Return what the gate tries, in this order, of the candidates that are made."""
     if precision == "auto":
-        return ("int8-static", "int8-static-mixed", "int8", "int8-mixed", "mixed", "int4", "fp32")
-    return ("int8-static", "int8") if precision == "int8" else (precision,)
+        return ("int8-qat", "int8-static", "int8-static-mixed", "int8", "int8-mixed", "mixed", "int4", "fp32")
+    return ("int8-qat", "int8-static", "int8") if precision == "int8" else (precision,)
 
 
 def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environment) -> Iterator[tuple[StepDraft, bool]]:
@@ -63,6 +64,10 @@ def candidates(spec: Spec, model_id: str, calibration: str | None, env: Environm
     yield from lowered(spec.compress, fp32, calibration, env)
     if precision in ("int4", "mixed"):
         return
+    if spec.compress.qat is not None and calibration is not None:
+        yield from aware(spec, calibration, config, env)
+        if precision == "int8":
+            return
     given = asked(spec)
     if given is not None and calibration is not None:
         yield from static(given, spec, fp32, calibration, env)

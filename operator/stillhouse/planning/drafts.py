@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
-from stillhouse.planning import compressing, edge, gating, preparing, teaching, training
+from stillhouse.planning import aware, compressing, edge, gating, preparing, teaching, training
 from stillhouse.planning.edge import CASCADE, CUT
 from stillhouse.planning.exports import export_id, exports
 from stillhouse.planning.gating import GATE, INDEX
@@ -64,6 +64,7 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
     yield import_model(TEACHER, source.uri, source.model_copy(update=encoder), env)
     model_id = TEACHER
     calibration = None
+    lesson = None
     if spec.distill:
         # What an ONNX graph says of numbers is all that their student needs; of texts also its tokens and their vectors.
         if source.features is None and env.pins[source.uri].info.get("format") == "onnx":
@@ -78,12 +79,16 @@ def _drafts(spec: Spec, env: Environment) -> Iterator[StepDraft]:
     yield from teaching.fine_tune(source, env)
     if spec.distill:
         quantize = None if spec.compress.precision in ("fp32", "fp16", "bf16") else compressing.int8(spec, env)
-        yield from training.distillation(spec.distill, source, env, quantize)
         model_id = training.last_stage(spec.distill)
+        for each in training.distillation(spec.distill, source, env, quantize):
+            lesson = each if each.id == model_id else lesson
+            yield each
         calibration = preparing.clean(spec.distill)
     if spec.compress.calibration:
         calibration = "resolve/calibration"
         yield import_data(calibration, spec.compress.calibration, source, env)
+    if lesson is not None and calibration is not None:
+        yield from aware.learning(spec, lesson, calibration, env)
     candidates: list[str] = []
     for draft, is_candidate in compressing.candidates(spec, model_id, calibration, env):
         yield draft

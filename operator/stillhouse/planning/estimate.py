@@ -19,6 +19,7 @@ __all__ = [
     "FIT_ROWS",
     "FIT_ROWS_ASKED",
     "PROJECTION_ROWS",
+    "ROUNDING",
     "STUDENT_SHARE",
     "TORCH_SECONDS",
     "Estimate",
@@ -46,7 +47,7 @@ PROJECTION_ROWS = 2_048
 
 GRAPHS = (
     *("export", "quantize-dynamic", "quantize-static", "halve", "sensitivity"),
-    *("quantize-int4", "sensitivity-mixed", "quantize-mixed"),
+    *("quantize-int4", "sensitivity-mixed", "quantize-mixed", "quantize-trained"),
 )
 """Passes that make, change or try a graph: as long as the model is large."""
 ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensorrt")
@@ -54,6 +55,11 @@ ELSEWHERE = ("export-openvino", "export-litert", "export-coreml", "export-tensor
 
 RANKING_MACS = 250_000
 """Of a stage that sets weights to 0, per weight: it sorts them a hundred times, 0.25 µs each, told in multiply-accumulates."""
+
+ROUNDING = 2.0
+"""How much longer a stage takes that rounds: more passes over each activation and weight, forward and backward."""
+READINGS = 9
+"""So often it reads ranges off its calibration rows, forwards, in small batches: a row as long as one trained on."""
 
 MAKING_ROWS = {"pool-data", "deduplicate", "balance", "augment"}
 """Passes that make rows of rows."""
@@ -88,6 +94,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
     "export": 25.0,  # of a model of 22 M parameters; see STUDENT_SHARE
     "quantize-dynamic": 2.0,
     "quantize-static": 15.0,
+    "quantize-trained": 3.0,
     "halve": 1.0,
     "sensitivity": 12.0,
     "quantize-int4": 15.0,
@@ -220,7 +227,10 @@ def work_of(step: Step, plan: Plan, env: Environment) -> tuple[float, dict[str, 
         case "distill":
             macs = training_macs(step, plan, step.config["losses"], shape, asked_macs(step, plan, env, shape, teacher))
             ranked = usual_macs(step, plan, shape) if "weights" in step.config.get("prune", {}) else 0
-            return rows * tokens * int(step.config["epochs"]) * macs + RANKING_MACS * ranked, info
+            seen = rows * int(step.config["epochs"])
+            if "quantize" in step.config:
+                seen = ROUNDING * seen + READINGS * int(step.config["quantize"]["samples"])
+            return seen * tokens * macs + RANKING_MACS * ranked, info
         case "search-student":
             macs = training_macs(step, plan, step.config["stage"]["losses"], shape, teacher)
             epoch = rows * tokens * macs * SECONDS_PER_UNIT["distill"]

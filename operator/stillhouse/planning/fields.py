@@ -31,7 +31,7 @@ _DATA = {
 _MADE = dict.fromkeys(("train/pooled", "train/deduplicated", "train/balanced", "train/augmented"), "spec.distill.data")
 _RELATIVE = re.compile(
     r"(?<![\w./-])(?:(?P<uri>source\.uri\b)|(?P<spec>source|compress)(?=\.[a-z])|"
-    r"(?P<data>data|validation)(?=\.(?:uri|columns)\b)|(?P<model>model|teacher|student)(?=\.factory\b))"
+    r"(?P<data>data|validation|calibration)(?=\.(?:uri|columns)\b)|(?P<model>model|teacher|student)(?=\.factory\b))"
 )
 """Also within a sentence, such as a fix; `data.parquet` is a file and stays."""
 _TEACHER = re.compile(r"resolve/teacher-(\d+)")
@@ -72,6 +72,8 @@ def as_written(step: Step, problem: Problem) -> Problem:
         text = _RELATIVE.sub(place, text)
         if step.pass_name == "fine-tune":
             return text.replace("spec.distill.stages[]", "spec.source.fineTune")
+        if "quantize" in step.config:  # the rate of training with rounded numbers stands elsewhere
+            text = text.replace("spec.distill.stages[].learningRate", "spec.compress.qat.learningRate")
         number = _ASSISTANT.match(step.id)
         if number is None:
             return text

@@ -99,6 +99,13 @@ PASSES: dict[str, PassEntry] = {
             needs=(*_ONNX, "tokenizers"),
             foresees=True,
         ),
+        PassEntry(
+            "quantize-trained",
+            1,
+            "stillhouse.passes.compress.trained:QuantizeTrained",
+            "onnx-model",
+            needs=(*_ONNX, "safetensors", "tokenizers"),
+        ),
         PassEntry("halve", 1, "stillhouse.passes.compress.halve:Halve", "onnx-model", needs=_ONNX),
         PassEntry("quantize-int4", 1, "stillhouse.passes.compress.int4:QuantizeInt4", "onnx-model", needs=_ONNX, foresees=True),
         PassEntry(

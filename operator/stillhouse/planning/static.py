@@ -10,7 +10,7 @@ from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
 from stillhouse.planning.plan import Environment, StepDraft
 
-__all__ = ["SAMPLES", "asked", "static"]
+__all__ = ["SAMPLES", "asked", "ranged", "static"]
 
 SAMPLES = 128
 """Calibration rows that are read: of some hundred, more change no range worth telling."""
@@ -31,11 +31,17 @@ def asked(spec: Spec) -> Int8 | None:
     return Int8() if compress.precision == "auto" and gains else None
 
 
-def static(given: Int8, spec: Spec, fp32: str, calibration: str, env: Environment) -> Iterator[tuple[StepDraft, bool]]:
-    """Yield (draft, whether it makes a candidate); the rung with sensitive operators in FP32 in `auto` alone."""
+def ranged(given: Int8) -> dict[str, Any]:
+    """Return how ranges are found, as the passes' configurations have it."""
     how: dict[str, Any] = {"ranges": given.ranges, "balance": BALANCE if given.balance is None else float(given.balance)}
     if given.ranges == "percentile":
         how["percentile"] = parse_percent(given.percentile) * 100 if given.percentile else PERCENTILE
+    return how
+
+
+def static(given: Int8, spec: Spec, fp32: str, calibration: str, env: Environment) -> Iterator[tuple[StepDraft, bool]]:
+    """Yield (draft, whether it makes a candidate); the rung with sensitive operators in FP32 in `auto` alone."""
+    how = ranged(given)
     config = {**how, "samples": SAMPLES, "reduceRange": env.reduce_range, "exclude": 0}
     parents = {"model": fp32, "data": calibration}
     yield StepDraft("compress/int8-static", "compress", "quantize-static", config, parents), True

@@ -59,6 +59,7 @@ def plans() -> Iterator[Plan]:
         yield plan_of("text", {"spec.compress": {"precision": halves}})
     for ranges in ("minmax", "percentile"):
         yield plan_of("text", {"spec.compress.int8": {"ranges": ranges}})
+        yield plan_of("text", {"spec.compress": {"qat": {}, "int8": {"ranges": ranges}}})
     yield plan_of("class", {"spec.edge.cascade.middle": {"model": "between"}})
     yield plan_of("text", {"spec.edge": {"cut": {"layer": "encoder.2"}}})
     for kind in ({"kind": "tokenise"}, {"kind": "window", "length": 8, "hop": 4}):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tests.support.plans import plan_of
 
@@ -37,6 +39,13 @@ def step(step_id: str, **parents: str) -> Step:
         (step("train/a", teacher="resolve/source", student="train/student"), "student.factory", "spec.distill.student.factory"),
         (step("compress/fp32", model="resolve/source"), "model.factory.target", "spec.source.factory.target"),
         (step("compress/fp32", model="train/a"), "model.factory.target", "spec.distill.student.factory.target"),
+        (step("train/qat", calibration="resolve/calibration"), "calibration.uri", "spec.compress.calibration.uri"),
+        (step("train/qat", calibration="resolve/data"), "calibration.columns.text", "spec.distill.data.columns.text"),
+        (
+            dataclasses.replace(step("train/qat"), config={"quantize": {}}),
+            "spec.distill.stages[].learningRate",
+            "spec.compress.qat.learningRate",
+        ),
         (step("gate/gate"), "spec.gate.data.columns", "spec.gate.data.columns"),
         (step("train/a"), "data.parquet", "data.parquet"),
         (step("train/a"), "", ""),

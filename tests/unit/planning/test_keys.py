@@ -160,6 +160,16 @@ def test_more_cpus_change_the_gate_only() -> None:
     assert changed(plan_of(cpus=4.0)) == GATE
 
 
+def test_learning_in_int8_changes_what_it_makes_and_nothing_before() -> None:
+    before, asked = keys(BASE), keys(plan_of(edits={"spec.compress.qat": {}}))
+    assert set(asked) - set(before) == {"train/qat", "compress/qat-fp32", "compress/int8-qat"}
+    assert {step for step in before if before[step] != asked[step]} == GATE
+    longer = keys(plan_of(edits={"spec.compress.qat": {"epochs": 2}}))
+    assert {step for step in asked if asked[step] != longer[step]} == (set(asked) - set(before)) | GATE
+    narrow = keys(plan_of(edits={"spec.compress.qat": {}}, reduce_range=True))
+    assert asked["train/qat"] != narrow["train/qat"], "it learns the seven bits that it will serve with"
+
+
 def test_a_cpu_that_needs_seven_bits_changes_the_quantized_models() -> None:
     assert changed(plan_of(reduce_range=True)) == (COMPRESS - {"compress/fp32"}) | GATE
 

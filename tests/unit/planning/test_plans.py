@@ -334,6 +334,60 @@ def test_static_ranges_are_tried_where_they_are_asked_for_or_gain(base: str, com
         assert made.parents["data"] in plan.step("gate/gate").parents.values(), "the gate sees what was calibrated on"
 
 
+@pytest.mark.parametrize(
+    ("compress", "ladder"),
+    [
+        ({"precision": "int8", "qat": {}}, ["int8-qat"]),
+        ({"precision": "int8", "qat": {}, "int8": {}}, ["int8-qat"]),
+        ({"qat": {}}, ["int8-qat", "int8", "int8-mixed", "fp32"]),
+        ({"qat": {}, "goal": "fast"}, ["int8-qat", *RANGED, "int8", "int8-mixed", "fp32"]),
+    ],
+)
+def test_int8_that_is_learned_is_tried_first_where_it_is_asked_for(compress: dict[str, Any], ladder: list[str]) -> None:
+    plan = plan_of(edits={"spec.compress": compress})
+    assert plan.step("gate/gate").config["candidates"] == ladder
+    assert plan.step("compress/int8-qat").parents == {
+        "model": "compress/qat-fp32",
+        "trained": "train/qat",
+        "data": "resolve/data",
+    }
+    assert plan.step("compress/qat-fp32").config == plan_of().step("compress/fp32").config
+
+
+def test_a_student_learns_int8_as_its_last_stage_ended() -> None:
+    last = {
+        "losses": [{"kind": "embedding", "weight": "4", "weightSchedule": {"to": "2"}}],
+        "batchSize": 32,
+        "embeddingLearningRate": "0.01",
+        "freeze": {"layers": 1},
+        "earlyStopping": {},
+        "prune": {"neurons": "50%"},
+    }
+    edits = {"spec.distill.stages": [last], "spec.compress.qat": {"epochs": 2, "learningRate": "0.0002"}}
+    plan = plan_of(edits={**edits, "spec.compress.int8": {"ranges": "percentile", "balance": "0.25"}})
+    before, step = plan.step("train/stage-1"), plan.step("train/qat")
+    assert step.parents == {**before.parents, "student": "train/stage-1", "calibration": "resolve/calibration"}
+    assert step.pass_name == "distill"
+    (loss,) = step.config["losses"]
+    assert (loss["weight"], "weightCourse" in loss) == (2.0, False)
+    same = ("batchSize", "maxLength", "weightDecay", "warmup", "freeze")
+    assert {name: step.config[name] for name in same} == {name: before.config[name] for name in same}
+    assert (step.config["epochs"], step.config["learningRate"], step.config["embeddingLearningRate"]) == (2, 0.0002, None)
+    assert not {"prune", "earlyStopping"} & set(step.config)
+    assert step.config["seed"] != before.config["seed"]
+    assert step.config["quantize"] == {
+        **{"ranges": "percentile", "percentile": 99.999, "balance": 0.25},
+        **{"samples": 128, "reduceRange": False},
+    }
+    assert plan.step("compress/int8-qat").config == step.config["quantize"], "written as it was learned"
+
+
+def test_a_stage_cannot_be_called_as_what_comes_after_it() -> None:
+    with pytest.raises(SpecError, match="names of their own") as raised:
+        plan_of(edits={"spec.distill.stages": [{"name": "qat", "losses": [{"kind": "embedding"}]}], "spec.compress.qat": {}})
+    assert raised.value.problem.field == "spec.distill.stages"
+
+
 def test_without_calibration_data_the_middle_rung_is_left_out_and_said() -> None:
     plan = plan_of(edits={"spec.distill": GONE, "spec.compress.calibration": GONE})
     assert plan.step("gate/gate").config["candidates"] == ["int8", "fp32"]

@@ -10,7 +10,7 @@ from tests.support.plans import environment, plan_of
 
 from stillhouse.api.load import parse
 from stillhouse.planning.build import build_plan
-from stillhouse.planning.estimate import work_of
+from stillhouse.planning.estimate import ROUNDING, work_of
 from stillhouse.planning.plan import Plan
 
 STAGE = {
@@ -95,6 +95,14 @@ def test_sorting_weights_is_estimated() -> None:
         plan = build_plan(model, environment(model))
         work.append(work_of(plan.step("train/stage-1"), plan, environment(model))[0])
     assert work[0] == work[1] < work[2]
+
+
+def test_rounding_is_estimated() -> None:
+    edits = {"spec.distill.stages": [{"losses": [{"kind": "embedding"}], "epochs": 2}], "spec.compress.qat": {"epochs": 2}}
+    model = parse(edited(complete("text"), edits))
+    plan = build_plan(model, environment(model))
+    stage, rounded = (work_of(plan.step(name), plan, environment(model))[0] for name in ("train/stage-1", "train/qat"))
+    assert ROUNDING * stage < rounded < 1.1 * ROUNDING * stage, "and ranges are read"
 
 
 def test_pairs_of_layers_are_a_term_each_and_share_the_weight() -> None:

@@ -23,10 +23,12 @@ from stillhouse.errors import SourceError
 from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.export.timing import open_session
 
-__all__ = ["Extremes", "Method", "Range", "extremes", "ranges"]
+__all__ = ["Extremes", "Method", "Range", "demand_finite", "extremes", "extremes_of", "ranges", "ranges_of"]
 
 Method = Literal["minmax", "percentile", "entropy"]
 Floats = NDArray[np.float64]
+Values = Mapping[str, NDArray[np.float32]]
+"""What tensors are in a run, by name."""
 
 BINS = 2048
 LEVELS = 128
@@ -64,8 +66,13 @@ def extremes(
     Raises:
         SourceError: a tensor is not finite.
     """
+    return extremes_of(_runs(model, tensors, feeds, threads, tick))
+
+
+def extremes_of(runs: Iterable[Values]) -> dict[str, Extremes]:
+    """Return the extremes of tensors over some runs."""
     found: dict[str, Extremes] = {}
-    for values in _runs(model, tensors, feeds, threads, tick):
+    for values in runs:
         for name, value in values.items():
             low, high = float(value.min(initial=0.0)), float(value.max(initial=0.0))
             axis = 1 if value.ndim == 4 else value.ndim - 1
@@ -86,11 +93,16 @@ def ranges(
     tick: Callable[[int], None],
 ) -> dict[str, Range]:
     """Return the range of every tensor in `seen`. `percentile`, 50 to 100: of `percentile`, how much of the values lies below."""
+    return ranges_of(seen, _runs(model, list(seen), feeds, threads, tick), method, percentile)
+
+
+def ranges_of(seen: Mapping[str, Extremes], runs: Iterable[Values], method: Method, percentile: float) -> dict[str, Range]:
+    """Return the range of every tensor in `seen`; `minmax` asks for none of the runs."""
     whole = {name: _wide(each.low, each.high) for name, each in seen.items()}
     if method == "minmax":
         return whole
     counts = {name: np.zeros(BINS) for name in seen}
-    for values in _runs(model, list(seen), feeds, threads, tick):
+    for values in runs:
         for name, value in values.items():
             counts[name] += np.histogram(value, BINS, (whole[name].low, whole[name].high))[0]
     clip = _percentile if method == "percentile" else _entropy
@@ -115,17 +127,26 @@ def _runs(
     for number, feed in enumerate(feeds):
         made = session.run(inner, feed) if session else []
         values = dict(zip(inner, made, strict=True)) | {name: feed[name] for name in tensors if name in given}
-        for name, value in values.items():
-            if not np.isfinite(value).all():
-                raise SourceError(
-                    "an activation is not finite: no range can be told of it",
-                    field="data.uri",
-                    found=f"{name} in calibration row {number + 1}",
-                    allowed="finite numbers",
-                    fix="look at these rows; the FP32 model overflows on them",
-                )
+        demand_finite(values, number + 1)
         yield values
         tick(number + 1)
+
+
+def demand_finite(values: Values, row: int) -> None:
+    """Look at what was seen on calibration row `row`, from 1.
+
+    Raises:
+        SourceError: a number is not finite.
+    """
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise SourceError(
+                "an activation is not finite: no range can be told of it",
+                field="data.uri",
+                found=f"{name} in calibration row {row}",
+                allowed="finite numbers",
+                fix="look at these rows; the FP32 model overflows on them",
+            )
 
 
 def _wide(low: float, high: float) -> Range:

@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 
 from stillhouse.passes.compress.ranges import Extremes
 
-__all__ = ["balance", "balanceable"]
+__all__ = ["balance", "balanceable", "factors", "rescale"]
 
 _NORMS = {"LayerNormalization": (1, 2), "SkipLayerNormalization": (2, 3), "EmbedLayerNormalization": (5, 6)}
 """Norm → where its gain and its shift stand among its inputs."""
@@ -44,32 +44,52 @@ def balanceable(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def balance(model: onnx.ModelProto, seen: Mapping[str, Extremes], strength: float) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Return the rewritten graph and the activations that were balanced. `strength`, 0 to 1, is the paper's alpha."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    scales: dict[str, NDArray[np.float32]] = {}
+    for group in _groups(model):
+        peaks = [np.abs(_rows(node, weights)).max(axis=1) for node in group.readers]
+        scale = factors(seen[group.tensor].channels, np.maximum.reduce(peaks), strength)
+        scales |= {node.name: scale for node in group.readers}
+    return rescale(model, scales)
+
+
+def rescale(model: onnx.ModelProto, scales: Mapping[str, NDArray[np.float32]]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Divide what linear nodes read by their scale, and multiply their weights by it.
+
+    `scales`: name of a MatMul, Gemm or Attention → float32 [inputs], powers of two. Returns the rewritten graph, which gives the
+    same numbers, and the activations that are divided.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     weights = {tensor.name: tensor for tensor in copy.graph.initializer}
-    done: list[str] = []
-    for group in _groups(copy):
-        peaks = [np.abs(_rows(node, weights)).max(axis=1) for node in group.readers]
-        scale = _scales(seen[group.tensor].channels, np.maximum.reduce(peaks), strength)
-        if (scale == 1.0).all():
-            continue
-        for node in group.readers:
+    norms = {group.tensor: group for group in _groups(copy)}
+    named = {node.name: node for node in copy.graph.node}
+    found: dict[tuple[str, bytes], list[onnx.NodeProto]] = {}
+    for name, scale in scales.items():
+        if not (scale == 1.0).all():
+            found.setdefault((named[name].input[0], scale.tobytes()), []).append(named[name])
+    for number, ((tensor, _), readers) in enumerate(found.items()):
+        scale = scales[readers[0].name]
+        for node in readers:
             node.input[1] = _put(copy, f"{node.input[1]}_balanced_{node.name}", _times(node, weights, scale))
-        if group.alone:
+        group = norms.get(tensor)
+        if group is not None and group.alone and len(group.readers) == len(readers):
             for at in _NORMS[group.norm.op_type]:
                 if at < len(group.norm.input) and group.norm.input[at]:
                     value = numpy_helper.to_array(weights[group.norm.input[at]]) / scale
                     group.norm.input[at] = _put(copy, f"{group.norm.input[at]}_balanced_{group.norm.name}", value)
-        else:
-            by = _put(copy, f"{group.tensor}_balance", 1.0 / scale)
-            out = f"{group.tensor}_balanced"
-            place = next(at for at, node in enumerate(copy.graph.node) if group.tensor in node.output) + 1
-            copy.graph.node.insert(place, helper.make_node("Mul", [group.tensor, by], [out], f"{group.norm.name}_balance"))
-            for node in group.readers:
-                node.input[0] = out
-        done.append(group.tensor)
+            continue
+        again = sum(name == tensor for name, _ in list(found)[:number])  # read with another scale as well
+        ending = f"_{again + 1}" if again else ""
+        by = _put(copy, f"{tensor}_balance{ending}", 1.0 / scale)
+        out = f"{tensor}_balanced{ending}"
+        place = next((at for at, node in enumerate(copy.graph.node) if tensor in node.output), -1) + 1
+        name = f"{tensor if group is None else group.norm.name}_balance{ending}"
+        copy.graph.node.insert(place, helper.make_node("Mul", [tensor, by], [out], name))
+        for node in readers:
+            node.input[0] = out
     _forget(copy)
-    return copy, tuple(done)
+    return copy, tuple(dict.fromkeys(tensor for tensor, _ in found))
 
 
 def _groups(model: onnx.ModelProto) -> Iterator[_Group]:
@@ -111,7 +131,11 @@ def _turned(node: onnx.NodeProto) -> bool:
     return any(each.name == "transB" and each.i for each in node.attribute)
 
 
-def _scales(activation: NDArray[np.float64], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+def factors(activation: NDArray[np.float64], weight: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """Return by what each channel is divided, powers of two, float32 [channels].
+
+    `activation` and `weight`: the largest magnitudes of each, [channels].
+    """
     some = (activation > 0) & (weight > 0)
     wide, heavy = np.where(some, activation, 1.0), np.where(some, weight, 1.0).astype(np.float64)
     scale = np.clip(wide**strength / heavy ** (1.0 - strength), 1.0 / _MOST, _MOST)

@@ -17,6 +17,7 @@ from torch import nn
 
 from stillhouse.errors import DataError, WorkerLost
 from stillhouse.passes.base import ONE_WORKER, Progress, SilentProgress, Workers
+from stillhouse.passes.compress.learned import Learned
 from stillhouse.passes.distill import checkpoint
 from stillhouse.passes.distill.freezing import frozen
 from stillhouse.passes.distill.interrupts import interrupts_between_steps
@@ -24,6 +25,7 @@ from stillhouse.passes.distill.meeting import meeting
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.prune.config import course_of
 from stillhouse.passes.distill.prune.pruner import Pruned, Pruner
+from stillhouse.passes.distill.quantize.quantizer import Quantized, Quantizer
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
 from stillhouse.passes.distill.settings import LoopSettings, groups_of
 from stillhouse.passes.distill.step import Stepper, TrainingSet
@@ -54,7 +56,8 @@ class CurvePoint:
 class LoopResult:
     """What happened, over all attempts. `validation` holds one figure per epoch where there was something to judge by.
 
-    `best`: with early stopping the epoch (from 1) that is the result, else 0.
+    `best`: with early stopping the epoch (from 1) that is the result, else 0. `learned`: how each layer rounds what it is given,
+    where it `quantized`.
     """
 
     steps: int = 0
@@ -65,6 +68,8 @@ class LoopResult:
     validation: list[float] = field(default_factory=list)
     best: int = 0
     pruned: Pruned | None = None
+    quantized: Quantized | None = None
+    learned: tuple[Learned, ...] = ()
 
 
 @dataclass(slots=True)
@@ -138,6 +143,10 @@ def _train(
         course = course_of(settings.prune, steps, settings.warmup)
         example = tensors_of(data.inputs.batch(np.arange(min(2, data.inputs.count))))
         pruner, unsettled = Pruner(network, settings.prune, course, example), course.settled(per_epoch)
+    quantizer = None
+    if settings.quantize is not None:
+        progress.update(0, steps, "steps", "reading ranges")
+        quantizer = Quantizer(network, settings.quantize, steps, data.calibration)
     terms = nn.ModuleList(objective.terms)
     optimizer = torch.optim.AdamW(groups_of(network, terms, settings), lr=settings.learning_rate, fused=True)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -149,6 +158,8 @@ def _train(
         modules["best"] = best
     if pruner is not None:
         modules["pruning"] = pruner.to(accelerator.device)
+    if quantizer is not None:
+        modules["quantizing"] = quantizer.to(accelerator.device)
     objective.check(steps)
     state = _State(sums=[0.0] * (len(objective.parts) + 1))
     step = 0
@@ -162,7 +173,7 @@ def _train(
         state = _State(**saved)
         state.resumed += 1
         progress.note(f"going on from step {step} of {steps}")
-    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, crew, pruner)
+    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, crew, pruner, quantizer)
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
@@ -232,9 +243,10 @@ def _train(
     modules["student"].to("cpu")
     modules["student"].eval()
     pruned = pruner.to("cpu").finish(modules["student"]) if pruner is not None else None
+    quantized, learned = quantizer.to("cpu").finish() if quantizer is not None else (None, ())
     curve = [CurvePoint(**point) for point in state.curve]
     chosen = early.best(state.validation, unsettled) if early is not None else 0
-    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned)
+    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned, quantized, learned)
 
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:

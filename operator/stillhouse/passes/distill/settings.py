@@ -10,6 +10,7 @@ from torch import nn
 from stillhouse.errors import SpecError
 from stillhouse.passes.distill.freezing import Freeze
 from stillhouse.passes.distill.prune.config import PruneConfig
+from stillhouse.passes.distill.quantize.config import QuantizeConfig
 from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.models.network import Network
 
@@ -34,6 +35,7 @@ class LoopSettings:
     prune: PruneConfig | None = None
     head_learning_rate: float | None = None
     """Peak of the rate of the linear layer behind the pooling; None: the same as all."""
+    quantize: QuantizeConfig | None = None
 
 
 def groups_of(network: Network, terms: nn.Module, settings: LoopSettings) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.prune.pruner import Pruner
+from stillhouse.passes.distill.quantize.quantizer import Quantizer
 from stillhouse.passes.distill.rows import Arrays, Texts, length_batches
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.together import ALONE, Group
@@ -39,7 +40,8 @@ class TrainingSet:
     `inputs`: what the student reads. `teacher`: the teacher's outputs by name, [rows, …] each. `labels`: int64 [rows],
     -100 for none, or None. `groups`: int64 [rows], equal for rows that belong together and are to be in one batch, -1 for
     none, or None. `classes`: how many logits the teacher has, where only its largest were kept. `live`: a teacher
-    that reads along. `weights`: float64 [rows], how often a row is drawn against the others, or None.
+    that reads along. `weights`: float64 [rows], how often a row is drawn against the others, or None. `calibration`: batches off
+    which ranges are read, as the student takes them.
     """
 
     inputs: Texts | Arrays
@@ -49,6 +51,7 @@ class TrainingSet:
     classes: int = 0
     live: LiveTeacher | None = None
     weights: npt.NDArray[np.float64] | None = None
+    calibration: Sequence[tuple[Tensor, ...]] = ()
 
     def targets(
         self,
@@ -89,6 +92,7 @@ class Stepper:
         steps: int,
         group: Group = ALONE,
         pruner: Pruner | None = None,
+        quantizer: Quantizer | None = None,
     ) -> None:
         self._group = group
         self._accelerator = accelerator
@@ -99,6 +103,7 @@ class Stepper:
         self._seed = seed
         self._steps = steps
         self._pruner = pruner
+        self._quantizer = quantizer
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
         self._traces: Traces | None = None
@@ -122,6 +127,8 @@ class Stepper:
             WorkerLost: another worker has gone; likewise.
         """
         self._objective.begin(number, self._steps)
+        if self._quantizer is not None:
+            self._quantizer.begin(number)
         inputs = self._data.inputs
         drawn = _draw(inputs.count, rows, self._keys, (self._seed, number))
         # Rows of one group differ in length: slices of like lengths spare most of the padding.

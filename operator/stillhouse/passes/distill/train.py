@@ -16,6 +16,7 @@ from torch import Tensor
 from stillhouse.errors import DataError
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
+from stillhouse.passes.compress.learned import write_learned
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.freezing import Freeze
@@ -27,6 +28,8 @@ from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
 from stillhouse.passes.distill.prune.config import PruneConfig
+from stillhouse.passes.distill.quantize.calibration import calibration_rows
+from stillhouse.passes.distill.quantize.config import QuantizeConfig
 from stillhouse.passes.distill.rows import NO_LABEL, Arrays, Rows, Texts, read_inputs
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
@@ -57,6 +60,7 @@ class DistillConfig(CamelConfig):
     progressive: Literal["alone", "stacked"] | None = None
     early_stopping: EarlyStopping | None = None
     prune: PruneConfig | None = None
+    quantize: QuantizeConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class DistillFacts:
     `losses`: each term (without its weight) over the last point of the curve. `curve`: at most 50 points of
     {step, loss, terms}. `samples_per_second` counts rows trained on, validation included in the time. `validation`:
     the metric's name and its value after each epoch; the result is the last one, with early stopping `best_epoch` (else 0).
-    `pruned`: what was taken out (see `prune/pruner.py`), empty where nothing was asked for.
+    `pruned`: what was taken out (see `prune/pruner.py`), `quantized`: what was rounded meanwhile (`quantize/quantizer.py`), empty
+    where nothing was asked for.
     """
 
     stage: str
@@ -89,6 +94,7 @@ class DistillFacts:
     seed: int
     best_epoch: int = 0
     pruned: dict[str, Any] = field(default_factory=dict)
+    quantized: dict[str, Any] = field(default_factory=dict)
 
 
 class Distill(Pass[DistillConfig, DistillFacts]):
@@ -110,7 +116,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
 
         Raises:
             DataError: labels are missing or unknown, or the teacher's outputs belong to other rows.
-            SpecError: a loss that these networks cannot have.
+            SpecError: a loss that these networks cannot have, or nothing that INT8 would round.
             KeyboardInterrupt: stopped; a checkpoint lies in `ctx.scratch`.
         """
         torch.set_num_threads(ctx.threads)
@@ -178,6 +184,9 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 len(description.get("labels", ())),
                 live,
                 weights,
+                calibration_rows(folder, student.signature, inputs["calibration"], config.quantize.samples)
+                if config.quantize is not None
+                else (),
             ),
             LoopSettings(
                 config.epochs,
@@ -191,6 +200,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 config.freeze,
                 config.early_stopping,
                 config.prune,
+                quantize=config.quantize,
             ),
             ctx.scratch,
             ctx.progress,
@@ -199,9 +209,13 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         )
         if result.pruned is not None:
             ctx.progress.note(result.pruned.told)
+        if result.quantized is not None:
+            ctx.progress.note(result.quantized.told)
         if ctx.workers.index == 0:
             tokenizer = folder / TOKENIZER_FILE
             save(student, ctx.out, tokenizer=tokenizer if tokenizer.is_file() else None)
+            if result.quantized is not None:
+                write_learned(ctx.out, result.learned)
         total, without = count_parameters(student)
         cut = getattr(data, "cut", None)
         return DistillFacts(
@@ -225,6 +239,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             seed=config.seed,
             best_epoch=result.best,
             pruned={} if result.pruned is None else result.pruned.to_json(),
+            quantized={} if result.quantized is None else result.quantized.to_json(),
         )
 
 
