@@ -49,7 +49,7 @@ from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.passes.base import SilentProgress
-from stillhouse.passes.distill.rows import encode_texts
+from stillhouse.passes.distill.encoded import encode_texts
 from stillhouse.passes.distill.teacher import read_outputs
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.evaluate.intervals import Interval

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from stillhouse.passes.base import SilentProgress
-from stillhouse.passes.distill.rows import encode_texts
+from stillhouse.passes.distill.encoded import encode_texts
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.artifact import load
 

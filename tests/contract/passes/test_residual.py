@@ -19,8 +19,9 @@ from stillhouse.passes.compress.dynamic import QuantizeDynamic
 from stillhouse.passes.compress.quantize import quantizable
 from stillhouse.passes.distill import loop
 from stillhouse.passes.distill.bag import MOST_ROWS, RARE, weighted
+from stillhouse.passes.distill.encoded import read_inputs
 from stillhouse.passes.distill.residual import _WITHOUT_OUTPUTS
-from stillhouse.passes.distill.rows import Rows, read_inputs
+from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs, read_outputs
 from stillhouse.passes.distill.train import Distill

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stillhouse.passes.distill.encoded import length_batches
 from stillhouse.passes.distill.pace import Pace
-from stillhouse.passes.distill.rows import length_batches
 
 SHARD = 4096
 

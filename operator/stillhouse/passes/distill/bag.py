@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.passes.base import Progress
+from stillhouse.passes.distill.encoded import Texts
 from stillhouse.passes.distill.fit import ridge
-from stillhouse.passes.distill.rows import Texts
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.residual import ResidualEncoder
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.passes.base import Progress
-from stillhouse.passes.distill.rows import Texts
+from stillhouse.passes.distill.encoded import Texts
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision

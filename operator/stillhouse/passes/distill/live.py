@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.errors import SpecError
-from stillhouse.passes.distill.rows import Arrays, Rows, Texts, read_inputs
+from stillhouse.passes.distill.encoded import Arrays, Texts, read_inputs
+from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision

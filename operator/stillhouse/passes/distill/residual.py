@@ -15,7 +15,7 @@ from stillhouse.errors import DataError, SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.bag import MOST_ROWS, fill, fit, weighted
-from stillhouse.passes.distill.rows import Texts, encode_texts
+from stillhouse.passes.distill.encoded import Texts, encode_texts
 from stillhouse.passes.distill.static import token_vectors
 from stillhouse.passes.distill.teacher import read_outputs
 from stillhouse.passes.distill.validation import outputs_of

@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from stillhouse.passes.distill.encoded import Arrays, Texts, length_batches
 from stillhouse.passes.distill.live import FIELD, MASK, LiveTeacher, joined, mask_of
 from stillhouse.passes.distill.losses.pooled import FEATURES
 from stillhouse.passes.distill.losses.term import Targets
 from stillhouse.passes.distill.objective import Objective
 from stillhouse.passes.distill.prune.pruner import Pruner
 from stillhouse.passes.distill.quantize.quantizer import Quantizer
-from stillhouse.passes.distill.rows import Arrays, Texts, length_batches
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.together import ALONE, Group
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole

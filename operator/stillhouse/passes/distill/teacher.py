@@ -25,8 +25,9 @@ from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, LAYER_LOSSES, to
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.encoded import Arrays, Texts, length_batches, read_inputs
 from stillhouse.passes.distill.pace import Pace
-from stillhouse.passes.distill.rows import Arrays, Rows, Texts, length_batches, read_inputs
+from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load

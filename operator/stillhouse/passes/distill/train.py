@@ -19,6 +19,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.learned import write_learned
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.encoded import Arrays, Texts, read_inputs
 from stillhouse.passes.distill.freezing import Freeze
 from stillhouse.passes.distill.live import LiveTeacher
 from stillhouse.passes.distill.loop import LoopSettings, train
@@ -30,7 +31,7 @@ from stillhouse.passes.distill.objective import Objective, Part
 from stillhouse.passes.distill.prune.config import PruneConfig
 from stillhouse.passes.distill.quantize.calibration import calibration_rows
 from stillhouse.passes.distill.quantize.config import QuantizeConfig
-from stillhouse.passes.distill.rows import NO_LABEL, Arrays, Rows, Texts, read_inputs
+from stillhouse.passes.distill.rows import NO_LABEL, Rows
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs, tensors_of

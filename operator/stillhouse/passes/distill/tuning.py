@@ -24,13 +24,14 @@ from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.encoded import encode_texts
 from stillhouse.passes.distill.freezing import Freeze
 from stillhouse.passes.distill.loop import LoopSettings, train
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.hard import HardLoss
 from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
-from stillhouse.passes.distill.rows import NO_LABEL, Rows, encode_texts
+from stillhouse.passes.distill.rows import NO_LABEL, Rows
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.distill.validation import Validation

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from stillhouse.errors import DataError
 from stillhouse.passes.base import Context, Progress
+from stillhouse.passes.distill.encoded import Arrays, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.distill.pace import Pace
-from stillhouse.passes.distill.rows import NO_LABEL, Arrays, Rows, Texts, encode_texts, length_batches, read_inputs
+from stillhouse.passes.distill.rows import NO_LABEL, Rows
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network, count_parameters
 from stillhouse.passes.ranking import ranks, reciprocal

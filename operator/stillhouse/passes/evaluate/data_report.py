@@ -15,7 +15,8 @@ from pydantic import Field
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.distill.config import CamelConfig
-from stillhouse.passes.distill.rows import Rows, encode_texts
+from stillhouse.passes.distill.encoded import encode_texts
+from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.evaluate.data_drawing import svg, table
 from stillhouse.passes.sources.alike import keep_distinct, likeness, near_any
 from stillhouse.passes.sources.columns import ARRAYS, SHOWN, array_role

@@ -18,7 +18,8 @@ from stillhouse.inference.engine import Engine
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, Progress
 from stillhouse.passes.distill.config import CamelConfig
-from stillhouse.passes.distill.rows import Arrays, Rows, Texts, encode_texts, read_inputs
+from stillhouse.passes.distill.encoded import Arrays, Texts, encode_texts, read_inputs
+from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.evaluate.columns import check_texts
 
 __all__ = ["REFERENCE_FILE", "OnnxTeacherReference", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]

@@ -16,7 +16,7 @@ from stillhouse.clients.inference import Answer, InferenceClient, infer_arrays
 from stillhouse.errors import DataError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
-from stillhouse.passes.distill.rows import encode_texts
+from stillhouse.passes.distill.encoded import encode_texts
 from stillhouse.passes.evaluate.columns import check_texts
 from stillhouse.passes.evaluate.metrics import Outputs
 

@@ -15,8 +15,9 @@ from stillhouse.digests import file_digest
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Context
+from stillhouse.passes.distill.encoded import Texts, encode_texts
 from stillhouse.passes.distill.fit import fit_projection, sample_rows
-from stillhouse.passes.distill.rows import Rows, Texts, encode_texts
+from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.students.facts import VocabularyFacts
 from stillhouse.passes.distill.vocabulary import Trimmed, trim
