@@ -239,7 +239,6 @@ COMPLETE = {
                 "report": True,
                 "stages": [{"losses": [{"kind": "logits", "temperature": "3", "alpha": "0.7"}, {"kind": "hard"}]}],
             },
-            "compress": {"qat": {"epochs": 2, "learningRate": "0.00005"}},
             "gate": {
                 "data": {"uri": "file://gate.csv"},
                 "metrics": [{"name": "macro-f1", "min": "0.8"}, {"name": "log-loss", "max": "105%", "of": "teacher"}],
@@ -328,6 +327,7 @@ COMPLETE = {
                 "data": {"uri": "file://train.parquet", "columns": {"features": "window"}},
                 "stages": [{"losses": [{"kind": "logits"}]}],
             },
+            "compress": {"qat": {"epochs": 2, "learningRate": "0.00005"}},
         }
     ),
     "steps": _resource(
