@@ -127,7 +127,7 @@ bench-gateway: setup ## What the gateway costs, beside grpc.aio and nginx (Debia
 
 bench-cascade: setup ## What a cascade saves and loses, on docstring-packages; its data and models included about half an hour
 	$(BIN)/python examples/docstring-packages/build_data.py
-	test -f examples/docstring-packages/teacher/model.safetensors || $(BIN)/python examples/docstring-packages/make_teacher.py
+	$(BIN)/python examples/docstring-packages/make_teacher.py
 	$(BIN)/python -m bench.cascade
 
 bench-edge-node: setup ## A gateway with a model in its process: start, memory, latency on one core; ARGS: a model or its file

@@ -1,8 +1,8 @@
 """`python -m bench.cascade`: what a cascade saves and what it loses, on `docstring-packages`.
 
 Quality, on every test text: the small model alone, the large one alone (in the precision that its gate chose), the cascade at the
-threshold that was solved when the small one was built, and escalation by lot at the same rate. Differences are paired, with
-bootstrap intervals over the texts.
+threshold that was solved when the small one was built, escalation by lot at the same rate, and the simple rival (TF-IDF and a
+linear classifier, taught by the same labelled texts). Differences are paired, with bootstrap intervals over the texts.
 
 Cost, over gRPC with the same texts in rounds: the large model's Triton alone, and the gateway with the small model in its process
 before that same Triton. What counts is answers a second of server CPU, gateway and Triton together; every answer has the large
@@ -31,6 +31,7 @@ from bench.harness.process import Server, ServerProcess, open_port
 from bench.harness.results import quoted, table, write_results
 from bench.harness.rounds import REPEATS, ROUNDS, Run, Spread, rounds, series
 from bench.ours import EXAMPLES, Embedded, embedded, revision_of
+from bench.rivals import linear_svc
 from stillhouse.api.load import load_file
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.inference.confidence import Calibration, answers
@@ -76,10 +77,11 @@ def build(file: Path) -> Built:
 
 @dataclass(frozen=True)
 class Quality:
-    """Answers to the test texts: probabilities of both models, where the small one answers, and what is right."""
+    """Answers to a split's texts, bool [texts]: where each is right, where both models agree, where the small one answers."""
 
     small: npt.NDArray[np.bool_]
     large: npt.NDArray[np.bool_]
+    rival: npt.NDArray[np.bool_]
     agrees: npt.NDArray[np.bool_]
     local: npt.NDArray[np.bool_]
     texts: list[str]
@@ -91,25 +93,42 @@ class Quality:
         return np.where(self.local, self.small, self.large)
 
 
-def quality(small: Built, large: Built) -> Quality:
-    """Ask both models about every test text, in this process, with the engine that serves."""
+def read(split: str) -> tuple[list[str], list[str]]:
+    """Give the texts and the labels of a split of the example.
+
+    Raises:
+        BenchError: there is no such split.
+    """
     import pyarrow.parquet as pq
 
+    path = EXAMPLE / "data" / f"{split}.parquet"
+    if not path.is_file():
+        raise BenchError(f"{path} is not there; run: python examples/docstring-packages/build_data.py")
+    rows: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    return [str(text) for text in rows["text"]], [str(label) for label in rows["label"]]
+
+
+def quality(small: Built, large: Built, split: str) -> Quality:
+    """Ask both models about every text of a split, in this process, with the engine that serves; and the rival.
+
+    Raises:
+        BenchError: there is no such split.
+    """
     assert small.cascade is not None
-    rows: dict[str, list[Any]] = pq.read_table(EXAMPLE / "data" / "test.parquet").to_pydict()
-    texts = [str(text) for text in rows["text"]]
+    texts, named = read(split)
     said = {}
     labels: tuple[str, ...] = ()
     for name, model in (("small", small), ("large", large)):
         engine = Engine(model.folder, 1, apart=name == "small")  # as each is served
         labels = engine.signature.labels
         said[name] = np.concatenate([engine.predict(texts[start : start + 64]) for start in range(0, len(texts), 64)])
-    truth = np.array([labels.index(label) for label in rows["label"]])
+    truth = np.array([labels.index(label) for label in named])
+    rival = np.array(linear_svc(*read("train"), texts)) == np.array(named)
     artifact = json.loads((small.cascade / "cascade.json").read_bytes())
     confidence = Calibration.from_json(artifact["calibration"]).of_logits(np.log(np.maximum(said["small"], 1e-12)))
     threshold = float("inf") if artifact["threshold"] is None else artifact["threshold"]
     one, other = said["small"].argmax(axis=1), said["large"].argmax(axis=1)
-    return Quality(one == truth, other == truth, one == other, answers(confidence, threshold), texts, len(labels))
+    return Quality(one == truth, other == truth, rival, one == other, answers(confidence, threshold), texts, len(labels))
 
 
 def figures(found: Quality, seed: int = 7) -> dict[str, Spread]:
@@ -133,6 +152,9 @@ def figures(found: Quality, seed: int = 7) -> dict[str, Spread]:
         "student_accuracy": spread(lambda rows: found.small[rows].mean()),
         "cloud_accuracy": spread(lambda rows: found.large[rows].mean()),
         "cascade_accuracy": spread(lambda rows: found.cascade[rows].mean()),
+        "rival_accuracy": spread(lambda rows: found.rival[rows].mean()),
+        "cloud_above_rival_points": spread(lambda rows: 100 * (found.large[rows].mean() - found.rival[rows].mean())),
+        "cascade_above_rival_points": spread(lambda rows: 100 * (found.cascade[rows].mean() - found.rival[rows].mean())),
     }
 
 
@@ -231,12 +253,16 @@ def main() -> int:
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of one run")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--repeats", type=int, default=REPEATS, help="of a round that was not quiet")
+    parser.add_argument("--split", default="test", help="whose texts are asked (test)")
+    parser.add_argument("--quality", action="store_true", help="only what is saved and lost in answers; writes nothing")
     options = parser.parse_args()
     request = ("--protocol", "grpc", "--input", "TEXT", "--output", "PROBABILITIES")
     try:
         large, small = build(EXAMPLE / "large.yaml"), build(EXAMPLE / "distilledmodel.yaml")
-        found = quality(small, large)
+        found = quality(small, large, options.split)
         ratios = figures(found)
+        if options.quality:
+            return judge({name: goal for name, goal in GOALS.items() if name in ratios}, ratios)
         server = embedded(large.name, large.folder, large.digest, large.precision)
         try:
             with tempfile.TemporaryDirectory() as name:
@@ -276,7 +302,8 @@ def main() -> int:
         "duration": options.duration,
         "rounds": options.rounds,
         "clients": CLIENTS,
-        "test": len(found.texts),
+        "split": options.split,
+        "texts": len(found.texts),
         "areas": area,
     }
     write_results("cascade", settings=settings, runs=runs, ratios=ratios)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Columns", "digest", "is_current", "report", "token_histogram", "write"]
+__all__ = ["MANIFEST", "Columns", "digest", "is_current", "report", "token_histogram", "write"]
 
 Columns = Mapping[str, Sequence[Any]]
 
