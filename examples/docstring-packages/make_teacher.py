@@ -147,7 +147,7 @@ def write_teacher(out: Path, network: Any, head: Any, classes: Sequence[str], in
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--data", type=Path, default=HERE / "data", metavar="DIR", help="what build_data.py wrote")
     parser.add_argument("--out", type=Path, default=HERE / "teacher", metavar="DIR")
     options = parser.parse_args(arguments)
