@@ -18,6 +18,7 @@ __all__ = ["ServerHandle", "attach"]
 
 _LOG_LINES = 20
 _RUNNING = "it is running"
+_COLLECT_S = 10.0
 _LINE_WIDTH = 400
 # Triton 2.51 says this when every request under way is answered. What follows is the unloading of its instances, a
 # second each, in which it answers NOT_FOUND to living connections: there is nothing more to wait for.
@@ -79,9 +80,12 @@ class ServerHandle:
             )
 
     def _status(self) -> str:
-        """Return how it ended. A process whose last threads are still going cannot be collected yet: wait a moment for it."""
+        """Return how it ended. A process whose last threads are still going cannot be collected yet: wait a moment for it.
+
+        On a machine that is busy the moment is long: gigabytes are given back by a process that gets little of it.
+        """
         status = _reap(self.pid)
-        deadline = time.monotonic() + 2.0
+        deadline = time.monotonic() + _COLLECT_S
         while status == _RUNNING and time.monotonic() < deadline:
             time.sleep(0.01)
             status = _reap(self.pid)

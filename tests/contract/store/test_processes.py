@@ -326,6 +326,7 @@ def test_among_ten_thousand_receipts_status_opens_only_the_models_own(tmp_path: 
         str(tmp_path / "models/tiny/state.json"),
         str(tmp_path / "run/tiny/server.json"),
         str(tmp_path / "locks/model-tiny.lock"),
+        str(tmp_path / "run/tiny/gateway.json"),
     ]
     assert [name for name in listed if name.startswith(str(tmp_path))] == [str(tmp_path / "models")]
     assert len(store.receipt_keys()) == 10_000

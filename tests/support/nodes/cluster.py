@@ -179,7 +179,7 @@ def up(
         _wait_for_nodes(api, place, processes)
     for number in range(1, place.nodes + 1):
         node.start_firewall(place, number, programs, processes)
-        node.wait_for_services(place, number, processes)
+        node.wait_for_services(place, number, programs, processes)
     return cluster
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import yaml
+from tests.support.kube.process import StartFailed
 from tests.support.nodes import groups
 from tests.support.nodes.commands import run
 from tests.support.nodes.network import within
@@ -109,9 +110,13 @@ def start_kubelet(place: Place, node: int, programs: Mapping[str, Path], process
         f"--config={folder}/kubelet.yaml", f"--kubeconfig={place.folder}/node{node}.kubeconfig",
         f"--hostname-override=node{node}", f"--root-dir={folder}/kubelet", f"--node-ip={place.address(node)}", *flags,
     ))  # fmt: skip
+    _start_proxy(place, node, programs, processes)
+
+
+def _start_proxy(place: Place, node: int, programs: Mapping[str, Path], processes: Processes) -> None:
     processes.start(f"proxy{node}", within(place, node, str(programs["kube-proxy"]),
         f"--kubeconfig={place.folder}/proxy.kubeconfig", f"--hostname-override=node{node}", "--proxy-mode=iptables",
-        f"--cluster-cidr={POD_CIDR}",
+        f"--cluster-cidr={POD_CIDR}", "--iptables-sync-period=5s",
         # Limits of the whole machine, which cannot be written from a namespace.
         "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
     ))  # fmt: skip
@@ -135,14 +140,31 @@ def forget_logs(place: Place) -> None:
                 link.unlink()
 
 
-def wait_for_services(place: Place, node: int, processes: Processes) -> None:
+def wait_for_services(place: Place, node: int, programs: Mapping[str, Path], processes: Processes) -> None:
     """Wait until Services can be reached from a node.
+
+    A kubelet that starts beside the proxy writes into the same tables. Where the proxy's first attempt meets that it says so, and
+    has been seen to make no second one: then it is started again.
 
     Raises:
         StartFailed: the service proxy ended, or wrote no rule in time.
     """
     name = f"proxy{node}"
-    processes.wait(name, lambda: "" if "KUBE-SVC-" in run(*within(place, node, "iptables-save", "-t", "nat")) else "no rule yet")
+
+    def missing() -> str:
+        return "" if "KUBE-SVC-" in run(*within(place, node, "iptables-save", "-t", "nat")) else "no rule yet"
+
+    for _ in range(2):
+        try:
+            processes.wait(name, missing, timeout_s=40.0)
+        except StartFailed:
+            if "Sync failed" not in processes.log(name).read_text(errors="replace"):
+                break
+            processes.stop(name)
+            _start_proxy(place, node, programs, processes)
+        else:
+            return
+    processes.wait(name, missing)
 
 
 def _pod_network(place: Place, node: int) -> dict[str, object]:
