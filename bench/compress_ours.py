@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import yaml
 
 from bench.harness.errors import BenchError
 from bench.harness.paths import ROOT
-from stillhouse.entrypoints.local.building import runner
+from bench.ours import carry_out
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import open_file
 
@@ -47,24 +46,27 @@ def make(calibration: Path, gate: Path, folder: Path, names: Sequence[str] = tup
     with showing() as listener:
         for name in names:
             compress, step = RECIPES[name]
-            document: dict[str, Any] = {
-                "apiVersion": "stillhouse.io/v1alpha1",
-                "kind": "DistilledModel",
-                "metadata": {"name": "bench-compress"},
-                "spec": {
-                    "source": {"uri": SOURCE, "task": "sentence-embedding", "maxLength": 256},
-                    "compress": {**compress, "calibration": {"uri": f"file://{calibration}"}},
-                },
-            }
+            judged = None
             if "goal" in compress:  # which asks for a gate; its step is not wanted here and does not run
-                document["spec"]["gate"] = {"data": {"uri": f"file://{gate}"}, "metrics": [{"name": "cosine", "min": "0.9"}]}
-            path = folder / f"{name}.yaml"
-            path.write_text(yaml.safe_dump(document), "utf-8")
-            work = open_file(path)
-            worker = runner(work, listener)
-            worker.run(dataclasses.replace(work.plan, targets=(step,)))
-            made[name] = worker.artifact(work.plan.step(step)).path
+                judged = {"data": {"uri": f"file://{gate}"}, "metrics": [{"name": "cosine", "min": "0.9"}]}
+            path = write_resource(folder / f"{name}.yaml", "bench-compress", compress, calibration, judged)
+            made[name] = carry_out(open_file(path), step, listener).path
     return made
+
+
+def write_resource(
+    path: Path, name: str, compress: Mapping[str, Any], calibration: Path, gate: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a resource that compresses MiniLM as it is, and give its path."""
+    spec: dict[str, Any] = {
+        "source": {"uri": SOURCE, "task": "sentence-embedding", "maxLength": 256},
+        "compress": {**compress, "calibration": {"uri": f"file://{calibration}"}},
+    }
+    if gate is not None:
+        spec["gate"] = dict(gate)
+    document = {"apiVersion": "stillhouse.io/v1alpha1", "kind": "DistilledModel", "metadata": {"name": name}, "spec": spec}
+    path.write_text(yaml.safe_dump(document), "utf-8")
+    return path
 
 
 def make_apart(calibration: Path, gate: Path, folder: Path, names: Sequence[str]) -> None:

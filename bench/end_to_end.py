@@ -46,7 +46,7 @@ from bench.ours import REQUEST, embedded
 from bench.peers.model import DIMENSION, MAX_LENGTH, minilm_folder
 from bench.peers.sides import FASTAPI, FASTAPI_ONNX, fastapi_side, tuned
 from bench.serving import CLIENTS, say
-from bench.serving_figures import PEAK, cpu_ms, per_core, throughput
+from bench.serving_figures import PEAK, Comparison, cpu_ms, per_core, throughput
 
 TEACHER, COMPRESSED = "teacher", "minilm-int8"
 LEAST_GAP = 0.02
@@ -81,8 +81,9 @@ def speeds(models: Sequence[Student], duration: float, count: int) -> tuple[list
 
 def over(runs: Sequence[Run], ours: str, theirs: str) -> Spread:
     """Answers a server CPU-second of one over another's, round by round."""
-    pairs = zip(series(runs, ours, PEAK, per_core), series(runs, theirs, PEAK, per_core), strict=True)
-    return Spread.of([one / other for one, other in pairs])
+    found = Comparison("", ours, theirs, PEAK, per_core).spread(runs)
+    assert found is not None  # both were measured
+    return found
 
 
 def at_least(times: float, quality: Spread, speed: Spread) -> Spread:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from bench.few_figures import interval
+from bench.distill import embed
+from bench.few_figures import ROUNDS, closed_of, interval
 from bench.harness.rounds import Spread
 from bench.rivals import bm25_ranks
-from stillhouse.inference.engine import Engine
 from stillhouse.passes.ranking import ranks, reciprocal
 
 __all__ = ["Pairs", "Scores", "bm25", "closed", "found", "kept", "mean"]
 
-AT, BATCH, THREADS = 10, 64, 2
+AT = 10
 Scores = npt.NDArray[np.float64]
 
 
@@ -52,13 +51,7 @@ def found(label: str, folders: Sequence[Path], pairs: Pairs) -> Scores:
     rows = []
     texts = [*pairs.queries, *pairs.documents]
     for number, folder in enumerate(folders):
-        engine = Engine(folder, THREADS)
-        parts = []
-        for start in range(0, len(texts), BATCH):
-            parts.append(engine.embed(texts[start : start + BATCH]))
-            if start // BATCH % 40 == 0:
-                print(f"  {label} {number + 1}/{len(folders)}: {start}/{len(texts)}", file=sys.stderr, flush=True)
-        both = np.concatenate(parts)
+        both = embed(folder, texts, f"{label} {number + 1}/{len(folders)}")
         count = len(pairs.queries)
         rows.append(reciprocal(ranks(both[:count], both[count:]), AT))
     return np.stack(rows)
@@ -88,11 +81,9 @@ def closed(mine: Scores, control: Scores, theirs: Scores) -> Spread:
     seeds, count = mine.shape
     rng = np.random.default_rng(20261127)
 
-    def figure(rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> float:
-        taught, hard = (float(side[rows][:, items].mean()) for side in (mine, control))
-        gap = float(theirs[:, items].mean()) - hard
-        return (taught - hard) / gap if gap > 0 else float("nan")
+    def scores(rows: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> list[float]:
+        return [*(float(side[rows][:, items].mean()) for side in (mine, control)), float(theirs[:, items].mean())]
 
-    values = [figure(rng.integers(0, seeds, seeds), rng.integers(0, count, count)) for _ in range(2000)]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Spread(figure(np.arange(seeds), np.arange(count)), float(low), float(high))
+    draws = np.array([scores(rng.integers(0, seeds, seeds), rng.integers(0, count, count)) for _ in range(ROUNDS)])
+    value = closed_of(scores(np.arange(seeds), np.arange(count)), draws, count)
+    return Spread(value.estimate, value.low, value.high)

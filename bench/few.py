@@ -43,9 +43,8 @@ from bench.few_rivals import agreement_ceiling, ask_teacher, bag_of_words
 from bench.harness.machine import machine
 from bench.harness.paths import RESULTS, cache_folder
 from bench.harness.results import table
-from bench.ours import EXAMPLES
+from bench.ours import EXAMPLES, carry_out
 from bench.rivals import linear_svc
-from stillhouse.entrypoints.local.building import runner
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
 from stillhouse.passes.base import SilentProgress
@@ -147,9 +146,7 @@ def workspace(draw: Draw, seed: int, epochs: int, other: str = "") -> Workspace:
 
 def run(work: Workspace, plan: Plan, target: str, listener: Listener) -> Path:
     """Carry out what the step `target` needs and give its artifact's folder."""
-    worker = runner(work, listener)
-    worker.run(dataclasses.replace(plan, targets=(target,)))
-    return worker.artifact(plan.step(target)).path
+    return carry_out(work, target, listener, plan).path
 
 
 def on_hard_labels(draw: Draw, other: str, config: Mapping[str, Any], seed: int, epochs: int, listener: Listener) -> Path:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from stillhouse.passes.evaluate.intervals import Interval
 
-__all__ = ["gap_closed", "interval", "summary"]
+__all__ = ["ROUNDS", "closed_of", "gap_closed", "interval", "summary"]
 
 ROUNDS = 2000
 
@@ -76,16 +76,28 @@ def gap_closed(found: Sequence[Mapping[str, Any]], taught: str = "student", leas
     whole = scores(np.arange(count), np.arange(n))
     draws = np.array([scores(rng.integers(0, count, count), rng.integers(0, n, n)) for _ in range(ROUNDS)])
 
-    def of(value: Any, values: npt.NDArray[np.float64]) -> Interval:
-        low, high = np.nanpercentile(values, [2.5, 97.5])
-        return Interval(float(value), float(low), float(high), n)
-
-    gaps = draws[:, 2] - draws[:, 1]
-    result = {"gap": of(whole[2] - whole[1], gaps)}
+    result = {"gap": _over(whole[2] - whole[1], draws[:, 2] - draws[:, 1], n)}
     if result["gap"].estimate >= least:
-        shares = np.where(gaps > 0, (draws[:, 0] - draws[:, 1]) / np.where(gaps > 0, gaps, 1.0), np.nan)
-        result["gap_closed"] = of((whole[0] - whole[1]) / (whole[2] - whole[1]), shares)
+        result["gap_closed"] = closed_of(whole, draws, n)
     return result
+
+
+def closed_of(whole: Sequence[float], draws: npt.NDArray[np.float64], n: int) -> Interval:
+    """Give (taught - hard) / (teacher - hard) of scores in this order, with its interval.
+
+    Args:
+        whole: the three scores.
+        draws: float64 [draws, 3], the same of each draw; one in which the gap is not above zero does not count.
+        n: items.
+    """
+    gaps = draws[:, 2] - draws[:, 1]
+    shares = np.where(gaps > 0, (draws[:, 0] - draws[:, 1]) / np.where(gaps > 0, gaps, 1.0), np.nan)
+    return _over((whole[0] - whole[1]) / (whole[2] - whole[1]), shares, n)
+
+
+def _over(value: float, values: npt.NDArray[np.float64], n: int) -> Interval:
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Interval(float(value), float(low), float(high), n)
 
 
 def summary(shots: int, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

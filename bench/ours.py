@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,6 +18,11 @@ from bench.peers.model import DIMENSION
 from bench.serving_figures import EVEN
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
+from stillhouse.entrypoints.local.building import runner
+from stillhouse.entrypoints.local.workspace import Workspace
+from stillhouse.passes.base import Artifact
+from stillhouse.passes.runner import Listener
+from stillhouse.planning.plan import Plan
 from stillhouse.settings import load_settings
 from stillhouse.triton.layout import view
 from stillhouse.triton.placement import place
@@ -60,14 +66,26 @@ class Embedded:
             self.folder.cleanup()
 
 
+def build_command(file: Path) -> list[str]:
+    """Give the words of a `still build` that prints its revision as JSON."""
+    return [sys.executable, "-m", "stillhouse.entrypoints.cli", "build", str(file), "-o", "json"]
+
+
+def carry_out(work: Workspace, target: str, listener: Listener, plan: Plan | None = None) -> Artifact:
+    """Carry out what the step `target` needs, of the file's own plan or another, and give what it made."""
+    wanted = plan or work.plan
+    worker = runner(work, listener)
+    worker.run(dataclasses.replace(wanted, targets=(target,)))
+    return worker.artifact(wanted.step(target))
+
+
 def revision_of(file: Path) -> dict[str, Any]:
     """Run `still build` and give the revision as it prints it.
 
     Raises:
         BenchError: it does not build.
     """
-    command = [sys.executable, "-m", "stillhouse.entrypoints.cli", "build", str(file), "-o", "json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(build_command(file), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise BenchError(f"still build {file} ended with {done.returncode}")
     revision: dict[str, Any] = json.loads(done.stdout)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MANIFEST", "Columns", "digest", "is_current", "report", "token_histogram", "write"]
+__all__ = ["MANIFEST", "Columns", "digest", "is_current", "report", "seal", "token_histogram", "write"]
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -60,8 +60,13 @@ def write(folder: Path, tables: Mapping[str, Columns], inputs: Mapping[str, Any]
         pq.write_table(table, aside, compression="zstd", write_statistics=False)
         aside.replace(path)
         files[path.name] = {"rows": table.num_rows, "columns": table.column_names, "digest": digest(path)}
+    return seal(folder, files, inputs, facts)
+
+
+def seal(folder: Path, files: Mapping[str, Any], inputs: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest, which says that all is there; `files`: name → at least its `digest`. Gives it."""
     content = hashlib.sha256(_canonical({name: entry["digest"] for name, entry in files.items()}).encode()).hexdigest()
-    manifest = {"digest": f"sha256:{content}", "inputs": dict(inputs), "files": files, **facts}
+    manifest = {"digest": f"sha256:{content}", "inputs": dict(inputs), "files": dict(files), **facts}
     aside = folder / f"{MANIFEST}.tmp"
     aside.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
     aside.replace(folder / MANIFEST)

@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _shared.commands import teacher_options
 from _shared.progress import Progress
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ def train(images: torch.Tensor, labels: torch.Tensor, progress: Progress) -> tor
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=Path, default=HERE / "data", metavar="DIR", help="what build_data.py wrote")
-    parser.add_argument("--out", type=Path, default=HERE / "teacher", metavar="DIR")
-    options = parser.parse_args(arguments)
-    if not (options.data / "train.parquet").is_file():
-        parser.error(f"{options.data / 'train.parquet'} is not there; run: python examples/digits/build_data.py")
+    options = teacher_options(__doc__, HERE, arguments)
     with Progress() as progress:
         right, count = make(options.data, options.out, progress)
     print(f"teacher: {right} of {count} validation images right; written to {options.out}")

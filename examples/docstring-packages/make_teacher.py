@@ -15,7 +15,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _shared.dataset import MANIFEST, digest, is_current
+from _shared.dataset import MANIFEST, digest, is_current, seal
 from _shared.minilm import encoder_folder, read, write_classifier
 from _shared.progress import Progress
 
@@ -140,8 +139,8 @@ def write_teacher(out: Path, network: Any, head: Any, classes: Sequence[str], in
     tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     (out / MANIFEST).unlink(missing_ok=True)
     write_classifier(out, tensors, (head.weight * SCALE).detach().contiguous(), head.bias.detach(), classes)
-    made = {"inputs": dict(inputs), "files": {"model.safetensors": {"digest": digest(out / "model.safetensors")}}}
-    (out / MANIFEST).write_text(json.dumps(made, indent=1) + "\n", "utf-8")  # last: without it all is made anew
+    # Last: without it all is made anew.
+    seal(out, {"model.safetensors": {"digest": digest(out / "model.safetensors")}}, inputs, {})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _shared.dataset import Columns, is_current, report, write
+from _shared.commands import build_data
+from _shared.dataset import Columns, is_current, write
 from _shared.packages import installed_versions, python_version
 from _shared.progress import Progress
 from _shared.splits import deal, in_hash_order
@@ -58,12 +58,7 @@ def build(folder: Path, progress: Progress) -> dict[str, Any] | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "data", metavar="DIR")
-    options = parser.parse_args(arguments)
-    with Progress() as progress:
-        manifest = build(options.out, progress)
-    report(options.out, manifest)
+    build_data(__doc__, Path(__file__).resolve().parent, build, arguments)
 
 
 if __name__ == "__main__":

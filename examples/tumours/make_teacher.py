@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _shared.commands import teacher_options
 from _shared.progress import Progress
 
 HERE = Path(__file__).resolve().parent
@@ -102,12 +102,7 @@ def make(data: Path, out: Path, progress: Progress) -> tuple[int, int, list[str]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--data", type=Path, default=HERE / "data", metavar="DIR", help="what build_data.py wrote")
-    parser.add_argument("--out", type=Path, default=HERE / "teacher", metavar="DIR")
-    options = parser.parse_args(arguments)
-    if not (options.data / "train.parquet").is_file():
-        parser.error(f"{options.data / 'train.parquet'} is not there; run: python examples/tumours/build_data.py")
+    options = teacher_options(__doc__, HERE, arguments)
     with Progress() as progress:
         right, count, classes = make(options.data, options.out, progress)
     print(f"teacher: {right} of {count} validation rows right; its classes: {', '.join(classes)}; written to {options.out}")

@@ -96,7 +96,7 @@ _MIDDLE_OF_CLASSES = CelRule(
 _PIPELINE_TAKES = CelRule(
     "!has(self.pipeline) || self.pipeline.steps.all(s, s.inputs.all(k,"
     " s.inputs[k].startsWith('request.')"
-    " ? s.inputs[k] == (self.source.task in ['sentence-embedding', 'text-classification'] ? 'request.TEXT'"
+    f" ? s.inputs[k] == (self.source.task in {list(TEXT_TASKS)} ? 'request.TEXT'"
     " : self.source.task == 'image-classification' ? 'request.IMAGE' : 'request.FEATURES')"
     " : s.inputs[k].contains('.') || s.inputs[k] in"
     " (self.source.task == 'sentence-embedding' ? ['EMBEDDING'] : ['PROBABILITIES', 'LABEL'])))",
@@ -120,7 +120,7 @@ _NO_STEPS_BEFORE_STEPS = CelRule(
     "pipeline",
 )
 _CUT_OF_TEXTS = CelRule(
-    "!has(self.edge) || !has(self.edge.cut) || self.source.task in ['sentence-embedding', 'text-classification']",
+    f"!has(self.edge) || !has(self.edge.cut) || self.source.task in {list(TEXT_TASKS)}",
     "cut belongs to tasks that take texts",
     "edge.cut",
 )

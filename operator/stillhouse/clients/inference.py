@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Answer", "FakeInferenceClient", "InferenceClient", "ModelStatistics", "ServerInfo", "infer_arrays"]
+__all__ = ["Answer", "FakeInferenceClient", "InferenceClient", "ModelStatistics", "ServerInfo", "infer_arrays", "infer_row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,11 @@ def infer_arrays(
     """Answer arrays, one row each, in one request. `tensor`: the model's input, `IMAGE` or `FEATURES` (`Signature.tensor`)."""
     ask = client.infer_images if tensor == "IMAGE" else client.infer_features
     return ask(model, values, provenance=provenance)
+
+
+def infer_row(client: InferenceClient, model: str, tensor: str, row: Any) -> Answer:
+    """Answer one row: a text of the model's input `TEXT`, or of the others an array with one row."""
+    return client.infer_texts(model, [row]) if tensor == "TEXT" else infer_arrays(client, model, tensor, row)
 
 
 class FakeInferenceClient:

@@ -248,8 +248,7 @@ class Engine:
         return values
 
     def _no_texts(self, what: str, field: str) -> DataError:
-        kind = "images" if self.signature.image is not None else "features"
-        return DataError(f"this model takes {kind}, not {what}", field=field, allowed=self.signature.tensor)
+        return DataError(f"this model takes {self.signature.rows}, not {what}", field=field, allowed=self.signature.tensor)
 
     def _require(self, task: str) -> None:
         if self.signature.task != task:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["decode_image", "normalise"]
+__all__ = ["decode_image", "normalise", "scaled"]
 
 # A picture of more pixels than this is refused before it is unpacked: a few KB of PNG can hold gigabytes.
 MAX_PIXELS = 64_000_000
@@ -41,9 +41,14 @@ def normalise(images: npt.NDArray[np.float32], spec: ImageSpec) -> npt.NDArray[n
         )
     if not np.isfinite(images).all():
         raise DataError("the image holds values that are not finite", field="IMAGE", allowed="numbers in [0, 1]")
-    shape = (1, spec.channels, 1, 1)
-    mean = np.asarray(spec.mean, dtype=np.float32).reshape(shape)
-    std = np.asarray(spec.std, dtype=np.float32).reshape(shape)
+    return scaled(images, spec)
+
+
+def scaled(images: npt.NDArray[np.float32], spec: ImageSpec) -> npt.NDArray[np.float32]:
+    """Return `(x - mean) / std` per channel of images of the model's shape, which are not looked at."""
+    import numpy as np
+
+    mean, std = (np.asarray(part, dtype=np.float32).reshape(1, spec.channels, 1, 1) for part in (spec.mean, spec.std))
     result: npt.NDArray[np.float32] = (images.astype(np.float32, copy=False) - mean) / std
     return result
 

@@ -77,8 +77,18 @@ class Signature:
 
     @property
     def tensor(self) -> Literal["TEXT", "IMAGE", "FEATURES"]:
-        """Return the input of docs/wire-contract.md; in small letters it is the role of the data's column."""
+        """Return the input of docs/wire-contract.md."""
         return "IMAGE" if self.image is not None else "FEATURES" if self.features is not None else "TEXT"
+
+    @property
+    def role(self) -> Literal["text", "image", "features"]:
+        """Return the role of the data's column that holds the rows."""
+        return "image" if self.image is not None else "features" if self.features is not None else "text"
+
+    @property
+    def rows(self) -> Literal["texts", "images", "features"]:
+        """Return what rows are called in messages."""
+        return "images" if self.image is not None else "features" if self.features is not None else "texts"
 
     @property
     def takes_texts(self) -> bool:
@@ -91,6 +101,20 @@ class Signature:
         if self.image is not None:
             return self.image.channels, self.image.height, self.image.width
         return () if self.features is None else self.features.shape
+
+    def parameters(self) -> dict[str, str]:
+        """Return what a client may read of it by ModelConfig (docs/wire-contract.md)."""
+        told = {
+            "stillhouse.image": json.dumps(list(self.shape) if self.image else []),
+            "stillhouse.labels": json.dumps(list(self.labels), ensure_ascii=False),
+            "stillhouse.max_length": str(self.max_length),
+            "stillhouse.task": self.task,
+            "stillhouse.tokenizer_digest": self.tokenizer_digest,
+        }
+        if self.features is not None:  # of these models alone, so that the others' files stay as they are
+            form = {"shape": self.features.shape, "columns": self.features.columns}
+            told["stillhouse.features"] = json.dumps(form, ensure_ascii=False)
+        return told
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data. What came later is there only where it is set: older models keep their bytes."""

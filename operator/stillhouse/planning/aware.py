@@ -10,7 +10,7 @@ from stillhouse.api.int8 import Int8
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
 from stillhouse.planning.plan import Environment, StepDraft
-from stillhouse.planning.static import SAMPLES, ranged
+from stillhouse.planning.static import rounding
 
 __all__ = ["QAT", "TRAINED", "aware", "learning"]
 
@@ -43,7 +43,7 @@ def learning(spec: Spec, lesson: StepDraft, calibration: str, env: Environment) 
         "learningRate": float(qat.learning_rate),
         "embeddingLearningRate": None,
         "seed": lesson.config["seed"] + 1,
-        "quantize": {**_ranged(spec), "samples": SAMPLES, "reduceRange": env.reduce_range},
+        "quantize": _rounding(spec, env),
     }
     parents = {**lesson.parents, "student": lesson.id, "calibration": calibration}
     yield dataclasses.replace(lesson, id=TRAINED, config=config, parents=parents)
@@ -52,13 +52,12 @@ def learning(spec: Spec, lesson: StepDraft, calibration: str, env: Environment) 
 def aware(spec: Spec, calibration: str, export: Mapping[str, Any], env: Environment) -> Iterator[tuple[StepDraft, bool]]:
     """Yield (draft, whether it makes a candidate) of what is made of the student that `learning` gives; `export`: how."""
     yield StepDraft(EXPORTED, "compress", "export", export, {"model": TRAINED}), False
-    config = {**_ranged(spec), "samples": SAMPLES, "reduceRange": env.reduce_range}
     parents = {"model": EXPORTED, "trained": TRAINED, "data": calibration}
-    yield StepDraft(QAT, "compress", "quantize-trained", config, parents), True
+    yield StepDraft(QAT, "compress", "quantize-trained", _rounding(spec, env), parents), True
 
 
-def _ranged(spec: Spec) -> dict[str, Any]:
-    return ranged(spec.compress.int8 or Int8())
+def _rounding(spec: Spec, env: Environment) -> dict[str, Any]:
+    return rounding(spec.compress.int8 or Int8(), env)
 
 
 def _settled(loss: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,22 +139,14 @@ def _warmup(config: Any, pb: Any) -> None:
 
 def add_parameters(config: Any, artifact: ArtifactView, serve: ServeSettings, threads: int) -> None:
     """Add what a client may read by ModelConfig and what the backend is told: strings, in the order of their keys."""
-    signature = artifact.signature
     values = {
+        **artifact.signature.parameters(),
         "stillhouse.contract": CONTRACT_VERSION,
         "stillhouse.digest": artifact.digest,
-        "stillhouse.image": json.dumps(list(signature.shape) if signature.image else []),
-        "stillhouse.labels": json.dumps(list(signature.labels), ensure_ascii=False),
-        "stillhouse.max_length": str(signature.max_length),
         "stillhouse.precision": artifact.precision,
-        "stillhouse.task": signature.task,
         "stillhouse.threads": str(threads),
-        "stillhouse.tokenizer_digest": signature.tokenizer_digest,
         "stillhouse.variant": artifact.variant,
         "stillhouse.warmup_rows": str(serve.max_batch_size if serve.warmup else 0),
     }
-    if signature.features is not None:  # of these models alone, so that the others' files stay as they are
-        told = {"shape": signature.features.shape, "columns": signature.features.columns}
-        values["stillhouse.features"] = json.dumps(told, ensure_ascii=False)
     for key, value in sorted(values.items()):
         config.parameters[key].string_value = value

@@ -60,20 +60,13 @@ class About:
         self._outputs = [(name, shapes[name][0], (shapes[name][1],)) for name in reader.known]
         self._model, self._most = model, most_rows
         self._parameters = {
+            **signature.parameters(),
             "stillhouse.cascade.legs": json.dumps(legs),
             "stillhouse.cascade.threshold": json.dumps(threshold if math.isfinite(threshold) else None),
             "stillhouse.contract": CONTRACT_VERSION,
             "stillhouse.digest": digest,
-            "stillhouse.image": json.dumps(list(own) if signature.image else []),
-            "stillhouse.labels": json.dumps(list(signature.labels), ensure_ascii=False),
-            "stillhouse.max_length": str(signature.max_length),
-            "stillhouse.task": signature.task,
-            "stillhouse.tokenizer_digest": signature.tokenizer_digest,
             "stillhouse.variant": variant,
         }
-        if signature.features is not None:
-            told = {"shape": own, "columns": signature.features.columns}
-            self._parameters["stillhouse.features"] = json.dumps(told, ensure_ascii=False)
 
     def answer(self, method: str, body: bytes, *, ready: bool, figures: Figures) -> bytes:
         """Return the answer to one of the four methods.

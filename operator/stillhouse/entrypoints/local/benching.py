@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stillhouse.clients.inference import infer_arrays
+from stillhouse.clients.inference import infer_row
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.triton import TritonClient
 from stillhouse.entrypoints.local import servers
@@ -37,9 +37,7 @@ def _payloads(store: LocalStore, name: str, digest: str, texts: Path | None) -> 
         if receipt is not None:
             data = Artifact(receipt.artifact, receipt.kind, store.objects.opened(receipt.artifact), receipt.size)
             rows = read_rows(data, Signature.read(store.objects.opened(digest)))
-            if rows.arrays is not None:
-                return rows.tensor, [rows.arrays[position : position + 1] for position in range(len(rows.arrays))]
-            return rows.tensor, rows.texts
+            return rows.tensor, rows.requests
     raise UsageError("there are no texts to ask", field="--texts", fix=f"still bench {name} --texts FILE, one text a line")
 
 
@@ -68,10 +66,7 @@ def bench(
                 report(seen, total)
 
     def ask(client: TritonClient, payload: Any) -> None:
-        if tensor == "TEXT":
-            client.infer_texts(name, [payload])
-        else:
-            infer_arrays(client, name, tensor, payload)
+        infer_row(client, name, tensor, payload)
 
     runs = []
     with TritonClient(running.handle.address) as client:

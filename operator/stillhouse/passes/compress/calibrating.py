@@ -25,7 +25,7 @@ from stillhouse.passes.export.samples import Feed, parity_feeds
 from stillhouse.passes.export.timing import open_session
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
-__all__ = ["Calibrated", "StaticConfig", "calibrate"]
+__all__ = ["Calibrated", "RoundingConfig", "StaticConfig", "calibrate"]
 
 _PARITY_ROWS = 12
 
@@ -38,6 +38,13 @@ class StaticConfig(PassConfig):
     ranges: Method = "minmax"
     percentile: float = Field(default=99.999, ge=50, le=100)
     balance: float = Field(default=0.5, ge=0, le=1)
+
+
+class RoundingConfig(StaticConfig):
+    """How numbers are rounded within them: rows that are read at most, 7-bit weights."""
+
+    samples: int = Field(default=128, ge=1, le=100_000)
+    reduce_range: bool = False
 
 
 @dataclass(frozen=True, slots=True)

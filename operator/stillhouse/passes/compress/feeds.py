@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stillhouse.errors import DataError
+from stillhouse.inference.image import scaled
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.sources.columns import ARRAYS
 from stillhouse.passes.sources.dataset import DATA_FILE, read_columns, read_description
 
-__all__ = ["calibration_feeds", "one_class", "refuse_poor"]
+__all__ = ["ForeseesPoorRows", "calibration_feeds", "one_class"]
 
 LEAST = 2
 """Rows that differ: of one alone every range is its own, and nothing shows that others go beyond."""
@@ -32,7 +33,7 @@ def calibration_feeds(
         DataError: the data has no column that the model takes, images or features of another size, or fewer than two rows that
             differ.
     """
-    refuse_poor(data)
+    _refuse_poor(data)
     if not signature.takes_texts:
         return _array_feeds(signature, data, samples, batch, spread)
     roles = read_description(data.path).columns
@@ -56,7 +57,7 @@ def calibration_feeds(
     return [_batch(signature, rows[start : start + batch]) for start in range(0, len(rows), batch)]
 
 
-def refuse_poor(data: Artifact) -> None:
+def _refuse_poor(data: Artifact) -> None:
     """Refuse rows that cannot show what will be asked.
 
     Raises:
@@ -82,6 +83,19 @@ def refuse_poor(data: Artifact) -> None:
         allowed=f"at least {LEAST} different ones; some hundred are usual",
         fix="name more data under spec.compress.calibration, or a precision that needs none: fp16, fp32",
     )
+
+
+class ForeseesPoorRows:
+    """A pass whose `data` are calibration rows: what `calibration_feeds` refuses of imports is told before hours of work."""
+
+    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse calibration rows that are too few.
+
+        Raises:
+            DataError: fewer than two of them differ.
+        """
+        if "data" in inputs:
+            _refuse_poor(inputs["data"])
 
 
 def one_class(data: Artifact) -> str:
@@ -110,21 +124,19 @@ def _batch(signature: Signature, rows: Sequence[Sequence[int]]) -> Feed:
 
 
 def _array_feeds(signature: Signature, data: Artifact, samples: int, batch: int, spread: bool) -> list[Feed]:
-    role, shape = signature.tensor.lower(), signature.shape
+    role, shape = signature.role, signature.shape
     every = read_columns(data.path, [role])[role]
     values = every[:: max(len(every) // samples, 1) if spread else 1][:samples]
     try:
         arrays = np.asarray(values, dtype=np.float32).reshape(-1, *shape)
     except ValueError as error:
         raise DataError(
-            f"the {'images have' if role == 'image' else 'features have'} another size than the model takes",
+            f"the {signature.rows} have another size than the model takes",
             field=f"data.columns.{role}",
             found=f"{len(values[0])} numbers a row",
             allowed=" × ".join(map(str, shape)),
             fix=f"set source.{role} to the shape of the data",
         ) from error
-    rows = arrays
-    if signature.image is not None:  # not looked at: what is not finite is told where it is read, as of any activation
-        mean, std = (np.asarray(part, np.float32)[None, :, None, None] for part in (signature.image.mean, signature.image.std))
-        rows = (arrays - mean) / std
+    # Not looked at, as `prepared` would: what is not finite is told where it is read, as of any activation.
+    rows = arrays if signature.image is None else scaled(arrays, signature.image)
     return [{signature.inputs[0]: rows[start : start + batch]} for start in range(0, len(rows), batch)]

@@ -12,7 +12,7 @@ from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.checked import write_checked
-from stillhouse.passes.compress.feeds import calibration_feeds, refuse_poor
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds
 from stillhouse.passes.compress.lowering import LoweredConfig, Lowering, read
 from stillhouse.passes.export.samples import Feed
 
@@ -47,7 +47,7 @@ class Int4Facts:
     min_cosine_random: float
 
 
-class QuantizeInt4(Pass[Int4Config, Int4Facts]):
+class QuantizeInt4(ForeseesPoorRows, Pass[Int4Config, Int4Facts]):
     """onnx-model FP32 (and calibration data, for `gptq`) → onnx-model INT4."""
 
     name = "quantize-int4"
@@ -87,15 +87,6 @@ class QuantizeInt4(Pass[Int4Config, Int4Facts]):
                 f"{facts.filled} widths are no multiple of {config.block_size}: their last blocks are filled with zeros"
             )
         return facts
-
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
-        """Refuse calibration rows that are too few.
-
-        Raises:
-            DataError: fewer than two of them differ.
-        """
-        if "data" in inputs:
-            refuse_poor(inputs["data"])
 
 
 def lowering(model: onnx.ModelProto, config: LoweredConfig, inputs: Mapping[str, Artifact], ctx: Context) -> Lowering:

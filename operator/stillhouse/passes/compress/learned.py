@@ -20,13 +20,12 @@ from onnx import numpy_helper
 
 from stillhouse.errors import SourceError
 from stillhouse.passes.compress.quantize import Operator
-from stillhouse.passes.compress.ranges import Range
+from stillhouse.passes.compress.ranges import UINT8_STEPS, Range
 
 __all__ = ["QUANTIZATION_FILE", "Learned", "placed", "read_learned", "write_learned"]
 
 QUANTIZATION_FILE: Final = "quantization.json"
 _WEIGHTS_FILE: Final = "model.safetensors"
-_LEVELS: Final = 255
 _CLOSE: Final = 1e-4
 """How much the weights of an output may differ, as a share of its largest: what is left of a folded normalisation."""
 
@@ -47,7 +46,7 @@ class Learned:
     @property
     def range(self) -> Range:
         """Return what is told apart."""
-        return Range(-self.zero * self.scale, (_LEVELS - self.zero) * self.scale)
+        return Range(-self.zero * self.scale, (UINT8_STEPS - self.zero) * self.scale)
 
 
 def write_learned(folder: Path, layers: Iterable[Learned]) -> None:

@@ -15,7 +15,7 @@ import onnx
 from stillhouse.inference.signature import Signature, Task
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.assigning import Level
-from stillhouse.passes.compress.feeds import calibration_feeds, refuse_poor
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds
 from stillhouse.passes.compress.int4 import lowering
 from stillhouse.passes.compress.lowering import LoweredConfig, Precision, read
 from stillhouse.passes.compress.sensitivity import MEASUREMENT_FILE, damage, outputs_of
@@ -41,7 +41,7 @@ class LevelsFacts:
     unmeasured: tuple[str, ...]
 
 
-class SensitivityMixed(Pass[LevelsConfig, LevelsFacts]):
+class SensitivityMixed(ForeseesPoorRows, Pass[LevelsConfig, LevelsFacts]):
     """onnx-model FP32 and calibration data → `measurement`: every operator's bytes and damage in INT8 and in INT4."""
 
     name = "sensitivity-mixed"
@@ -89,15 +89,6 @@ class SensitivityMixed(Pass[LevelsConfig, LevelsFacts]):
         data = {**asdict(facts), "version": 1, "operators": listed}
         (ctx.out / MEASUREMENT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         return facts
-
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
-        """Refuse calibration rows that are too few.
-
-        Raises:
-            DataError: fewer than two of them differ.
-        """
-        if "data" in inputs:
-            refuse_poor(inputs["data"])
 
 
 def measuring(

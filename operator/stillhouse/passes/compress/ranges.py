@@ -23,13 +23,15 @@ from stillhouse.errors import SourceError
 from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.export.timing import open_session
 
-__all__ = ["Extremes", "Method", "Range", "demand_finite", "extremes", "extremes_of", "ranges", "ranges_of"]
+__all__ = ["UINT8_STEPS", "Extremes", "Method", "Range", "demand_finite", "extremes", "extremes_of", "ranges", "ranges_of"]
 
 Method = Literal["minmax", "percentile", "entropy"]
 Floats = NDArray[np.float64]
 Values = Mapping[str, NDArray[np.float32]]
 """What tensors are in a run, by name."""
 
+UINT8_STEPS = 255
+"""Between the lowest and the highest number of UINT8."""
 BINS = 2048
 LEVELS = 128
 """Of one side of zero: what is rounded to 8 bits has 255 or 256 on both."""
@@ -44,6 +46,12 @@ class Range:
 
     low: float
     high: float
+
+    @property
+    def rounding(self) -> tuple[float, int]:
+        """Return the scale, a float32, and the zero point with which UINT8 tells it apart."""
+        scale = float(np.float32((self.high - self.low) / UINT8_STEPS))
+        return scale, min(max(round(-self.low / scale), 0), UINT8_STEPS)
 
 
 @dataclass(slots=True)

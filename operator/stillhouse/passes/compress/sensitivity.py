@@ -19,7 +19,7 @@ from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.compress.calibrating import StaticConfig, calibrate
-from stillhouse.passes.compress.feeds import calibration_feeds, refuse_poor
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds
 from stillhouse.passes.compress.quantize import Operator, quantizable, quantize
 from stillhouse.passes.compress.static_graph import quantize_static, static_operators
 from stillhouse.passes.export.samples import Feed
@@ -83,7 +83,7 @@ class SensitivityFacts:
     unmeasured: tuple[str, ...]
 
 
-class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
+class Sensitivity(ForeseesPoorRows, Pass[SensitivityConfig, SensitivityFacts]):
     """onnx-model FP32 and calibration data → `measurement`: operators ordered by the damage that INT8 does to each."""
 
     name = "sensitivity"
@@ -134,15 +134,6 @@ class Sensitivity(Pass[SensitivityConfig, SensitivityFacts]):
         data = {**asdict(facts), "version": 1, "operators": [asdict(item) for item in order]}
         (ctx.out / MEASUREMENT_FILE).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         return facts
-
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
-        """Refuse calibration rows that are too few.
-
-        Raises:
-            DataError: fewer than two of them differ.
-        """
-        if "data" in inputs:
-            refuse_poor(inputs["data"])
 
     def _make(
         self,

@@ -11,10 +11,10 @@ from pydantic import Field
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
-from stillhouse.passes.compress.calibrating import StaticConfig, calibrate
+from stillhouse.passes.compress.calibrating import RoundingConfig, StaticConfig, calibrate
 from stillhouse.passes.compress.checked import write_checked
 from stillhouse.passes.compress.dynamic import most_sensitive
-from stillhouse.passes.compress.feeds import one_class, refuse_poor
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, one_class
 from stillhouse.passes.compress.static_graph import quantize_static, static_operators
 
 __all__ = ["QuantizeStatic", "QuantizeStaticConfig", "QuantizeStaticFacts"]
@@ -23,11 +23,9 @@ __all__ = ["QuantizeStatic", "QuantizeStaticConfig", "QuantizeStaticFacts"]
 _INSTEAD = "write spec.compress.int8: {ranges: dynamic}; of a model in safetensors also spec.compress.precision: fp32"
 
 
-class QuantizeStaticConfig(StaticConfig):
-    """Configuration of `quantize-static`: rows that are read at most, 7-bit weights, how many operators stay FP32."""
+class QuantizeStaticConfig(RoundingConfig):
+    """Configuration of `quantize-static`; `exclude`: how many operators stay FP32."""
 
-    samples: int = Field(default=128, ge=1, le=100_000)
-    reduce_range: bool = False
     exclude: int = Field(default=0, ge=0, le=4096)
 
 
@@ -55,7 +53,7 @@ class QuantizeStaticFacts:
     reduce_range: bool
 
 
-class QuantizeStatic(Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
+class QuantizeStatic(ForeseesPoorRows, Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
     """onnx-model FP32 and calibration data → onnx-model INT8."""
 
     name = "quantize-static"
@@ -110,12 +108,3 @@ class QuantizeStatic(Pass[QuantizeStaticConfig, QuantizeStaticFacts]):
             min_cosine_random=made.parity.min_cosine,
             reduce_range=config.reduce_range,
         )
-
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
-        """Refuse calibration rows that are too few.
-
-        Raises:
-            DataError: fewer than two of them differ.
-        """
-        if "data" in inputs:
-            refuse_poor(inputs["data"])

@@ -229,11 +229,10 @@ def _sums(
 
 def _rounding(graph: onnx.GraphProto, name: str, within: Range) -> tuple[str, str, str]:
     """Add the node that rounds an activation to UINT8; return the names of its numbers, scale and zero point."""
-    scale = np.float32((within.high - within.low) / 255.0)
-    zero = np.uint8(min(max(round(-within.low / float(scale)), 0), 255))
+    scale, zero = within.rounding
     made = (f"{name}_rounded", f"{name}_scale", f"{name}_zero")
-    graph.initializer.append(numpy_helper.from_array(np.array(scale), made[1]))
-    graph.initializer.append(numpy_helper.from_array(np.array(zero), made[2]))
+    graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), made[1]))
+    graph.initializer.append(numpy_helper.from_array(np.array(zero, np.uint8), made[2]))
     graph.node.append(helper.make_node("QuantizeLinear", [name, made[1], made[2]], [made[0]], f"{name}_round"))
     return made
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from pydantic import Field
 
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
-from stillhouse.passes.compress.calibrating import StaticConfig, calibrate
+from stillhouse.passes.compress.calibrating import RoundingConfig, calibrate
 from stillhouse.passes.compress.checked import write_checked
 from stillhouse.passes.compress.learned import placed
 from stillhouse.passes.compress.ranges import Range
@@ -25,11 +24,8 @@ __all__ = ["QuantizeTrained", "QuantizeTrainedConfig", "QuantizeTrainedFacts"]
 _INSTEAD = "remove spec.compress.qat"
 
 
-class QuantizeTrainedConfig(StaticConfig):
+class QuantizeTrainedConfig(RoundingConfig):
     """As of `quantize-static`, for activations between layers, which no layer has learned: of convolutions what they give."""
-
-    samples: int = Field(default=128, ge=1, le=100_000)
-    reduce_range: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +33,8 @@ class QuantizeTrainedFacts:
     """What was quantized.
 
     `learned`: operators whose input's scale is the trained one; `read`: activations whose range was read off calibration rows,
-    of which `rows` there were; `balanced`: activations that are divided before. `weights` and `weights_quantized` are numbers of
-    FP32 weights. Cosines compare rows of INT8 with FP32 outputs on random inputs: a check that the graph works, no measure of
-    quality.
+    of which `rows` there were; `balanced`: activations that are divided before. `weights` is a number of FP32 weights. Cosines
+    compare rows of INT8 with FP32 outputs on random inputs: a check that the graph works, no measure of quality.
     """
 
     size: int

@@ -163,8 +163,7 @@ class Rows:
         Raises:
             DataError: a row has another number of values than the model takes.
         """
-        role, shape = signature.tensor.lower(), signature.shape
-        what = "images" if role == "image" else role
+        role, what, shape = signature.role, signature.rows, signature.shape
         expected = math.prod(shape)
         column = self._file.read(columns=[self._known(role)]).column(0).combine_chunks()
         flat = np.asarray(column.flatten(), dtype=np.float32) if self.count else np.zeros(0, np.float32)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillhouse.clients.inference import InferenceClient, infer_arrays
+from stillhouse.clients.inference import InferenceClient, infer_row
 from stillhouse.errors import QueueRefusal, SpecError
 from stillhouse.passes.base import Artifact, Progress
 from stillhouse.passes.evaluate.decisions import agreement_of, decided
@@ -171,14 +171,7 @@ def _load(
         "requests": total,
         "progress": lambda done: progress.update(done, total, "requests", label),
     }
-    if rows.arrays is not None:
-        arrays, tensor = [rows.arrays[position : position + 1] for position in range(len(rows.arrays))], rows.tensor
-
-        def ask(client: InferenceClient, array: Any) -> None:
-            infer_arrays(client, MODEL, tensor, array)
-
-        return closed_loop(connect, ask, arrays, **common)
-    return closed_loop(connect, lambda client, text: client.infer_texts(MODEL, [text]), rows.texts, **common)
+    return closed_loop(connect, lambda client, row: infer_row(client, MODEL, rows.tensor, row), rows.requests, **common)
 
 
 def _figures(results: list[LoadResult]) -> dict[str, Interval]:

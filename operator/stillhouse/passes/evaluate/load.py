@@ -31,7 +31,7 @@ class LoadResult:
 
 def closed_loop(
     connect: Callable[[], Any],
-    ask: Callable[[Any, Any], None],
+    ask: Callable[[Any, Any], object],
     payloads: Sequence[Any],
     *,
     concurrency: int,

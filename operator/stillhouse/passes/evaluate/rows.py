@@ -43,6 +43,11 @@ class GateRows:
         return [text for role in ("text", "query", "document") for text in self.columns.get(role, [])]
 
     @property
+    def requests(self) -> list[Any]:
+        """Return what is sent a row at a time: texts, or arrays of one row (see `infer_row`)."""
+        return self.texts if self.arrays is None else [self.arrays[at : at + 1] for at in range(len(self.arrays))]
+
+    @property
     def count(self) -> int:
         """Return the number of rows."""
         return len(self.arrays) if self.arrays is not None else max((len(v) for v in self.columns.values()), default=0)
@@ -91,8 +96,7 @@ def read_rows(data: Artifact, signature: Signature, metrics: Iterable[str] = ())
     columns = {role: table[role].to_pylist() for role in ("text", "query", "document") if role in names}
     arrays = None
     if not signature.takes_texts:
-        role, shape = signature.tensor.lower(), signature.shape
-        what = "images" if role == "image" else role
+        role, what, shape = signature.role, signature.rows, signature.shape
         if role not in names:
             raise DataError(
                 f"the gate's data needs {what}", field="spec.gate.data.columns", found=", ".join(sorted(names)), allowed=role

@@ -165,7 +165,7 @@ def _columns(data: Artifact, signature: Signature, field: str) -> _Columns:
     import pyarrow.parquet
 
     there = read_description(data.path).columns
-    role = signature.tensor.lower()
+    role = signature.role
     if role not in there:
         raise DataError(
             f"the cascade's rows need a column for {role}",
@@ -183,8 +183,7 @@ def _columns(data: Artifact, signature: Signature, field: str) -> _Columns:
     shape = signature.shape
     arrays = [np.asarray(row, dtype=np.float32).reshape(-1) for row in table[role].to_pylist()]
     if any(each.size != int(np.prod(shape)) for each in arrays):
-        what = "images" if role == "image" else role
-        raise DataError(f"the {what} have another size than the model's", field=field, allowed=str(shape))
+        raise DataError(f"the {signature.rows} have another size than the model's", field=field, allowed=str(shape))
     return _Columns(None, np.stack(arrays).reshape(-1, *shape), labels)
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import Field
-
-from stillhouse.passes.compress.ranges import Method
-from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.compress.calibrating import RoundingConfig
 
 __all__ = ["FIELD", "READINGS", "QuantizeConfig", "reads_before"]
 
@@ -16,14 +13,8 @@ READINGS: Final = 8
 """So often the ranges are read again at most: of 128 rows, each time about what a step takes."""
 
 
-class QuantizeConfig(CamelConfig):
-    """`ranges`, `percentile` and `balance`: see `StaticConfig`. `samples`: calibration rows; `reduce_range`: 7-bit weights."""
-
-    ranges: Method = "minmax"
-    percentile: float = Field(default=99.999, ge=50, le=100)
-    balance: float = Field(default=0.5, ge=0, le=1)
-    samples: int = Field(default=128, ge=1, le=100_000)
-    reduce_range: bool = False
+class QuantizeConfig(RoundingConfig):
+    """As of the pass that writes what was learned."""
 
 
 def reads_before(step: int, steps: int) -> bool:

@@ -23,11 +23,10 @@ from torch import Tensor, nn
 
 from stillhouse.errors import DataError, SourceError, SpecError
 from stillhouse.passes.compress.learned import Learned
-from stillhouse.passes.compress.ranges import Range, demand_finite, extremes_of, ranges_of
+from stillhouse.passes.compress.ranges import UINT8_STEPS, demand_finite, extremes_of, ranges_of
 from stillhouse.passes.compress.smooth import factors
 from stillhouse.passes.distill.quantize.config import FIELD, QuantizeConfig, reads_before
 from stillhouse.passes.distill.quantize.sites import (
-    LEVELS,
     Site,
     apply_layer,
     behind_norms,
@@ -173,7 +172,7 @@ class Quantizer(nn.Module):  # type: ignore[misc]
         config = self._config
         found = ranges_of(extremes_of(self._runs()), self._runs(), config.ranges, config.percentile)
         for name, number in self._numbers.items():
-            self.scale[number], self.zero[number] = _scale_and_zero(found[name])
+            self.scale[number], self.zero[number] = found[name].rounding
         self.readings += 1
 
     def _runs(self) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -207,7 +206,7 @@ class Quantizer(nn.Module):  # type: ignore[misc]
             last = given.detach() if isinstance(module, nn.Linear) else given.detach().movedim(1, -1)
             self._seen.setdefault(site.name, []).append(last.reshape(-1, last.shape[-1]).float().cpu().numpy())
         if self._rounds and number is not None:
-            given = torch.fake_quantize_per_tensor_affine(given, self.scale[number], self.zero[number], 0, LEVELS)
+            given = torch.fake_quantize_per_tensor_affine(given, self.scale[number], self.zero[number], 0, UINT8_STEPS)
             weight = rounded_weights(weight, self._most)
         return apply_layer(module, given, weight)
 
@@ -224,9 +223,3 @@ class Quantizer(nn.Module):  # type: ignore[misc]
 def _plain(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return a module's own forward, which another one stands before."""
     return partial(type(module).forward, module)
-
-
-def _scale_and_zero(within: Range) -> tuple[float, int]:
-    """Return the UINT8 scale and zero point of a range, as `static_graph` writes them."""
-    scale = float(np.float32((within.high - within.low) / LEVELS))
-    return scale, min(max(round(-within.low / scale), 0), LEVELS)

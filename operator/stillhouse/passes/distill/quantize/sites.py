@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from stillhouse.passes.compress.ranges import UINT8_STEPS
 from stillhouse.passes.models.network import Network
 
 __all__ = ["Site", "apply_layer", "behind_norms", "rounded_table", "rounded_weights", "sites_of"]
@@ -17,7 +18,6 @@ _LAYERS: Final = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _TABLE: Final = 1024
 """Numbers of a table that is worth it, and more than one a row: as `passes/compress/quantize.py` has it."""
 _TINY: Final = 1e-30
-LEVELS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ def rounded_weights(weight: Tensor, most: int) -> Tensor:
 def rounded_table(rows: Tensor, table: Tensor) -> Tensor:
     """Return rows of a table as INT8 has them: one scale for the whole table."""
     low, high = (each.float() for each in table.detach().aminmax())
-    scale = ((high.clamp(min=0.0) - low.clamp(max=0.0)) / LEVELS).clamp(min=_TINY)
-    zero = (-low.clamp(max=0.0) / scale).round().clamp(0, LEVELS).to(torch.int32)
-    return torch.fake_quantize_per_tensor_affine(rows, scale, zero, 0, LEVELS)
+    scale = ((high.clamp(min=0.0) - low.clamp(max=0.0)) / UINT8_STEPS).clamp(min=_TINY)
+    zero = (-low.clamp(max=0.0) / scale).round().clamp(0, UINT8_STEPS).to(torch.int32)
+    return torch.fake_quantize_per_tensor_affine(rows, scale, zero, 0, UINT8_STEPS)
 
 
 def apply_layer(module: nn.Module, given: Tensor, weight: Tensor) -> Tensor:
