@@ -617,6 +617,7 @@ _CNN = {
     "init": "random",
     "convolution": {"kernelSizes": [3, 5], "separable": True, "dilated": True},
 }
+_CONVOLVED = {"architecture": "residual", "hiddenSize": 256, "convolution": {"kernelSizes": [3], "dilated": True}}
 _VALID = [
     *(Case(f"complete {base}", base) for base in COMPLETE),
     *(Case(f"minimal {base}", base, minimal=True) for base in MINIMAL),
@@ -691,6 +692,8 @@ _VALID = [
     ),
     Case("a convolutional student", "text", {_STUDENT: _CNN, _SOFT: [{"kind": "embedding"}]}),
     Case("a recurrent student", "text", {_STUDENT: {"architecture": "bilstm", "hiddenSize": 64}, _SOFT: [{"kind": "pooled"}]}),
+    Case("a residual student of convolutions", "text", {_STUDENT: _CONVOLVED, _SOFT: [{"kind": "embedding"}]}),
+    Case("training in bfloat16", "class", {"spec.distill.stages[0].mixedPrecision": "auto"}),
     Case("a bag with pairs", "text", {_STUDENT: {"architecture": "mlp", "bigrams": 4096}, _SOFT: [{"kind": "embedding"}]}),
     Case("a text's cnn on two workers", "text", {_STUDENT: {"architecture": "cnn"}, _SOFT: _PLAIN, "spec.build.workers": 2}),
     Case("an image's convolutions", "image", {_STUDENT: {"architecture": "cnn", "convolution": {"channels": [8, 16]}}}),
@@ -840,6 +843,25 @@ _INVALID = [
         "spec.distill.search.attentionHeads",
         "to search among",
     ),
+    Case(
+        "heads to search for convolutions",
+        "text",
+        {_STUDENT: _CONVOLVED, _SOFT: _PLAIN, "spec.distill.search": {"attentionHeads": [1, 2]}},
+        "spec.distill.search.attentionHeads",
+        "nor of convolutions",
+    ),
+    Case(
+        "heads of convolutions", "text", {_STUDENT: {**_CONVOLVED, "attentionHeads": 4}, _SOFT: _PLAIN}, _STUDENT, "attention's"
+    ),
+    Case("convolutions of an encoder", "text", {_STUDENT: {"convolution": {"kernelSizes": [3]}}}, _STUDENT, "cnn and residual"),
+    Case(
+        "neurons of convolutions to prune",
+        "text",
+        {_STUDENT: _CONVOLVED, "spec.distill.stages": [{"losses": _PLAIN, "prune": {"neurons": "50%"}}]},
+        "spec.distill.stages",
+        "no neurons",
+    ),
+    _bad("another mixed precision", "text", "spec.distill.stages[0].mixedPrecision", "fp16"),
     Case("an lstm of images", "image", {_STUDENT: {"architecture": "bilstm"}}, _STUDENT, "take texts"),
     Case("tokens of an image", "image", {_STUDENT: {"architecture": "mlp", "bigrams": 512}}, _STUDENT, "students of texts"),
     Case("kernels of an image", "image", {_STUDENT: _CNN}, _STUDENT, "students of texts"),

@@ -28,9 +28,15 @@ _NO_LAYERS_OF_SMALL = CelRule(
 )
 _NO_HEADS_TO_SEARCH = CelRule(
     "!has(self.search) || !has(self.search.attentionHeads) || !has(self.student.architecture) ||"
-    f" !(self.student.architecture in {list(SMALL)})",
-    f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among",
+    f" !(self.student.architecture in {list(SMALL)}) && !has(self.student.convolution)",
+    f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among, nor of convolutions",
     "search.attentionHeads",
+)
+_CONVOLUTIONS_HAVE_NONE = CelRule(
+    "!has(self.student.architecture) || self.student.architecture != 'residual' || !has(self.student.convolution)"
+    " || self.stages.all(s, !has(s.prune) || !has(s.prune.heads) && !has(s.prune.neurons))",
+    "a residual student with convolution has no heads and no neurons to prune",
+    "stages",
 )
 NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
 """What can be pruned of none of them, of texts or of images (a text's cnn has no channels either: `fitting_student`)."""
@@ -161,6 +167,7 @@ class Distill(ApiModel):
         _NO_LAYERS_OF_SMALL,
         _NO_HEADS_TO_SEARCH,
         _SMALL_HAS_IT,
+        _CONVOLUTIONS_HAVE_NONE,
         _EVEN_WIDTHS,
         _TEACHERS_SAY_OUTPUTS,
         _SOMEBODY_COUNTS,
@@ -187,6 +194,12 @@ class Distill(ApiModel):
         return self
 
     def _small_fits(self) -> None:
+        if self.search is not None and self.search.attention_heads and self.student.convolution is not None:
+            raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
+        convolved = self.student.architecture == "residual" and self.student.convolution is not None
+        pruned = [stage.prune for stage in self.stages if stage.prune is not None]
+        if convolved and any(prune.heads or prune.neurons for prune in pruned):
+            raise _CONVOLUTIONS_HAVE_NONE.broken(fix="leave them out, or prune weights")
         if self.student.architecture not in SMALL:
             return
         if any(loss.kind in LAYER_LOSSES for stage in self.stages for loss in stage.losses):

@@ -61,8 +61,13 @@ _POOLING_OF_STATES = CelRule(
     "pooling",
 )
 _CONVOLUTION_OF_CNN = CelRule(
-    "!has(self.convolution) || (has(self.architecture) && self.architecture == 'cnn')",
-    "convolution belongs to architecture cnn",
+    "!has(self.convolution) || (has(self.architecture) && self.architecture in ['cnn', 'residual'])",
+    "convolution belongs to architectures cnn and residual",
+    "convolution",
+)
+_NO_HEADS_IN_CONVOLUTIONS = CelRule(
+    "!has(self.convolution) || !has(self.attentionHeads) && !has(self.intermediateSize)",
+    "attentionHeads and intermediateSize are attention's: convolution puts convolutions in its place",
     "convolution",
 )
 _BIGRAMS_OF_MLP = CelRule(
@@ -92,7 +97,7 @@ class Vocabulary(ApiModel):
 
 
 class Convolution(ApiModel):
-    """What a student of architecture `cnn` looks at."""
+    """What a student of architecture `cnn` looks at, or the layers of a `residual` one in place of attention."""
 
     kernel_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1, le=15), BeforeValidator(whole)], ...] | None, Field(min_length=1, max_length=8)
@@ -115,10 +120,10 @@ class Student(ApiModel):
     architecture: Literal["encoder", "residual", "cnn", "bilstm", "mlp"] | None = None
     """What the shape is a shape of: `encoder` (a Hugging Face network of the teacher's family), `residual` (a weighted bag of
     token vectors plus a small encoder that corrects it, for sentence embeddings; it begins as a fair student and learns
-    with little data), or none of a transformer's kind: `cnn` (convolutions, of texts, images and time series), `bilstm` (an
-    LSTM from either end of a text), `mlp` (layers over the mean of a text's token vectors, or over the numbers of an image, a
-    table's row or a window). Left out: `residual` for sentence embeddings with init `static`, `mlp` for tables and time series,
-    else `encoder`."""
+    with little data; with `convolution` its encoder is convolutions), or none of a transformer's kind: `cnn` (convolutions, of
+    texts, images and time series), `bilstm` (an LSTM from either end of a text), `mlp` (layers over the mean of a text's token
+    vectors, or over the numbers of an image, a table's row or a window). Left out: `residual` for sentence embeddings with init
+    `static`, `mlp` for tables and time series, else `encoder`."""
     hidden_layers: Annotated[int | None, Field(ge=1, le=96)] = None
     """Transformer layers; the teacher's when left out. Layers of a `cnn`, `bilstm` or `mlp`: 1 when left out; of an image's or
     a time series' `cnn` convolutions in each stage."""
@@ -140,7 +145,7 @@ class Student(ApiModel):
     pooling: Literal["max", "mean"] | None = None
     """How a `cnn` or `bilstm` makes one vector of a text's many: the largest of each number (when left out), or the mean."""
     convolution: Convolution | None = None
-    """What a `cnn` looks at."""
+    """What a `cnn` looks at. Makes the layers of a `residual` student convolutions instead of a transformer's."""
     bigrams: Annotated[int | None, Field(ge=256, le=1_000_000)] = None
     """Gives an `mlp` of texts vectors for pairs of neighbouring tokens too, in a table of this many, in which pairs may meet by
     chance. Left out: none, and word order says nothing."""
@@ -161,6 +166,7 @@ class Student(ApiModel):
         _EMBEDDING_OF_SMALL,
         _POOLING_OF_STATES,
         _CONVOLUTION_OF_CNN,
+        _NO_HEADS_IN_CONVOLUTIONS,
         _BIGRAMS_OF_MLP,
         _EVEN_BILSTM,
     )
@@ -202,8 +208,10 @@ class Student(ApiModel):
             raise _EMBEDDING_OF_SMALL.broken(fix="leave embeddingSize out: a transformer's token vectors are as wide as it is")
         if self.pooling is not None and self.architecture not in {"cnn", "bilstm"}:
             raise _POOLING_OF_STATES.broken(fix="leave pooling out")
-        if self.convolution is not None and self.architecture != "cnn":
-            raise _CONVOLUTION_OF_CNN.broken(fix="write architecture: cnn, or leave convolution out")
+        if self.convolution is not None and self.architecture not in {"cnn", "residual"}:
+            raise _CONVOLUTION_OF_CNN.broken(fix="write architecture: cnn or residual, or leave convolution out")
+        if self.convolution is not None and (self.attention_heads or self.intermediate_size):
+            raise _NO_HEADS_IN_CONVOLUTIONS.broken(fix="leave them out: hiddenLayers and hiddenSize say the shape")
         if self.bigrams is not None and self.architecture != "mlp":
             raise _BIGRAMS_OF_MLP.broken(fix="write architecture: mlp, or leave bigrams out")
         if self.architecture == "bilstm" and self.hidden_size and self.hidden_size % 2:

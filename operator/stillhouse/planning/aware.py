@@ -15,8 +15,8 @@ from stillhouse.planning.static import rounding
 __all__ = ["QAT", "TRAINED", "aware", "learning"]
 
 TRAINED, EXPORTED, QAT = "train/qat", "compress/qat-fp32", "compress/int8-qat"
-_NOT_AGAIN = ("prune", "progressive", "earlyStopping")
-"""What the last stage did once and for all, or in the course of a whole training."""
+_NOT_AGAIN = ("prune", "progressive", "earlyStopping", "mixedPrecision")
+"""What the last stage did once and for all, or over a whole training; and BF16, whose steps are coarser than INT8's."""
 
 
 def learning(spec: Spec, lesson: StepDraft, calibration: str, env: Environment) -> Iterator[StepDraft]:

@@ -9,7 +9,7 @@ from stillhouse.api.distill import Distill
 from stillhouse.api.source import TEXT_TASKS, ModelSource
 from stillhouse.api.student import SMALL, Student
 from stillhouse.planning.plan import Environment, Pin
-from stillhouse.planning.students import small_parameters
+from stillhouse.planning.students import convolved_macs, small_config, small_parameters
 
 __all__ = ["larger_student"]
 
@@ -61,4 +61,6 @@ def _of_shape(student: Student, teacher: Mapping[str, Any]) -> int:
         return small_parameters(shape, tokens)
     hidden = int(student.hidden_size or teacher.get("hiddenSize") or 0)
     layers = int(student.hidden_layers or teacher.get("layers") or 0)
+    if student.convolution is not None:
+        return tokens * hidden + convolved_macs(small_config(student), hidden, layers)
     return tokens * hidden + layers * (4 * hidden * hidden + 2 * hidden * int(student.intermediate_size or 4 * hidden))

@@ -7,7 +7,7 @@ from typing import Any
 
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, Plan, Step
-from stillhouse.planning.students import is_small, small_macs
+from stillhouse.planning.students import convolved_macs, is_small, small_macs
 
 __all__ = ["MEAN_TOKENS", "asked_macs", "macs_per_token", "student_macs", "training_macs", "usual_macs"]
 
@@ -27,6 +27,8 @@ def student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
         return small_macs(shape, image, training=True) // (1 if image is None else MEAN_TOKENS)
     width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
     depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
+    if shape.get("kernelSizes"):
+        return convolved_macs(shape, width, depth)
     return macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
 
 

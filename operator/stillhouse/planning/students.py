@@ -13,6 +13,7 @@ __all__ = [
     "FEW_CHANNELS",
     "HIDDEN_SIZE",
     "KERNEL_SIZES",
+    "convolved_macs",
     "form_of",
     "is_small",
     "small_config",
@@ -44,11 +45,14 @@ def is_small(student: Mapping[str, Any]) -> bool:
 def small_config(student: Student) -> dict[str, Any]:
     """Return what a student's configuration has only where the file says it."""
     convolution = student.convolution
+    sizes = convolution.kernel_sizes if convolution else None
+    if convolution is not None and student.architecture == "residual":
+        sizes = sizes or KERNEL_SIZES  # they say that it has convolutions
     found: dict[str, Any] = {
         "embeddingSize": student.embedding_size,
         "pooling": student.pooling,
         "bigrams": student.bigrams,
-        "kernelSizes": list(convolution.kernel_sizes) if convolution and convolution.kernel_sizes else None,
+        "kernelSizes": list(sizes) if sizes else None,
         "channels": list(convolution.channels) if convolution and convolution.channels else None,
         "separable": convolution.separable if convolution else None,
         "dilated": convolution.dilated if convolution else None,
@@ -79,13 +83,7 @@ def small_macs(student: Mapping[str, Any], image: Mapping[str, Any] | None, *, t
     match student["architecture"]:
         case "cnn":
             sizes = student.get("kernelSizes") or KERNEL_SIZES
-            macs = 0
-            for _ in range(layers):
-                # What a separable one multiplies over positions is a few percent, and counted in no graph of ours.
-                seen = 1 if student.get("separable") else sum(sizes) / len(sizes)
-                macs += int(width * hidden * seen)
-                width = hidden
-            return macs
+            return convolved_macs({**student, "kernelSizes": sizes}, hidden, layers, width)
         case "bilstm":
             macs = 0
             for _ in range(layers):
@@ -94,6 +92,14 @@ def small_macs(student: Mapping[str, Any], image: Mapping[str, Any] | None, *, t
             return int(macs * (_SLOW if training else 1.0))
         case _:
             return 2 * width  # its layers see one vector a text
+
+
+def convolved_macs(student: Mapping[str, Any], hidden: int, layers: int, width: int | None = None) -> int:
+    """Return multiply-accumulates of a token's convolutions; `width`: of what the first layer looks at, `hidden` left out."""
+    sizes = student["kernelSizes"]
+    # What a separable one multiplies over positions is a few percent, and counted in no graph of ours.
+    seen = 1 if student.get("separable") else sum(sizes) / len(sizes)
+    return int((width or hidden) * hidden * seen) + (layers - 1) * int(hidden * hidden * seen)
 
 
 def _image_macs(student: Mapping[str, Any], image: Mapping[str, Any], layers: int, hidden: int) -> int:

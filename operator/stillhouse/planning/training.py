@@ -89,6 +89,8 @@ def _later(stage: Stage) -> dict[str, Any]:
         }
     if stage.prune is not None:
         later["prune"] = _prune(stage.prune)
+    if stage.mixed_precision is not None:
+        later["mixedPrecision"] = stage.mixed_precision
     return later
 
 

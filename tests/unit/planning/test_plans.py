@@ -362,6 +362,7 @@ def test_a_student_learns_int8_as_its_last_stage_ended() -> None:
         "freeze": {"layers": 1},
         "earlyStopping": {},
         "prune": {"neurons": "50%"},
+        "mixedPrecision": "bf16",
     }
     edits = {"spec.distill.stages": [last], "spec.compress.qat": {"epochs": 2, "learningRate": "0.0002"}}
     plan = plan_of(edits={**edits, "spec.compress.int8": {"ranges": "percentile", "balance": "0.25"}})
@@ -373,7 +374,7 @@ def test_a_student_learns_int8_as_its_last_stage_ended() -> None:
     same = ("batchSize", "maxLength", "weightDecay", "warmup", "freeze")
     assert {name: step.config[name] for name in same} == {name: before.config[name] for name in same}
     assert (step.config["epochs"], step.config["learningRate"], step.config["embeddingLearningRate"]) == (2, 0.0002, None)
-    assert not {"prune", "earlyStopping"} & set(step.config)
+    assert not {"prune", "earlyStopping", "mixedPrecision"} & set(step.config)
     assert step.config["seed"] != before.config["seed"]
     assert step.config["quantize"] == {
         **{"ranges": "percentile", "percentile": 99.999, "balance": 0.25},

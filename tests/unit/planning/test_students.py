@@ -53,6 +53,21 @@ def test_what_is_said_of_them_is_written(student: dict[str, Any], written: dict[
     assert (config["architecture"], config["init"]) == (student["architecture"], "svd")
 
 
+@pytest.mark.parametrize(
+    ("convolution", "written"),
+    [
+        (None, {}),
+        ({}, {"kernelSizes": [3, 4, 5]}),
+        ({"kernelSizes": [2], "dilated": True}, {"kernelSizes": [2], "dilated": True}),
+    ],
+)
+def test_a_residual_student_has_convolutions_where_they_are_named(convolution: Any, written: dict[str, Any]) -> None:
+    student = {"architecture": "residual", **({} if convolution is None else {"convolution": convolution})}
+    config = plan(student).step("train/student").config
+    assert {name: value for name, value in config.items() if name not in KNOWN} == written
+    assert (config["architecture"], config["init"]) == ("residual", "static")
+
+
 def test_only_an_lstm_is_quantized_as_one() -> None:
     for kind in ("cnn", "bilstm", "mlp"):
         found = plan({"architecture": kind})
@@ -83,6 +98,8 @@ def test_the_estimate_knows_their_kinds() -> None:
     lstm, transformer = work({"architecture": "bilstm"}), work({"hiddenLayers": 6, "init": "layers"})
     assert bag < split < plain < deep < transformer
     assert plain < lstm < transformer
+    bag = {"architecture": "residual", "hiddenLayers": 2, "hiddenSize": 192}
+    assert work({**bag, "convolution": {"kernelSizes": [3]}}) < work(bag)
     wide = {"architecture": "cnn", "convolution": {"channels": [64, 128, 256]}}
     assert work({"architecture": "mlp"}, "image") < work(wide, "image")
 
@@ -94,6 +111,8 @@ def test_the_estimate_knows_their_kinds() -> None:
         ({"architecture": "bilstm", "embeddingSize": 384, "hiddenSize": 4096}, True),
         ({"architecture": "mlp", "embeddingSize": 384, "bigrams": 1_000_000}, True),
         ({"hiddenLayers": 2, "init": "layers"}, False),
+        ({"architecture": "residual", "convolution": {"kernelSizes": [3]}}, False),
+        ({"architecture": "residual", "convolution": {"kernelSizes": [15]}, "hiddenLayers": 24}, True),
         ({"hiddenLayers": 12, "init": "random"}, True),
         ({"uri": "models:other"}, False),
     ],
@@ -108,7 +127,9 @@ def test_a_student_larger_than_its_teacher_is_told_before_it_is_made(student: di
 
 def test_a_width_that_no_heads_divide_is_as_good_as_another() -> None:
     found = {"hiddenSize": 384}
-    for student, refused in (({"architecture": "cnn", "hiddenSize": 100}, 0), ({"hiddenSize": 100, "init": "svd"}, 1)):
+    convolved = {"architecture": "residual", "convolution": {}, "hiddenSize": 100}
+    wide = ({"architecture": "cnn", "hiddenSize": 100}, 0), (convolved, 0), ({"hiddenSize": 100, "init": "svd"}, 1)
+    for student, refused in wide:
         model = parse(edited(complete("text"), {**EMBEDDING, STUDENT: student}))
         assert len(list(beyond(model.spec, None, found))) == refused
 

@@ -64,6 +64,7 @@ def test_the_largest_logits_are_asked_for_where_logits_are() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "written"),
     [
+        ("mixedPrecision", "auto", "auto"),
         ("freeze", {"layers": 2}, {"embeddings": False, "layers": 2}),
         ("freeze", {"embeddings": True}, {"embeddings": True, "layers": 0}),
         ("progressive", "stacked", "stacked"),

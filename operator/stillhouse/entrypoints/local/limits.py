@@ -108,7 +108,8 @@ def _uneven(student: Student, info: Mapping[str, Any]) -> Iterator[StillhouseErr
     from stillhouse.passes.distill.students.config import check_heads
 
     width = student.hidden_size
-    if width is None or student.attention_heads is not None or student.factory is not None or student.architecture in SMALL:
+    without = student.factory is not None or student.architecture in SMALL or student.convolution is not None
+    if width is None or student.attention_heads is not None or without:
         return
     known, bag = info.get("hiddenSize"), student.architecture == "residual" or student.init == "static"
     if not bag and known in (None, width):

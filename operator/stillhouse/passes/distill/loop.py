@@ -32,6 +32,7 @@ from stillhouse.passes.distill.step import Stepper, TrainingSet
 from stillhouse.passes.distill.teacher import tensors_of
 from stillhouse.passes.distill.together import Group, demand_rows_alone
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.precision import bfloat16_in_hardware, trains_in_bfloat16
 
 __all__ = ["CurvePoint", "LoopResult", "LoopSettings", "train"]
 
@@ -57,7 +58,7 @@ class LoopResult:
     """What happened, over all attempts. `validation` holds one figure per epoch where there was something to judge by.
 
     `best`: with early stopping the epoch (from 1) that is the result, else 0. `learned`: how each layer rounds what it is given,
-    where it `quantized`.
+    where it `quantized`. `arithmetic`: of the student's matrix products, in the last attempt.
     """
 
     steps: int = 0
@@ -70,6 +71,7 @@ class LoopResult:
     pruned: Pruned | None = None
     quantized: Quantized | None = None
     learned: tuple[Learned, ...] = ()
+    arithmetic: str = "float32"
 
 
 @dataclass(slots=True)
@@ -173,7 +175,21 @@ def _train(
         state = _State(**saved)
         state.resumed += 1
         progress.note(f"going on from step {step} of {steps}")
-    stepper = Stepper(accelerator, modules["student"], objective, data, optimizer, settings.seed, steps, crew, pruner, quantizer)
+    if settings.mixed_precision == "bf16" and not bfloat16_in_hardware(accelerator.device):
+        progress.note("this processor has no bfloat16 of its own: mixedPrecision: auto takes float32 here, which is faster")
+    stepper = Stepper(
+        accelerator,
+        modules["student"],
+        objective,
+        data,
+        optimizer,
+        settings.seed,
+        steps,
+        crew,
+        pruner,
+        quantizer,
+        settings.mixed_precision,
+    )
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
 
@@ -246,7 +262,19 @@ def _train(
     quantized, learned = quantizer.to("cpu").finish() if quantizer is not None else (None, ())
     curve = [CurvePoint(**point) for point in state.curve]
     chosen = early.best(state.validation, unsettled) if early is not None else 0
-    return LoopResult(step, state.seconds, state.rows, state.resumed, curve, state.validation, chosen, pruned, quantized, learned)
+    return LoopResult(
+        step,
+        state.seconds,
+        state.rows,
+        state.resumed,
+        curve,
+        state.validation,
+        chosen,
+        pruned,
+        quantized,
+        learned,
+        "bfloat16" if trains_in_bfloat16(settings.mixed_precision, accelerator.device) else "float32",
+    )
 
 
 def _order(data: TrainingSet, settings: LoopSettings, epoch: int) -> list[npt.NDArray[np.int64]]:

@@ -13,6 +13,7 @@ from stillhouse.passes.distill.prune.config import PruneConfig
 from stillhouse.passes.distill.quantize.config import QuantizeConfig
 from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.models.network import Network
+from stillhouse.passes.models.precision import MixedPrecision
 
 __all__ = ["LoopSettings", "groups_of"]
 
@@ -36,6 +37,8 @@ class LoopSettings:
     head_learning_rate: float | None = None
     """Peak of the rate of the linear layer behind the pooling; None: the same as all."""
     quantize: QuantizeConfig | None = None
+    mixed_precision: MixedPrecision | None = None
+    """What the student's matrix products are reckoned in; None: float32, as all else is."""
 
 
 def groups_of(network: Network, terms: nn.Module, settings: LoopSettings) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from stillhouse.passes.distill.together import ALONE, Group
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
 from stillhouse.passes.models.features import Features
 from stillhouse.passes.models.network import Network, NetworkOutput
+from stillhouse.passes.models.precision import MixedPrecision, mixed
 from stillhouse.passes.models.traces import Traces
 
 __all__ = ["Stepper", "TrainingSet"]
@@ -93,6 +94,7 @@ class Stepper:
         group: Group = ALONE,
         pruner: Pruner | None = None,
         quantizer: Quantizer | None = None,
+        precision: MixedPrecision | None = None,
     ) -> None:
         self._group = group
         self._accelerator = accelerator
@@ -104,6 +106,7 @@ class Stepper:
         self._steps = steps
         self._pruner = pruner
         self._quantizer = quantizer
+        self._precision = precision
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
         self._traces: Traces | None = None
@@ -156,9 +159,11 @@ class Stepper:
     def _forward(self, slices: Sequence[npt.NDArray[np.int64]]) -> NetworkOutput:
         """Run the network over a batch slice by slice; the outputs' rows are in the order of the slices."""
         parts, traces = [], []
+        device = self._accelerator.device
         for rows in slices:
-            arrays = [torch.from_numpy(array).to(self._accelerator.device) for array in self._data.inputs.batch(rows)]
-            parts.append(self._network.run(*arrays, hidden=self._hidden))
+            arrays = [torch.from_numpy(array).to(device) for array in self._data.inputs.batch(rows)]
+            with mixed(self._precision, device):
+                parts.append(self._network.run(*arrays, hidden=self._hidden))
             found = {} if self._traces is None else self._traces.take()
             if self._features is not None:
                 found[FEATURES] = self._features.take()
@@ -166,11 +171,10 @@ class Stepper:
             traces.append(found if mask is None or self._traces is None else {**found, MASK: mask})
         kept = joined(traces)
         mask = kept.pop(MASK, None)
-        if len(parts) == 1:
-            return NetworkOutput(parts[0].output, parts[0].hidden, kept, mask)
+        kept = {name: trace.float() for name, trace in kept.items()}  # losses are reckoned in float32
         states = zip(*(part.hidden for part in parts), strict=True)
-        hidden = tuple(torch.cat(layer) for layer in states)
-        return NetworkOutput(torch.cat([part.output for part in parts]), hidden, kept, mask)
+        hidden = tuple(_joined(layer) for layer in states)
+        return NetworkOutput(_joined([part.output for part in parts]), hidden, kept, mask)
 
     def _whole(self, output: NetworkOutput, read: Mapping[str, Tensor]) -> tuple[NetworkOutput, dict[str, Tensor]]:
         """Return what all workers' networks and teachers say of the batch, from what this one's do of its share."""
@@ -187,6 +191,11 @@ class Stepper:
         for hooks in (self._traces, self._features):
             if hooks is not None:
                 hooks.close()
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return the slices' rows one after another, float32."""
+    return (parts[0] if len(parts) == 1 else torch.cat(tuple(parts))).float()
 
 
 def _draw(count: int, batch: npt.NDArray[np.int64], most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:

@@ -39,6 +39,7 @@ from stillhouse.passes.distill.validation import Validation
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.features import width_of
 from stillhouse.passes.models.network import Network, count_parameters
+from stillhouse.passes.models.precision import MixedPrecision
 
 __all__ = ["Distill", "DistillConfig", "DistillFacts"]
 
@@ -62,6 +63,7 @@ class DistillConfig(CamelConfig):
     early_stopping: EarlyStopping | None = None
     prune: PruneConfig | None = None
     quantize: QuantizeConfig | None = None
+    mixed_precision: MixedPrecision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class DistillFacts:
     {step, loss, terms}. `samples_per_second` counts rows trained on, validation included in the time. `validation`:
     the metric's name and its value after each epoch; the result is the last one, with early stopping `best_epoch` (else 0).
     `pruned`: what was taken out (see `prune/pruner.py`), `quantized`: what was rounded meanwhile (`quantize/quantizer.py`), empty
-    where nothing was asked for.
+    where nothing was asked for. `arithmetic`: of the student's matrix products, in the last attempt.
     """
 
     stage: str
@@ -96,6 +98,7 @@ class DistillFacts:
     best_epoch: int = 0
     pruned: dict[str, Any] = field(default_factory=dict)
     quantized: dict[str, Any] = field(default_factory=dict)
+    arithmetic: str = "float32"
 
 
 class Distill(Pass[DistillConfig, DistillFacts]):
@@ -202,6 +205,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 config.early_stopping,
                 config.prune,
                 quantize=config.quantize,
+                mixed_precision=config.mixed_precision,
             ),
             ctx.scratch,
             ctx.progress,
@@ -241,6 +245,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             best_epoch=result.best,
             pruned={} if result.pruned is None else result.pruned.to_json(),
             quantized={} if result.quantized is None else result.quantized.to_json(),
+            arithmetic=result.arithmetic,
         )
 
 

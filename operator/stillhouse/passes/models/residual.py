@@ -10,6 +10,9 @@ all tokens equally weighty, and random layers would hide the rest.
 The weights are a table of their own: in INT8 a table has one scale, which rows of very unequal length would not share
 well. They are not trained: the vectors can become longer and shorter by themselves. Layers normalise before each block
 (Xiong et al. 2020, arXiv:2002.04745), positions are learned vectors.
+
+The encoder's layers are a transformer's, or convolutions (see `small/cnn.py`), which see a token's neighbours alone and cost a
+third as much.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.passes.models.shapes import ResidualShape
+from stillhouse.passes.models.small.cnn import Convolutions
 
 __all__ = ["Attention", "ResidualEncoder"]
 
@@ -43,7 +47,11 @@ class ResidualEncoder(nn.Module):  # type: ignore[misc]
         self.token_weights = nn.Embedding(shape.vocabulary, 1)
         self.positions = nn.Embedding(shape.max_length, width)
         self.narrow = nn.Linear(shape.dimension, width)
-        self.layers = nn.ModuleList(_Layer(shape, attention) for _ in range(shape.layers))
+        convolved = bool(shape.kernel_sizes)
+        self.layers = nn.ModuleList(
+            _Convolved(shape, 2**number if shape.dilated else 1) if convolved else _Layer(shape, attention)
+            for number in range(shape.layers)
+        )
         self.norm = nn.LayerNorm(width, eps=_EPSILON)
         self.project = nn.Linear(width, shape.dimension)
         # Token vectors of mean square 1 stay so, and outweigh what the first layers add.
@@ -68,15 +76,31 @@ class ResidualEncoder(nn.Module):  # type: ignore[misc]
         share = there / torch.clamp(there.sum(1, keepdim=True), min=1.0)
         bag = (vectors * (self.token_weights(input_ids) * share)).sum(1)
         states = self.narrow(vectors) + self.positions.weight[: input_ids.shape[1]]
-        # Added to the attention's logits: what is padding gets no share. [batch, 1, 1, sequence]
-        block = (1.0 - attention_mask[:, None, None, :].to(vectors.dtype)) * torch.finfo(torch.float32).min
+        if self.shape.kernel_sizes:
+            around = there
+        else:  # added to the attention's logits: what is padding gets no share. [batch, 1, 1, sequence]
+            around = (1.0 - attention_mask[:, None, None, :].to(vectors.dtype)) * torch.finfo(torch.float32).min
         kept = [(states * share).sum(1)] if keep else []
         for layer in self.layers:
-            states = layer(states, block)
+            states = layer(states, around)
             if keep:
                 kept.append((states * share).sum(1))
         pooled = (self.norm(states) * share).sum(1)
         return bag + self.project(pooled), tuple(kept)
+
+
+class _Convolved(nn.Module):  # type: ignore[misc]
+    """Convolutions behind a normalisation and beside the stream that goes past them."""
+
+    def __init__(self, shape: ResidualShape, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(shape.hidden_size, eps=_EPSILON)
+        self.convolutions = Convolutions(shape, shape.hidden_size, dilation)
+
+    def forward(self, states: Tensor, there: Tensor) -> Tensor:
+        """`there`: 0 for padding, which is then as zero as what lies beyond the text's ends, else 1; [batch, sequence, 1]."""
+        found: Tensor = self.convolutions(self.norm(states) * there)
+        return states + found
 
 
 class _Layer(nn.Module):  # type: ignore[misc]

@@ -10,7 +10,10 @@ __all__ = ["FeatureShape", "ImageShape", "ResidualShape", "SmallShape", "TextSha
 
 
 class ResidualShape(BaseModel):
-    """The sizes of a `ResidualEncoder`; its token vectors are as wide as its output, `dimension`."""
+    """The sizes of a `ResidualEncoder`; its token vectors are as wide as its output, `dimension`.
+
+    With `kernel_sizes` its layers are convolutions (`separable`, `dilated`: see `TextCnn`), else attention and feed-forward.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,13 +21,23 @@ class ResidualShape(BaseModel):
     dimension: int = Field(ge=1)
     hidden_size: int = Field(ge=1)
     layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    intermediate_size: int = Field(ge=1)
+    heads: int = Field(ge=0)
+    intermediate_size: int = Field(ge=0)
     max_length: int = Field(ge=1)
+    kernel_sizes: tuple[int, ...] = ()
+    separable: bool = False
+    dilated: bool = False
 
     @model_validator(mode="after")
-    def _whole_heads(self) -> ResidualShape:
-        if self.hidden_size % self.heads:
+    def _fits(self) -> ResidualShape:
+        if self.kernel_sizes:
+            if self.heads or self.intermediate_size:
+                raise ValueError("heads and intermediate_size belong to attention: kernel_sizes says convolutions")
+            if len(self.kernel_sizes) > self.hidden_size:
+                raise ValueError("more kernel_sizes than hidden_size has channels")
+        elif not self.heads or not self.intermediate_size:
+            raise ValueError("attention needs heads and an intermediate_size")
+        elif self.hidden_size % self.heads:
             raise ValueError("hidden_size is not a multiple of heads")
         return self
 

@@ -12,7 +12,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.models.architecture import FactoryCall
 
-__all__ = ["Init", "StudentConfig", "check_heads"]
+__all__ = ["Init", "StudentConfig", "check_heads", "check_kernels"]
 
 Init = Literal["static", "svd", "layers", "random"]
 
@@ -20,7 +20,8 @@ Init = Literal["static", "svd", "layers", "random"]
 class StudentConfig(CamelConfig):
     """The student's shape; what is left out is the teacher's, or follows from the width.
 
-    From `embedding_size` on what belongs to students that are no transformers (see `passes/models/shapes.py`).
+    From `embedding_size` on what belongs to students that are no transformers (see `passes/models/shapes.py`); `kernel_sizes`
+    also make a residual student's layers convolutions.
     """
 
     architecture: Literal["encoder", "residual", "cnn", "bilstm", "mlp"] = "encoder"
@@ -47,6 +48,22 @@ class StudentConfig(CamelConfig):
         `default` is for where neither says.
         """
         return min(filter(None, (self.max_length, teacher.max_length)), default=default)
+
+
+def check_kernels(sizes: tuple[int, ...], hidden: int) -> None:
+    """Refuse more kernel sizes than there are channels.
+
+    Raises:
+        SpecError: there are more.
+    """
+    if len(sizes) > hidden:
+        raise SpecError(
+            "there are more kernel sizes than channels",
+            field="spec.distill.student.convolution.kernelSizes",
+            found=f"{len(sizes)} sizes, hiddenSize {hidden}",
+            allowed=f"at most {hidden} sizes",
+            fix="fewer kernelSizes, or a larger hiddenSize",
+        )
 
 
 def check_heads(hidden: int, heads: int, *, given: bool = True) -> None:

@@ -9,7 +9,7 @@ from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.bag import RARE
 from stillhouse.passes.distill.residual import ResidualPlan, make_residual, wanted_of
 from stillhouse.passes.distill.shrink import Shape, shape_of
-from stillhouse.passes.distill.students.config import StudentConfig, check_heads
+from stillhouse.passes.distill.students.config import StudentConfig, check_heads, check_kernels
 from stillhouse.passes.distill.students.facts import Student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
 from stillhouse.passes.models.network import Network
@@ -24,13 +24,17 @@ def residual_student(
     """Return the student, fitted to the teacher's `outputs` (None: the teacher is asked about a sample).
 
     Raises:
-        SpecError: the width is not a multiple of the heads.
+        SpecError: the width is not a multiple of the heads, or has too few channels for the kernel sizes.
         DataError: the data has no rows, or the outputs belong to other rows.
     """
     large = shape_of(teacher.config)
     hidden = config.hidden_size or large.hidden
-    heads = config.attention_heads or max(1, hidden // HEAD_WIDTH)
-    check_heads(hidden, heads, given=config.attention_heads is not None)
+    heads = intermediate = 0
+    if config.kernel_sizes:
+        check_kernels(config.kernel_sizes, hidden)
+    else:
+        heads, intermediate = config.attention_heads or max(1, hidden // HEAD_WIDTH), config.intermediate_size or 4 * hidden
+        check_heads(hidden, heads, given=config.attention_heads is not None)
     limit = config.limit(teacher.signature, default=512)
     shape = ResidualShape(
         vocabulary=len(vocabulary.kept),
@@ -38,8 +42,11 @@ def residual_student(
         hidden_size=hidden,
         layers=config.hidden_layers or large.layers,
         heads=heads,
-        intermediate_size=config.intermediate_size or 4 * hidden,
+        intermediate_size=intermediate,
         max_length=limit,
+        kernel_sizes=config.kernel_sizes,
+        separable=config.separable,
+        dilated=config.dilated,
     )
     plan = ResidualPlan(
         shape,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stillhouse.errors import SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.shrink import Shape, right_singular_vectors
-from stillhouse.passes.distill.students.config import StudentConfig
+from stillhouse.passes.distill.students.config import StudentConfig, check_kernels
 from stillhouse.passes.distill.students.facts import Student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
 from stillhouse.passes.models.architecture import Architecture
@@ -58,14 +58,7 @@ def small_text_student(config: StudentConfig, teacher: Network, vocabulary: Stud
     sizes = (config.kernel_sizes or KERNEL_SIZES) if form == "cnn" else ()
     if form == "bilstm" and hidden % 2:
         raise _uneven(hidden)
-    if len(sizes) > hidden:
-        raise SpecError(
-            "there are more kernel sizes than channels",
-            field="spec.distill.student.convolution.kernelSizes",
-            found=f"{len(sizes)} sizes, hiddenSize {hidden}",
-            allowed=f"at most {hidden} sizes",
-            fix="fewer kernelSizes, or a larger hiddenSize",
-        )
+    check_kernels(sizes, hidden)
     shape = TextShape.model_validate(
         {
             "form": form,

@@ -15,10 +15,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stillhouse.passes.models.shapes import TextShape
+from stillhouse.passes.models.shapes import ResidualShape, TextShape
 from stillhouse.passes.models.small.words import Words, pooled
 
-__all__ = ["TextCnn"]
+__all__ = ["Convolutions", "TextCnn"]
 
 
 class TextCnn(Words):
@@ -29,7 +29,7 @@ class TextCnn(Words):
         super().__init__(shape)
         self.norm = nn.LayerNorm(shape.embedding_size)
         self.layers = nn.ModuleList(
-            _Layer(shape, shape.hidden_size if number else shape.embedding_size, 2**number if shape.dilated else 1)
+            Convolutions(shape, shape.hidden_size if number else shape.embedding_size, 2**number if shape.dilated else 1)
             for number in range(shape.layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(shape.hidden_size) for _ in range(shape.layers - 1))
@@ -45,10 +45,10 @@ class TextCnn(Words):
         return pooled(states, attention_mask, self.shape.pooling)
 
 
-class _Layer(nn.Module):  # type: ignore[misc]
-    """Convolutions of every kernel size, their answers side by side, and a rectifier."""
+class Convolutions(nn.Module):  # type: ignore[misc]
+    """Convolutions of every kernel size, their answers side by side, and a rectifier. `width`: of what they look at."""
 
-    def __init__(self, shape: TextShape, width: int, dilation: int) -> None:
+    def __init__(self, shape: TextShape | ResidualShape, width: int, dilation: int) -> None:
         super().__init__()
         self.dilation, self.sizes = dilation, shape.kernel_sizes
         whole, rest = divmod(shape.hidden_size, len(self.sizes))
