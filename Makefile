@@ -115,7 +115,7 @@ bench-compress: setup ## Our precisions beside other quantizers: size, quality, 
 bench-auto: setup ## How long `precision: auto` takes for MiniLM, with a stop on the way, and again; about fifteen minutes
 	$(BIN)/python -m bench.auto $(ARGS)
 
-bench-end-to-end: setup ## One YAML from MiniLM to a served student: quality and speed; ARGS='--seeds 7 8 9 10 11': an hour of training a seed
+bench-end-to-end: setup ## One YAML from MiniLM to a served student: quality and speed; ARGS='--seeds 7 8 9 10 11': ten minutes of training a seed
 	$(BIN)/python examples/docstring-search/build_data.py
 	$(BIN)/python -m bench.end_to_end $(ARGS)
 
