@@ -14,6 +14,8 @@ student, whose head was fitted to the teacher's logits: the control without a te
 The bounded form, which is the default, tests one fold (a fifth of the texts) with one seed and fits into 25 minutes of two busy
 cores. The full form pools all five folds (every text is tested once) over three seeds and takes fifteen times as long.
 
+`--student` takes one of another kind in the place of the example's two layers, with as many configurations of its control.
+
 Example:
     python -m bench.few --split test                                           # bounded
     python -m bench.few --split test --folds 0 1 2 3 4 --seeds 7 8 9           # full
@@ -40,6 +42,7 @@ import yaml
 
 from bench.few_figures import summary
 from bench.few_rivals import agreement_ceiling, ask_teacher, bag_of_words
+from bench.few_students import OWN, STUDENTS
 from bench.harness.machine import machine
 from bench.harness.paths import RESULTS, cache_folder
 from bench.harness.results import table
@@ -58,9 +61,6 @@ from stillhouse.planning.plan import Plan, StepDraft, seal
 
 TOPICS = EXAMPLES / "docstring-topics-few"
 Labels = npt.NDArray[np.str_]
-RATES = (0.00003, 0.0001, 0.0003, 0.001)
-HARD = [{"epochs": epochs, "learningRate": rate, "batchSize": 32} for epochs in (15, 40) for rate in RATES]
-"""The eight configurations of the control without a teacher. Higher rates (0.003, 0.006) were far worse on validation."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,9 @@ class Draw:
         return columns
 
 
-def chosen_training() -> tuple[int, int]:
-    """Give the rows and epochs of the example's resource, which were chosen on validation."""
-    distill = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))["spec"]["distill"]
-    return int(distill["data"]["maxRows"]), int(distill["stages"][0]["epochs"])
+def chosen_rows() -> int:
+    """Give the rows of the example's resource, which were chosen on validation."""
+    return int(yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))["spec"]["distill"]["data"]["maxRows"])
 
 
 def noisy(labels: Sequence[str], share: float) -> list[str]:
@@ -126,16 +125,19 @@ def prepare(fold: int, shots: int, rows: int, noise: float = 0.0) -> Draw:
     return Draw(fold, shots, rows, folder)
 
 
-def workspace(draw: Draw, seed: int, epochs: int, other: str = "") -> Workspace:
-    """Open the example's own resource with this draw's files, one stage of soft targets, and no gate.
+def workspace(draw: Draw, seed: int, options: argparse.Namespace, other: str = "") -> Workspace:
+    """Open the example's own resource with this draw's files, one stage of soft targets, the wanted student, and no gate.
 
     `other` names a further file of the fold; its step is `resolve/validation`.
     """
+    student = STUDENTS[options.student]
     document = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))
     spec, distill = document["spec"], document["spec"]["distill"]
     spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
     distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
-    distill["stages"], distill["seed"] = [{**distill["stages"][0], "name": "soft", "epochs": epochs}], seed
+    stage = {**distill["stages"][0], **student.stage, "name": "soft"}
+    distill["stages"] = [stage if options.epochs is None else {**stage, "epochs": options.epochs}]
+    distill["seed"], distill["student"] = seed, dict(student.shape) or distill["student"]
     del distill["validation"], spec["gate"]
     if other:
         distill["validation"] = {"uri": f"file://{draw.folder}/data/{other}.parquet"}
@@ -149,9 +151,11 @@ def run(work: Workspace, plan: Plan, target: str, listener: Listener) -> Path:
     return carry_out(work, target, listener, plan).path
 
 
-def on_hard_labels(draw: Draw, other: str, config: Mapping[str, Any], seed: int, epochs: int, listener: Listener) -> Path:
+def on_hard_labels(
+    draw: Draw, other: str, config: Mapping[str, Any], seed: int, options: argparse.Namespace, listener: Listener
+) -> Path:
     """Train the student from the same start on the labels of another file alone; gives its artifact's folder."""
-    work = workspace(draw, seed, epochs, other)
+    work = workspace(draw, seed, options, other)
     kept = [step for step in work.plan.steps if step.stage in {"resolve", "train"} and step.id != "train/soft"]
     drafts = [StepDraft(step.id, step.stage, step.pass_name, step.config, step.parents, step.uri) for step in kept]
     soft = work.plan.step("train/soft").config
@@ -202,7 +206,7 @@ def measure(draw: Draw, options: argparse.Namespace) -> dict[str, Any]:
     texts, known = asked["text"], np.array(validation["label"])
     answers: dict[str, Labels] = {}
     with showing() as listener:
-        works = {seed: workspace(draw, seed, options.epochs) for seed in seeds}
+        works = {seed: workspace(draw, seed, options) for seed in seeds}
         first = works[seeds[0]]
         teacher = run(first, first.plan, "resolve/source", listener)
         students = [run(work, work.plan, "train/soft", listener) for work in works.values()]
@@ -211,10 +215,10 @@ def measure(draw: Draw, options: argparse.Namespace) -> dict[str, Any]:
         answers["its start"] = np.stack([predict(start, texts) for start in starts])
 
         def taught(other: str, config: Mapping[str, Any], seed: int) -> Path:
-            return on_hard_labels(draw, other, config, seed, options.epochs, listener)
+            return on_hard_labels(draw, other, config, seed, options, listener)
 
         scored: list[tuple[float, Mapping[str, Any]]] = []
-        for config in (HARD[number] for number in options.configurations):
+        for config in (STUDENTS[options.student].configurations[number] for number in options.configurations):
             found = predict(taught(f"train-{draw.shots}", config, seeds[0]), validation["text"])
             scored.append((float((found == known).mean()), config))
             listener.note(f"hard labels, {config}: {scored[-1][0]:.4f} of the validation rows right")
@@ -243,10 +247,11 @@ def main() -> int:
     parser.add_argument("--folds", type=int, nargs="+", default=[0], choices=range(5), help="which fifths are tested (0)")
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 10], choices=(5, 10), help="labels a class (5 10)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="of the student's training (7)")
-    rows, epochs = chosen_training()
+    parser.add_argument("--student", choices=list(STUDENTS), default=OWN, help="the example's own, or of another kind (layers)")
+    rows = chosen_rows()
     parser.add_argument("--rows", type=int, default=rows, help=f"training texts that are read, the few labelled first ({rows})")
-    parser.add_argument("--epochs", type=int, default=epochs, help=f"over those rows ({epochs})")
-    every = list(range(len(HARD)))
+    parser.add_argument("--epochs", type=int, help="over those rows (the student's)")
+    every = list(range(len(STUDENTS[OWN].configurations)))
     words = "which of the eight configurations of the control on hard labels are tried (0 to 7; all)"
     parser.add_argument("--configurations", type=int, nargs="+", default=every, choices=every, help=words)
     parser.add_argument("--no-pseudo", dest="pseudo", action="store_false", help="leave out the training on hard pseudo-labels")

@@ -145,7 +145,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
                 if step["artifact"]
                 else "[dim]not there[/]"
             )
-            arithmetic = step["facts"].get("precision", "")  # of the gate's choice; of the teacher while it was read
+            facts = step["facts"]  # of the gate's choice; of the teacher while it was read; of a training
+            arithmetic = facts.get("precision", "") or facts.get("arithmetic", "").replace("float32", "")
             branch.add(f"{step['id']:<26} {made}  {arithmetic}".rstrip())
     for entry in model["conditions"]:
         tree.add(escape(condition(entry)))
