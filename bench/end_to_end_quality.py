@@ -69,15 +69,23 @@ def mean(scores: Scores) -> Spread:
 
 
 def kept(mine: Scores, theirs: Scores) -> Spread:
-    """Give the ratio of two MRR, paired by query (and by seed where both have several), with its 95 % interval."""
+    """Give the ratio of two MRR with its interval, paired by query, and by the seeds of both where both have several."""
+    mine, theirs = _alike(mine, theirs)
     seeds = max(len(mine), len(theirs))
     one, other = (np.broadcast_to(side, (seeds, side.shape[1])) if len(side) == 1 else side for side in (mine, theirs))
     value = interval([np.ascontiguousarray(one)], [np.ascontiguousarray(other)])
     return Spread(value.estimate, value.low, value.high)
 
 
+def _alike(mine: Scores, theirs: Scores) -> tuple[Scores, Scores]:
+    """Give as many seeds of one as of the other, the first ones; a single row is no seed and stays."""
+    both = min(len(mine), len(theirs))
+    return (mine, theirs) if both == 1 else (mine[:both], theirs[:both])
+
+
 def closed(mine: Scores, control: Scores, theirs: Scores) -> Spread:
     """Give (mine - control) / (theirs - control) of the means; queries are drawn together, so are seeds."""
+    mine, control = _alike(mine, control)
     seeds, count = mine.shape
     rng = np.random.default_rng(20261127)
 

@@ -105,3 +105,29 @@ def test_attention_on_a_cpu_is_reckoned_in_float32_and_all_products_around_it_in
     assert torch.equal(found, wide.bfloat16())
     with mixed(None, CPU):
         assert (query @ key.transpose(-1, -2)).dtype == torch.float32
+
+
+LOOKING = [
+    {"kind": "embedding"},
+    {"kind": "hidden", "layer": 3},
+    {"kind": "hidden-tokens", "layer": 3, "studentLayer": 2},
+    {"kind": "attention-transfer", "layer": 3, "studentLayer": 2},
+    {"kind": "value-relation", "layer": 3, "studentLayer": 2},
+]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"losses": LOOKING}, {"prune": {"weights": 0.5}}, {"prune": {"heads": 0.5, "neurons": 0.5}}],
+    ids=["losses that look inside", "weights", "heads and neurons"],
+)
+def test_whatever_looks_into_a_student_or_takes_from_it_does_so_in_bfloat16_too(lesson, tmp_path, more):
+    config = {**OUTPUTS, "outputs": ["embedding", "hidden"], "layers": [3]}
+    outputs = go(TeacherOutputs(), config, lesson, tmp_path / "outputs")[0]
+    student = go(InitStudent(), STUDENTS["encoder"], lesson, tmp_path / "student")[0]
+    stage = {**STAGE, "epochs": 6, "losses": [{"kind": "embedding"}], **more}
+    made, facts = go(Distill(), stage | BF16, {**lesson, "outputs": outputs, "student": student}, tmp_path / "mixed")
+    assert facts["curve"][-1]["loss"] < facts["curve"][0]["loss"] or "prune" in more
+    assert all(np.isfinite(list(point["terms"].values())).all() for point in facts["curve"])
+    assert {tensor.dtype for tensor in load_file(made.path / WEIGHTS).values()} == {torch.float32}
+    assert bool(facts["pruned"]) == ("prune" in more)
