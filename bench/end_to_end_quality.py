@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+from tokenizers import Tokenizer
 
 from bench.distill import embed
 from bench.few_figures import ROUNDS, closed_of, interval
@@ -34,6 +35,15 @@ class Pairs:
         """Read a Parquet file with columns `query` and `document`; of more than `most` rows the first."""
         columns = pq.read_table(path).to_pydict()
         return cls(columns["query"][: most or None], columns["document"][: most or None])
+
+    def cut(self, tokenizer: Tokenizer, tokens: int) -> Pairs:
+        """Give the same texts as far as so many tokens go: what is shuffled has to be what is read."""
+
+        def begun(text: str) -> str:
+            offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+            return text[: offsets[tokens - 1][1]] if len(offsets) > tokens else text
+
+        return Pairs([begun(text) for text in self.queries], [begun(text) for text in self.documents])
 
     def shuffled(self, seed: int = 7) -> Pairs:
         """Give the same texts with their words (what stands between spaces) in an order by lot."""
@@ -85,7 +95,8 @@ def _alike(mine: Scores, theirs: Scores) -> tuple[Scores, Scores]:
 
 def closed(mine: Scores, control: Scores, theirs: Scores) -> Spread:
     """Give (mine - control) / (theirs - control) of the means; queries are drawn together, so are seeds."""
-    mine, control = _alike(mine, control)
+    both = min(len(mine), len(control))
+    mine, control = mine[:both], control[:both]
     seeds, count = mine.shape
     rng = np.random.default_rng(20261127)
 

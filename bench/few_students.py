@@ -24,7 +24,12 @@ class FewStudent:
     @property
     def configurations(self) -> list[dict[str, Any]]:
         """The eight trainings on hard labels alone of which the best on validation is the control."""
-        return [{"epochs": epochs, "learningRate": rate, "batchSize": 32} for epochs in _EPOCHS for rate in self.rates]
+        tokens = "embeddingLearningRate" in self.stage  # tuned along: what is good for soft targets of much text need not be here
+        return [
+            {"epochs": epochs, "learningRate": rate, "batchSize": 32, **({"embeddingLearningRate": 10 * rate} if tokens else {})}
+            for epochs in _EPOCHS
+            for rate in self.rates
+        ]
 
 
 _HIGHER = (0.0003, 0.001, 0.003, 0.01)

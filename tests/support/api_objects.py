@@ -859,7 +859,51 @@ _INVALID = [
         "text",
         {_STUDENT: _CONVOLVED, "spec.distill.stages": [{"losses": _PLAIN, "prune": {"neurons": "50%"}}]},
         "spec.distill.stages",
-        "no neurons",
+        "no heads",
+    ),
+    Case(
+        "channels of convolutions to prune",
+        "text",
+        {_STUDENT: _CONVOLVED, "spec.distill.stages": [{"losses": _PLAIN, "prune": {"channels": "50%"}}]},
+        "spec.distill.stages",
+        "channels to prune",
+    ),
+    Case(
+        "relations of convolutions",
+        "text",
+        {_STUDENT: _CONVOLVED, _SOFT: [{"kind": "value-relation"}]},
+        "spec.distill.stages",
+        "look at attention",
+    ),
+    Case(
+        "neurons of an assistant's convolutions to prune",
+        "text",
+        {
+            _SOFT: _PLAIN,
+            "spec.distill.assistants": [{"student": _CONVOLVED, "stages": [{"losses": _PLAIN, "prune": {"heads": "50%"}}]}],
+        },
+        "spec.distill.assistants[0].stages",
+        "no heads",
+    ),
+    Case(
+        "relations to an assistant of convolutions",
+        "text",
+        {
+            _SOFT: [{"kind": "value-relation"}],
+            "spec.distill.assistants": [{"student": _CONVOLVED, "stages": [{"losses": _PLAIN}]}],
+        },
+        "spec.distill.assistants",
+        "an assistant with convolution",
+    ),
+    Case(
+        "stages of a residual student",
+        "text",
+        {_STUDENT: {**_CONVOLVED, "convolution": {"channels": [8]}}, _SOFT: _PLAIN},
+        _STUDENT,
+        "channels belongs to architecture cnn",
+    ),
+    Case(
+        "dilated without end", "text", {_STUDENT: {**_CONVOLVED, "hiddenLayers": 11}, _SOFT: _PLAIN}, _STUDENT, "beyond any text"
     ),
     _bad("another mixed precision", "text", "spec.distill.stages[0].mixedPrecision", "fp16"),
     Case("an lstm of images", "image", {_STUDENT: {"architecture": "bilstm"}}, _STUDENT, "take texts"),

@@ -32,11 +32,12 @@ _NO_HEADS_TO_SEARCH = CelRule(
     f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among, nor of convolutions",
     "search.attentionHeads",
 )
-_CONVOLUTIONS_HAVE_NONE = CelRule(
-    "!has(self.student.architecture) || self.student.architecture != 'residual' || !has(self.student.convolution)"
-    " || self.stages.all(s, !has(s.prune) || !has(s.prune.heads) && !has(s.prune.neurons))",
-    "a residual student with convolution has no heads and no neurons to prune",
-    "stages",
+_RELATED = "exists(s, s.losses.exists(l, l.kind in ['attention-relation', 'value-relation']))"
+_CONVOLUTIONS_TEACH_NO_RELATIONS = CelRule(
+    "!has(self.assistants) || !self.assistants.exists(a, has(a.student.convolution))"
+    f" || !self.stages.{_RELATED} && !self.assistants.exists(a, a.stages.{_RELATED})",
+    "losses attention-relation and value-relation look at attention, and an assistant with convolution has none",
+    "assistants",
 )
 NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
 """What can be pruned of none of them, of texts or of images (a text's cnn has no channels either: `fitting_student`)."""
@@ -167,7 +168,7 @@ class Distill(ApiModel):
         _NO_LAYERS_OF_SMALL,
         _NO_HEADS_TO_SEARCH,
         _SMALL_HAS_IT,
-        _CONVOLUTIONS_HAVE_NONE,
+        _CONVOLUTIONS_TEACH_NO_RELATIONS,
         _EVEN_WIDTHS,
         _TEACHERS_SAY_OUTPUTS,
         _SOMEBODY_COUNTS,
@@ -180,6 +181,9 @@ class Distill(ApiModel):
         pupil_fits(self.student, self.stages)
         stages = [*self.stages, *(stage for assistant in self.assistants for stage in assistant.stages)]
         contrastive = any(loss.kind == "contrastive" for stage in stages for loss in stage.losses)
+        related = any(loss.kind in {"attention-relation", "value-relation"} for stage in stages for loss in stage.losses)
+        if related and any(each.student.convolution is not None for each in self.assistants):
+            raise _CONVOLUTIONS_TEACH_NO_RELATIONS.broken(fix="take hidden, hidden-tokens or attention-transfer")
         self._search_fits()
         self._small_fits()
         columns = self.data.columns
@@ -196,10 +200,6 @@ class Distill(ApiModel):
     def _small_fits(self) -> None:
         if self.search is not None and self.search.attention_heads and self.student.convolution is not None:
             raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
-        convolved = self.student.architecture == "residual" and self.student.convolution is not None
-        pruned = [stage.prune for stage in self.stages if stage.prune is not None]
-        if convolved and any(prune.heads or prune.neurons for prune in pruned):
-            raise _CONVOLUTIONS_HAVE_NONE.broken(fix="leave them out, or prune weights")
         if self.student.architecture not in SMALL:
             return
         if any(loss.kind in LAYER_LOSSES for stage in self.stages for loss in stage.losses):

@@ -31,12 +31,24 @@ _ZEROS_LAST = CelRule(
     "prune.weights belongs to the last stage: what is trained after it would fill the zeros again",
     "stages",
 )
-PUPIL_RULES = (_STAGE_NAMES, _LAYERS_ARE_THERE, _ZEROS_LAST)
+_CONVOLVED = "has(self.student.convolution) && has(self.student.architecture) && self.student.architecture == 'residual'"
+_NOTHING_TO_PRUNE = CelRule(
+    f"!({_CONVOLVED}) || self.stages.all(s, !has(s.prune)"
+    " || !has(s.prune.heads) && !has(s.prune.neurons) && !has(s.prune.channels))",
+    "a residual student with convolution has no heads, neurons or channels to prune",
+    "stages",
+)
+_NO_RELATIONS = CelRule(
+    f"!({_CONVOLVED}) || !self.stages.exists(s, s.losses.exists(l, l.kind in ['attention-relation', 'value-relation']))",
+    "losses attention-relation and value-relation look at attention, and a residual student with convolution has none",
+    "stages",
+)
+PUPIL_RULES = (_STAGE_NAMES, _LAYERS_ARE_THERE, _ZEROS_LAST, _NOTHING_TO_PRUNE, _NO_RELATIONS)
 """Of whatever has `student` and `stages`."""
 
 
 def pupil_fits(student: Student, stages: Sequence[Stage]) -> None:
-    """Raise where stages have one name, speak of layers that are not there, or fill again what was pruned."""
+    """Raise where stages have one name, speak of what is not there, or fill again what was pruned."""
     names = [stage.name for stage in stages if stage.name is not None]
     if len(set(names)) < len(names):
         raise _STAGE_NAMES.broken()
@@ -50,3 +62,10 @@ def pupil_fits(student: Student, stages: Sequence[Stage]) -> None:
                 raise Mistake(_LAYERS_ARE_THERE.message, field=field, allowed=f"1 to {most}", fix=fix)
     if any(stage.prune is not None and stage.prune.weights is not None for stage in stages[:-1]):
         raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
+    if student.convolution is None or student.architecture != "residual":
+        return
+    pruned = [stage.prune for stage in stages if stage.prune is not None]
+    if any(prune.heads or prune.neurons or prune.channels for prune in pruned):
+        raise _NOTHING_TO_PRUNE.broken(fix="prune weights")
+    if any(loss.kind in {"attention-relation", "value-relation"} for stage in stages for loss in stage.losses):
+        raise _NO_RELATIONS.broken(fix="take hidden, hidden-tokens or attention-transfer")

@@ -70,6 +70,18 @@ _NO_HEADS_IN_CONVOLUTIONS = CelRule(
     "attentionHeads and intermediateSize are attention's: convolution puts convolutions in its place",
     "convolution",
 )
+_STAGES_OF_CNN = CelRule(
+    "!has(self.convolution) || !has(self.convolution.channels) || (has(self.architecture) && self.architecture == 'cnn')",
+    "convolution.channels belongs to architecture cnn",
+    "convolution",
+)
+_DOUBLED = 10
+_DILATED_ENDS = CelRule(
+    "!has(self.convolution) || !has(self.convolution.dilated) || !self.convolution.dilated || !has(self.hiddenLayers)"
+    f" || self.hiddenLayers <= {_DOUBLED}",
+    f"dilated looks twice as far with every layer, beyond any text after {_DOUBLED}",
+    "hiddenLayers",
+)
 _BIGRAMS_OF_MLP = CelRule(
     "!has(self.bigrams) || (has(self.architecture) && self.architecture == 'mlp')",
     "bigrams belongs to architecture mlp",
@@ -125,8 +137,8 @@ class Student(ApiModel):
     vectors, or over the numbers of an image, a table's row or a window). Left out: `residual` for sentence embeddings with init
     `static`, `mlp` for tables and time series, else `encoder`."""
     hidden_layers: Annotated[int | None, Field(ge=1, le=96)] = None
-    """Transformer layers; the teacher's when left out. Layers of a `cnn`, `bilstm` or `mlp`: 1 when left out; of an image's or
-    a time series' `cnn` convolutions in each stage."""
+    """Transformer layers; the teacher's when left out. Layers of a `cnn`, `bilstm` or `mlp`, and of a `residual` student with
+    `convolution`: 1 when left out; of an image's or a time series' `cnn` convolutions in each stage."""
     hidden_size: Annotated[int | None, Field(ge=8, le=8192)] = None
     """Width; the teacher's when left out. Of a `cnn`, `bilstm` or `mlp`: 256 when left out; a `bilstm`'s is both directions'
     together."""
@@ -167,6 +179,8 @@ class Student(ApiModel):
         _POOLING_OF_STATES,
         _CONVOLUTION_OF_CNN,
         _NO_HEADS_IN_CONVOLUTIONS,
+        _STAGES_OF_CNN,
+        _DILATED_ENDS,
         _BIGRAMS_OF_MLP,
         _EVEN_BILSTM,
     )
@@ -212,6 +226,10 @@ class Student(ApiModel):
             raise _CONVOLUTION_OF_CNN.broken(fix="write architecture: cnn or residual, or leave convolution out")
         if self.convolution is not None and (self.attention_heads or self.intermediate_size):
             raise _NO_HEADS_IN_CONVOLUTIONS.broken(fix="leave them out: hiddenLayers and hiddenSize say the shape")
+        if self.convolution is not None and self.convolution.channels is not None and self.architecture != "cnn":
+            raise _STAGES_OF_CNN.broken(fix="write hiddenSize and hiddenLayers instead")
+        if self.convolution is not None and self.convolution.dilated and (self.hidden_layers or 0) > _DOUBLED:
+            raise _DILATED_ENDS.broken(allowed=f"at most {_DOUBLED}", fix=f"hiddenLayers: {_DOUBLED}, or leave dilated out")
         if self.bigrams is not None and self.architecture != "mlp":
             raise _BIGRAMS_OF_MLP.broken(fix="write architecture: mlp, or leave bigrams out")
         if self.architecture == "bilstm" and self.hidden_size and self.hidden_size % 2:

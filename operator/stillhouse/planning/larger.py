@@ -61,6 +61,9 @@ def _of_shape(student: Student, teacher: Mapping[str, Any]) -> int:
         return small_parameters(shape, tokens)
     hidden = int(student.hidden_size or teacher.get("hiddenSize") or 0)
     layers = int(student.hidden_layers or teacher.get("layers") or 0)
+    bag = student.architecture == "residual"  # whose token vectors are as wide as the teacher's
+    wide = int(teacher.get("hiddenSize") or 0) if bag else hidden
+    tables = tokens * wide + (2 * wide * hidden if bag else 0)
     if student.convolution is not None:
-        return tokens * hidden + convolved_macs(small_config(student), hidden, layers)
-    return tokens * hidden + layers * (4 * hidden * hidden + 2 * hidden * int(student.intermediate_size or 4 * hidden))
+        return tables + convolved_macs(small_config(student), hidden, student.hidden_layers or 1)
+    return tables + layers * (4 * hidden * hidden + 2 * hidden * int(student.intermediate_size or 4 * hidden))

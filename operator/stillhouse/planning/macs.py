@@ -26,9 +26,9 @@ def student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
         image = info.get("image")  # what is counted of tokens is an image here, whatever it is made of
         return small_macs(shape, image, training=True) // (1 if image is None else MEAN_TOKENS)
     width = int(shape.get("hiddenSize") or info.get("hiddenSize") or 768)
+    if shape.get("kernelSizes"):  # behind its token vectors, which are as wide as the teacher's
+        return int(info.get("hiddenSize") or 768) * width + convolved_macs(shape, width, int(shape.get("hiddenLayers") or 1))
     depth = int(shape.get("hiddenLayers") or info.get("layers") or 12)
-    if shape.get("kernelSizes"):
-        return convolved_macs(shape, width, depth)
     return macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
 
 

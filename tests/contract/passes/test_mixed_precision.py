@@ -97,13 +97,13 @@ def test_attention_on_a_cpu_is_reckoned_in_float32_and_all_products_around_it_in
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 6, 8)
     rough = [each.bfloat16() for each in (query, key, value)]
-    with mixed("bf16", CPU):
+    with mixed(CPU, bfloat16=True):
         assert (query @ key.transpose(-1, -2)).dtype == torch.bfloat16
         found = nn.functional.scaled_dot_product_attention(*rough)
     wide = nn.functional.scaled_dot_product_attention(*(each.float() for each in rough))
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, wide.bfloat16())
-    with mixed(None, CPU):
+    with mixed(CPU, bfloat16=False):
         assert (query @ key.transpose(-1, -2)).dtype == torch.float32
 
 

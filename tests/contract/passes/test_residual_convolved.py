@@ -1,5 +1,7 @@
 """A residual student whose encoder is convolutions: begins as the same bag, hears neighbours, and is exported as it is."""
 
+import json
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -50,6 +52,8 @@ def test_it_begins_as_the_bag_that_one_with_attention_begins_as(inputs, tmp_path
     found, theirs = (load(each.path)(ids, torch.ones_like(ids)) for each in (made, other))
     assert torch.allclose(found, theirs, atol=1e-6)
     assert torch.allclose(found[0], found[1], atol=1e-6), "order says nothing yet"
+    said = [json.loads((each.path / "architecture.json").read_text())["residual"] for each in (made, other)]
+    assert ["kernel_sizes" in each for each in said] == [True, False], "those with attention keep their bytes"
 
 
 def test_training_brings_it_nearer_and_its_neighbours_in(lesson, tmp_path):

@@ -167,6 +167,8 @@ def _train(
     step = 0
     found = checkpoint.load_latest(scratch, modules, optimizer) if crew.leads else None
     at_step = int(crew.agreed(found[0] if found else 0))
+    # Said by one for all: shares of one step are not to differ by where they were reckoned.
+    bfloat16 = bool(crew.agreed(float(trains_in_bfloat16(settings.mixed_precision, accelerator.device))))
     if not crew.leads:
         found = checkpoint.load(scratch, at_step, modules, optimizer) if at_step else None
         torch.manual_seed(settings.seed + _APART * crew.index + at_step)  # what is dropped of its rows is its own
@@ -188,7 +190,7 @@ def _train(
         crew,
         pruner,
         quantizer,
-        settings.mixed_precision,
+        bfloat16=bfloat16,
     )
     saved_at = began = reported = time.monotonic()
     point_every = max(1, -(-steps // _CURVE_POINTS))
@@ -273,7 +275,7 @@ def _train(
         pruned,
         quantized,
         learned,
-        "bfloat16" if trains_in_bfloat16(settings.mixed_precision, accelerator.device) else "float32",
+        "bfloat16" if bfloat16 else "float32",
     )
 
 

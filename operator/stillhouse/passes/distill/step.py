@@ -24,7 +24,7 @@ from stillhouse.passes.distill.together import ALONE, Group
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
 from stillhouse.passes.models.features import Features
 from stillhouse.passes.models.network import Network, NetworkOutput
-from stillhouse.passes.models.precision import MixedPrecision, mixed
+from stillhouse.passes.models.precision import mixed
 from stillhouse.passes.models.traces import Traces
 
 __all__ = ["Stepper", "TrainingSet"]
@@ -94,7 +94,8 @@ class Stepper:
         group: Group = ALONE,
         pruner: Pruner | None = None,
         quantizer: Quantizer | None = None,
-        precision: MixedPrecision | None = None,
+        *,
+        bfloat16: bool = False,
     ) -> None:
         self._group = group
         self._accelerator = accelerator
@@ -106,7 +107,7 @@ class Stepper:
         self._steps = steps
         self._pruner = pruner
         self._quantizer = quantizer
-        self._precision = precision
+        self._bfloat16 = bfloat16
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hidden = any(term.wants_hidden for term in objective.terms)
         self._traces: Traces | None = None
@@ -162,7 +163,7 @@ class Stepper:
         device = self._accelerator.device
         for rows in slices:
             arrays = [torch.from_numpy(array).to(device) for array in self._data.inputs.batch(rows)]
-            with mixed(self._precision, device):
+            with mixed(device, bfloat16=self._bfloat16):
                 parts.append(self._network.run(*arrays, hidden=self._hidden))
             found = {} if self._traces is None else self._traces.take()
             if self._features is not None:

@@ -94,7 +94,9 @@ class Architecture(BaseModel):
     def write(self, folder: Path) -> None:
         """Write `architecture.json` into `folder`."""
         # What came later is written only where it is set: older networks keep their bytes, and their digests.
-        later = {name for name in ("pruned", "small") if getattr(self, name) is None}
+        later: dict[str, Any] = {name: True for name in ("pruned", "small") if getattr(self, name) is None}
+        if self.residual is not None and not self.residual.kernel_sizes:
+            later["residual"] = {"kernel_sizes", "separable", "dilated"}
         text = json.dumps(self.model_dump(mode="json", exclude=later), indent=1, sort_keys=True) + "\n"
         (folder / ARCHITECTURE_FILE).write_text(text, encoding="utf-8")
 

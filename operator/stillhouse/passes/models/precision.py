@@ -47,13 +47,13 @@ def trains_in_bfloat16(precision: MixedPrecision | None, device: torch.device) -
 
 
 @contextlib.contextmanager
-def mixed(precision: MixedPrecision | None, device: torch.device) -> Iterator[None]:
+def mixed(device: torch.device, *, bfloat16: bool) -> Iterator[None]:
     """Run a forward that is trained with its matrix products in bfloat16 (Micikevicius et al. 2018, arXiv:1710.03740).
 
     Parameters, their gradients and the optimizer's state stay float32. No loss scaling: bfloat16 has float32's exponents
-    (Kalamkar et al. 2019, arXiv:1905.12322). None: all in float32.
+    (Kalamkar et al. 2019, arXiv:1905.12322). Without `bfloat16` nothing is changed.
     """
-    if not trains_in_bfloat16(precision, device):
+    if not bfloat16:
         yield
         return
     with torch.autocast(device.type, dtype=torch.bfloat16), _attention_for(device):

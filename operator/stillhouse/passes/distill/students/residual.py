@@ -40,7 +40,7 @@ def residual_student(
         vocabulary=len(vocabulary.kept),
         dimension=teacher.signature.dimension,
         hidden_size=hidden,
-        layers=config.hidden_layers or large.layers,
+        layers=config.hidden_layers or (1 if config.kernel_sizes else large.layers),
         heads=heads,
         intermediate_size=intermediate,
         max_length=limit,
