@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.loss import LAYER_LOSSES, told
+from stillhouse.api.loss import LAYER_LOSSES, RELATION_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.search import Search
@@ -32,11 +32,11 @@ _NO_HEADS_TO_SEARCH = CelRule(
     f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among, nor of convolutions",
     "search.attentionHeads",
 )
-_RELATED = "exists(s, s.losses.exists(l, l.kind in ['attention-relation', 'value-relation']))"
+_RELATED = f"exists(s, s.losses.exists(l, l.kind in {list(RELATION_LOSSES)}))"
 _CONVOLUTIONS_TEACH_NO_RELATIONS = CelRule(
     "!has(self.assistants) || !self.assistants.exists(a, has(a.student.convolution))"
     f" || !self.stages.{_RELATED} && !self.assistants.exists(a, a.stages.{_RELATED})",
-    "losses attention-relation and value-relation look at attention, and an assistant with convolution has none",
+    f"losses {told(RELATION_LOSSES)} look at attention, and an assistant with convolution has none",
     "assistants",
 )
 NOT_OF_SMALL = {"cnn": ("heads", "neurons"), "bilstm": ("heads", "neurons", "channels"), "mlp": ("heads", "channels")}
@@ -181,7 +181,7 @@ class Distill(ApiModel):
         pupil_fits(self.student, self.stages)
         stages = [*self.stages, *(stage for assistant in self.assistants for stage in assistant.stages)]
         contrastive = any(loss.kind == "contrastive" for stage in stages for loss in stage.losses)
-        related = any(loss.kind in {"attention-relation", "value-relation"} for stage in stages for loss in stage.losses)
+        related = any(loss.kind in RELATION_LOSSES for stage in stages for loss in stage.losses)
         if related and any(each.student.convolution is not None for each in self.assistants):
             raise _CONVOLUTIONS_TEACH_NO_RELATIONS.broken(fix="take hidden, hidden-tokens or attention-transfer")
         self._search_fits()

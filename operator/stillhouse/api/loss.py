@@ -18,6 +18,7 @@ __all__ = [
     "CLASS_LOSSES",
     "EMBEDDING_LOSSES",
     "LAYER_LOSSES",
+    "RELATION_LOSSES",
     "TEMPERATURE_LOSSES",
     "ClassWeights",
     "LayerPair",
@@ -58,7 +59,9 @@ EMBEDDING_LOSSES: Final = (
 """Terms of task sentence-embedding; `hidden` belongs to every task."""
 CLASS_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "hard")
 """Terms of the classification tasks."""
-LAYER_LOSSES: Final = ("hidden", "hidden-tokens", "attention-transfer", "attention-relation", "value-relation")
+RELATION_LOSSES: Final = ("attention-relation", "value-relation")
+"""Losses that look at attention's queries, keys and values."""
+LAYER_LOSSES: Final = ("hidden", "hidden-tokens", "attention-transfer", *RELATION_LOSSES)
 """Terms that speak of a layer of the student's."""
 TEMPERATURE_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
 """Terms that take a temperature."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stillhouse.api.base import CelRule, Mistake
+from stillhouse.api.loss import RELATION_LOSSES, told
 
 if TYPE_CHECKING:
     from stillhouse.api.stage import Stage
@@ -39,8 +40,8 @@ _NOTHING_TO_PRUNE = CelRule(
     "stages",
 )
 _NO_RELATIONS = CelRule(
-    f"!({_CONVOLVED}) || !self.stages.exists(s, s.losses.exists(l, l.kind in ['attention-relation', 'value-relation']))",
-    "losses attention-relation and value-relation look at attention, and a residual student with convolution has none",
+    f"!({_CONVOLVED}) || !self.stages.exists(s, s.losses.exists(l, l.kind in {list(RELATION_LOSSES)}))",
+    f"losses {told(RELATION_LOSSES)} look at attention, and a residual student with convolution has none",
     "stages",
 )
 PUPIL_RULES = (_STAGE_NAMES, _LAYERS_ARE_THERE, _ZEROS_LAST, _NOTHING_TO_PRUNE, _NO_RELATIONS)
@@ -67,5 +68,5 @@ def pupil_fits(student: Student, stages: Sequence[Stage]) -> None:
     pruned = [stage.prune for stage in stages if stage.prune is not None]
     if any(prune.heads or prune.neurons or prune.channels for prune in pruned):
         raise _NOTHING_TO_PRUNE.broken(fix="prune weights")
-    if any(loss.kind in {"attention-relation", "value-relation"} for stage in stages for loss in stage.losses):
+    if any(loss.kind in RELATION_LOSSES for stage in stages for loss in stage.losses):
         raise _NO_RELATIONS.broken(fix="take hidden, hidden-tokens or attention-transfer")

@@ -65,15 +65,21 @@ def go(one, config, inputs, folder, progress=None):
     return artifact(ctx.out, one.kind), json.loads(json.dumps(dataclasses.asdict(facts), allow_nan=False))
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """Teacher, texts, the teacher's outputs, and the student before training."""
+def taught(tmp_path_factory):
+    """Teacher, texts, and what the teacher says of them."""
     found = {
         "teacher": tiny_teacher(tmp_path_factory.mktemp("teacher")),
         "data": dataset(tmp_path_factory.mktemp("data"), text=sentences(200, seed=1)),
     }
     outputs = {"outputs": ["embedding", "hidden"], "maxLength": 32, "layers": [3]}
     found["outputs"] = go(TeacherOutputs(), outputs, found, tmp_path_factory.mktemp("outputs"))[0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """All of that, and the student before training."""
+    found = taught(tmp_path_factory)
     found["student"] = go(InitStudent(), SHAPE, found, tmp_path_factory.mktemp("student"))[0]
     return found
 

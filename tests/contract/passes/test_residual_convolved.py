@@ -7,13 +7,12 @@ import onnxruntime as ort
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.contract.passes.test_residual import SHAPE, STAGE, closeness, go, tokens_of
-from tests.support.artifacts import Recorder, dataset, sentences, tiny_teacher, tree_digest
+from tests.contract.passes.test_residual import SHAPE, STAGE, closeness, go, taught, tokens_of
+from tests.support.artifacts import Recorder, tree_digest
 
 from stillhouse.errors import SpecError
 from stillhouse.passes.compress.dynamic import QuantizeDynamic
 from stillhouse.passes.distill.student import InitStudent
-from stillhouse.passes.distill.teacher import TeacherOutputs
 from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.export.onnx import ExportOnnx
 from stillhouse.passes.models.artifact import load, save
@@ -28,13 +27,7 @@ KINDS = {"plain": {}, "dilated": {"dilated": True}, "separable": {"separable": T
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    found = {
-        "teacher": tiny_teacher(tmp_path_factory.mktemp("teacher")),
-        "data": dataset(tmp_path_factory.mktemp("data"), text=sentences(200, seed=1)),
-    }
-    outputs = {"outputs": ["embedding", "hidden"], "maxLength": 32, "layers": [3]}
-    found["outputs"] = go(TeacherOutputs(), outputs, found, tmp_path_factory.mktemp("outputs"))[0]
-    return found
+    return taught(tmp_path_factory)
 
 
 @pytest.fixture(scope="module", params=KINDS)
