@@ -11,8 +11,8 @@ The weights are a table of their own: in INT8 a table has one scale, which rows 
 well. They are not trained: the vectors can become longer and shorter by themselves. Layers normalise before each block
 (Xiong et al. 2020, arXiv:2002.04745), positions are learned vectors.
 
-The encoder's layers are a transformer's, or convolutions (see `small/cnn.py`), which see a token's neighbours alone and cost a
-third as much.
+The encoder's layers are a transformer's, or convolutions (see `small/cnn.py`), which see a token's neighbours alone; of three
+tokens they multiply a quarter as much at the same width.
 """
 
 from __future__ import annotations
