@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from safetensors.torch import load_file
 from tests.support.artifacts import artifact, context, dataset, sentences, tiny_teacher
 from tests.support.training_workers import start
 
-from stillhouse.errors import DataError, SpecError, WorkerLost
+from stillhouse.errors import DataError, EnvironmentProblem, SpecError, WorkerLost
 from stillhouse.passes.base import Settled, Workers
-from stillhouse.passes.distill.meeting import meeting
+from stillhouse.passes.distill import meeting as place_of_meeting
+from stillhouse.passes.distill.meeting import meeting, refusal
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
 from stillhouse.passes.distill.together import demand_rows_alone, shares
@@ -157,6 +159,34 @@ def test_who_does_not_come_is_named(port, tmp_path):
     with pytest.raises(Settled), \
             meeting(Workers(2, 1, "127.0.0.1", port, settled=lambda: True), "stage", cpu, progress):  # fmt: skip
         pass
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        (("cuda:GPU-1", "cuda:GPU-1", "cuda:GPU-2"), "workers share a GPU"),
+        (("cpu", "cuda:GPU-1", "cpu"), "some workers have a GPU and some have none"),
+    ],
+)
+def test_all_workers_hear_that_their_gpus_do_not_do(port, tmp_path, monkeypatch, places, told):
+    monkeypatch.setattr(place_of_meeting, "_place", lambda device: places[device.index])
+
+    def come(index):
+        workers = Workers(len(places), index, "127.0.0.1", port)
+        with pytest.raises(EnvironmentProblem, match=told) as said, \
+                meeting(workers, "stage", torch.device("cpu", index), context(tmp_path / str(index)).progress):  # fmt: skip
+            pass
+        return said.value.problem
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        heard = list(pool.map(come, range(len(places))))
+    assert len(set(heard)) == 1
+    assert heard[0].field == "spec.build.workers"
+    assert heard[0].found in {"one and the same: 0, 1", "a GPU: 1; none: 0, 2"}
+
+
+def test_a_gpu_for_each_or_none_at_all_is_what_is_wanted():
+    assert refusal(["cpu", "cpu"]) is refusal(["cuda:GPU-1", "cuda:GPU-2"]) is None
 
 
 def test_shares_are_of_about_as_many_tokens_and_keep_the_order_of_one_worker():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.encoded import Texts
 from stillhouse.passes.distill.validation import outputs_of
+from stillhouse.passes.models.device import there
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
 from stillhouse.planning.estimate import PROJECTION_ROWS
@@ -33,7 +34,7 @@ def fit_projection(network: Network, teacher: Network, own: Texts, theirs: Texts
     `own` and `theirs` are the same texts, tokenised for student and teacher.
     """
     assert network.projection is not None
-    with reading_precision(teacher):
+    with there(teacher), reading_precision(teacher):
         wanted = outputs_of(teacher, theirs, progress, "asking the teacher about a sample")
     projection, network.projection = network.projection, None
     architecture, network.architecture = network.architecture, network.architecture.model_copy(update={"normalize": False})

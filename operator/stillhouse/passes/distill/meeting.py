@@ -19,7 +19,7 @@ from stillhouse.errors import EnvironmentProblem, WorkerLost
 from stillhouse.passes.base import Progress, Settled, Workers
 from stillhouse.passes.distill.together import ALONE, Group
 
-__all__ = ["meeting"]
+__all__ = ["meeting", "refusal"]
 
 _LOOK_S: Final = 0.2
 _KNOCK_S: Final = 2.0
@@ -33,7 +33,7 @@ def meeting(workers: Workers, name: str, device: torch.device, progress: Progres
 
     Raises:
         WorkerLost: one did not come in `workers.wait_s`.
-        EnvironmentProblem: some have a GPU and some have none.
+        EnvironmentProblem: some have a GPU and some have none, or two have one and the same.
         Settled: what this one waited to help with is done.
     """
     if workers.count == 1:
@@ -64,7 +64,7 @@ def _opened(workers: Workers, name: str, device: torch.device, progress: Progres
     began = time.monotonic()
     store = _bound(workers)
     store.set(_NAME, name)
-    store.set(f"{_HERE}/0", device.type)
+    store.set(f"{_HERE}/0", _place(device))
     while True:
         missing = [index for index in range(1, workers.count) if not store.check([f"{_HERE}/{index}"])]
         if not missing:
@@ -81,11 +81,11 @@ def _opened(workers: Workers, name: str, device: torch.device, progress: Progres
             )
         progress.update(0, None, "", f"waiting for {who}")
         time.sleep(_LOOK_S)
-    kinds = [store.get(f"{_HERE}/{index}").decode() for index in range(workers.count)]
-    if len(set(kinds)) > 1:
-        store.set(_REFUSED, " ".join(kinds))
+    places = [store.get(f"{_HERE}/{index}").decode() for index in range(workers.count)]
+    if refused := refusal(places):
+        store.set(_REFUSED, " ".join(places))
         time.sleep(2 * _LOOK_S)  # they are to hear it before the place is gone
-        raise _mixed(kinds)
+        raise refused
     store.set(_BEGIN, "1")
     return store
 
@@ -142,24 +142,44 @@ def _entered(workers: Workers, name: str, device: torch.device) -> Any:
     store = dist.TCPStore(workers.host, workers.port, world_size=None, is_master=False, timeout=_ANSWER, wait_for_workers=False)
     if store.get(_NAME).decode() != name:
         return None
-    store.set(f"{_HERE}/{workers.index}", device.type)
+    store.set(f"{_HERE}/{workers.index}", _place(device))
     while not store.check([_BEGIN]):
         if store.check([_REFUSED]):
-            raise _mixed(store.get(_REFUSED).decode().split())
+            refused = refusal(store.get(_REFUSED).decode().split())
+            assert refused is not None  # the same places, the same answer
+            raise refused
         if workers.settled():
             raise Settled
         time.sleep(_LOOK_S)
     return store
 
 
-def _mixed(kinds: list[str]) -> EnvironmentProblem:
-    with_gpu, without = ([str(at) for at, kind in enumerate(kinds) if (kind == "cuda") is gpu] for gpu in (True, False))
+def _place(device: torch.device) -> str:
+    """Return `cpu`, or a GPU's name that no other has."""
+    return f"cuda:{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else device.type
+
+
+def refusal(places: list[str]) -> EnvironmentProblem | None:
+    """Return why workers at these places, `cpu` or `cuda:` and a GPU's name each, cannot train together; None where they can."""
+    with_gpu, without = ([str(at) for at, place in enumerate(places) if (place != "cpu") is gpu] for gpu in (True, False))
+    if with_gpu and without:
+        return EnvironmentProblem(
+            "some workers have a GPU and some have none",
+            field="spec.build.workers",
+            found=f"a GPU: {', '.join(with_gpu)}; none: {', '.join(without)}",
+            allowed="a GPU for every worker, or for none",
+            fix="send all of them to nodes of one kind: spec.build.placement.nodeSelector",
+        )
+    shared = [str(at) for at, place in enumerate(places) if place != "cpu" and places.count(place) > 1]
+    if not shared:
+        return None
+    # NCCL would refuse it in the first step, in words that look like a worker's death.
     return EnvironmentProblem(
-        "some workers have a GPU and some have none",
+        "workers share a GPU",
         field="spec.build.workers",
-        found=f"a GPU: {', '.join(with_gpu)}; none: {', '.join(without)}",
-        allowed="a GPU for every worker, or for none",
-        fix="send all of them to nodes of one kind: spec.build.placement.nodeSelector",
+        found=f"one and the same: {', '.join(shared)}",
+        allowed="a GPU of its own for every worker",
+        fix="fewer workers, or whole GPUs instead of shared ones: time slicing lends one to several pods",
     )
 
 

@@ -20,6 +20,7 @@ from stillhouse.passes.distill.static import token_vectors
 from stillhouse.passes.distill.teacher import read_outputs
 from stillhouse.passes.distill.validation import outputs_of
 from stillhouse.passes.models.architecture import Architecture
+from stillhouse.passes.models.device import there
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
 from stillhouse.passes.models.residual import ResidualEncoder
@@ -109,7 +110,7 @@ def wanted_of(
     def ask(rows: list[int]) -> Tensor:
         chosen = [texts[row] for row in rows[:_WITHOUT_OUTPUTS]]
         encoded = encode_texts(chosen, folder, teacher.signature, limit, progress)
-        with reading_precision(teacher):
+        with there(teacher), reading_precision(teacher):
             return outputs_of(teacher, encoded, progress, "asking the teacher about a sample")
 
     return ask if outputs is None else read

@@ -31,6 +31,7 @@ from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
+from stillhouse.passes.models.device import device_of, reading_device
 from stillhouse.passes.models.features import features
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision, reading_precision_name
@@ -103,7 +104,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         """
         torch.set_num_threads(ctx.threads)
         ctx.progress.update(0, None, "rows", "loading the teacher")
-        teacher = load(inputs["teacher"].path, role="teacher")
+        teacher = load(inputs["teacher"].path, role="teacher").to(reading_device())
         layers = _check(teacher, config)
         data = read_inputs(Rows.of(inputs), inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
         total = data.count
@@ -210,26 +211,31 @@ def _shard(
     pace: Pace,
 ) -> dict[str, npt.NDArray[np.generic]]:
     out: dict[str, npt.NDArray[np.generic]] = {}
-    first = int(rows[0])
+    first, place = int(rows[0]), device_of(teacher)
     for batch in length_batches(data.lengths, rows, *forward_size(teacher)):
         wanted = features(teacher, FEATURES_FIELD) if "features" in config.outputs else contextlib.nullcontext()
         with torch.inference_mode(), reading_precision(teacher), wanted as kept:
-            result = teacher.run(*tensors_of(data.batch(batch)), hidden=bool(layers))
+            result = teacher.run(*(tensor.to(place) for tensor in tensors_of(data.batch(batch))), hidden=bool(layers))
         found: dict[str, npt.NDArray[np.generic]] = {}
         if "embedding" in config.outputs:
-            found["embedding"] = result.output.float().numpy().astype(np.float16)
+            found["embedding"] = _on_cpu(result.output, np.float16)
         if "logits" in config.outputs:
-            logits = result.output.float().numpy().astype(np.float32)
+            logits = _on_cpu(result.output, np.float32)
             found |= {"logits": logits} if config.top_logits is None else shorten(logits, config.top_logits)
         if kept is not None:
-            found["features"] = kept.take().float().numpy().astype(np.float16)
-        found |= {f"hidden-{layer}": result.hidden[layer].float().numpy().astype(np.float16) for layer in layers}
+            found["features"] = _on_cpu(kept.take(), np.float16)
+        found |= {f"hidden-{layer}": _on_cpu(result.hidden[layer], np.float16) for layer in layers}
         for name, values in found.items():
             if not np.isfinite(values).all():
                 raise SourceError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")
             out.setdefault(name, np.empty((len(rows), *values.shape[1:]), dtype=values.dtype))[batch - first] = values
         pace.read(batch)
     return out
+
+
+def _on_cpu(values: Tensor, dtype: type[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    array: npt.NDArray[np.floating[Any]] = values.float().cpu().numpy().astype(dtype)
+    return array
 
 
 def _is_whole(path: Path) -> bool:

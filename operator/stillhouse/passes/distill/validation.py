@@ -16,6 +16,7 @@ from stillhouse.passes.distill.encoded import Arrays, Texts, encode_texts, lengt
 from stillhouse.passes.distill.pace import Pace
 from stillhouse.passes.distill.rows import NO_LABEL, Rows
 from stillhouse.passes.models.artifact import load
+from stillhouse.passes.models.device import device_of, there
 from stillhouse.passes.models.network import Network, count_parameters
 from stillhouse.passes.ranking import ranks, reciprocal
 
@@ -54,7 +55,8 @@ class Validation:
         self.metric = "cosine" if signature.task == "sentence-embedding" else "agreement"
         other = load(teacher, role="teacher")
         data = read_inputs(rows, teacher, other.signature, max_length)
-        self._teacher = outputs_of(other, data, ctx.progress, "asking the teacher about the validation rows", _ROWS)
+        with there(other):
+            self._teacher = outputs_of(other, data, ctx.progress, "asking the teacher about the validation rows", _ROWS)
 
     def __call__(self, network: Network) -> float:
         """Return the figure, and say it: what comes next may take a while before it speaks."""
@@ -87,7 +89,7 @@ class Validation:
 def outputs_of(network: Network, data: Texts | Arrays, progress: Progress, message: str, most: int | None = None) -> Tensor:
     """Return the network's output for the first `most` rows, float32 [rows, dimension or labels] on the CPU."""
     count = data.count if most is None else min(most, data.count)
-    device = next(network.parameters()).device
+    device = device_of(network)
     out: Tensor | None = None
     pace = Pace(data.lengths[:count], progress, message)
     for batch in length_batches(data.lengths, np.arange(count, dtype=np.int64), *forward_size(network)):

@@ -133,13 +133,15 @@ def _ask_network(folder: Path, parts: Mapping[str, Texts | Arrays], threads: int
 
     from stillhouse.passes.distill.validation import outputs_of
     from stillhouse.passes.models.artifact import load
+    from stillhouse.passes.models.device import there
 
     torch.set_num_threads(threads)
     teacher = load(folder, role="teacher")
-    return {
-        name: np.ascontiguousarray(outputs_of(teacher, data, progress, f"asking the teacher: {name}").numpy())
-        for name, data in parts.items()
-    }
+    with there(teacher):
+        return {
+            name: np.ascontiguousarray(outputs_of(teacher, data, progress, f"asking the teacher: {name}").numpy())
+            for name, data in parts.items()
+        }
 
 
 def _ask_graph(

@@ -27,7 +27,7 @@ class _Graph(nn.Module):  # type: ignore[misc]
         self.register_parameter("place", nn.Parameter(torch.zeros(0), requires_grad=False))  # it computes on the CPU
 
     def forward(self, values: Tensor) -> Tensor:
-        return torch.from_numpy(self.engine.raw_arrays(values.numpy()))
+        return torch.from_numpy(self.engine.raw_arrays(values.cpu().numpy())).to(values.device)
 
 
 def is_graph(folder: Path) -> bool:
