@@ -2,7 +2,7 @@
 
     python bench/research/gpu_precisions.py TEXTS.parquet FOLDER…
 
-Wants onnxruntime-gpu. A FOLDER is an onnx-model artifact (`still inspect NAME` says where; `model.onnx`, `tokenizer.json`).
+Wants onnxruntime-gpu. A FOLDER is an onnx-model artifact (`model.onnx`, `tokenizer.json`).
 """
 
 from __future__ import annotations

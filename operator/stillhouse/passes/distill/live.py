@@ -19,6 +19,7 @@ from stillhouse.errors import SpecError
 from stillhouse.passes.distill.encoded import Arrays, Texts, read_inputs
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.models.artifact import load
+from stillhouse.passes.models.device import tensors_of
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
 from stillhouse.passes.models.traces import Traces
@@ -62,7 +63,7 @@ class LiveTeacher:
         self.network.to(device)
         parts = []
         for rows in slices:
-            arrays = [torch.from_numpy(array).to(device) for array in self._data.batch(rows)]
+            arrays = tensors_of(self._data.batch(rows), device)
             with torch.inference_mode(False), torch.no_grad(), reading_precision(self.network):
                 self.network(*arrays)
             parts.append({name: value.float() for name, value in self._traces.take().items()})

@@ -29,8 +29,8 @@ from stillhouse.passes.distill.quantize.quantizer import Quantized, Quantizer
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
 from stillhouse.passes.distill.settings import LoopSettings, groups_of
 from stillhouse.passes.distill.step import Stepper, TrainingSet
-from stillhouse.passes.distill.teacher import tensors_of
 from stillhouse.passes.distill.together import Group, demand_rows_alone
+from stillhouse.passes.models.device import tensors_of
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import bfloat16_in_hardware, trains_in_bfloat16
 

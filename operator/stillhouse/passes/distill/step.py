@@ -22,6 +22,7 @@ from stillhouse.passes.distill.quantize.quantizer import Quantizer
 from stillhouse.passes.distill.teacher import FEATURES_FIELD
 from stillhouse.passes.distill.together import ALONE, Group
 from stillhouse.passes.distill.top_logits import CLASSES, REST, TOP, whole
+from stillhouse.passes.models.device import tensors_of
 from stillhouse.passes.models.features import Features
 from stillhouse.passes.models.network import Network, NetworkOutput
 from stillhouse.passes.models.precision import mixed
@@ -162,7 +163,7 @@ class Stepper:
         parts, traces = [], []
         device = self._accelerator.device
         for rows in slices:
-            arrays = [torch.from_numpy(array).to(device) for array in self._data.inputs.batch(rows)]
+            arrays = tensors_of(self._data.inputs.batch(rows), device)
             with mixed(device, bfloat16=self._bfloat16):
                 parts.append(self._network.run(*arrays, hidden=self._hidden))
             found = {} if self._traces is None else self._traces.take()

@@ -31,7 +31,7 @@ from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
 from stillhouse.passes.models.artifact import load
-from stillhouse.passes.models.device import device_of, reading_device
+from stillhouse.passes.models.device import device_of, reading_device, tensors_of
 from stillhouse.passes.models.features import features
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision, reading_precision_name
@@ -43,7 +43,6 @@ __all__ = [
     "TeacherOutputsConfig",
     "TeacherOutputsFacts",
     "read_outputs",
-    "tensors_of",
 ]
 
 OUTPUTS_FILE: Final = "outputs.json"
@@ -147,11 +146,6 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
         return facts
 
 
-def tensors_of(batch: tuple[npt.NDArray[np.int64], ...] | tuple[npt.NDArray[np.float32], ...]) -> tuple[Tensor, ...]:
-    """Return a batch's arrays as tensors, without a copy."""
-    return tuple(torch.from_numpy(array) for array in batch)
-
-
 def read_outputs(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read all shards: name → tensor over all rows, in the data's order, as stored (float16 or float32); and outputs.json.
 
@@ -215,7 +209,7 @@ def _shard(
     for batch in length_batches(data.lengths, rows, *forward_size(teacher)):
         wanted = features(teacher, FEATURES_FIELD) if "features" in config.outputs else contextlib.nullcontext()
         with torch.inference_mode(), reading_precision(teacher), wanted as kept:
-            result = teacher.run(*(tensor.to(place) for tensor in tensors_of(data.batch(batch))), hidden=bool(layers))
+            result = teacher.run(*tensors_of(data.batch(batch), place), hidden=bool(layers))
         found: dict[str, npt.NDArray[np.generic]] = {}
         if "embedding" in config.outputs:
             found["embedding"] = _on_cpu(result.output, np.float16)

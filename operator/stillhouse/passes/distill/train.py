@@ -34,9 +34,10 @@ from stillhouse.passes.distill.quantize.config import QuantizeConfig
 from stillhouse.passes.distill.rows import NO_LABEL, Rows
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
-from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs, tensors_of
+from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs
 from stillhouse.passes.distill.validation import Validation
 from stillhouse.passes.models.artifact import load, save
+from stillhouse.passes.models.device import tensors_of
 from stillhouse.passes.models.features import width_of
 from stillhouse.passes.models.network import Network, count_parameters
 from stillhouse.passes.models.precision import MixedPrecision

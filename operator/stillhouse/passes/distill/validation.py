@@ -16,7 +16,7 @@ from stillhouse.passes.distill.encoded import Arrays, Texts, encode_texts, lengt
 from stillhouse.passes.distill.pace import Pace
 from stillhouse.passes.distill.rows import NO_LABEL, Rows
 from stillhouse.passes.models.artifact import load
-from stillhouse.passes.models.device import device_of, there
+from stillhouse.passes.models.device import device_of, tensors_of, there
 from stillhouse.passes.models.network import Network, count_parameters
 from stillhouse.passes.ranking import ranks, reciprocal
 
@@ -94,7 +94,7 @@ def outputs_of(network: Network, data: Texts | Arrays, progress: Progress, messa
     pace = Pace(data.lengths[:count], progress, message)
     for batch in length_batches(data.lengths, np.arange(count, dtype=np.int64), *forward_size(network)):
         with torch.inference_mode():
-            result = network(*(torch.from_numpy(array).to(device) for array in data.batch(batch))).float().cpu()
+            result = network(*tensors_of(data.batch(batch), device)).float().cpu()
         if out is None:
             out = torch.empty(count, result.shape[1])
         out[torch.from_numpy(batch)] = result

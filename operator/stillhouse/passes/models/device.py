@@ -6,10 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["device_of", "reading_device", "there"]
+__all__ = ["device_of", "reading_device", "tensors_of", "there"]
 
 _CPU = torch.device("cpu")
 
@@ -25,8 +27,15 @@ def reading_device() -> torch.device:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Return where the weights of `network` lie; the CPU where it has none, as an ONNX graph that teaches."""
+    """Return where the weights of `network` lie; the CPU where it has none, as an ONNX graph that teaches: it runs there."""
     return next((parameter.device for parameter in network.parameters()), _CPU)
+
+
+def tensors_of(
+    batch: tuple[npt.NDArray[np.int64], ...] | tuple[npt.NDArray[np.float32], ...], device: torch.device = _CPU
+) -> tuple[Tensor, ...]:
+    """Return a batch's arrays as tensors on `device`; on the CPU without a copy."""
+    return tuple(torch.from_numpy(array).to(device) for array in batch)
 
 
 @contextlib.contextmanager

@@ -24,10 +24,9 @@ class _Graph(nn.Module):  # type: ignore[misc]
     def __init__(self, folder: Path, threads: int) -> None:
         super().__init__()
         self.engine = Engine(folder, threads)
-        self.register_parameter("place", nn.Parameter(torch.zeros(0), requires_grad=False))  # it computes on the CPU
 
     def forward(self, values: Tensor) -> Tensor:
-        return torch.from_numpy(self.engine.raw_arrays(values.cpu().numpy())).to(values.device)
+        return torch.from_numpy(self.engine.raw_arrays(values.numpy()))
 
 
 def is_graph(folder: Path) -> bool:

@@ -34,6 +34,7 @@ from stillhouse.passes.distill.quantize.sites import (
     rounded_weights,
     sites_of,
 )
+from stillhouse.passes.models.device import device_of
 from stillhouse.passes.models.network import Network
 
 __all__ = ["Quantized", "Quantizer"]
@@ -180,7 +181,7 @@ class Quantizer(nn.Module):  # type: ignore[misc]
         (network,) = self._network
         learning = network.training
         network.eval()
-        device = next(network.parameters()).device
+        device = device_of(network)
         self._watches = True
         try:
             for number, row in enumerate(self._rows):
