@@ -100,7 +100,7 @@ generate: setup ## Write what is generated from the models: the CRDs, the chart'
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-.PHONY: bench-auto bench-compress bench-end-to-end bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
+.PHONY: bench-auto bench-compress bench-learned bench-losses pictures bench-end-to-end bench-store bench-serving bench-distill bench-reconcile bench-rollout bench-gateway bench-cascade bench-edge-node soak-gateway
 bench-serving: setup ## Latency and throughput against the peers; writes bench/results/serving.json
 	$(BIN)/python -m bench.serving
 
@@ -114,6 +114,15 @@ bench-compress: setup ## Our precisions beside other quantizers: size, quality, 
 
 bench-auto: setup ## How long `precision: auto` takes for MiniLM, with a stop on the way, and again; about fifteen minutes
 	$(BIN)/python -m bench.auto $(ARGS)
+
+bench-learned: setup ## What is left of students that learned to be pruned or rounded; ARGS='--seeds 7 8 9 10 11': some minutes a seed
+	$(BIN)/python -m bench.learned $(ARGS)
+
+bench-losses: setup ## What the losses of distillation teach one student, five minutes of training a seed; ARGS as above
+	$(BIN)/python -m bench.losses $(ARGS)
+
+pictures: setup ## Draw the docs' pictures from bench/results
+	$(BIN)/python -m bench.pictures
 
 bench-end-to-end: setup ## One YAML from MiniLM to a served student: quality and speed; ARGS='--seeds 7 8 9 10 11': ten minutes of training a seed
 	$(BIN)/python examples/docstring-search/build_data.py

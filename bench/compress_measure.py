@@ -59,7 +59,7 @@ class Held:
     def load(cls, name: str, folder: Path, texts: Sequence[str]) -> Held:
         """Load and warm up."""
         held = cls(name, Engine(folder, 1), texts)
-        held.engine.embed(texts[:BATCH])
+        held.engine.run_rows(texts[:BATCH], count=False)
         return held
 
     def measure(self, mode: Mode, texts: Path, answers: int = 0) -> Sample:

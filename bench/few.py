@@ -42,7 +42,7 @@ import yaml
 
 from bench.few_figures import summary
 from bench.few_rivals import agreement_ceiling, ask_teacher, bag_of_words
-from bench.few_students import OWN, STUDENTS
+from bench.few_students import OWN, STUDENTS, FewStudent
 from bench.harness.machine import machine
 from bench.harness.paths import RESULTS, cache_folder
 from bench.harness.results import table
@@ -126,17 +126,23 @@ def prepare(fold: int, shots: int, rows: int, noise: float = 0.0) -> Draw:
 
 
 def workspace(draw: Draw, seed: int, options: argparse.Namespace, other: str = "") -> Workspace:
-    """Open the example's own resource with this draw's files, one stage of soft targets, the wanted student, and no gate.
+    """Open the example's own resource with the wanted student; as `opened`."""
+    student = STUDENTS[options.student]
+    if options.epochs is not None:
+        student = dataclasses.replace(student, stage={**student.stage, "epochs": options.epochs})
+    return opened(draw, seed, student, other)
+
+
+def opened(draw: Draw, seed: int, student: FewStudent, other: str = "") -> Workspace:
+    """Open the example's own resource with this draw's files, one stage of soft targets, a student, and no gate.
 
     `other` names a further file of the fold; its step is `resolve/validation`.
     """
-    student = STUDENTS[options.student]
     document = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))
     spec, distill = document["spec"], document["spec"]["distill"]
     spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
     distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
-    stage = {**distill["stages"][0], **student.stage, "name": "soft"}
-    distill["stages"] = [stage if options.epochs is None else {**stage, "epochs": options.epochs}]
+    distill["stages"] = [{**distill["stages"][0], **student.stage, "name": "soft"}]
     distill["seed"], distill["student"] = seed, dict(student.shape) or distill["student"]
     del distill["validation"], spec["gate"]
     if other:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,17 +11,32 @@ import numpy.typing as npt
 
 from stillhouse.passes.evaluate.intervals import Interval
 
-__all__ = ["ROUNDS", "closed_of", "gap_closed", "interval", "summary"]
+__all__ = ["ROUNDS", "closed_of", "gap_closed", "interval", "points_lost", "summary"]
 
 ROUNDS = 2000
 
 
-def interval(draws: Sequence[npt.NDArray[np.float64]], others: Sequence[npt.NDArray[np.float64]] | None = None) -> Interval:
-    """Bootstrap the mean, or the ratio of two means, over items and seeds together, the folds pooled.
+def ratio(mine: float, theirs: float) -> float:
+    """Return the quotient of two means."""
+    return mine / max(1e-9, theirs)
+
+
+def points_lost(mine: float, theirs: float) -> float:
+    """Return how many points of a hundred the first mean is below the second."""
+    return 100 * (theirs - mine)
+
+
+def interval(
+    draws: Sequence[npt.NDArray[np.float64]],
+    others: Sequence[npt.NDArray[np.float64]] | None = None,
+    compare: Callable[[float, float], float] = ratio,
+) -> Interval:
+    """Bootstrap the mean, or what `compare` makes of two means, over items and seeds together, the folds pooled.
 
     Args:
         draws: for each fold float64 [seeds, items], 1 where right.
         others: the same of the other side: items and seeds are paired.
+        compare: of this side's mean and the other's.
     """
     rng = np.random.default_rng(20261122)
 
@@ -30,7 +45,7 @@ def interval(draws: Sequence[npt.NDArray[np.float64]], others: Sequence[npt.NDAr
 
     def figure(seeds: list[Any], items: list[Any]) -> float:
         mine = mean(seeds, items, draws)
-        return mine if others is None else mine / max(1e-9, mean(seeds, items, others))
+        return mine if others is None else compare(mine, mean(seeds, items, others))
 
     everything = [np.arange(each.shape[0]) for each in draws], [np.arange(each.shape[1]) for each in draws]
     values = []

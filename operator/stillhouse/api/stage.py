@@ -90,7 +90,8 @@ class Stage(ApiModel):
     """Take something out of the student meanwhile."""
     mixed_precision: Literal["auto", "bf16"] | None = None
     """Reckon the student's matrix products in bfloat16, its weights stay float32 (Micikevicius et al. 2018); all in float32 when
-    left out. `auto`: where it is faster, on GPUs and on processors with AMX or AVX512-BF16. Not for `compress.qat`'s training."""
+    left out. `auto`: where the hardware has it, GPUs and processors with AMX or AVX512-BF16; on GPUs it makes students of about
+    BERT's size and larger faster, smaller ones not. Not for `compress.qat`'s training."""
 
     cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE, _NO_RATE_OF_THE_FROZEN, _PROGRESS_NEEDS_LAYERS)
 
