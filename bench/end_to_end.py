@@ -160,7 +160,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=[HEADLINE, "mlp", CONTROL])
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="of start and training (7)")
-    parser.add_argument("--others", type=int, default=0, help="so many of the seeds for the students beside the headline (all)")
+    words = "a student and how many of the seeds are enough for it; may be repeated"
+    parser.add_argument("--fewer", nargs=2, action="append", default=[], metavar=("STUDENT", "N"), help=words)
     parser.add_argument("--split", choices=["validation", "test"], default="test")
     parser.add_argument("--pairs", type=int, default=0, help="the first so many of the split (all)")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of one measurement of speed (10)")
@@ -180,7 +181,8 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> int:
     """Do the whole benchmark; returns the exit code."""
-    seeds = {name: options.seeds[: options.others or None] if name != HEADLINE else options.seeds for name in options.students}
+    fewer = {name: int(count) for name, count in options.fewer}
+    seeds = {name: options.seeds[: fewer.get(name)] for name in options.students}
     students = {name: make(name, seeds[name], options.file) for name in options.students}
     if options.make_only:
         return 0
