@@ -26,6 +26,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def workspace(draw: Draw, seed: int, prune: Mapping[str, str]) -> Workspace:
     spec, distill = document["spec"], document["spec"]["distill"]
     spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
     soft = {**distill["stages"][0], "epochs": EPOCHS}
-    further = {**soft, "name": "further", **({"prune": dict(prune)} if prune else {})}
+    further = {**copy.deepcopy(soft), "name": "further", **({"prune": dict(prune)} if prune else {})}  # YAML without aliases
     distill |= {"student": dict(STUDENT), "seed": seed, "stages": [soft, further]}
     distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
     spec["compress"] = {"precision": "int8"} if prune else {"precision": "auto", "goal": "fast", "qat": {}}
