@@ -6,9 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.few import Draw, opened
 from bench.few_figures import interval, points_lost
+from bench.few_students import FewStudent
 from bench.harness.rounds import Spread
-from bench.learned import CANDIDATES, FP32, GOALS, INT8, PRUNED, Model, figures
+from bench.learned import CANDIDATES, FP32, GOALS, INT8, PRUNED, STUDENT, Model, figures, workspace
+from bench.losses import SETS
+
+from stillhouse.api.load import load_file
 
 RNG = np.random.default_rng(7)
 
@@ -55,3 +60,18 @@ def test_a_difference_is_paired_over_items_and_seeds() -> None:
 def test_every_goal_is_of_a_candidate_that_exists() -> None:
     assert {goal.partition(":")[2] for goal in GOALS} <= set(CANDIDATES)
     assert set(PRUNED) <= set(CANDIDATES)
+
+
+@pytest.mark.parametrize("name", list(CANDIDATES))
+def test_every_candidate_is_a_resource_that_is_accepted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.learned.open_file", load_file)
+    model = workspace(Draw(0, 10, 3000, tmp_path), 11, CANDIDATES[name][0])
+    assert model.spec.distill.seed == 11
+    assert (model.spec.distill.stages[1].prune is not None) == (name in PRUNED)
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_every_set_of_losses_is_a_resource_that_is_accepted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.few.open_file", load_file)
+    model = opened(Draw(0, 10, 3000, tmp_path), 11, FewStudent(STUDENT, {"losses": [dict(loss) for loss in SETS[name]]}))
+    assert [loss.kind for loss in model.spec.distill.stages[0].losses] == [loss["kind"] for loss in SETS[name]]
