@@ -118,8 +118,10 @@ bench-auto: setup ## How long `precision: auto` takes for MiniLM, with a stop on
 bench-learned: setup ## What is left of students that learned to be pruned or rounded; ARGS='--seeds 7 8 9 10 11': some minutes a seed
 	$(BIN)/python -m bench.learned $(ARGS)
 
-bench-losses: setup ## What the losses of distillation teach one student, five minutes of training a seed; ARGS as above
+bench-losses: setup ## What the losses of distillation teach the same students, a quarter of an hour a seed; ARGS as above
+	$(BIN)/python examples/docstring-search/build_data.py
 	$(BIN)/python -m bench.losses $(ARGS)
+	$(BIN)/python -m bench.losses_search $(ARGS)
 
 pictures: setup ## Draw the docs' pictures from bench/results
 	$(BIN)/python -m bench.pictures

@@ -1,9 +1,11 @@
 """`make bench-losses`: what the losses of distillation teach the same student, from the same rows, in as many steps.
 
-`examples/docstring-topics-few` with ten labels a class: the teacher is MiniLM with a head, the student has two layers, 128 wide
-(`init: svd`, 8,000 tokens) and reads 3,000 texts for five epochs, of which the teacher alone says something of nearly all. Every
-row is one set of `losses`, at its own best of two learning rates by the first seed's accuracy on the validation rows; weights are
-those that the docs recommend and were not tuned. `hard` has the same steps over the labelled rows alone.
+`examples/docstring-topics-few` with ten labels a class: the teacher is MiniLM with a head, the student has two layers, 128
+wide (`init: svd`, 8,000 tokens) and reads 3,000 texts for five epochs, of which the teacher alone says something of nearly
+all. Every row is one set of `losses`, at its own best of two learning rates by the first seed's accuracy on the validation
+rows; weights bring the terms to about the same size and were not tuned. `hard` has the same steps over the labelled rows
+alone. The rows with relations and tokens need the teacher's whole vocabulary and the teacher beside every step; `logits,
+whole vocabulary` is theirs to compare with.
 
 For each set, over folds, seeds and all test texts, with the 95 % interval of a paired bootstrap over items and seeds:
   accuracy          share right
@@ -22,6 +24,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +45,7 @@ from stillhouse.passes.runner import Listener
 EPOCHS, RATES = 5, ("0.0005", "0.002")
 _LOGITS = {"kind": "logits", "temperature": "3", "alpha": "0.9"}
 _LABELS = {"kind": "hard", "weight": "0.1"}
-FIRST = "logits"
+FIRST, WHOLE = "logits", "logits, whole vocabulary"
 SETS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     FIRST: (_LOGITS,),
     "logits, T 1": ({**_LOGITS, "temperature": "1"},),
@@ -52,14 +55,23 @@ SETS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "logits + hidden": (_LOGITS, {"kind": "hidden"}),
     "logits + pooled": (_LOGITS, {"kind": "pooled"}),
     "hard": ({"kind": "hard"},),
+    WHOLE: (_LOGITS,),
+    "logits + relations": (_LOGITS, {"kind": "attention-relation"}, {"kind": "value-relation"}),
+    "logits + hidden-tokens": (_LOGITS, {"kind": "hidden-tokens"}),
 }
+WHOLE_VOCABULARY = (WHOLE, "logits + relations", "logits + hidden-tokens")
 Scores = npt.NDArray[np.float64]
 
 
-def taught(draw: Draw, seed: int, losses: Sequence[Mapping[str, Any]], rate: str, listener: Listener) -> tuple[Any, float]:
+def student(name: str, rate: str) -> FewStudent:
+    """Give the student that a set of losses teaches, and its stage."""
+    shape = {key: value for key, value in STUDENT.items() if key != "vocabulary" or name not in WHOLE_VOCABULARY}
+    return FewStudent(shape, {"losses": [dict(loss) for loss in SETS[name]], "learningRate": rate, "epochs": EPOCHS})
+
+
+def taught(draw: Draw, seed: int, name: str, rate: str, listener: Listener) -> tuple[Path, float]:
     """Train where the store lacks it; gives the artifact's folder and the seconds it took."""
-    stage = {"losses": [dict(loss) for loss in losses], "learningRate": rate, "epochs": EPOCHS}
-    work = opened(draw, seed, FewStudent(STUDENT, stage))
+    work = opened(draw, seed, student(name, rate))
     start = time.monotonic()
     return run(work, work.plan, "train/soft", listener), time.monotonic() - start
 
@@ -79,12 +91,12 @@ def measure(options: argparse.Namespace) -> int:
             for name in options.sets:
                 tried = {}
                 for rate in RATES:
-                    folder, took = taught(draw, options.seeds[0], SETS[name], rate, listener)
+                    folder, took = taught(draw, options.seeds[0], name, rate, listener)
                     tried[rate] = float((predict(folder, validation["text"]) == known).mean())
                     seconds.setdefault(name, took)
                 rate = max(tried, key=lambda each: tried[each])
                 listener.note(f"{name}: {', '.join(f'{each} {share:.4f}' for each, share in tried.items())} of validation")
-                folders = [taught(draw, seed, SETS[name], rate, listener)[0] for seed in options.seeds]
+                folders = [taught(draw, seed, name, rate, listener)[0] for seed in options.seeds]
                 answers = np.stack([predict(folder, asked["text"]) for folder in folders])
                 right[name].append((answers == truth).astype(np.float64))
                 same[name].append((answers == said).astype(np.float64))

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kubernetes import client
+from safetensors.numpy import load_file
 from tests.support.cli import Project
 from tests.support.nodes.models import Models
 from tests.support.nodes.projects import on_claim
+
+from stillhouse.clients.store.local import LocalStore
 
 NUMBER = "batch.kubernetes.io/job-completion-index"
 
@@ -29,10 +32,18 @@ def process_of(pod: Any) -> int:
     return 0
 
 
+def networks(home: Path) -> dict[str, dict[str, Any]]:
+    """Return the weights that every step of a store made, by the step's name."""
+    store = LocalStore(home)
+    found = [receipt for receipt in map(store.receipt, store.receipt_keys()) if receipt and receipt.kind == "torch-model"]
+    return {each.step: load_file(store.objects.opened(each.digest) / "model.safetensors") for each in found}
+
+
 def test_two_pods_train_and_go_on_together_where_one_was_killed(models: Models, tmp_path: Path) -> None:
     made = Project(tmp_path / "project", tmp_path / "none", tmp_path / "cache").create_distilling()
+    spec = made.read()["spec"]
+    made.edit(distill={"stages": [{**spec["distill"]["stages"][0], "epochs": 16}]})
     body = on_claim(models, made, build={"workers": 2, "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}}})
-    body["spec"]["distill"]["stages"][0]["epochs"] = 16
     name = body["metadata"]["name"]
     models.apply(body)
 
@@ -71,3 +82,15 @@ def test_two_pods_train_and_go_on_together_where_one_was_killed(models: Models, 
 
     models.eventually(trained, 90, about=name)
     assert models.build_pods()["train"] == 4, "both were made anew, once"
+
+    made.still("build", str(made.file))  # the same file without a cluster: one process
+    (steps,) = models.volume().rglob("steps")
+    both_gave, alone = networks(steps.parent), networks(made.home)
+    begun, expected = alone["train/student"], alone["train/soft"]
+    assert all((both_gave["train/student"][name] == begun[name]).all() for name in begun)
+    moved, apart = (
+        sum(float(((expected[name] - other[name]) ** 2).sum()) for name in expected) ** 0.5
+        for other in (begun, both_gave["train/soft"])
+    )
+    assert moved > 0.3
+    assert apart < 0.03 * moved, "two pods, one of them killed and made anew, give the student that one process gives"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from bench.few import Draw, opened
 from bench.few_figures import interval, points_lost
-from bench.few_students import FewStudent
 from bench.harness.rounds import Spread
-from bench.learned import CANDIDATES, FP32, GOALS, INT8, PRUNED, STUDENT, Model, figures, workspace
-from bench.losses import SETS
+from bench.learned import CANDIDATES, FP32, GOALS, INT8, PRUNED, Model, figures, workspace
+from bench.losses import SETS, student
+from bench.losses_search import SETS as SEARCH_SETS
+from bench.losses_search import resource
 
 from stillhouse.api.load import load_file
 
@@ -73,5 +74,12 @@ def test_every_candidate_is_a_resource_that_is_accepted(name: str, tmp_path: Pat
 @pytest.mark.parametrize("name", list(SETS))
 def test_every_set_of_losses_is_a_resource_that_is_accepted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.few.open_file", load_file)
-    model = opened(Draw(0, 10, 3000, tmp_path), 11, FewStudent(STUDENT, {"losses": [dict(loss) for loss in SETS[name]]}))
+    model = opened(Draw(0, 10, 3000, tmp_path), 11, student(name, "0.001"))
     assert [loss.kind for loss in model.spec.distill.stages[0].losses] == [loss["kind"] for loss in SETS[name]]
+
+
+@pytest.mark.parametrize("name", list(SEARCH_SETS))
+def test_every_set_of_losses_of_embeddings_is_accepted_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.losses_search.cache_folder", lambda: tmp_path)
+    model = load_file(resource(name, 11))
+    assert [loss.kind for loss in model.spec.distill.stages[0].losses] == [loss["kind"] for loss in SEARCH_SETS[name]]
