@@ -162,7 +162,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="of start and training (7)")
     words = "a student and how many of the seeds are enough for it; may be repeated"
     parser.add_argument("--fewer", nargs=2, action="append", default=[], metavar=("STUDENT", "N"), help=words)
-    parser.add_argument("--split", choices=["validation", "test"], default="test")
+    parser.add_argument(
+        "--split", choices=["validation", "test", "gate"], default="test", help="gate: the standard library alone (test)"
+    )
     parser.add_argument("--pairs", type=int, default=0, help="the first so many of the split (all)")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of one measurement of speed (10)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
