@@ -203,7 +203,7 @@ class Distill(ApiModel):
         if self.student.architecture not in SMALL:
             return
         if any(loss.kind in LAYER_LOSSES for stage in self.stages for loss in stage.losses):
-            raise _NO_LAYERS_OF_SMALL.broken(fix="take loss pooled, or one of the outputs: logits, embedding, similarity")
+            raise _NO_LAYERS_OF_SMALL.broken(fix="take pooled, or a loss of outputs: logits; embedding of sentence embeddings")
         if self.search is not None and self.search.attention_heads:
             raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
         widths = self.search.hidden_size or () if self.search is not None else ()
