@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.support.stores import digest, key, put, receipt_of
 from stillhouse.clients.store.gc import collect
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.locks import Busy
-from stillhouse.entrypoints.local.inspecting import inspect
+from stillhouse.entrypoints.local.inspecting import PICTURES, inspect
 from stillhouse.errors import StoreError, UsageError
 
 ROOT = Path(__file__).parents[3]
@@ -330,6 +331,25 @@ def test_among_ten_thousand_receipts_status_opens_only_the_models_own(tmp_path: 
     ]
     assert [name for name in listed if name.startswith(str(tmp_path))] == [str(tmp_path / "models")]
     assert len(store.receipt_keys()) == 10_000
+
+
+def test_status_says_where_a_steps_pictures_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLHOUSE_HOME", str(tmp_path))
+    store = LocalStore(tmp_path)
+    made = put(store, {"model.onnx": b"1", "candidates.svg": b"<svg/>"}), put(store, {"model.onnx": b"2"})
+    for name, artifact in zip("ab", made, strict=True):
+        store.finish(receipt_of(name, artifact))
+    store.write_state("tiny", {"name": "tiny", "steps": [{"id": name, "stage": "gate", "key": key(name)} for name in "abc"]})
+    (model,) = inspect()
+    drawn, none, missing = (step["pictures"] for step in model["steps"])
+    assert [Path(path).read_bytes() for path in drawn] == [b"<svg/>"]
+    assert none == missing == []
+
+
+def test_every_picture_that_a_pass_writes_is_known_to_status() -> None:
+    passes = (ROOT / "operator" / "stillhouse" / "passes").rglob("*.py")
+    written = {name for path in passes for name in re.findall(r'"([a-z]+\.svg)"', path.read_text(encoding="utf-8"))}
+    assert written == set(PICTURES)
 
 
 def test_a_store_error_names_the_file_that_may_not_be_read(tmp_path: Path) -> None:

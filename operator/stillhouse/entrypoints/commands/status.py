@@ -147,7 +147,9 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
             )
             facts = step["facts"]  # of the gate's choice; of the teacher while it was read; of a training
             arithmetic = facts.get("precision", "") or facts.get("arithmetic", "").replace("float32", "")
-            branch.add(f"{step['id']:<26} {made}  {arithmetic}".rstrip())
+            told = branch.add(f"{step['id']:<26} {made}  {arithmetic}".rstrip())
+            for picture in step["pictures"]:
+                told.add(f"picture  {escape(picture)}")
     for entry in model["conditions"]:
         tree.add(escape(condition(entry)))
     return tree

@@ -17,6 +17,8 @@ from stillhouse.settings import load_settings
 __all__ = ["inspect"]
 
 DAMAGED = "what is known of it cannot be read; run still up FILE again (finished steps are found again)"
+PICTURES = ("candidates.svg", "curve.svg", "report.svg", "search.svg")
+"""What passes draw: asked for by name, because a folder that is listed costs more."""
 SHOWN = ("digest", "precision", "size", "index", "figures", "truncated", "time")
 
 
@@ -53,6 +55,7 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
                 "size": receipt.size if receipt else 0,
                 "seconds": receipt.seconds if receipt else 0.0,
                 "facts": dict(receipt.facts) if receipt else {},
+                "pictures": _pictures(store, receipt.artifact) if receipt else [],
             }
         )
     running = servers.find(store, name)
@@ -80,6 +83,12 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
         "conditions": conditions,
         "history": [each["digest"] for each in state.get("history", [])],
     }
+
+
+def _pictures(store: LocalStore, artifact: str) -> list[str]:
+    """Return where a step's pictures lie; none while they are compressed."""
+    folder = store.objects.path(artifact)
+    return [str(folder / name) for name in PICTURES if (folder / name).is_file()]
 
 
 def _last(conditions: list[dict[str, Any]], verdict: Any) -> str:
