@@ -607,6 +607,7 @@ LATER = "not available in this version"
 
 _STUDENT = "spec.distill.student"
 _SOFT = "spec.distill.stages[0].losses"
+_SEARCHED = "spec.distill.search"
 _PLAIN = [{"kind": "embedding"}]
 _CNN = {
     "architecture": "cnn",
@@ -731,6 +732,14 @@ _VALID = [
     Case("a source that is fine-tuned", "class", {"spec.source.fineTune": _TUNE}),
     Case("a fine-tuning of nothing but data", "class", {"spec.source.fineTune": {"data": {"uri": "data:t"}}}),
     Case("a search", "text", {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": _SEARCH}),
+    Case("widths and heads to search", "text", {_STUDENT: {}, _SEARCHED: {"hiddenSize": [64, 96], "attentionHeads": [2, 8]}}),
+    Case("widths to search for two heads", "text", {_STUDENT: {"attentionHeads": 2}, _SEARCHED: {"hiddenSize": [64, 66]}}),
+    Case("as deep as dilated goes", "text", {_STUDENT: _CONVOLVED, _SOFT: _PLAIN, _SEARCHED: {"hiddenLayers": [1, 10]}}),
+    Case(
+        "deeper where nothing is dilated",
+        "text",
+        {_STUDENT: {"architecture": "cnn"}, _SOFT: _PLAIN, _SEARCHED: {"hiddenLayers": [1, 11]}},
+    ),
     Case("a goal", "text", {"spec.compress": {"goal": "balanced"}}),
     Case("INT4", "text", {"spec.compress": {"precision": "int4"}}),
     Case("INT4 as wished", "text", {"spec.compress": {"precision": "int4", "int4": {"blockSize": 64, "method": "gptq"}}}),
@@ -904,6 +913,21 @@ _INVALID = [
     ),
     Case(
         "dilated without end", "text", {_STUDENT: {**_CONVOLVED, "hiddenLayers": 11}, _SOFT: _PLAIN}, _STUDENT, "beyond any text"
+    ),
+    Case(
+        "dilated without end to search",
+        "text",
+        {_STUDENT: _CONVOLVED, _SOFT: _PLAIN, _SEARCHED: {"hiddenLayers": [2, 11]}},
+        f"{_SEARCHED}.hiddenLayers",
+        "beyond any text",
+    ),
+    *(
+        Case(f"half a head to search: {name}", "text", {_STUDENT: student, _SEARCHED: search}, _SEARCHED, "must be a multiple")
+        for name, student, search in (
+            ("widths and heads", {}, {"hiddenSize": [64, 96], "attentionHeads": [2, 5]}),
+            ("widths", {"attentionHeads": 6}, {"hiddenSize": [96, 128]}),
+            ("heads", {"hiddenSize": 64}, {"attentionHeads": [2, 3]}),
+        )
     ),
     _bad("another mixed precision", "text", "spec.distill.stages[0].mixedPrecision", "fp16"),
     Case("an lstm of images", "image", {_STUDENT: {"architecture": "bilstm"}}, _STUDENT, "take texts"),

@@ -14,7 +14,7 @@ from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, TrainingData
 from stillhouse.api.stage import Stage
-from stillhouse.api.student import SMALL, Student
+from stillhouse.api.student import DOUBLED, SMALL, Student, nearest_width
 from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
 
 __all__ = ["NOT_OF_SMALL", "Distill"]
@@ -56,6 +56,22 @@ _EVEN_WIDTHS = CelRule(
     " || self.student.architecture != 'bilstm' || self.search.hiddenSize.all(w, w % 2 == 0)",
     "hiddenSize of a bilstm is both directions' together, so every one must be even",
     "search.hiddenSize",
+)
+_WHOLE_SEARCHED_HEADS = CelRule(
+    "!has(self.search) || (!has(self.search.attentionHeads) || self.search.attentionHeads.all(h,"
+    " (!has(self.search.hiddenSize) || self.search.hiddenSize.all(w, w % h == 0))"
+    " && (!has(self.student.hiddenSize) || self.student.hiddenSize % h == 0)))"
+    " && (!has(self.student.attentionHeads) || !has(self.search.hiddenSize)"
+    " || self.search.hiddenSize.all(w, w % self.student.attentionHeads == 0))",
+    "every hiddenSize that may be tried must be a multiple of every attentionHeads",
+    "search",
+)
+_DILATED_SEARCH_ENDS = CelRule(
+    "!has(self.search) || !has(self.search.hiddenLayers) || !has(self.student.convolution)"
+    " || !has(self.student.convolution.dilated) || !self.student.convolution.dilated"
+    f" || self.search.hiddenLayers.all(n, n <= {DOUBLED})",
+    f"dilated looks twice as far with every layer, beyond any text after {DOUBLED}",
+    "search.hiddenLayers",
 )
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
@@ -170,6 +186,8 @@ class Distill(ApiModel):
         _SMALL_HAS_IT,
         _CONVOLUTIONS_TEACH_NO_RELATIONS,
         _EVEN_WIDTHS,
+        _WHOLE_SEARCHED_HEADS,
+        _DILATED_SEARCH_ENDS,
         _TEACHERS_SAY_OUTPUTS,
         _SOMEBODY_COUNTS,
         _WEIGHTED_TEACHERS,
@@ -240,3 +258,15 @@ class Distill(ApiModel):
         both = [name for name in dimensions if getattr(self.student, name) and getattr(self.search, name)]
         if both or self.student.uri or self.student.factory:
             raise _SEARCHED_OR_SAID.broken(fix="leave it out of student, or out of search")
+        widths = self.search.hidden_size or tuple(filter(None, (self.student.hidden_size,)))
+        heads = self.search.attention_heads or tuple(filter(None, (self.student.attention_heads,)))
+        uneven = next(((width, count) for width in widths for count in heads if width % count), None)
+        if uneven is not None:
+            near = nearest_width(*uneven)
+            raise _WHOLE_SEARCHED_HEADS.broken(fix=f"hiddenSize {near} instead of {uneven[0]}, or other heads than {uneven[1]}")
+        layers = self.search.hidden_layers or ()
+        if self.student.convolution is not None and self.student.convolution.dilated and max(layers, default=0) > DOUBLED:
+            fewer = sorted({min(layer, DOUBLED) for layer in layers})
+            raise _DILATED_SEARCH_ENDS.broken(
+                allowed=f"at most {DOUBLED}", fix=f"hiddenLayers: {fewer}, or leave dilated out of student.convolution"
+            )

@@ -43,7 +43,8 @@ class Search(ApiModel):
     trials: Annotated[int, Field(ge=1, le=500)] = 12
     """Shapes that are tried at most."""
     patience: Annotated[int, Field(ge=1, le=500)] = 6
-    """Shapes in a row that are no better in anything, after which it ends."""
+    """Shapes in a row that bring nothing, after which it ends: no change of the front within the limits or, before anything keeps
+    them, nothing nearer to them."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Epochs of the first stage that a shape is trained for."""
     tolerance: Percent = "1%"

@@ -11,10 +11,13 @@ from stillhouse.api.loss import told
 from stillhouse.api.scalars import Uri, whole
 from stillhouse.api.source import Factory
 
-__all__ = ["HEAD_WIDTH", "SMALL", "Convolution", "Student", "Vocabulary", "nearest_width"]
+__all__ = ["DOUBLED", "HEAD_WIDTH", "SMALL", "Convolution", "Student", "Vocabulary", "nearest_width"]
 
 HEAD_WIDTH = 32
 """Width of an attention head where the heads are not said."""
+
+DOUBLED = 10
+"""Layers of a dilated convolution at most: each looks twice as far as the one before, the tenth 512 times as far as the first."""
 
 SMALL: Final = ("cnn", "bilstm", "mlp")
 """Architectures of students that are no transformers."""
@@ -75,11 +78,10 @@ _STAGES_OF_CNN = CelRule(
     "convolution.channels belongs to architecture cnn",
     "convolution",
 )
-_DOUBLED = 10
 _DILATED_ENDS = CelRule(
     "!has(self.convolution) || !has(self.convolution.dilated) || !self.convolution.dilated || !has(self.hiddenLayers)"
-    f" || self.hiddenLayers <= {_DOUBLED}",
-    f"dilated looks twice as far with every layer, beyond any text after {_DOUBLED}",
+    f" || self.hiddenLayers <= {DOUBLED}",
+    f"dilated looks twice as far with every layer, beyond any text after {DOUBLED}",
     "hiddenLayers",
 )
 _BIGRAMS_OF_MLP = CelRule(
@@ -228,8 +230,8 @@ class Student(ApiModel):
             raise _NO_HEADS_IN_CONVOLUTIONS.broken(fix="leave them out: hiddenLayers and hiddenSize say the shape")
         if self.convolution is not None and self.convolution.channels is not None and self.architecture != "cnn":
             raise _STAGES_OF_CNN.broken(fix="write hiddenSize and hiddenLayers instead")
-        if self.convolution is not None and self.convolution.dilated and (self.hidden_layers or 0) > _DOUBLED:
-            raise _DILATED_ENDS.broken(allowed=f"at most {_DOUBLED}", fix=f"hiddenLayers: {_DOUBLED}, or leave dilated out")
+        if self.convolution is not None and self.convolution.dilated and (self.hidden_layers or 0) > DOUBLED:
+            raise _DILATED_ENDS.broken(allowed=f"at most {DOUBLED}", fix=f"hiddenLayers: {DOUBLED}, or leave dilated out")
         if self.bigrams is not None and self.architecture != "mlp":
             raise _BIGRAMS_OF_MLP.broken(fix="write architecture: mlp, or leave bigrams out")
         if self.architecture == "bilstm" and self.hidden_size and self.hidden_size % 2:
