@@ -82,7 +82,7 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("student", 3, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry(
             "search-student",
-            1,
+            2,
             "stillhouse.passes.distill.search.search:SearchStudent",
             "search",
             measures=True,

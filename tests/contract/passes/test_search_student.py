@@ -10,7 +10,7 @@ from tests.support.artifacts import Recorder, artifact, context, dataset, senten
 
 from stillhouse.errors import SpecError
 from stillhouse.passes.distill.search.search import SearchConfig, SearchStudent
-from stillhouse.passes.distill.search.shapes import Limits, Tried, choose, front, nearest, words
+from stillhouse.passes.distill.search.shapes import Limits, Tried, front
 from stillhouse.passes.distill.search.study import Study
 from stillhouse.passes.distill.search.trying import Trying
 from stillhouse.passes.distill.student import InitStudent
@@ -63,6 +63,10 @@ def test_a_shape_is_taken_and_the_student_is_made_of_it(inputs, tmp_path):
     circles = [each.get("class") for each in ElementTree.parse(ctx.out / "search.svg").iter() if each.tag.endswith("circle")]
     assert (len(circles), circles.count("taken")) == (2, 1)
     assert [each for each in progress.notes if each.startswith("2 of 2: ")]
+    lines = (ctx.out / "search.txt").read_text().splitlines()
+    assert progress.notes[-len(lines) - 1 : -1] == lines, "the table is printed as it is kept"
+    assert [line for line in lines if line.endswith("  taken")] == [lines[1 + told["front"].index(told["taken"])]]
+    assert len(lines) == len(told["front"]) + 2
     assert not [path for path in ctx.scratch.iterdir() if path.name.startswith("shape-")], "what was measured is cleared away"
 
     made = context(tmp_path / "student")
@@ -98,37 +102,94 @@ def test_a_search_that_was_stopped_goes_on_and_finds_the_same(inputs, tmp_path, 
     assert again.tried == whole.tried
 
 
+def made_up(monkeypatch, figures, stop_at=None):
+    """Let trials show these qualities, latencies and sizes in turn, instead of a training; `stop_at`: the one that is stopped."""
+    shapes = []
+
+    def trial(self, shape, metric):
+        if len(shapes) == stop_at:
+            raise KeyboardInterrupt
+        quality, latency, size = figures[len(shapes)]
+        shapes.append(dict(shape))
+        metric("cosine")
+        return Tried(dict(shape), quality, latency, size, 1, 1.0)
+
+    monkeypatch.setattr(Trying, "__call__", trial)
+
+
+LAYERS = {"hiddenLayers": list(range(1, 11))}
+POOR = (0.1, 0.9, 100)
+
+
+def test_patience_looks_within_the_limits(inputs, tmp_path, monkeypatch):
+    """A shape beyond the limits that beats all within them hides nothing of what is found there."""
+    better = [(0.5, 0.009, 100), (0.6, 0.008, 100), (0.7, 0.007, 100)]
+    made_up(monkeypatch, [(0.99, 0.001, 9000), *better, POOR, POOR, POOR])
+    facts, ctx = search(inputs, tmp_path, trials=10, patience=2, space=LAYERS, size=500.0, latency=0.5)
+    assert facts.tried == 6
+    assert (facts.taken["quality"], len(facts.front)) == (0.7, 1)
+    told = json.loads((ctx.out / "search.json").read_text())
+    assert told["limits"] == {"size": 500.0, "latency": 0.5}
+    assert [each["over"] for each in told["tried"]] == pytest.approx([17, 0, 0, 0, 0.8, 0.8])
+
+
+def test_patience_that_ends_before_the_limits_are_kept_is_told(inputs, tmp_path, monkeypatch):
+    made_up(monkeypatch, [(0.9, 0.1, 100), (0.8, 0.2, 100), (0.8, 0.3, 100)])
+    with pytest.raises(SpecError, match="no shape") as refused:
+        search(inputs, tmp_path, trials=10, patience=2, space=LAYERS, latency=0.05)
+    problem = refused.value.problem
+    assert problem.allowed == "maxLatencyP50 50 ms"
+    assert problem.fix.startswith("write maxLatencyP50: 110ms, which it keeps, or search among smaller shapes")
+    assert problem.fix.endswith("or raise patience: 2 in a row came no nearer")
+
+
+def test_a_stop_forgets_neither_patience_nor_what_quality_is(inputs, tmp_path, monkeypatch):
+    figures = [(0.9, 0.001, 100), POOR, POOR, POOR, POOR, POOR]
+    options = {"trials": 10, "patience": 3, "space": LAYERS}
+    made_up(monkeypatch, figures)
+    whole, _ = search(inputs, tmp_path / "whole", **options)
+    made_up(monkeypatch, figures, stop_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        search(inputs, tmp_path / "stopped", **options)
+    made_up(monkeypatch, figures[3:])
+    again, _ = search(inputs, tmp_path / "stopped", **options)
+    assert (again.tried, whole.tried) == (4, 4)
+    made_up(monkeypatch, [])
+    assert search(inputs, tmp_path / "stopped", **options)[0] == again, "nothing is left to try"
+
+
 def test_limits_that_nothing_keeps_are_told_with_the_nearest(inputs, tmp_path):
     with pytest.raises(SpecError) as refused:
-        search(inputs, tmp_path, trials=1, size=1000.0)
+        search(inputs, tmp_path, trials=1, size=1000.0, latency=1e-7)
     problem = refused.value.problem
     assert problem.field == "spec.distill.search"
     assert "the nearest of 1: " in problem.found
-    assert problem.allowed == "maxSize 1000 B"
-    assert re.match(r"write maxSize: [0-9]+Ki, which it keeps, or search among smaller shapes", problem.fix)
+    assert problem.allowed == "maxSize 1000 B, maxLatencyP50 0.0001 ms"
+    raised = r"write maxSize: [0-9]+Ki, maxLatencyP50: [0-9.]+ms, which it keeps, or search among smaller shapes \([^)]*\)"
+    assert re.fullmatch(raised, problem.fix), "and nothing of patience: all that may be tried were"
 
 
-def test_a_space_that_is_used_up_ends_the_search(inputs, tmp_path):
+def test_widths_and_heads_are_tried_as_they_are_asked_for(inputs, tmp_path, monkeypatch):
+    made = []
+    real = InitStudent.run
+    monkeypatch.setattr(InitStudent, "run", lambda *given: made.append(real(*given)) or made[-1])
+    student = {"init": "svd", "hiddenLayers": 1, "intermediateSize": 32, "maxLength": 32, "seed": 3}
+    facts, ctx = search(inputs, tmp_path, student=student, space={"hiddenSize": [16, 24], "attentionHeads": [2, 4]}, latency=60.0)
+    tried = json.loads((ctx.out / "search.json").read_text())["tried"]
+    shapes = [(each["shape"]["hiddenSize"], each["shape"]["attentionHeads"]) for each in tried]
+    assert shapes == [(each.hidden_size, each.attention_heads) for each in made]
+    narrow, wide = sorted(tried, key=lambda each: each["shape"]["hiddenSize"])
+    assert {width for width, _ in shapes} == {16, 24}
+    assert {heads for _, heads in shapes} == {2, 4}
+    assert narrow["size"] < wide["size"]
+    assert narrow["macs"] < wide["macs"]
+    assert (facts.shape["hiddenSize"], facts.shape["attentionHeads"]) in shapes
+
+
+def test_a_space_that_is_used_up_ends_the_search(inputs, tmp_path, monkeypatch):
+    made_up(monkeypatch, [POOR, POOR])
     facts, _ = search(inputs, tmp_path, trials=100, patience=100, space={"hiddenLayers": [1, 2]})
     assert facts.tried == 2
-
-
-def tried(latency, quality, size=100):
-    return Tried({"hiddenLayers": 1}, quality, latency, size, 1, 1.0)
-
-
-def test_the_fastest_within_the_tolerance_is_taken_of_those_that_keep_the_limits():
-    best, near, poor, large = tried(2, 0.90), tried(1, 0.895), tried(0.5, 0.7), tried(0.4, 0.95, size=1000)
-    among = [best, near, poor, large]
-    assert choose(among, Limits(size=500), 0.01) is near
-    assert choose(among, Limits(size=500), 0.0) is best
-    assert choose(among, Limits(), 0.0) is large
-    assert choose(among, Limits(size=1), 0.5) is None
-    assert nearest(among, Limits(size=50)) is best
-    assert front(among) == [large]
-    assert front([best, near, poor]) == [poor, near, best]
-    assert choose([tried(1, float("nan"))], Limits(), 0.1) is None
-    assert words(near, "mrr@10") == "layers 1: mrr@10 0.8950, 1000.00 ms a text, 100 B"
 
 
 def test_a_study_learns_where_the_limits_are(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,23 +10,22 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 
-from stillhouse.errors import DataError, SpecError
+from stillhouse.errors import DataError
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.dynamic import QuantizeConfig
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Rows
-from stillhouse.passes.distill.search.shapes import FILE, Limits, Tried, choose, front, nearest, words
+from stillhouse.passes.distill.search.shapes import FILE, Limits, Tried, choose, feasible, front, idle, words
 from stillhouse.passes.distill.search.study import Study
+from stillhouse.passes.distill.search.telling import infeasible, picture, table
 from stillhouse.passes.distill.search.trying import Trying
 from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.train import DistillConfig
-from stillhouse.passes.picture import Axis, Point, scatter
-from stillhouse.sizes import size
 
-__all__ = ["PICTURE", "SearchConfig", "SearchFacts", "SearchStudent"]
+__all__ = ["PICTURE", "TABLE", "SearchConfig", "SearchFacts", "SearchStudent"]
 
 PICTURE = "search.svg"
-_FIELD = "spec.distill.search"
+TABLE = "search.txt"
 
 
 class SearchConfig(CamelConfig):
@@ -35,7 +33,8 @@ class SearchConfig(CamelConfig):
 
     `space`: values by dimension. `student` and `stage` are the configurations of the student and of its short training,
     `quantize` how the result is made INT8 (None: it serves in FP32). `size` in bytes, `latency` in seconds. `tolerance`:
-    what share of the best quality may be given for speed. `patience`: trials without a change of the front that end it.
+    what share of the best quality may be given for speed. `patience`: trials in a row that bring nothing (see `idle`), after
+    which it ends.
     """
 
     space: dict[str, list[int]]
@@ -66,12 +65,12 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
     """Searches on the validation rows; the gate's rows are never seen."""
 
     name: ClassVar[str] = "search-student"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[str] = "search"
     config_type = SearchConfig
 
     def run(self, config: SearchConfig, inputs: Mapping[str, Artifact], ctx: Context) -> SearchFacts:
-        """Write `search.json` and `search.svg` into `ctx.out`.
+        """Write `search.json`, `search.txt` and `search.svg` into `ctx.out`.
 
         Raises:
             SpecError: no shape keeps the limits; the nearest is named.
@@ -95,63 +94,38 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
             texts,
             ctx,
         )
-        metric = ["quality"]
-        still, best = 0, front(study.tried)
-        while len(study.tried) < config.trials and still < config.patience:
+        while len(study.tried) < config.trials and idle(study.tried, limits) < config.patience:
             shape = study.next()
             if shape is None:
                 break
             ctx.progress.update(len(study.tried), config.trials, "shapes", ", ".join(f"{k} {v}" for k, v in shape.items()))
-            found = trying(shape, lambda name: metric.__setitem__(0, name))
+            found = trying(shape, study.judged_by)
             study.tell(found)
-            ctx.progress.note(f"{len(study.tried)} of {config.trials}: {words(found, metric[0])}")
-            now = front(study.tried)
-            still, best = (still + 1 if now == best else 0), now
+            ctx.progress.note(f"{len(study.tried)} of {config.trials}: {words(found, study.metric)}")
         tried = study.tried
         taken = choose(tried, limits, config.tolerance)
         if taken is None:
-            raise _infeasible(tried, limits, metric[0])
-        ctx.progress.note(f"taken: {words(taken, metric[0])}")
-        _write(ctx, tried, taken, limits, metric[0])
-        told = [each.to_json() for each in front([each for each in tried if limits.over(each) == 0])]
+            early = len(tried) < min(config.trials, study.count) and idle(tried, limits) >= config.patience
+            raise infeasible(tried, limits, study.metric, config.patience if early else None)
+        _write(ctx, tried, taken, limits, study.metric)
+        ctx.progress.note(f"taken: {words(taken, study.metric)}")
+        told = [each.to_json() for each in front(feasible(tried, limits))]
         seconds = round(sum(each.seconds for each in tried), 1)
-        return SearchFacts(dict(taken.shape), metric[0], taken.to_json(), tuple(told), len(tried), seconds)
-
-
-def _infeasible(tried: list[Tried], limits: Limits, metric: str) -> SpecError:
-    near = nearest(tried, limits)
-    wanted = [f"maxSize {size(int(limits.size))}"] if limits.size is not None else []
-    wanted += [f"maxLatencyP50 {limits.latency * 1e3:g} ms"] if limits.latency is not None else []
-    raised = [f"maxSize: {math.ceil(near.size / 1024)}Ki"] if limits.size is not None and near.size > limits.size else []
-    if limits.latency is not None and near.latency > limits.latency:
-        raised.append(f"maxLatencyP50: {math.ceil(near.latency * 1e3 * 1.1)}ms")
-    return SpecError(
-        "no shape that was tried keeps the limits",
-        field=_FIELD,
-        found=f"the nearest of {len(tried)}: {words(near, metric)}",
-        allowed=", ".join(wanted),
-        fix=(f"write {', '.join(raised)}, which it keeps, or " if raised else "")
-        + "search among smaller shapes (hiddenLayers, hiddenSize, vocabulary)",
-    )
+        return SearchFacts(dict(taken.shape), study.metric, taken.to_json(), tuple(told), len(tried), seconds)
 
 
 def _write(ctx: Context, tried: list[Tried], taken: Tried, limits: Limits, metric: str) -> None:
-    best = front([each for each in tried if limits.over(each) == 0])
     data = {
         "version": 1,
         "metric": metric,
         "limits": {"size": limits.size, "latency": limits.latency},
         "taken": taken.to_json(),
-        "front": [each.to_json() for each in best],
+        "front": [each.to_json() for each in front(feasible(tried, limits))],
         "tried": [{**each.to_json(), "over": limits.over(each)} for each in tried],
     }
     (ctx.out / FILE).write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    points = [_point(each, taken, best) for each in tried]
-    axes = Axis(lambda value: f"{value * 1e3:.2f} ms"), Axis(lambda value: f"{value:.3f}", logarithmic=False)
-    below = f"{metric} over the median latency of a text; full: the front within the limits; green: taken"
-    (ctx.out / PICTURE).write_text(scatter(points, *axes, "Shapes that were tried", below), encoding="utf-8")
-
-
-def _point(each: Tried, taken: Tried, best: list[Tried]) -> Point:
-    name = "-".join(str(value) for value in each.shape.values())
-    return Point(name, each.latency, each.quality, "taken" if each is taken else "passed" if each in best else "missed")
+    told = table(tried, taken, limits, metric)
+    (ctx.out / TABLE).write_text("\n".join(told) + "\n", encoding="utf-8")
+    (ctx.out / PICTURE).write_text(picture(tried, taken, limits, metric), encoding="utf-8")
+    for line in told:
+        ctx.progress.note(line)

@@ -1,4 +1,4 @@
-"""What is searched among, and which of the tried shapes is taken."""
+"""What is searched among, what of the tried shapes is worth having, and which is taken. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from stillhouse.passes.base import Artifact
 from stillhouse.sizes import size
 
-__all__ = ["DIMENSIONS", "FILE", "Limits", "Tried", "choose", "found_shape", "front", "nearest", "words"]
+__all__ = ["DIMENSIONS", "FILE", "Limits", "Tried", "choose", "feasible", "found_shape", "front", "idle", "nearest", "words"]
 
 FILE = "search.json"
 
@@ -53,6 +53,11 @@ class Tried:
     macs: int
     seconds: float
 
+    @property
+    def name(self) -> str:
+        """Say the shape in words."""
+        return ", ".join(_WORDS[name].format(value) for name, value in self.shape.items())
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {**asdict(self), "shape": dict(self.shape)}
@@ -64,22 +69,46 @@ class Tried:
 
 
 def front(tried: Sequence[Tried]) -> list[Tried]:
-    """Return what no other shape beats in both quality and latency, the fastest first."""
+    """Return what no other shape beats in both quality and latency, the fastest (and the poorest) first."""
     found: list[Tried] = []
-    for each in sorted(tried, key=lambda one: (one.latency, -one.quality, one.size)):
-        if math.isfinite(each.quality) and all(each.quality > other.quality for other in found):
+    known = (each for each in tried if math.isfinite(each.quality))
+    for each in sorted(known, key=lambda one: (one.latency, -one.quality, one.size)):
+        if all(each.quality > other.quality for other in found):
             found.append(each)
     return found
 
 
+def feasible(tried: Sequence[Tried], limits: Limits) -> list[Tried]:
+    """Return the shapes that keep the limits."""
+    return [each for each in tried if limits.over(each) == 0]
+
+
+def idle(tried: Sequence[Tried], limits: Limits) -> int:
+    """Return how many of the last shapes, in the order in which they were tried, brought nothing.
+
+    A shape brings something that changes the front within the limits or, while nothing keeps them, misses them by less than all
+    before it. What lies beyond the limits is often faster or better than anything within, and would hide what is found there.
+    """
+    count, least = 0, math.inf
+    best: list[Tried] = []
+    for each in tried:
+        over = limits.over(each)
+        now = front([*best, *feasible([each], limits)])  # a front is a front's and the next one's
+        count = 0 if now != best or (not best and over < least) else count + 1
+        best, least = now, min(least, over)
+    return count
+
+
 def choose(tried: Sequence[Tried], limits: Limits, tolerance: float) -> Tried | None:
-    """Return the fastest shape whose quality is within `tolerance` (a share) of the best; None where none keeps the limits."""
-    fit = [each for each in tried if limits.over(each) == 0 and math.isfinite(each.quality)]
-    if not fit:
+    """Return the fastest shape whose quality is within `tolerance` (a share) of the best; None where none keeps the limits.
+
+    It is one of the front within the limits.
+    """
+    best = front(feasible(tried, limits))
+    if not best:
         return None
-    best = max(each.quality for each in fit)
-    good = [each for each in fit if each.quality >= best - tolerance * abs(best)]
-    return min(good, key=lambda each: (each.latency, each.size, -each.quality))
+    most = best[-1].quality
+    return next(each for each in best if each.quality >= most - tolerance * abs(most))
 
 
 def nearest(tried: Sequence[Tried], limits: Limits) -> Tried:
@@ -87,10 +116,9 @@ def nearest(tried: Sequence[Tried], limits: Limits) -> Tried:
     return min(tried, key=lambda each: (limits.over(each), -each.quality))
 
 
-def words(each: Tried, metric: str = "") -> str:
+def words(each: Tried, metric: str) -> str:
     """Say a shape and its figures in a line."""
-    shape = ", ".join(_WORDS[name].format(value) for name, value in each.shape.items())
-    return f"{shape}: {metric or 'quality'} {each.quality:.4f}, {each.latency * 1e3:.2f} ms a text, {size(each.size)}"
+    return f"{each.name}: {metric} {each.quality:.4f}, {each.latency * 1e3:.2f} ms a text, {size(each.size)}"
 
 
 def found_shape(artifact: Artifact) -> dict[str, int]:

@@ -5,6 +5,7 @@ Ozaki et al. 2020, "Multiobjective Tree-Structured Parzen Estimator for Computat
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from stillhouse.passes.distill.search.shapes import Limits, Tried
 __all__ = ["Study"]
 
 _TRIED: Final = "tried"
+_METRIC: Final = "metric"
 _STARTUP: Final = 5
 """Shapes of chance before the sampler has something to go by."""
 _REPEATS: Final = 20
@@ -58,10 +60,25 @@ class Study:
             found.setdefault(tuple(trial.params.values()), Tried.from_json(trial.user_attrs[_TRIED]))
         return list(found.values())
 
+    @property
+    def metric(self) -> str:
+        """Return what quality is measured in, as far as a trial has told."""
+        return str(self._study.user_attrs.get(_METRIC, "quality"))
+
+    def judged_by(self, metric: str) -> None:
+        """Keep what quality is measured in: a search that goes on may have no trial left that tells."""
+        if self.metric != metric:
+            self._study.set_user_attr(_METRIC, metric)
+
+    @property
+    def count(self) -> int:
+        """Return how many shapes there are."""
+        return math.prod(map(len, self._space.values()))
+
     def next(self) -> dict[str, int] | None:
         """Return a shape that was not tried; None where there is none, or the sampler finds none any more."""
         known = {tuple(each.shape.items()): each for each in self.tried}
-        if len(known) >= self._count:
+        if len(known) >= self.count:
             return None
         for _ in range(_REPEATS):
             number = len(self._study.get_trials(deepcopy=False))
@@ -85,10 +102,3 @@ class Study:
         trial.set_user_attr(_TRIED, tried.to_json())
         trial.set_constraint("limits", self._limits.over(tried))
         self._study.tell(trial, [tried.quality, tried.latency])
-
-    @property
-    def _count(self) -> int:
-        count = 1
-        for values in self._space.values():
-            count *= len(values)
-        return count

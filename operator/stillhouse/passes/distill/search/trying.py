@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stillhouse.errors import DataError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context
 from stillhouse.passes.compress.dynamic import QuantizeConfig, QuantizeDynamic
@@ -44,6 +46,7 @@ class Trying:
         """Return what the shape showed; `metric` is told by what quality was judged.
 
         Raises:
+            DataError: its quality is no number.
             StillhouseError: as the passes that it goes through.
         """
         began = time.monotonic()
@@ -53,13 +56,22 @@ class Trying:
         trained = self._run(Distill(), self._stage, inputs, folder / "trained")
         facts = trained.facts["made"]
         metric(facts.validation_metric)
+        quality = float(facts.validation[facts.best_epoch - 1])  # best_epoch 0: no early stopping, the last one
+        if not math.isfinite(quality):  # no place among the others, and not to be tried again
+            raise DataError(
+                f"a shape's {facts.validation_metric} is no finite number",
+                field="spec.distill.stages[].learningRate",
+                found=", ".join(f"{name} {value}" for name, value in shape.items()),
+                allowed="finite numbers",
+                fix="lower learningRate, or raise warmup",
+            )
         served = exported = self._run(ExportOnnx(), ExportConfig(samples=4, quick=True), {"model": trained}, folder / "exported")
         if self._quantize is not None:
             served = self._run(QuantizeDynamic(), self._quantize, {"model": exported}, folder / "quantized")
         macs = exported.facts["made"].macs
         found = Tried(
             dict(shape),
-            float(facts.validation[facts.best_epoch - 1]),  # best_epoch 0: no early stopping, the last one
+            quality,
             self._latency(served.path),
             served.size,
             int(macs.get("32", next(iter(macs.values()), 0))),
