@@ -75,6 +75,27 @@ def test_a_length_beyond_the_models_is_told(
 
 
 @pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"architectures": ["BertModel"]}, "no classification head"),
+        ({"id2label": {"0": "no", "2": "yes"}}, "without holes"),
+        ({"id2label": {"0": "no", "1": "yes"}}, ""),
+    ],
+)
+def test_an_encoder_where_a_classifier_is_wanted_is_told(
+    still: Still, project: Project, config: dict[str, Any], says: str
+) -> None:
+    as_bert(project, **config)
+    project.edit(source={"task": "text-classification"})
+    data = project.read()
+    del data["spec"]["gate"], data["spec"]["index"]
+    project.write(data)
+    done = still("lint", str(project.file))
+    assert (done.code, says in done.err) == (2 if says else 0, True), done.err
+    assert not says or "spec.source.uri" in done.err or "id2label" in done.err
+
+
+@pytest.mark.parametrize(
     ("student", "near"),
     [
         ({"hiddenSize": 200}, 192), ({"hiddenSize": 100, "init": "svd"}, 96), ({"hiddenSize": 192}, None),

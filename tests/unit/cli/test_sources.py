@@ -186,7 +186,7 @@ def test_labels_that_metrics_and_losses_need_are_told_to_be_missing_before_train
 ) -> None:
     write_table(project.folder / "texts.csv", [{"text": "read a file", "lable": "a"}])
     project.edit(
-        source={"task": "text-classification"},
+        source={"task": "text-classification", "labels": ["a", "b"]},
         gate={"data": {"uri": "file://./texts.csv"}, "metrics": [metric]},
         distill={
             "student": {"hiddenLayers": 1},

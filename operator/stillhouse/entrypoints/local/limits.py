@@ -11,6 +11,7 @@ from typing import Any
 from stillhouse.api.distill import Distill
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
+from stillhouse.api.source import ModelSource
 from stillhouse.api.student import HEAD_WIDTH, SMALL, Student
 from stillhouse.api.teachers import Assistant
 from stillhouse.errors import SpecError, StillhouseError
@@ -22,8 +23,10 @@ _ASSISTANTS = "spec.distill.assistants"
 
 def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
     """Yield what does not fit. `source`: the model's folder, None where it is not here; `info`: its shape (`model_info`)."""
-    if spec.source.max_length is not None and source is not None and info.get("format") == "safetensors":
-        yield from _too_long(spec.source.max_length, source)
+    config = _configuration(source) if source is not None and info.get("format") == "safetensors" else None
+    if source is not None and config is not None:
+        yield from _too_long(spec.source.max_length, source, config)
+        yield from _labels(spec.source, config)
     if spec.distill is not None:
         yield from _uneven(spec.distill.student, info)
         yield from _no_such_layers(spec.distill, info)
@@ -86,21 +89,37 @@ def _emptied(place: str, learner: Distill | Assistant, embeds: bool, info: Mappi
             left[kind] = total - taken(share, total)
 
 
-def _too_long(wanted: int, source: Path) -> Iterator[StillhouseError]:
-    from stillhouse.passes.sources.folder import SourceFolder
-    from stillhouse.passes.sources.limits import chosen_max_length
-
+def _configuration(source: Path) -> dict[str, Any] | None:
     try:
         config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # not told, or the import's to tell
-        return
-    if not isinstance(config, dict) or not isinstance(config.get("max_position_embeddings"), int):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _too_long(wanted: int | None, source: Path, config: Mapping[str, Any]) -> Iterator[StillhouseError]:
+    from stillhouse.passes.sources.folder import SourceFolder
+    from stillhouse.passes.sources.limits import chosen_max_length
+
+    if wanted is None or not isinstance(config.get("max_position_embeddings"), int):
         return
     try:
         chosen_max_length(wanted, SourceFolder.open(source), config)
     except StillhouseError as error:
         if error.problem.field == "source.maxLength":
             yield error
+
+
+def _labels(source: ModelSource, config: Mapping[str, Any]) -> Iterator[StillhouseError]:
+    """Look for what a classifier answers: an encoder has no labels, unless one is made of it first."""
+    from stillhouse.passes.sources.labels import label_order
+
+    if source.task != "text-classification" or source.fine_tune is not None or source.factory is not None:
+        return
+    try:
+        label_order(config, source.labels)
+    except StillhouseError as error:
+        yield error
 
 
 def _uneven(student: Student, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
