@@ -22,10 +22,11 @@ __all__ = ["PASSES", "Events", "chain", "draft", "make_plan", "make_runner"]
 
 
 class WriteConfig(PassConfig):
-    """`text` is what comes out; `trouble` names what goes wrong, `flag` a file that makes it go right (or go on)."""
+    """`text` is what comes out, `once` is said; `trouble` names what goes wrong, `flag` a file that makes it go right (or go on)."""
 
     text: str = ""
     parts: int = 2
+    once: str = ""
     trouble: str = ""
     flag: str = ""
     seed: int = 0
@@ -53,6 +54,8 @@ class Write(Pass[WriteConfig, WriteFacts]):
         before = "".join((artifact.path / "text").read_text() for _, artifact in sorted(inputs.items()))
         if ctx.source is not None:
             before += ctx.source.read_text()
+        if config.once:
+            ctx.note_once(config.once)
         found = 0
         for part in range(config.parts):
             path = ctx.scratch / f"part-{part}"
@@ -183,28 +186,30 @@ def chain(*, trouble: str = "", flag: str = "", at: str = "b", **config: Any) ->
 
 
 class Heard:
-    """A progress that remembers (message, done, total) of every update."""
+    """A progress that remembers (message, done, total) of every update, and every note."""
 
-    def __init__(self, updates: list[tuple[str, float, float | None]]) -> None:
+    def __init__(self, updates: list[tuple[str, float, float | None]], said: list[str]) -> None:
         self.updates = updates
+        self.said = said
 
     def update(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
         self.updates.append((message, done, total))
 
     def note(self, message: str) -> None:
-        """Do nothing."""
+        self.said.append(message)
 
 
 class Events:
-    """A listener that remembers in order what it was told; `updates` are those of steps and of what lies beside them."""
+    """A listener that remembers in order what it was told; `updates` and `said` are of steps and of what lies beside them."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, ...]] = []
         self.updates: list[tuple[str, float, float | None]] = []
+        self.said: list[str] = []
 
     def started(self, step: Step, position: int, total: int) -> Progress:
         self.seen.append(("started", step.id, f"{position}/{total}"))
-        return Heard(self.updates)
+        return Heard(self.updates, self.said)
 
     def finished(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
         assert receipt.key == step.key
@@ -212,7 +217,7 @@ class Events:
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[Progress]:
-        yield Heard(self.updates)
+        yield Heard(self.updates, self.said)
 
     def note(self, message: str) -> None:
         self.seen.append(("note", message))

@@ -118,7 +118,8 @@ class Context:
     something: the local file or folder that the resolver pinned (its digest is in the configuration). `field` is where
     that data stands in the resource (`spec.gate.data`), "" for what is no data: only to refuse early what will not do,
     because equal data at two places is imported once. `server` serves the gate's candidates, None: a process beside this one.
-    `workers`: who carries the step out; a pass that is not `shared` is number 0's alone.
+    `workers`: who carries the step out; a pass that is not `shared` is number 0's alone. `said`: what `note_once`
+    has said in this run, of whichever step.
     """
 
     out: Path
@@ -126,10 +127,17 @@ class Context:
     threads: int
     seed: int
     progress: Progress
+    said: set[str] = field(default_factory=set, compare=False)
     source: Path | None = None
     field: str = ""
     server: CandidateServer | None = None
     workers: Workers = ONE_WORKER
+
+    def note_once(self, message: str) -> None:
+        """Note what several steps of a run find out, and its reader needs to be told once."""
+        if message not in self.said:
+            self.said.add(message)
+            self.progress.note(message)
 
 
 C = TypeVar("C", bound=PassConfig)

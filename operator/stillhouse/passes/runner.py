@@ -115,6 +115,7 @@ class Runner:
         self._source_path = source_path
         self._listener = listener
         self._passes = passes
+        self._said: set[str] = set()
 
     def done(self, step: Step) -> Receipt | None:
         """Return the receipt of a step whose object is whole, contents and all. Changes nothing."""
@@ -134,6 +135,7 @@ class Runner:
             KeyboardInterrupt: the run was interrupted; unfinished work is kept in the step's scratch.
         """
         keep_freed_memory()
+        self._said = set()
         with self._store.using():
             todo = self.todo(plan)
             running = {step.id for step in todo}
@@ -218,6 +220,7 @@ class Runner:
             threads=self._machine.threads,
             seed=int(step.config.get("seed", 0)),
             progress=progress,
+            said=self._said,
             source=source,
             field=data_field(step),
             server=self._server,

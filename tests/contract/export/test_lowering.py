@@ -93,6 +93,16 @@ def test_every_weight_of_every_graph_becomes_int4(every: dict[str, Artifact], da
         assert sorted(each.name for each in made.path.iterdir()) == ["model.onnx", "signature.json", "tokenizer.json"]
 
 
+@pytest.mark.parametrize(("config", "level"), [({}, 4), ({"activations": "int8"}, 4), ({"activations": "fp32"}, 1)])
+def test_every_layer_says_what_it_computes_in(config: Any, level: int, every: dict[str, Artifact], tmp_path: Path) -> None:
+    """`accuracy_level` as ONNX Runtime's operator documents it: 1 is float32, 4 is int8."""
+    made, _ = int4(every["legacy"], tmp_path, **config)
+    layers = [node for node in onnx.load(made.path / "model.onnx").graph.node if node.op_type == "MatMulNBits"]
+    assert len(layers) >= 4
+    told = [[each.i for each in node.attribute if each.name == "accuracy_level"] for node in layers]
+    assert told == [[level]] * len(layers)
+
+
 def test_what_was_fused_is_the_same_written_out(every: dict[str, Artifact]) -> None:
     model = onnx.load(every["legacy"].path / "model.onnx")
     names = {each.name for each in operators(model)}

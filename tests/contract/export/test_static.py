@@ -20,8 +20,9 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.compress.calibrating import StaticConfig
 from stillhouse.passes.compress.halve import Halve, HalveConfig
-from stillhouse.passes.compress.int4 import QuantizeInt4
-from stillhouse.passes.compress.levels import SensitivityMixed
+from stillhouse.passes.compress.int4 import Int4Config, QuantizeInt4
+from stillhouse.passes.compress.levels import LevelsConfig, SensitivityMixed
+from stillhouse.passes.compress.mixed import MixedConfig, QuantizeMixed
 from stillhouse.passes.compress.ranges import Method, extremes, ranges
 from stillhouse.passes.compress.sensitivity import Sensitivity, SensitivityConfig
 from stillhouse.passes.compress.smooth import balance
@@ -236,11 +237,6 @@ def test_rows_that_cannot_calibrate_are_refused(texts: Artifact, images: Artifac
     assert "9 rows, 1 of them different" in message
     assert "at least 2" in message
     nets = written(tmp_path / "net", network(), image=True)
-    zeros = dataset(tmp_path / "zeros", image=np.random.default_rng(0).random((5, 192)).tolist(), label=["no"] * 5)
-    recorder = Recorder()
-    config = QuantizeStaticConfig(samples=32)
-    QuantizeStatic().run(config, {"model": nets, "data": zeros}, context(tmp_path / "y", recorder))
-    assert any("all 5 calibration rows are of class no" in note for note in recorder.notes)
     for one in (QuantizeStatic(), Sensitivity(), SensitivityMixed(), QuantizeInt4()):
         assert "1 of them different" in raised(DataError, lambda one=one: one.foresee({"data": one_row}))
         one.foresee({})
@@ -248,6 +244,32 @@ def test_rows_that_cannot_calibrate_are_refused(texts: Artifact, images: Artifac
     broken[2, 7] = np.inf
     endless = dataset(tmp_path / "endless", image=broken.tolist())
     assert "not finite" in raised(SourceError, lambda: static(nets, endless, tmp_path / "z"))
+
+
+def test_rows_of_one_class_are_told_of_by_whatever_reads_them(tmp_path: Path) -> None:
+    model = written(tmp_path / "model", encoder())
+    rows = [" ".join(WORDS[4 + number : 6 + number]) for number in range(6)]
+    labels = {"one": ["no"] * 6, "two": ["no", "yes"] * 3, "some": ["no", *[""] * 5], "none": None}
+    for name, given in labels.items():
+        data = dataset(tmp_path / name, text=rows, **({"label": given} if given else {}))
+        levels: dict[str, Artifact] = {}
+        for number, (one, config) in enumerate(
+            [
+                (QuantizeStatic(), QuantizeStaticConfig(samples=4)),
+                (Sensitivity(), SensitivityConfig(samples=4)),
+                (Sensitivity(), SensitivityConfig(samples=4, static=StaticConfig())),
+                (QuantizeInt4(), Int4Config(samples=4, method="gptq")),
+                (SensitivityMixed(), LevelsConfig(samples=4)),
+                (QuantizeMixed(), MixedConfig(samples=4, max_loss=0.9)),
+            ]
+        ):
+            recorder = Recorder()
+            ctx = context(tmp_path / f"{name}-{number}", recorder)
+            one.run(config, {"model": model, "data": data, **levels}, ctx)
+            if isinstance(one, SensitivityMixed):
+                levels = {"sensitivity": artifact(ctx.out, "measurement")}
+            told = [note for note in recorder.notes if "calibration rows are of class" in note]
+            assert [note.partition(":")[0] for note in told] == ["all 6 calibration rows are of class no"] * (name == "one")
 
 
 def test_nothing_to_quantize_is_said(texts: Artifact, tmp_path: Path) -> None:

@@ -162,6 +162,10 @@ def test_what_convolutions_learned_is_in_their_graph(inputs, tmp_path):
     assert told.layers == facts["learned"] == 3
     assert facts["read"] > 0, "what the last convolution gives is rounded in its graph, and no layer learned it"
     assert np.abs(answers(graph, rows) - rounded).max() < 0.5 * np.abs(plain - rounded).max() + 0.02
+    recorder, one = Recorder(), dataset(tmp_path / "one", image=pixels.tolist(), label=["a"] * 12)
+    given = {"model": exported(made, tmp_path / "again"), "trained": made, "data": one}
+    go(QuantizeTrained(), {"samples": 12}, given, tmp_path / "told", recorder)
+    assert any("all 12 calibration rows are of class a:" in note for note in recorder.notes), "they gave that range"
 
 
 def test_learning_with_it_gains_what_rounding_lost(inputs, brittle, tmp_path):
@@ -224,6 +228,15 @@ def test_what_goes_astray_is_told(inputs, tmp_path):
     with pytest.raises(DataError) as raised:
         go(Distill(), {**STAGE, **ROUNDED}, poor, tmp_path / "b")
     assert raised.value.problem.field == "calibration.uri"
+
+
+def test_calibration_rows_of_one_class_are_told_of(inputs, tmp_path):
+    student = student_of(inputs, tmp_path / "student", RESIDUAL)
+    config = {**STAGE, **ROUNDED, "epochs": 1}
+    for name, labels in (("one", ["io"] * 50), ("two", ["io", "text"] * 25)):
+        rows, recorder = dataset(tmp_path / f"{name}-rows", text=sentences(50, seed=2), label=labels), Recorder()
+        go(Distill(), config, {**inputs, "student": student, "calibration": rows}, tmp_path / name, recorder)
+        assert any("all 50 calibration rows are of class io" in note for note in recorder.notes) == (name == "one")
 
 
 class Scaled(nn.Module):

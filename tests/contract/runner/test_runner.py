@@ -154,6 +154,18 @@ def test_the_seed_and_the_source_reach_the_pass(tmp_path: Path) -> None:
     assert text_of(tmp_path / "store", plan, "resolve/x") == "from the source x0;x1;"
 
 
+def test_what_several_steps_find_is_said_once_in_a_run(tmp_path: Path) -> None:
+    told = "all rows are of class io"
+    events = Events()
+    runner = make_runner(tmp_path, events)
+    runner.run(chain(once=told))
+    assert (events.ran, events.said) == (ALL, [told])
+    runner.run(chain(once=told))
+    assert events.said == [told], "nothing ran"
+    runner.run(chain(once=told, parts=3))
+    assert events.said == [told, told], "another build, which may be read by somebody else"
+
+
 def test_an_error_names_the_field_of_the_resource_that_the_step_works_for(tmp_path: Path) -> None:
     plan = make_plan(draft("resolve/gate-data", "x", trouble="relative"))
     with pytest.raises(DataError) as refused:

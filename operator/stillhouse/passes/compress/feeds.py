@@ -10,12 +10,12 @@ import numpy as np
 from stillhouse.errors import DataError
 from stillhouse.inference.image import scaled
 from stillhouse.inference.signature import Signature
-from stillhouse.passes.base import Artifact
+from stillhouse.passes.base import Artifact, Context
 from stillhouse.passes.export.samples import Feed
 from stillhouse.passes.sources.columns import ARRAYS
 from stillhouse.passes.sources.dataset import DATA_FILE, read_columns, read_description
 
-__all__ = ["ForeseesPoorRows", "calibration_feeds", "one_class"]
+__all__ = ["ForeseesPoorRows", "calibration_feeds", "tell_one_class"]
 
 LEAST = 2
 """Rows that differ: of one alone every range is its own, and nothing shows that others go beyond."""
@@ -98,18 +98,17 @@ class ForeseesPoorRows:
             _refuse_poor(inputs["data"])
 
 
-def one_class(data: Artifact) -> str:
-    """Return what is to be said of rows that all have one label, "" of others: calibration needs no labels, but many inputs."""
+def tell_one_class(data: Artifact, ctx: Context) -> None:
+    """Say so, once in a run, where all calibration rows have one label: labels are not needed, but inputs of every kind."""
     if "label" not in read_description(data.path).columns:
-        return ""
+        return
     labels = read_columns(data.path, ["label"])["label"]
     classes = set(labels) - {""}
-    if len(classes) != 1 or "" in labels:
-        return ""
-    return (
-        f"all {len(labels):,} calibration rows are of class {classes.pop()}: what inputs of other classes do is guessed, and the"
-        " gate alone sees it; better are rows as they will be asked"
-    )
+    if len(classes) == 1 and "" not in labels:
+        ctx.note_once(
+            f"all {len(labels):,} calibration rows are of class {classes.pop()}: what inputs of other classes do is guessed, and the"
+            " gate alone sees it; better are rows as they will be asked"
+        )
 
 
 def _batch(signature: Signature, rows: Sequence[Sequence[int]]) -> Feed:

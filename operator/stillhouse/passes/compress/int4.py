@@ -12,7 +12,7 @@ from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.checked import write_checked
-from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds, tell_one_class
 from stillhouse.passes.compress.lowering import LoweredConfig, Lowering, read
 from stillhouse.passes.export.samples import Feed
 
@@ -99,6 +99,7 @@ def lowering(model: onnx.ModelProto, config: LoweredConfig, inputs: Mapping[str,
     feeds: list[Feed] = []
     if "data" in inputs:
         feeds = calibration_feeds(source, Signature.read(source), inputs["data"], config.samples)
+        tell_one_class(inputs["data"], ctx)
 
     def tick(done: int, total: int, what: str) -> None:
         ctx.progress.update(done, total, "weights", what)

@@ -19,7 +19,7 @@ from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.compress.calibrating import StaticConfig, calibrate
-from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, calibration_feeds, tell_one_class
 from stillhouse.passes.compress.quantize import Operator, quantizable, quantize
 from stillhouse.passes.compress.static_graph import quantize_static, static_operators
 from stillhouse.passes.export.samples import Feed
@@ -111,6 +111,7 @@ class Sensitivity(ForeseesPoorRows, Pass[SensitivityConfig, SensitivityFacts]):
                 fix='set spec.compress.precision to "fp32"',
             )
         feeds = calibration_feeds(source, signature, inputs["data"], config.samples)
+        tell_one_class(inputs["data"], ctx)
         reference = outputs_of(open_session(source / "model.onnx", config.threads), feeds)
 
         make = self._make(config, source, signature, model, inputs["data"], ctx)

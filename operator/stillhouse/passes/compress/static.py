@@ -14,7 +14,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.calibrating import RoundingConfig, StaticConfig, calibrate
 from stillhouse.passes.compress.checked import write_checked
 from stillhouse.passes.compress.dynamic import most_sensitive
-from stillhouse.passes.compress.feeds import ForeseesPoorRows, one_class
+from stillhouse.passes.compress.feeds import ForeseesPoorRows, tell_one_class
 from stillhouse.passes.compress.static_graph import quantize_static, static_operators
 
 __all__ = ["QuantizeStatic", "QuantizeStaticConfig", "QuantizeStaticFacts"]
@@ -85,9 +85,7 @@ class QuantizeStatic(ForeseesPoorRows, Pass[QuantizeStaticConfig, QuantizeStatic
             source, Signature.read(source), model, inputs["data"], how, config.samples, ctx.threads,
             lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),
         )  # fmt: skip
-
-        if told := one_class(inputs["data"]):
-            ctx.progress.note(told)
+        tell_one_class(inputs["data"], ctx)
 
         def make() -> onnx.ModelProto:
             return quantize_static(found.model, found.ranges, reduce_range=config.reduce_range, exclude=kept)

@@ -13,6 +13,7 @@ from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.calibrating import RoundingConfig, calibrate
 from stillhouse.passes.compress.checked import write_checked
+from stillhouse.passes.compress.feeds import tell_one_class
 from stillhouse.passes.compress.learned import placed
 from stillhouse.passes.compress.ranges import Range
 from stillhouse.passes.compress.smooth import rescale
@@ -89,6 +90,7 @@ class QuantizeTrained(Pass[QuantizeTrainedConfig, QuantizeTrainedFacts]):
                 source, Signature.read(source), rewritten, inputs["data"], config.model_copy(update={"balance": 0.0}),
                 config.samples, ctx.threads, lambda done, total: ctx.progress.update(done, total, "rows", "calibrating"),
             )  # fmt: skip
+            tell_one_class(inputs["data"], ctx)
             ranges, rows = {**found.ranges, **ranges}, found.rows
 
         def make() -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from torch import Tensor
 from stillhouse.errors import DataError
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
+from stillhouse.passes.compress.feeds import tell_one_class
 from stillhouse.passes.compress.learned import write_learned
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
@@ -172,6 +173,10 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             validation = Validation(
                 Rows.of(inputs, "validation"), folder, student, inputs["teacher"].path, config.max_length, ctx
             )
+        calibration: Sequence[tuple[Tensor, ...]] = ()
+        if config.quantize is not None:
+            calibration = calibration_rows(folder, student.signature, inputs["calibration"], config.quantize.samples)
+            tell_one_class(inputs["calibration"], ctx)
         result = train(
             student,
             Objective(
@@ -189,9 +194,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
                 len(description.get("labels", ())),
                 live,
                 weights,
-                calibration_rows(folder, student.signature, inputs["calibration"], config.quantize.samples)
-                if config.quantize is not None
-                else (),
+                calibration,
             ),
             LoopSettings(
                 config.epochs,
