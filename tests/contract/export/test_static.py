@@ -17,7 +17,7 @@ from tests.support.tiny_model import WORDS, write_tiny_model
 
 from stillhouse.errors import DataError, SourceError, SpecError
 from stillhouse.inference.signature import Signature
-from stillhouse.passes.base import Artifact
+from stillhouse.passes.base import Artifact, Pass
 from stillhouse.passes.compress.calibrating import StaticConfig
 from stillhouse.passes.compress.halve import Halve, HalveConfig
 from stillhouse.passes.compress.int4 import Int4Config, QuantizeInt4
@@ -253,16 +253,15 @@ def test_rows_of_one_class_are_told_of_by_whatever_reads_them(tmp_path: Path) ->
     for name, given in labels.items():
         data = dataset(tmp_path / name, text=rows, **({"label": given} if given else {}))
         levels: dict[str, Artifact] = {}
-        for number, (one, config) in enumerate(
-            [
-                (QuantizeStatic(), QuantizeStaticConfig(samples=4)),
-                (Sensitivity(), SensitivityConfig(samples=4)),
-                (Sensitivity(), SensitivityConfig(samples=4, static=StaticConfig())),
-                (QuantizeInt4(), Int4Config(samples=4, method="gptq")),
-                (SensitivityMixed(), LevelsConfig(samples=4)),
-                (QuantizeMixed(), MixedConfig(samples=4, max_loss=0.9)),
-            ]
-        ):
+        readers: list[tuple[Pass[Any, Any], Any]] = [
+            (QuantizeInt4(), Int4Config(samples=4, method="gptq")),
+            (QuantizeStatic(), QuantizeStaticConfig(samples=4)),
+            (Sensitivity(), SensitivityConfig(samples=4)),
+            (Sensitivity(), SensitivityConfig(samples=4, static=StaticConfig())),
+            (SensitivityMixed(), LevelsConfig(samples=4)),
+            (QuantizeMixed(), MixedConfig(samples=4, max_loss=0.9)),
+        ]
+        for number, (one, config) in enumerate(readers if name == "one" else readers[:1]):
             recorder = Recorder()
             ctx = context(tmp_path / f"{name}-{number}", recorder)
             one.run(config, {"model": model, "data": data, **levels}, ctx)
