@@ -22,7 +22,7 @@ __all__ = ["PASSES", "Events", "chain", "draft", "make_plan", "make_runner"]
 
 
 class WriteConfig(PassConfig):
-    """`text` is what comes out, `once` is said; `trouble` names what goes wrong, `flag` a file that makes it go right (or go on)."""
+    """`text` comes out, `once` is said; `trouble` names what goes wrong, `flag` a file that makes it go right (or go on)."""
 
     text: str = ""
     parts: int = 2

@@ -269,6 +269,7 @@ def test_rows_of_one_class_are_told_of_by_whatever_reads_them(tmp_path: Path) ->
                 levels = {"sensitivity": artifact(ctx.out, "measurement")}
             told = [note for note in recorder.notes if "calibration rows are of class" in note]
             assert [note.partition(":")[0] for note in told] == ["all 6 calibration rows are of class no"] * (name == "one")
+            assert ctx.said == set(told), "another step of the same build need not repeat it"
 
 
 def test_nothing_to_quantize_is_said(texts: Artifact, tmp_path: Path) -> None:

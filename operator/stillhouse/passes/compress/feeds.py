@@ -106,8 +106,8 @@ def tell_one_class(data: Artifact, ctx: Context) -> None:
     classes = set(labels) - {""}
     if len(classes) == 1 and "" not in labels:
         ctx.note_once(
-            f"all {len(labels):,} calibration rows are of class {classes.pop()}: what inputs of other classes do is guessed, and the"
-            " gate alone sees it; better are rows as they will be asked"
+            f"all {len(labels):,} calibration rows are of class {classes.pop()}: what inputs of other classes do is guessed,"
+            " and the gate alone sees it; better are rows as they will be asked"
         )
 
 
