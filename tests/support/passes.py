@@ -93,7 +93,7 @@ class Write(Pass[WriteConfig, WriteFacts]):
             case "relative":
                 raise DataError("no rows", field="data.uri", others=(Problem("no labels", field="data.columns.label"),))
             case "purpose":
-                raise DataError("not for this", field="data.uri", found=ctx.field)
+                raise DataError("not for this", field="data.uri", found=f"{ctx.field}, copied" if ctx.copied else ctx.field)
             case "bug":
                 raise ZeroDivisionError("a bug")
             case "rights":

@@ -117,7 +117,8 @@ class Context:
     threads the pass may use, `seed` the seed to use and to record. `source` is set for the passes that import
     something: the local file or folder that the resolver pinned (its digest is in the configuration). `field` is where
     that data stands in the resource (`spec.gate.data`), "" for what is no data: only to refuse early what will not do,
-    because equal data at two places is imported once. `server` serves the gate's candidates, None: a process beside this one.
+    because equal data at two places is imported once; `copied`, for the same: changed copies of it are learned from as well.
+    `server` serves the gate's candidates, None: a process beside this one.
     `workers`: who carries the step out; a pass that is not `shared` is number 0's alone. `said`: what `note_once`
     has said in this run, of whichever step.
     """
@@ -132,6 +133,7 @@ class Context:
     field: str = ""
     server: CandidateServer | None = None
     workers: Workers = ONE_WORKER
+    copied: bool = False
 
     def note_once(self, message: str) -> None:
         """Note what several steps of a run find out, and its reader needs to be told once."""

@@ -33,6 +33,7 @@ from stillhouse.passes.memory import keep_freed_memory
 from stillhouse.planning.fields import as_written, data_field
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Plan, Step
+from stillhouse.planning.preparing import copied
 
 __all__ = ["Listener", "Machine", "Runner", "StepFailed", "explaining", "load_pass"]
 
@@ -223,6 +224,7 @@ class Runner:
             said=self._said,
             source=source,
             field=data_field(step),
+            copied=copied(plan, step),
             server=self._server,
             workers=self._workers,
         )

@@ -15,9 +15,9 @@ from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import TEXT_TASKS, DataSource
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, import_data
-from stillhouse.planning.plan import Environment, StepDraft
+from stillhouse.planning.plan import Environment, Plan, Step, StepDraft
 
-__all__ = ["REPORT", "clean", "judged", "learned", "made_of", "prepare", "report", "reported", "taken"]
+__all__ = ["REPORT", "clean", "copied", "judged", "learned", "made_of", "prepare", "report", "reported", "taken"]
 
 POOL = "resolve/unlabelled"
 POOLED, DEDUPLICATED, BALANCED, AUGMENTED = "train/pooled", "train/deduplicated", "train/balanced", "train/augmented"
@@ -49,6 +49,11 @@ def clean(distill: Distill) -> str:
     Deduplicated against them, what is left; else the data as it was imported, which is known before anything is trained.
     """
     return DEDUPLICATED if distill.deduplicate and distill.deduplicate.held_out else DATA
+
+
+def copied(plan: Plan, step: Step) -> bool:
+    """Say whether changed copies are made of the rows that a step imports, and learned from beside them."""
+    return step.id in {DATA, POOL} and plan.find(AUGMENTED) is not None
 
 
 def judged(distill: Distill) -> dict[str, str]:
@@ -166,7 +171,8 @@ def _refuse(distill: Distill, augment: Augment, *, images: bool) -> None:
                 found=each.kind,
                 allowed=", ".join(kind for kind in _AMOUNTS if (kind in _OF_IMAGES) == images),
             )
-    told = any(loss.kind not in {"hard", "contrastive"} for stage in distill.stages for loss in stage.losses)
+    # `contrastive` asks no teacher, but a copy and its row are of one group, which takes no label.
+    told = any(loss.kind != "hard" for stage in distill.stages for loss in stage.losses)
     if augment.labels == "teacher" and not told:
         raise SpecError(
             "nothing would be learned from the copies: their labels are the teacher's, and no loss asks the teacher",

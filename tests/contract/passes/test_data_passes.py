@@ -341,6 +341,45 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(teacher, tmp_path, 
     assert other.digest != whole.digest
 
 
+def nearness(model, data):
+    """How much nearer rows of one group are to each other than to the others, by the mean cosine."""
+    import torch
+
+    from stillhouse.passes.distill.encoded import read_inputs
+    from stillhouse.passes.distill.rows import Rows
+    from stillhouse.passes.models.artifact import load
+
+    rows, network = Rows(data.path), load(model.path)
+    inputs = read_inputs(rows, model.path, network.signature, 32)
+    with torch.inference_mode():
+        made = network(*(torch.from_numpy(array) for array in inputs.batch(range(rows.count))))
+    groups = torch.from_numpy(rows.groups())
+    same, itself = groups[:, None] == groups[None, :], torch.eye(rows.count, dtype=torch.bool)
+    cosines = made @ made.T
+    return float(cosines[same & ~itself].mean() - cosines[~same].mean())
+
+
+def test_a_copy_is_of_its_rows_group_and_contrastive_learns_from_that_alone(tmp_path):
+    encoder, texts = tiny_teacher(tmp_path / "teacher"), sentences(24, seed=8)
+    data = dataset(tmp_path / "data", text=texts, group=[f"row {number}" for number in range(24)])
+    made, facts = go(Augment(), augmenting("delete", copies=2), {"data": data, "teacher": encoder}, tmp_path / "copied")
+    found = read(made)
+    assert found["group"][:24] == [f"row {number}" for number in range(24)]
+    copies = list(zip(found["text"][24:], found["group"][24:], strict=True))
+    assert len(copies) == facts["copies"] > 40
+    assert all(_one_run_less(text.split(), texts[int(group.removeprefix("row "))].split()) for text, group in copies)
+    shape = {"hiddenLayers": 1, "maxLength": 32, "seed": 3, "init": "layers"}
+    student, _ = go(InitStudent(), shape, {"teacher": encoder, "data": made}, tmp_path / "student")
+    losses = [{"kind": "contrastive"}]
+    stage = {"stage": "alike", "losses": losses, "epochs": 4, "batchSize": 18, "learningRate": 0.003, "seed": 1}
+    trained, _ = go(Distill(), stage, {"teacher": encoder, "student": student, "data": made}, tmp_path / "trained")
+    assert nearness(trained, made) > nearness(student, made) + 0.05
+    with pytest.raises(DataError, match="no two of the rows that are learned from are of one group") as refused:
+        go(Distill(), stage, {"teacher": encoder, "student": student, "data": data}, tmp_path / "refused")
+    assert refused.value.problem.field == "data.columns.group"
+    assert refused.value.problem.found == "24 groups of one row each, column group"
+
+
 def test_what_cannot_be_done_to_these_rows_is_refused(teacher, image_teacher, tmp_path):
     data = dataset(tmp_path / "data", text=["a file"])
     with pytest.raises(SpecError, match="flip is no operation on texts"):

@@ -1,14 +1,18 @@
 """Terms that look at every position: against loops over numbers, against differences, and in training with a teacher beside."""
 
+import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
-from tests.support.artifacts import artifact, dataset, sentences, tiny_teacher
+from tests.support.artifacts import WORDS, artifact, context, dataset, sentences, tiny_teacher
+from tests.support.source_folders import write_bert_folder
 
+from stillhouse.clients.sources.digest import digest_of
 from stillhouse.errors import SpecError
 from stillhouse.inference.signature import ImageSpec, Signature
 from stillhouse.passes.distill.losses import build_losses
@@ -21,6 +25,7 @@ from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network, NetworkOutput
 from stillhouse.passes.models.traces import Traces
+from stillhouse.passes.sources.model import ImportModel
 
 KINDS = ("hidden-tokens", "attention-transfer", "attention-relation", "value-relation")
 SIZES = Sizes(2, 4, 6, {}, 8, 4)  # two layers of width 4 learn from six of width 8 with four heads
@@ -345,4 +350,42 @@ def test_a_trimmed_vocabulary_excludes_them(inputs, tmp_path):
     with pytest.raises(SpecError, match="one tokenizer") as caught:
         config = {**STAGE, "losses": [{"kind": "hidden-tokens"}]}
         go(Distill(), config, {**inputs, "student": student}, tmp_path / "run")
-    assert caught.value.problem.field == "spec.distill.student.vocabulary"
+    assert caught.value.problem.field == "spec.distill.student"
+    assert "leave vocabulary out" in caught.value.problem.fix
+
+
+def imported(source, folder):
+    """Import a model of one's own as `student.uri` does, its longest text left to it."""
+    ctx = dataclasses.replace(context(folder), source=source)
+    config = {"digest": digest_of(source), "task": "sentence-embedding"}
+    ImportModel().run(ImportModel.config_type.model_validate(config), {}, ctx)
+    return artifact(ctx.out, "torch-model")
+
+
+def test_a_student_of_ones_own_needs_the_teachers_tokenizer(inputs, tmp_path):
+    student = imported(write_bert_folder(tmp_path / "model"), tmp_path / "student")
+    config = {**STAGE, "losses": [{"kind": "hidden-tokens"}]}
+    with pytest.raises(SpecError, match="one tokenizer") as caught:
+        go(Distill(), config, {**inputs, "student": student}, tmp_path / "run")
+    assert caught.value.problem.field == "spec.distill.student"
+    assert "a uri with the teacher's tokenizer.json" in caught.value.problem.fix
+
+
+def test_a_student_that_reads_longer_texts_than_its_teacher_is_refused_where_there_are_any(inputs, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):  # its 64 positions, without the teacher's limit of 32
+        shutil.copyfile(inputs["teacher"].path / name, folder / name)
+    student = imported(folder, tmp_path / "student")
+    assert load(student.path).signature.max_length == 64
+    long = dataset(tmp_path / "long", text=[*sentences(11, seed=1), " ".join((*WORDS, *WORDS)[:40])])
+    config = {**STAGE, "losses": [{"kind": "hidden-tokens"}], "epochs": 1, "maxLength": None}
+    with pytest.raises(SpecError, match="longer texts than its teacher") as caught:
+        go(Distill(), config, {**inputs, "student": student, "data": long}, tmp_path / "refused")
+    problem = caught.value.problem
+    assert (problem.field, problem.found, problem.allowed) == ("spec.distill.maxLength", "42 tokens", "at most 32")
+    assert problem.fix == "maxLength: 32"
+    _, facts = go(Distill(), {**config, "maxLength": 32}, {**inputs, "student": student, "data": long}, tmp_path / "cut")
+    assert (facts["truncated_rows"], facts["truncated_tokens"]) == (1, 10)
+    short = dataset(tmp_path / "short", text=sentences(11, seed=1))
+    go(Distill(), config, {**inputs, "student": student, "data": short}, tmp_path / "short-run")

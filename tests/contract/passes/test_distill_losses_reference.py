@@ -36,7 +36,9 @@ def soft_reference(kind: str, student: torch.Tensor, teacher: torch.Tensor, temp
     rows = []
     for mine, theirs in zip(student.tolist(), teacher.tolist(), strict=True):
         q, p = probabilities(mine, temperature), probabilities(theirs, temperature)
-        if kind == "reverse-kl":
+        if kind == "logits":
+            rows.append(temperature**2 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+        elif kind == "reverse-kl":
             rows.append(temperature**2 * sum(b * math.log(b / a) for a, b in zip(p, q, strict=True)))
         elif kind == "jsd":
             # As entropies: H(m) − (H(p) + H(q)) / 2.
@@ -83,6 +85,108 @@ def test_divergences_keep_their_gradient_when_the_temperature_changes(kind: str,
         assert torch.allclose(logits.grad, factor * (student - teacher) / 5, atol=0.01)
 
 
+def dot(x: list[float], y: list[float]) -> float:
+    return sum(a * b for a, b in zip(x, y, strict=True))
+
+
+def near(x: list[float], y: list[float]) -> float:
+    return dot(x, y) / (math.hypot(*x) * math.hypot(*y))
+
+
+def apart(distance: str, x: list[float], y: list[float]) -> float:
+    return math.dist(x, y) ** 2 if distance == "mse" else 1 - near(x, y)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "mse"])
+def test_embedding(distance: str) -> None:
+    student, teacher = numbers(21, 5, 3), numbers(22, 5, 3)
+    term = term_of({"kind": "embedding", "distance": distance})
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(rows), Targets({"embedding": teacher}, None))
+
+    rows = [apart(distance, mine, theirs) for mine, theirs in zip(student.tolist(), teacher.tolist(), strict=True)]
+    assert forward(student).item() == pytest.approx(sum(rows) / 5, rel=1e-10)
+    assert forward(teacher).item() == pytest.approx(0.0, abs=1e-12)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("distance", ["cosine", "mse"])
+def test_hidden(distance: str) -> None:
+    student, teacher = numbers(23, 5, 3), numbers(24, 5, 4)
+    term = term_of({"kind": "hidden", "distance": distance, "layer": 3}, Sizes(2, 3, 6, {3: 4}))
+    other = torch.full((5, 3), torch.nan, dtype=torch.float64)
+
+    def forward(states: torch.Tensor) -> torch.Tensor:
+        # Layer 3 of 6 is at the depth of layer 1 of 2; 0 is the embeddings.
+        return term(NetworkOutput(other, (other, states, other)), Targets({"hidden-3": teacher}, None))
+
+    made = [[dot(line, row) for line in term.projection.weight.tolist()] for row in student.tolist()]
+    rows = [apart(distance, mine, theirs) for mine, theirs in zip(made, teacher.tolist(), strict=True)]
+    expected = sum(rows) / 5 / (4 if distance == "mse" else 1)
+    assert forward(student).item() == pytest.approx(expected, rel=1e-10)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+    assert torch.autograd.gradcheck(lambda _: forward(student), term.projection.weight), "what is learned along"
+
+
+@pytest.mark.parametrize("given", [{}, {"distance": "mse"}, {"keys": 2}], ids=["kl", "mse", "keys"])
+def test_similarity(given: dict[str, Any]) -> None:
+    student, teacher, drawn = numbers(25, 4, 3), numbers(26, 4, 3), numbers(27, 3, 3)
+    term = term_of({"kind": "similarity", "temperature": 0.5, **given})
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(rows), Targets({"embedding": teacher}, None, drawn))
+
+    keys = given.get("keys", 0)
+    compared = (teacher if keys else student).tolist()  # what the student's rows are held against
+    rows = []
+    for i, (s, t) in enumerate(zip(student.tolist(), teacher.tolist(), strict=True)):
+        others, more = [j for j in range(4) if j != i], drawn.tolist()[:keys]
+        mine = [dot(s, compared[j]) for j in others] + [dot(s, key) for key in more]
+        theirs = [dot(t, teacher.tolist()[j]) for j in others] + [dot(t, key) for key in more]
+        if "distance" in given:
+            rows.append(sum((a - b) ** 2 for a, b in zip(mine, theirs, strict=True)) / 3)
+        else:
+            p, q = probabilities(theirs, 0.5), probabilities(mine, 0.5)
+            rows.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+    assert forward(student).item() == pytest.approx(sum(rows) / 4, rel=1e-10)
+    assert forward(teacher).item() == pytest.approx(0.0, abs=1e-12)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+
+
+def test_contrastive() -> None:
+    student, groups = numbers(28, 6, 3), [7, 7, -1, 7, 3, 3]
+    term = term_of({"kind": "contrastive", "temperature": 0.5})
+
+    def forward(rows: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(rows), Targets({}, None, groups=torch.tensor(groups)))
+
+    rows = []
+    for i, group in enumerate(groups):
+        others = [j for j in range(6) if j != i]
+        scores = [dot(student[i].tolist(), student[j].tolist()) for j in others]
+        likely = dict(zip(others, probabilities(scores, 0.5), strict=True))
+        partners = [j for j in others if groups[j] == group >= 0]
+        rows += [-sum(math.log(likely[j]) for j in partners) / len(partners)] if partners else []
+    assert len(rows) == 5
+    assert forward(student).item() == pytest.approx(sum(rows) / 5, rel=1e-10)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_logits(alpha: float) -> None:
+    student, teacher, labels = numbers(29, 4, 5), numbers(30, 4, 5), [0, 3, -100, 1]
+    term = term_of({"kind": "logits", "temperature": 2.5, "alpha": alpha})
+
+    def forward(logits: torch.Tensor) -> torch.Tensor:
+        return term(NetworkOutput(logits), Targets({"logits": teacher}, torch.tensor(labels)))
+
+    hard = cross_entropy_reference(student, labels, 0.0, [1.0] * 5) / 4  # by all rows, not by those with a label
+    expected = alpha * soft_reference("logits", student, teacher, 2.5) + (1 - alpha) * hard
+    assert forward(student).item() == pytest.approx(expected, rel=1e-10)
+    assert torch.autograd.gradcheck(forward, student.clone().requires_grad_())
+
+
 def test_relational_distance() -> None:
     student, teacher = numbers(5, 5, 3), numbers(6, 5, 4)  # the widths may differ
     term = term_of({"kind": "relational-distance"})
@@ -105,7 +209,7 @@ def test_relational_distance() -> None:
 
 def angle(x: list[float], at: list[float], y: list[float]) -> float:
     a, b = ([p - q for p, q in zip(end, at, strict=True)] for end in (x, y))
-    return sum(p * q for p, q in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+    return near(a, b)
 
 
 def test_relational_angle() -> None:
@@ -157,9 +261,6 @@ def test_contrastive_teacher(keys: int) -> None:
     def forward(rows: torch.Tensor) -> torch.Tensor:
         return term(NetworkOutput(rows), Targets({"embedding": teacher}, None, drawn))
 
-    def near(x: list[float], y: list[float]) -> float:
-        return sum(a * b for a, b in zip(x, y, strict=True)) / (math.hypot(*x) * math.hypot(*y))
-
     others = teacher.tolist() + drawn.tolist()[:keys]
     rows = [probabilities([near(row, other) for other in others], 0.5)[at] for at, row in enumerate(student.tolist())]
     assert forward(student).item() == pytest.approx(-sum(map(math.log, rows)) / 4, rel=1e-10)
@@ -201,7 +302,8 @@ def test_labels_smoothed_and_weighted(given: dict[str, Any], smoothing: float, w
     found = mixed(NetworkOutput(student), targets) - soft(NetworkOutput(student), targets)
     plain = cross_entropy_reference(student, labels, 0.0, [1.0] * 4)
     assert found.item() == pytest.approx(0.75 * (total - plain) / 5, rel=1e-6)
-    assert torch.autograd.gradcheck(lambda z: hard(NetworkOutput(z), targets), student.clone().requires_grad_())
+    for term in (hard, mixed):
+        assert torch.autograd.gradcheck(lambda z, term=term: term(NetworkOutput(z), targets), student.clone().requires_grad_())
     assert not hard.state_dict(), "an older checkpoint must fit"
 
 

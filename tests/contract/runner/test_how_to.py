@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "docs/how-to" / f"add-a-{what}.md" for what in ("pass", "loss")]
 CONTRACT = "tests/contract/runner/test_passes.py"
 PLANNING = "tests/unit/planning/test_manifest.py"
+LESSONS = "tests/contract/passes/test_distill_losses_contract.py"
 CHOSEN = "token_use or token-use or huber or every_pass or kinds"
 
 
@@ -49,7 +50,7 @@ def test_what_the_pages_show_works(project: Path) -> None:
     run(project, "ruff", "format", "--check", *new, "operator/stillhouse/planning", "operator/stillhouse/api")
     own = [path for path in new if path.startswith("tests/")]
     assert own == ["tests/contract/passes/test_token_use.py", "tests/contract/passes/test_huber.py"]
-    told = run(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *own, CONTRACT, PLANNING)
+    told = run(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *own, CONTRACT, PLANNING, LESSONS)
     assert " passed" in told
 
 

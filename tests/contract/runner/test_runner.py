@@ -180,6 +180,14 @@ def test_a_pass_knows_what_its_data_is_for(tmp_path: Path, step: str, field: str
     assert refused.value.problem.found == field
 
 
+@pytest.mark.parametrize(("after", "found"), [("augmented", "spec.distill.data, copied"), ("balanced", "spec.distill.data")])
+def test_an_import_knows_whether_its_rows_are_copied(tmp_path: Path, after: str, found: str) -> None:
+    plan = make_plan(draft("resolve/data", "x", trouble="purpose"), draft(f"train/{after}", "y", ["resolve/data"]))
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, plan)
+    assert refused.value.problem.found == found
+
+
 def foreseen(text: str) -> Plan:
     return make_plan(
         draft("resolve/gate-data", text, stage="resolve"),

@@ -48,10 +48,16 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def run(
-    source: Path, work: Path, progress: Recorder | None = None, field: str = "spec.distill.data", **config: Any
+    source: Path,
+    work: Path,
+    progress: Recorder | None = None,
+    field: str = "spec.distill.data",
+    *,
+    copied: bool = False,
+    **config: Any,
 ) -> tuple[DataFacts, Path]:
     work.mkdir(exist_ok=True)
-    ctx = dataclasses.replace(context(work, progress), source=source, field=field)
+    ctx = dataclasses.replace(context(work, progress), source=source, field=field, copied=copied)
     return ImportData().run(ImportDataConfig.model_validate({"digest": pinned(source), **config}), {}, ctx), ctx.out
 
 
@@ -117,6 +123,18 @@ def test_one_class_only(tmp_path: Path) -> None:
     assert "'io' in every row" in raised(DataError, lambda: run(source, tmp_path / "work", columns=NAMED))
     for field in ("spec.compress.calibration", "spec.index.data"):
         assert run(source, tmp_path / field, field=field, columns=NAMED)[0].classes == {"io": 2}, "no label is needed there"
+
+
+def test_rows_that_are_each_a_group_of_their_own_are_of_use_to_their_copies_only(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.parquet", [{"text": "a", "id": 7, "none": None}, {"text": "b", "id": 8, "none": None}])
+    text = raised(DataError, lambda: run(source, tmp_path / "work", columns={"group": "id"}))
+    assert "no two rows are of one group" in text
+    assert "2 groups of one row each" in text
+    assert "add augment" in text
+    facts, out = run(source, tmp_path / "copied", copied=True, columns={"group": "id"})
+    assert (facts.grouped, read_columns(out, ["group"])) == (0, {"group": ["7", "8"]})
+    null = raised(DataError, lambda: run(source, tmp_path / "null", copied=True, columns={"group": "none"}))
+    assert "null in every row" in null
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows.csv"])

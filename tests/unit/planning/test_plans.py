@@ -29,6 +29,7 @@ from stillhouse.planning.estimate import (
 )
 from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import STAGES, Plan
+from stillhouse.planning.preparing import copied
 
 
 def ids(plan: Plan) -> list[str]:
@@ -494,6 +495,19 @@ def test_rows_are_pooled_deduplicated_balanced_and_augmented_in_this_order_and_l
     assert parents["train/data-report"]["trained"] == "train/augmented"
     assert "train/data-report" in plan.targets
     assert len({step.id for step in plan.steps}) == len(plan.steps)
+
+
+def test_contrastive_learns_from_copies_that_have_no_labels() -> None:
+    edits: dict[str, Any] = {
+        "spec.distill.data.columns": {"group": "id"},
+        "spec.distill.stages": [{"losses": [{"kind": "contrastive"}]}],
+    }
+    plan = plan_of("text", {**edits, "spec.distill.augment": {"operations": [{"kind": "delete"}]}})
+    assert plan.step("train/augmented").config["labels"] == "teacher"
+    assert plan.find("train/teacher-outputs") is None, "nobody asks the teacher"
+    assert [step.id for step in plan.steps if copied(plan, step)] == ["resolve/data"]
+    plain = plan_of("text", edits)
+    assert not any(copied(plain, step) for step in plain.steps)
 
 
 def test_what_is_not_held_against_those_that_judge_is_held_against_them_as_it_was_imported() -> None:

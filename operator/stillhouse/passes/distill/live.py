@@ -94,10 +94,11 @@ def _same_tokens(teacher: Network, student: Network, data: Texts) -> None:
     if theirs.tokenizer_digest != mine.tokenizer_digest:
         raise SpecError(
             "a loss that looks at every token needs one tokenizer for teacher and student",
-            field="spec.distill.student.vocabulary",
+            field="spec.distill.student",
             found="a student that cuts texts into other tokens than its teacher",
             allowed="the teacher's tokenizer, its vocabulary not trimmed",
-            fix="leave vocabulary out, or take loss hidden, which compares what is averaged over a text",
+            fix="leave vocabulary out, or give a uri with the teacher's tokenizer.json; or take loss hidden, which compares what"
+            " is averaged over a text",
         )
     longest = int(data.lengths.max(initial=0))
     if theirs.max_length and longest > theirs.max_length:

@@ -122,6 +122,9 @@ class Rows:
         """Return the groups of the training texts: int64 [rows], -1 for a row that stands alone; None where nothing says.
 
         Without a column of groups, a query and its document are one.
+
+        Raises:
+            DataError: no two rows are of one group.
         """
         if "text" not in self.columns and {"query", "document"} <= set(self.columns):
             return np.tile(np.arange(self.count, dtype=np.int64), 2)
@@ -130,6 +133,14 @@ class Rows:
         values = self._column("group")
         many = Counter(value for value in values if value)
         numbers = {value: number for number, value in enumerate(value for value, rows in many.items() if rows > 1)}
+        if not numbers:  # known once copies are made and repetitions have left; of the file alone its import says so
+            raise DataError(
+                "no two of the rows that are learned from are of one group",
+                field=f"{self.field}.columns.group",
+                found=f"{len(many)} groups of one row each, column {self._named.get('group', 'group')}",
+                allowed="the same value in the rows that say the same",
+                fix="name the column that joins rows, or add augment, whose copies are of their row's group",
+            )
         return np.array([numbers.get(value, -1) for value in values], dtype=np.int64)
 
     def weights(self, kept: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64] | None:

@@ -95,7 +95,7 @@ class ImportData(Pass[ImportDataConfig, DataFacts]):
         if total == 0:
             raise no_rows(ctx.source.name)
         content = _write(table, chosen, config.features, total, ctx)
-        content.check(need_of(ctx.field))
+        content.check(need_of(ctx.field), copied=ctx.copied)
         with readable(ctx, "data.uri"):
             refuse_changed(ctx.source, config.digest, "data.uri")
         roles = content.columns

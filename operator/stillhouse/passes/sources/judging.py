@@ -72,21 +72,24 @@ class Content:
         self._update(row.tobytes() for row in rows)
         return list(rows)
 
-    def check(self, need: Need) -> None:
+    def check(self, need: Need, *, copied: bool = False) -> None:
         """Judge what only all rows together can say. `need`: what the data is for; who reads no labels needs none, and no two.
+
+        `copied`: every row will have copies, which are of its group: then it is no fault that no two rows are of one.
 
         Raises:
             DataError: there is a column of labels, but nothing in it, or one class only; or all weights are 0.
         """
         if need == "rows" and self.unlabelled and not self.labels:
             _label(None, 1, "label", "label")
-        if "group" in self.columns and max(self.groups.values(), default=0) < 2:
+        if "group" in self.columns and max(self.groups.values(), default=0) < (1 if copied else 2):
             raise DataError(
                 "no two rows are of one group",
                 field="data.columns.group",
                 found=f"{len(self.groups)} groups of one row each" if self.groups else "null in every row",
                 allowed="the same value in the rows that say the same, null in rows that stand alone",
-                fix="name the column that joins rows, for example a summary and its text",
+                fix="name the column that joins rows, for example a summary and its text, or add augment, whose copies are of"
+                " their row's group",
             )
         if "weight" in self.columns and not self.heaviest:
             raise DataError(

@@ -1,6 +1,7 @@
 """Rows of one group nearer to each other than to the rest of the batch.
 
-With S the matrix of dot products between the batch's rows, P(i) the other rows of row i's group:
+With S the matrix [batch, batch] of dot products between the batch's rows, unit vectors float32 [batch, dimension], and P(i) the
+other rows of row i's group, by groups int64 [batch], -1 for a row that stands alone:
 
     mean over rows i that have partners of  mean over p in P(i) of  −log( exp(S_ip / T) / Σ_{a ≠ i} exp(S_ia / T) )
 

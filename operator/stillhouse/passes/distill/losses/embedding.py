@@ -1,7 +1,11 @@
 """Distance to the teacher's embedding.
 
-`cosine`: mean over rows of 1 − cos(s, t). `mse`: mean over rows of ‖s − t‖²; for unit vectors that is exactly twice the
-cosine term. Regression onto a teacher's sentence embeddings: Reimers & Gurevych 2020, arXiv:2004.09813, section 2.
+With a row's embeddings s (student) and t (teacher), float32 [batch, dimension] each:
+
+    `cosine` (the default): mean over rows of 1 − cos(s, t)        `mse`: mean over rows of ‖s − t‖²
+
+For unit vectors the second is exactly twice the first. Regression onto a teacher's sentence embeddings: Reimers & Gurevych
+2020, arXiv:2004.09813, section 2 (there `mse`).
 """
 
 from __future__ import annotations

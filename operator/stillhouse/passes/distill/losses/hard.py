@@ -1,6 +1,12 @@
 """Cross-entropy with the labels alone: the second stage after soft targets, and the control without a teacher.
 
-The sum over the batch's rows that have a label, divided by their number; see `cross_entropy.py`.
+With logits z float32 [batch, K], q = softmax(z), and a row's label y of labels int64 [batch], -100 for none:
+
+    mean over rows that have a label of  −log q_y
+
+smoothed and weighted as `cross_entropy.py` has it. The second of the two objectives in Hinton, Vinyals & Dean 2015,
+arXiv:1503.02531, section 2, by itself; as a score of a softmax Bridle 1990, "Probabilistic interpretation of feedforward
+classification network outputs".
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
 """Pooled hidden states through a learned projection.
 
+With s float32 [batch, student's width] and t float32 [batch, teacher's width], the states of a pair of layers averaged over all
+positions that are no padding, and W a learned matrix [teacher's width, student's width]:
+
+    `cosine` (the default): mean over rows of 1 − cos(W·s, t)        `mse`: mean over rows of ‖W·s − t‖² / teacher's width
+
 Romero et al. 2015 (FitNets), arXiv:1412.6550, equation 3 (a regressor from the student's to the teacher's width), as in
-TinyBERT, Jiao et al. 2020, arXiv:1909.10351, equation 8, here on states averaged over a text's tokens: student and
-teacher may cut a text into different tokens.
+TinyBERT, Jiao et al. 2020, arXiv:1909.10351, equation 8, here on averages: student and teacher may cut a text into different
+tokens. `hidden-tokens` compares every token.
 """
 
 from __future__ import annotations

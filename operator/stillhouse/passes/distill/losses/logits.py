@@ -1,7 +1,13 @@
-"""Soft and hard targets: α·T²·KL(teacher‖student) + (1−α)·cross-entropy.
+"""Soft and hard targets.
 
-Hinton, Vinyals & Dean 2015, arXiv:1503.02531: softened probabilities (equation 1); gradients of the soft part shrink as
-1/T² (equation 4), so it is multiplied by T², which keeps the two parts in proportion when T is changed (section 2).
+With p = softmax(teacher / T) and q = softmax(student / T), logits float32 [batch, labels] each, and labels int64 [batch], -100
+for none:
+
+    α · T² · mean over rows of  Σ_c p_c · (log p_c − log q_c)   +   (1 − α) · mean over rows of the cross-entropy at T = 1
+
+A row without a label adds 0 to the second sum (`cross_entropy.py`). Hinton, Vinyals & Dean 2015, arXiv:1503.02531: softened
+probabilities (equation 1); gradients of the soft part shrink as 1/T² (equation 4), so it is multiplied by T², which keeps the
+two parts in proportion when T is changed (section 2).
 """
 
 from __future__ import annotations

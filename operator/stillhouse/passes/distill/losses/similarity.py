@@ -1,12 +1,13 @@
 """The teacher's similarities inside the batch.
 
-With S = student's and R = teacher's matrix of dot products between the batch's rows, the diagonal left out:
+With S = student's and R = teacher's matrix [batch, batch] of dot products between the batch's rows, unit vectors float32
+[batch, dimension] of each side, the diagonal left out:
 
 `cosine` (the default): mean over rows i of KL( softmax(R_i / T) ‖ softmax(S_i / T) ), T = 0.05. Distributions of
 similarity: Fang et al. 2021 (SEED), arXiv:2101.04731, equation 4, with the batch in place of a queue. A small T makes
 the nearest rows count, which is what search is judged by. With `keys` as in SEED: S = the student's, R = the teacher's
-dot products with the *teacher's* embeddings of the batch's other rows and of rows drawn from all of the data. A batch is
-of texts of like lengths; search compares short with long ones.
+dot products with the *teacher's* embeddings of the batch's other rows and of rows drawn from all of the data, float32 [rows,
+dimension], both [batch, batch − 1 + keys]. A batch is of texts of like lengths; search compares short with long ones.
 `mse`: mean over pairs of (S_ij − R_ij)². Tung & Mori 2019, arXiv:1907.09682, equation 4, without their row norm: the
 vectors are of unit length already.
 """
