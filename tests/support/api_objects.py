@@ -921,6 +921,20 @@ _INVALID = [
         f"{_SEARCHED}.hiddenLayers",
         "beyond any text",
     ),
+    Case(
+        "no size at all to search within",
+        "text",
+        {_SEARCHED: {"hiddenLayers": [1], "maxSize": "0"}},
+        f"{_SEARCHED}.maxSize",
+        "more than 0",
+    ),
+    Case(
+        "no time at all to search within",
+        "text",
+        {_SEARCHED: {"hiddenLayers": [1], "maxLatencyP50": "0ms"}},
+        f"{_SEARCHED}.maxLatencyP50",
+        "more than 0",
+    ),
     *(
         Case(f"half a head to search: {name}", "text", {_STUDENT: student, _SEARCHED: search}, _SEARCHED, "must be a multiple")
         for name, student, search in (

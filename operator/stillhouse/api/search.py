@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.scalars import Duration, Percent, Quantity
+from stillhouse.api.scalars import Duration, Percent, Quantity, parse_duration, parse_quantity, whole
 
 __all__ = ["Search"]
 
-Layers = Annotated[int, Field(ge=1, le=96)]
-Width = Annotated[int, Field(ge=8, le=8192)]
-Heads = Annotated[int, Field(ge=1, le=256)]
-Tokens = Annotated[int, Field(ge=256, le=1_000_000)]
+Layers = Annotated[int, BeforeValidator(whole), Field(ge=1, le=96)]
+Width = Annotated[int, BeforeValidator(whole), Field(ge=8, le=8192)]
+Heads = Annotated[int, BeforeValidator(whole), Field(ge=1, le=256)]
+Tokens = Annotated[int, BeforeValidator(whole), Field(ge=256, le=1_000_000)]
 
 _SOMETHING = CelRule(
     "has(self.hiddenLayers) || has(self.hiddenSize) || has(self.attentionHeads) || has(self.vocabulary)",
     "a search needs something to search among: hiddenLayers, hiddenSize, attentionHeads or vocabulary",
+)
+
+
+_SOME_SIZE = CelRule("!has(self.maxSize) || self.maxSize.matches('[1-9]')", "maxSize must be more than 0", "maxSize")
+_SOME_TIME = CelRule(
+    "!has(self.maxLatencyP50) || self.maxLatencyP50.matches('[1-9]')", "maxLatencyP50 must be more than 0", "maxLatencyP50"
 )
 
 
@@ -50,10 +56,14 @@ class Search(ApiModel):
     tolerance: Percent = "1%"
     """How much of the best quality may be given for speed: the fastest shape within it is taken."""
 
-    cel_rules = (_SOMETHING,)
+    cel_rules = (_SOMETHING, _SOME_SIZE, _SOME_TIME)
 
     @model_validator(mode="after")
     def _something(self) -> Search:
         if not any((self.hidden_layers, self.hidden_size, self.attention_heads, self.vocabulary)):
             raise _SOMETHING.broken(fix="hiddenLayers: [1, 2, 3]")
+        if self.max_size is not None and not parse_quantity(self.max_size):
+            raise _SOME_SIZE.broken(fix='write maxSize: "4Mi", or leave it out')
+        if self.max_latency_p50 is not None and not parse_duration(self.max_latency_p50):
+            raise _SOME_TIME.broken(fix="write maxLatencyP50: 2ms, or leave it out")
         return self

@@ -149,6 +149,15 @@ def test_a_run_that_goes_astray_says_its_step_and_keeps_the_last_good_one(inputs
     assert (facts["resumed"], facts["steps"]) == (1, 21)
 
 
+def test_a_last_step_that_goes_astray_is_told_as_any_other(inputs, tmp_path):
+    """Nothing comes after it: no objective that would be no number."""
+    wild = {**STAGE, "batchSize": 64, "epochs": 1, "learningRate": 1e30, "warmup": 0.0, "losses": [{"kind": "embedding"}]}
+    with pytest.raises(DataError, match="step 1 of 1") as caught:
+        Distill().run(Distill.config_type.model_validate(wild), inputs, context(tmp_path / "wild"))
+    assert caught.value.problem.field == "spec.distill.stages[].learningRate"
+    assert caught.value.problem.found.startswith("an output of ")
+
+
 def test_a_gradient_that_is_no_number_does_not_reach_the_weights(inputs, tmp_path, monkeypatch):
     from stillhouse.passes.distill.losses.embedding import EmbeddingLoss
 

@@ -51,6 +51,40 @@ def search(inputs, folder, progress=None, **changes):
     return facts, ctx
 
 
+def shapes_of(journal, stops=()):
+    """Every shape in the order in which it was tried; at the numbers in `stops` the process dies before it is measured."""
+    found, space, opened = [], {"hiddenLayers": [1, 2, 3, 4], "hiddenSize": [16, 32, 64]}, Study
+    study = opened(journal, space, Limits(), 3)
+    while (shape := study.next()) is not None:
+        if len(found) in stops:
+            stops = tuple(each for each in stops if each != len(found))
+            study = opened(journal, space, Limits(), 3)
+            continue
+        found.append(shape)
+        quality = 1 / (1 + abs(shape["hiddenSize"] - 32) + shape["hiddenLayers"])
+        study.tell(Tried(shape, quality, 0.001 * shape["hiddenLayers"], 100, 1, 1.0))
+    return found
+
+
+def test_a_search_that_was_stopped_tries_what_it_would_have_tried(tmp_path):
+    assert shapes_of(tmp_path / "stopped", stops=(3, 9)) == shapes_of(tmp_path / "not")
+
+
+def test_a_journal_whose_last_line_is_torn_is_gone_on_with(tmp_path):
+    journal = tmp_path / "journal"
+    space = {"hiddenLayers": [1, 2, 3]}
+    study = Study(journal, space, Limits(), 3)
+    for _ in range(2):
+        study.tell(Tried(study.next(), 0.5, 0.1, 100, 1, 1.0))
+    whole = journal.read_bytes()
+    for torn in (whole[:-7], whole[:40], b"{", whole + b'{"op_code"'):
+        journal.write_bytes(torn)
+        again = Study(journal, space, Limits(), 3)
+        assert len(again.tried) <= 2
+        assert again.next() is not None
+    assert len(Study(journal, space, Limits(), 3).tried) == 2, "what follows what is torn alone is lost"
+
+
 def test_a_shape_is_taken_and_the_student_is_made_of_it(inputs, tmp_path):
     progress = Recorder()
     facts, ctx = search(inputs, tmp_path / "search", progress)

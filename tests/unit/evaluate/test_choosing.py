@@ -49,6 +49,12 @@ def test_noise_decides_nothing_and_a_real_difference_does() -> None:
     assert choose("small", [measured("a", 20.1, 300), measured("b", 20, 100)]).precision == "a", "alike in size: the faster one"
 
 
+def test_of_sizes_that_are_alike_noise_does_not_decide_either() -> None:
+    noisy, calm = measured("int4", 28.985, 355, noise=0.9), measured("static", 29.373, 400, noise=0.1)
+    assert choose("small", [noisy, calm]) is choose("small", [calm, noisy]) is noisy, "as fast within the noise, and smaller"
+    assert lost("small", calm, noisy).startswith("as fast within the noise, and larger: ")
+
+
 def test_without_a_load_the_size_decides() -> None:
     one, two = Measured("one", "sha256:1", 10), Measured("two", "sha256:2", 9)
     for goal in ("fast", "small", "balanced"):

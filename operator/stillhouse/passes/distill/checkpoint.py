@@ -68,22 +68,25 @@ def load_latest(scratch: Path, modules: Mapping[str, nn.Module], optimizer: Any)
     """
     for leftover in scratch.glob(f"tmp-{_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for folder in sorted(scratch.glob(f"{_PREFIX}*"), key=lambda path: -int(path.name.removeprefix(_PREFIX))):
-        try:
+    numbered = [path for path in scratch.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
+    for folder in sorted(numbered, key=lambda path: -int(path.name.removeprefix(_PREFIX))):
+        try:  # all of it is read before anything is restored
             tensors = load_file(str(folder / "tensors.safetensors"))
             whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, SafetensorError):
+            step, state = int(whole["step"]), dict(whole["state"])
+            version, inner, gauss = whole["python"]
+            name, key, *rest = whole["numpy"]
+            generator = tensors["random/torch"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             shutil.rmtree(folder, ignore_errors=True)  # a damaged disk: start from an older one, or from the beginning
             continue
         _restore(tensors, modules, optimizer)
-        torch.set_rng_state(tensors["random/torch"])
+        torch.set_rng_state(generator)
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all([v for k, v in sorted(tensors.items()) if k.startswith("random/cuda/")])
-        version, inner, gauss = whole["python"]
         random.setstate((version, tuple(inner), gauss))
-        name, key, *rest = whole["numpy"]
         np.random.set_state((name, np.asarray(key, dtype=np.uint32), *rest))
-        return int(whole["step"]), dict(whole["state"])
+        return step, state
     return None
 
 

@@ -232,8 +232,11 @@ def _train(
                 try:
                     values = stepper.step(step, order[at])
                 except (DataError, WorkerLost):  # the step has changed nothing yet: what was good is kept
-                    save()
+                    if stepper.sound():  # else it is the step before that went astray
+                        save()
                     raise
+                if step + 1 == steps:
+                    stepper.check(order[at])
                 step += 1
                 state.rows += len(order[at])
                 _record(state, values, objective.names, step, last=step % point_every == 0 or step == steps)

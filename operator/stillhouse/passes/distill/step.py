@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillhouse.passes.distill.encoded import Arrays, Texts, length_batches
 from stillhouse.passes.distill.live import FIELD, MASK, LiveTeacher, joined, mask_of
@@ -157,6 +158,26 @@ class Stepper:
             self._pruner.apply_after(number)
         self._optimizer.zero_grad()
         return [float(value.detach()) for value in values]
+
+    def check(self, rows: npt.NDArray[np.int64]) -> None:
+        """Look at what the network says of a batch: a step that nothing follows has no objective after it that would tell.
+
+        Raises:
+            DataError: not all of it is finite numbers.
+        """
+        self._network.eval()
+        with torch.no_grad():
+            slices = length_batches(self._data.inputs.lengths, rows, _SLICE_TOKENS, len(rows))
+            largest = self._forward(slices).output.abs().max()
+        self._network.train()
+        self._objective.demand_finite(largest, lambda: f"an output of {float(largest):g}")
+
+    def sound(self) -> bool:
+        """Return whether all weights are finite numbers: whether they are worth keeping."""
+        return bool(self._largest().isfinite())
+
+    def _largest(self) -> Tensor:
+        return nn.utils.get_total_norm(self._parameters, math.inf)
 
     def _forward(self, slices: Sequence[npt.NDArray[np.int64]]) -> NetworkOutput:
         """Run the network over a batch slice by slice; the outputs' rows are in the order of the slices."""

@@ -23,12 +23,16 @@ def choose(goal: Goal, passed: Sequence[Measured]) -> Measured:
     """Return the best of one or more candidates that passed.
 
     `fast`: most answers a second, of those that are as fast the smallest. `small`: fewest bytes, of those that are alike the
-    fastest. `balanced`: most answers a second for each byte (half the bytes weigh as much as twice the answers), of those that
-    are as good the smallest.
+    fastest, of those that are as fast the smallest. `balanced`: most answers a second for each byte (half the bytes weigh as
+    much as twice the answers), of those that are as good the smallest.
     """
     if goal == "small":
         least = min(each.size for each in passed)
-        return max((each for each in passed if each.size <= least * ALIKE), key=lambda each: _speed(each).estimate)
+        small = [each for each in passed if each.size <= least * ALIKE]
+        fastest = max(map(_speed, small), key=lambda speed: speed.estimate)
+        return min(
+            (each for each in small if _speed(each).high >= fastest.low), key=lambda each: (each.size, -_speed(each).estimate)
+        )
     values = [_value(goal, each) for each in passed]
     best = max(values, key=lambda each: each.estimate)
     alike = [each for each, value in zip(passed, values, strict=True) if value.high >= best.low]
@@ -39,7 +43,8 @@ def lost(goal: Goal, each: Measured, winner: Measured) -> str:
     """Say why a candidate that passed was not taken."""
     speeds = f"{_words(each)}, {winner.precision} {_words(winner)}"
     if goal == "small":
-        words = "as small, and slower" if each.size <= winner.size * ALIKE else "larger"
+        slower = "as fast within the noise, and larger" if _speed(each).high >= _speed(winner).low else "as small, and slower"
+        words = slower if each.size <= winner.size * ALIKE else "larger"
     else:
         as_good = _value(goal, each).high >= _value(goal, winner).low
         worse = "slower" if goal == "fast" else "fewer answers a second for each byte"

@@ -5,7 +5,9 @@ Ozaki et al. 2020, "Multiobjective Tree-Structured Parzen Estimator for Computat
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = {name: sorted(set(values)) for name, values in space.items()}
         self._limits, self._seed = limits, seed
+        _mend(journal)
         lock = JournalFileOpenLock(str(journal))
         Path(f"{journal}.lock").unlink(missing_ok=True)  # of a process that died: a step has one process at a time
         self._study = optuna.create_study(
@@ -81,10 +84,10 @@ class Study:
         if len(known) >= self.count:
             return None
         for _ in range(_REPEATS):
-            number = len(self._study.get_trials(deepcopy=False))
+            number = len(self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                # A sampler for every trial, whose seed is the trial's number: going on gives what not stopping would have given.
+                # A sampler for every trial, seeded by how many were measured: going on gives what not stopping would have given.
                 self._study.sampler = TPESampler(seed=self._seed + number, n_startup_trials=_STARTUP, multivariate=True)
             trial = self._study.ask()
             shape = {name: int(trial.suggest_categorical(name, values)) for name, values in self._space.items()}
@@ -102,3 +105,21 @@ class Study:
         trial.set_user_attr(_TRIED, tried.to_json())
         trial.set_constraint("limits", self._limits.over(tried))
         self._study.tell(trial, [tried.quality, tried.latency])
+
+
+def _mend(journal: Path) -> None:
+    """Cut off what a full disk or a power cut left of the last line; behind it nothing could be read any more."""
+    if not journal.is_file():
+        return
+    content = journal.read_bytes()
+    whole = 0
+    for line in content.splitlines(keepends=True):
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n"):
+            break
+        whole += len(line)
+    if whole < len(content):
+        os.truncate(journal, whole)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stillhouse.passes.models.shapes import ImageShape
 from stillhouse.passes.models.small.mlp import layers_of
@@ -54,17 +55,27 @@ class ImageMlp(nn.Module):  # type: ignore[misc]
         return self.layers(pixels.flatten(1))
 
 
+class _Norm(nn.BatchNorm2d):
+    """Batch normalisation that takes what it has learned where a batch has one number a channel: that has no deviation."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return float32 of the same shape, [batch, channels, height, width]."""
+        if self.training and input.numel() == input.shape[1]:  # the last batch has one row, and it is one pixel by now
+            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
 def _convolution(before: int, after: int, sides: tuple[int, int], halved: bool, separable: bool) -> list[nn.Module]:
     size = tuple(1 if side == 1 else 3 for side in sides)
     step = tuple(2 if halved and side > 1 else 1 for side in sides)
     edge = tuple(each // 2 for each in size)
     if not separable:
-        return [nn.Conv2d(before, after, size, step, edge, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        return [nn.Conv2d(before, after, size, step, edge, bias=False), _Norm(after), nn.ReLU()]
     return [
         nn.Conv2d(before, before, size, step, edge, groups=before, bias=False),
-        nn.BatchNorm2d(before),
+        _Norm(before),
         nn.ReLU(),
         nn.Conv2d(before, after, 1, bias=False),
-        nn.BatchNorm2d(after),
+        _Norm(after),
         nn.ReLU(),
     ]
