@@ -154,6 +154,8 @@ def _pupils(distill: Distill, source: ModelSource) -> list[_Pupil]:
             "stages need names of their own",
             field="spec.distill.stages",
             found=", ".join(sorted(name.partition("/")[2] for name in twice)),
+            allowed="names that no other stage or step of the training has (student, teacher-outputs and the like are taken)",
+            fix="give one of them another name",
         )
     return pupils
 

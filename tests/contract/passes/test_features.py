@@ -151,6 +151,8 @@ def test_data_is_read_as_it_is(made):
 
 def test_a_graph_that_says_probabilities_teaches(made, tmp_path):
     inputs, values, labels, _ = made
+    _, told = go(TeacherOutputs(), {"outputs": ["logits"]}, inputs, tmp_path / "again")
+    assert told["precision"] == "float32", "a graph reckons as it was written, whatever the processor has"
     engine = Engine(inputs["teacher"].path)
     assert (engine.signature.inputs, engine.signature.output, engine.signature.labels) == (("X",), "logits", LABELS)
     answers = engine.predict_arrays(values)

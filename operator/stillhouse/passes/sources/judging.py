@@ -103,7 +103,7 @@ class Content:
             raise DataError(
                 "all rows have the same label",
                 field="data.columns.label",
-                found=f"{next(iter(self.labels))!r} in every row",
+                found=f"{next(iter(self.labels))[:100]!r} in every row",
                 allowed="at least two classes",
                 fix="name the column that holds the classes, or add rows of other classes",
             )
