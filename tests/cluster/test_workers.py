@@ -36,7 +36,7 @@ def networks(home: Path) -> dict[str, dict[str, Any]]:
     """Return the weights that every step of a store made, by the step's name."""
     store = LocalStore(home)
     found = [receipt for receipt in map(store.receipt, store.receipt_keys()) if receipt and receipt.kind == "torch-model"]
-    return {each.step: load_file(store.objects.opened(each.digest) / "model.safetensors") for each in found}
+    return {each.step: load_file(store.objects.opened(each.artifact) / "model.safetensors") for each in found}
 
 
 def test_two_pods_train_and_go_on_together_where_one_was_killed(models: Models, tmp_path: Path) -> None:
