@@ -55,7 +55,7 @@ class ImageMlp(nn.Module):  # type: ignore[misc]
         return self.layers(pixels.flatten(1))
 
 
-class _Norm(nn.BatchNorm2d):
+class _Norm(nn.BatchNorm2d):  # type: ignore[misc]
     """Batch normalisation that takes what it has learned where a batch has one number a channel: that has no deviation."""
 
     def forward(self, input: Tensor) -> Tensor:
