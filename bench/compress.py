@@ -40,18 +40,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.compress_figures import Candidate, chosen_of, dominators, front, points_lost, undominated
-from bench.compress_measure import Held, Quality, embedded, engine_folder
+from bench.compress_measure import Held, Quality, answers, engine_folder
 from bench.compress_ours import FP32, RECIPES, make, make_apart
 from bench.compress_rivals import RIVALS, Made, make_rivals, token_rows
 from bench.compress_texts import CALIBRATION, Texts, calibration_file
-from bench.harness.errors import BenchError
+from bench.harness.command import reported
 from bench.harness.goals import judge
 from bench.harness.load import Mode, Sample
 from bench.harness.paths import cache_folder
 from bench.harness.results import quoted, table, write_results
 from bench.harness.rounds import ROUNDS, Run, Spread, rounds, series
 from stillhouse.clients.store import zstd
-from stillhouse.errors import StillhouseError
 from stillhouse.inference.signature import Signature
 
 LEAST_COSINE = 0.99
@@ -147,12 +146,12 @@ def figures(
     quality: dict[str, Quality] = {}
     cosines: dict[str, float] = {}
     sides: list[Held] = []
-    reference = embedded(folders[FP32], texts.others)
+    reference = answers(folders[FP32], texts.others)
     for name, folder in list(folders.items()):
         print(f"asking {name}", file=sys.stderr, flush=True)
         try:
             quality[name] = Quality.of(folder, texts.queries, texts.documents)
-            cosines[name] = float((embedded(folder, texts.others) * reference).sum(axis=1).mean())
+            cosines[name] = float((answers(folder, texts.others) * reference).sum(axis=1).mean())
             sides.append(Held.load(name, folder, texts.timed))
         except Exception as error:  # a rival's graph that ONNX Runtime does not run is a result, whatever it says
             if name in RECIPES:
@@ -276,11 +275,7 @@ def main() -> int:
     parser.add_argument("--name", default="compress", help="of the result file")
     options = parser.parse_args()
     options.partial = set(options.ours) != set(RECIPES) or set(options.rivals) != set(RIVALS)
-    try:
-        return measure(options)
-    except (BenchError, StillhouseError) as error:
-        print(f"bench-compress: {error}", file=sys.stderr)
-        return 1
+    return reported("bench-compress", measure, options)
 
 
 if __name__ == "__main__":

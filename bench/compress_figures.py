@@ -38,7 +38,7 @@ class Candidate:
 def points_lost(reference: Scores, found: Scores) -> Spread:
     """Return how many points of MRR@10 are lost, with the 95 % interval of a paired bootstrap over the pairs."""
     lost = bootstrap(lambda rows: 100 * float(reference[rows].mean() - found[rows].mean()), len(found), within=(-100.0, 100.0))
-    return Spread(lost.estimate, lost.low, lost.high)
+    return Spread.around(lost)
 
 
 def dominators(chosen: Candidate, others: Sequence[Candidate]) -> list[str]:

@@ -23,10 +23,10 @@ BATCH = 16
 AT = 10
 
 
-def embedded(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Embed texts in batches, two threads; float32 [texts, dimension]."""
+def answers(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Ask in batches, two threads: embeddings float32 [texts, dimension], or probabilities [texts, labels]."""
     engine = Engine(folder, 2)
-    return np.concatenate([engine.embed(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)])
+    return np.concatenate([engine.run_texts(texts[start : start + BATCH]).values for start in range(0, len(texts), BATCH)])
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Quality:
     @classmethod
     def of(cls, folder: Path, queries: list[str], documents: list[str]) -> Quality:
         """Ask the model in `folder` about all pairs."""
-        both = embedded(folder, [*queries, *documents])
+        both = answers(folder, [*queries, *documents])
         return cls(reciprocal(ranks(both[: len(queries)], both[len(queries) :]), AT), both)
 
     def cosine(self, other: Quality) -> float:

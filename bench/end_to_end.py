@@ -38,7 +38,7 @@ from tokenizers import Tokenizer
 
 from bench.end_to_end_quality import Pairs, Scores, bm25, closed, found, kept, mean
 from bench.end_to_end_students import CONTROL, DATA, HEADLINE, STUDENTS, Student, make, reference
-from bench.harness.errors import BenchError
+from bench.harness.command import reported
 from bench.harness.goals import judge
 from bench.harness.load import Mode
 from bench.harness.results import quoted, table, write_results
@@ -174,11 +174,7 @@ def main() -> int:
     parser.add_argument("--name", default="end_to_end", help="of the result file")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that servers are stopped then too
-    try:
-        return measure(options)
-    except BenchError as error:
-        print(f"bench-end-to-end: {error}", file=sys.stderr)
-        return 1
+    return reported("bench-end-to-end", measure, options)
 
 
 def measure(options: argparse.Namespace) -> int:

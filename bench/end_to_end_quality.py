@@ -75,7 +75,7 @@ def bm25(pairs: Pairs) -> Scores:
 def mean(scores: Scores) -> Spread:
     """MRR@10 with the 95 % interval of a bootstrap over queries and seeds."""
     value = interval([scores])
-    return Spread(value.estimate, value.low, value.high)
+    return Spread.around(value)
 
 
 def kept(mine: Scores, theirs: Scores) -> Spread:
@@ -84,7 +84,7 @@ def kept(mine: Scores, theirs: Scores) -> Spread:
     seeds = max(len(mine), len(theirs))
     one, other = (np.broadcast_to(side, (seeds, side.shape[1])) if len(side) == 1 else side for side in (mine, theirs))
     value = interval([np.ascontiguousarray(one)], [np.ascontiguousarray(other)])
-    return Spread(value.estimate, value.low, value.high)
+    return Spread.around(value)
 
 
 def _alike(mine: Scores, theirs: Scores) -> tuple[Scores, Scores]:
@@ -105,4 +105,4 @@ def closed(mine: Scores, control: Scores, theirs: Scores) -> Spread:
 
     draws = np.array([scores(rng.integers(0, seeds, seeds), rng.integers(0, count, count)) for _ in range(ROUNDS)])
     value = closed_of(scores(np.arange(seeds), np.arange(count)), draws, count)
-    return Spread(value.estimate, value.low, value.high)
+    return Spread.around(value)

@@ -133,18 +133,26 @@ def workspace(draw: Draw, seed: int, options: argparse.Namespace, other: str = "
     return opened(draw, seed, student, other)
 
 
+def resource(draw: Draw, seed: int, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the example's own resource with this draw's files, a seed and a student (empty: its own), without validation."""
+    document: dict[str, Any] = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))
+    spec, distill = document["spec"], document["spec"]["distill"]
+    spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
+    distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
+    distill["seed"], distill["student"] = seed, dict(shape) or distill["student"]
+    del distill["validation"]
+    return document
+
+
 def opened(draw: Draw, seed: int, student: FewStudent, other: str = "") -> Workspace:
     """Open the example's own resource with this draw's files, one stage of soft targets, a student, and no gate.
 
     `other` names a further file of the fold; its step is `resolve/validation`.
     """
-    document = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))
+    document = resource(draw, seed, student.shape)
     spec, distill = document["spec"], document["spec"]["distill"]
-    spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
-    distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
     distill["stages"] = [{**distill["stages"][0], **student.stage, "name": "soft"}]
-    distill["seed"], distill["student"] = seed, dict(student.shape) or distill["student"]
-    del distill["validation"], spec["gate"]
+    del spec["gate"]
     if other:
         distill["validation"] = {"uri": f"file://{draw.folder}/data/{other}.parquet"}
     path = draw.folder / "few.yaml"

@@ -38,20 +38,18 @@ import numpy.typing as npt
 import yaml
 
 from bench.compress import at_rest, graph, say, speedups
-from bench.compress_measure import Held
-from bench.few import TOPICS, Draw, prepare
+from bench.compress_measure import Held, answers
+from bench.few import Draw, prepare, resource
 from bench.few_figures import interval, points_lost
-from bench.harness.errors import BenchError
+from bench.harness.command import reported
 from bench.harness.goals import judge
 from bench.harness.load import Mode
-from bench.harness.results import quoted, table, write_results
+from bench.harness.results import cells, quoted, table, write_results
 from bench.harness.rounds import ROUNDS, Run, Spread, rounds
 from bench.ours import carry_out
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import Workspace, open_file
-from stillhouse.errors import StillhouseError
-from stillhouse.inference.engine import Engine
-from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.inference.signature import Signature
 from stillhouse.passes.runner import Listener
 
 SHOTS, ROWS, EPOCHS = 10, 3000, 4
@@ -93,15 +91,12 @@ class Model:
 
 def workspace(draw: Draw, seed: int, prune: Mapping[str, str]) -> Workspace:
     """Open the example's resource with this student, two stages of soft targets, and no gate."""
-    document = yaml.safe_load((TOPICS / "distilledmodel.yaml").read_text("utf-8"))
+    document = resource(draw, seed, STUDENT)
     spec, distill = document["spec"], document["spec"]["distill"]
-    spec["source"]["uri"] = f"file://{draw.folder}/teacher-{draw.shots}"
     soft = {**distill["stages"][0], "epochs": EPOCHS}
     further = {**copy.deepcopy(soft), "name": "further", **({"prune": dict(prune)} if prune else {})}  # YAML without aliases
-    distill |= {"student": dict(STUDENT), "seed": seed, "stages": [soft, further]}
-    distill["data"] = {"uri": f"file://{draw.folder}/data/training-{draw.shots}.parquet", "maxRows": draw.rows}
+    distill["stages"] = [soft, further]
     spec["compress"] = {"precision": "int8"} if prune else {"precision": "auto", "goal": "fast", "qat": {}}
-    del distill["validation"]
     if prune:
         del spec["gate"]  # the others' goal needs one; its step is not wanted and does not run
     else:
@@ -125,15 +120,9 @@ def make(draw: Draw, seed: int, names: Sequence[str], listener: Listener) -> dic
 
 def right(folder: Path, texts: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return float64 [texts], 1 where the model says the label."""
-    engine = Engine(folder, 2)
-    said = np.concatenate([engine.predict(texts[start : start + 16]).argmax(1) for start in range(0, len(texts), 16)])
-    names = engine.signature.labels or ()
-    return np.array([float(names[guess] == label) for guess, label in zip(said, labels, strict=True)])
-
-
-def spread(value: Interval) -> Spread:
-    """Give an interval as the harness holds it."""
-    return Spread(value.estimate, value.low, value.high)
+    names = np.array(Signature.read(folder).labels)
+    said = names[answers(folder, texts).argmax(1)]
+    return np.equal(said, np.array(labels)).astype(np.float64)
 
 
 def figures(
@@ -150,9 +139,9 @@ def figures(
     for name in models:
         if name == FP32:
             continue
-        found[f"points_lost:{name}"] = spread(interval(scores[name], scores[FP32], points_lost))
+        found[f"points_lost:{name}"] = Spread.around(interval(scores[name], scores[FP32], points_lost))
         if name in PRUNED and INT8 in models:
-            found[f"score_kept:{name}"] = spread(interval(scores[name], scores[INT8]))
+            found[f"score_kept:{name}"] = Spread.around(interval(scores[name], scores[INT8]))
             found[f"weights_left:{name}"] = Spread.of([model.left for fold in models[name] for model in fold])
         shares = [mine / whole for mine, whole in zip(sizes[name], sizes[FP32], strict=True)]
         found[f"size_vs_fp32:{name}"] = Spread.of(shares)
@@ -183,17 +172,10 @@ def measure(options: argparse.Namespace) -> int:
         sides = [Held.load(name, models[name][0][0].folder, timed) for name in names]
         runs = rounds(sides, Mode(0.0, 0.0), Path(), PHASE, count=options.rounds, say=say)
     ratios = figures(models, scores, runs)
-    accuracy = {name: spread(interval(draws)) for name, draws in scores.items()}
+    accuracy = {name: Spread.around(interval(draws)) for name, draws in scores.items()}
     header = ["", "accuracy", "points lost", "weights", "size", "at rest", "times as fast"]
     kinds = ("points_lost", "weights_left", "size_vs_fp32", "at_rest", "speedup")
-    rows = [
-        [
-            name,
-            quoted(accuracy[name], 4),
-            *(quoted(ratios[f"{kind}:{name}"], 3) if f"{kind}:{name}" in ratios else "" for kind in kinds),
-        ]
-        for name in names
-    ]
+    rows = [[name, quoted(accuracy[name], 4), *cells(ratios, kinds, name)] for name in names]
     print("\n" + table(header, rows) + "\n")
     settings = {**vars(options), "accuracy": {name: [each.median, each.low, each.high] for name, each in accuracy.items()}}
     write_results(options.name, settings=settings, runs=runs, ratios=ratios)
@@ -210,11 +192,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of the speed; 0: not timed ({ROUNDS})")
     parser.add_argument("--name", default="learned", help="of the result file")
     options = parser.parse_args()
-    try:
-        return measure(options)
-    except (BenchError, StillhouseError) as error:
-        print(f"bench-learned: {error}", file=sys.stderr)
-        return 1
+    return reported("bench-learned", measure, options)
 
 
 if __name__ == "__main__":

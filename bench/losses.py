@@ -34,12 +34,11 @@ from bench.few import Draw, opened, predict, prepare, run
 from bench.few_figures import interval, points_lost
 from bench.few_rivals import ask_teacher
 from bench.few_students import FewStudent
-from bench.harness.errors import BenchError
-from bench.harness.results import quoted, table, write_results
+from bench.harness.command import reported
+from bench.harness.results import cells, table, write_results
 from bench.harness.rounds import Spread
 from bench.learned import ROWS, SHOTS, STUDENT
 from stillhouse.entrypoints.local.display import showing
-from stillhouse.errors import StillhouseError
 from stillhouse.passes.runner import Listener
 
 EPOCHS, RATES = 5, ("0.0005", "0.002")
@@ -106,16 +105,9 @@ def measure(options: argparse.Namespace) -> int:
         found = {"accuracy": interval(right[name]), "agreement": interval(same[name])}
         if FIRST in options.sets and name != FIRST:
             found["points_lost"] = interval(right[name], right[FIRST], points_lost)
-        ratios |= {f"{kind}:{name}": Spread(each.estimate, each.low, each.high) for kind, each in found.items()}
+        ratios |= {f"{kind}:{name}": Spread.around(each) for kind, each in found.items()}
     kinds = ("accuracy", "agreement", "points_lost")
-    rows = [
-        [
-            name,
-            *(quoted(ratios[f"{kind}:{name}"], 3) if f"{kind}:{name}" in ratios else "" for kind in kinds),
-            " ".join(chosen[name]),
-        ]
-        for name in options.sets
-    ]
+    rows = [[name, *cells(ratios, kinds, name), " ".join(chosen[name])] for name in options.sets]
     print("\n" + table(["", *kinds, "rate"], rows))
     settings = {**vars(options), "rates": chosen, "seconds": {name: round(value, 1) for name, value in seconds.items()}}
     write_results(options.name, settings=settings, runs=[], ratios=ratios)
@@ -131,11 +123,7 @@ def main() -> int:
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--name", default="losses", help="of the result file")
     options = parser.parse_args()
-    try:
-        return measure(options)
-    except (BenchError, StillhouseError) as error:
-        print(f"bench-losses: {error}", file=sys.stderr)
-        return 1
+    return reported("bench-losses", measure, options)
 
 
 if __name__ == "__main__":

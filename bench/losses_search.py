@@ -25,17 +25,17 @@ from typing import Any
 
 import yaml
 
-from bench.compress_measure import embedded
+from bench.compress_measure import answers
 from bench.end_to_end_quality import Pairs, Scores, bm25, found, kept, mean
 from bench.end_to_end_students import DATA, INT8, SEARCH, SOURCES, reference
+from bench.harness.command import reported
 from bench.harness.errors import BenchError
 from bench.harness.paths import cache_folder
-from bench.harness.results import quoted, table, write_results
+from bench.harness.results import cells, quoted, table, write_results
 from bench.harness.rounds import Spread
 from bench.ours import carry_out
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import open_file
-from stillhouse.errors import StillhouseError
 from stillhouse.passes.runner import Listener
 
 FIRST, START, TEACHER = "embedding + contrastive", "its start", "teacher"
@@ -91,19 +91,18 @@ def measure(options: argparse.Namespace) -> int:
     pairs = Pairs.read(DATA / f"{options.split}.parquet")
     scores: dict[str, Scores] = {"BM25": bm25(pairs), TEACHER: found(TEACHER, [teacher], pairs)}
     scores |= {name: found(name, folders[name], pairs) for name in options.sets}
-    theirs = embedded(teacher, pairs.documents[:COSINES])
+    theirs = answers(teacher, pairs.documents[:COSINES])
     ratios: dict[str, Spread] = {}
     for name in options.sets:
         ratios[f"kept:{name}"] = kept(scores[name], scores[TEACHER])
         if FIRST in options.sets and name != FIRST:
             ratios[f"vs_first:{name}"] = kept(scores[name], scores[FIRST])
-        asked = [embedded(folder, pairs.documents[:COSINES]) for folder in folders[name]]
+        asked = [answers(folder, pairs.documents[:COSINES]) for folder in folders[name]]
         ratios[f"cosine:{name}"] = Spread.of([float((mine * theirs).sum(axis=1).mean()) for mine in asked])
     kinds = ("kept", "vs_first", "cosine")
     rows = [["BM25", quoted(mean(scores["BM25"]), 4), "", "", ""], [TEACHER, quoted(mean(scores[TEACHER]), 4), "", "", ""]]
     for name in options.sets:
-        cells = [quoted(ratios[f"{kind}:{name}"], 3) if f"{kind}:{name}" in ratios else "" for kind in kinds]
-        rows.append([name, quoted(mean(scores[name]), 4), *cells])
+        rows.append([name, quoted(mean(scores[name]), 4), *cells(ratios, kinds, name)])
     print("\n" + table(["", "MRR@10", *kinds], rows))
     settings = {**vars(options), "pairs": len(pairs.queries)}
     write_results(options.name, settings=settings, runs=[], ratios=ratios)
@@ -118,11 +117,7 @@ def main() -> int:
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--name", default="losses_search", help="of the result file")
     options = parser.parse_args()
-    try:
-        return measure(options)
-    except (BenchError, StillhouseError) as error:
-        print(f"bench-losses: {error}", file=sys.stderr)
-        return 1
+    return reported("bench-losses", measure, options)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(["-" * width for width in widths]), *(line(row) for row in rows)])
 
 
+def cells(ratios: Mapping[str, Spread], kinds: Sequence[str], name: str) -> list[str]:
+    """Quote the ratios `KIND:NAME` of one row, "" for each that was not measured."""
+    return [quoted(ratios[f"{kind}:{name}"], 3) if f"{kind}:{name}" in ratios else "" for kind in kinds]
+
+
 def quoted(spread: Spread, digits: int = 1) -> str:
     """`median (low to high)`."""
     return f"{spread.median:.{digits}f} ({spread.low:.{digits}f}–{spread.high:.{digits}f})"

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.harness.load import Mode, Sample
 from bench.harness.quiet import QUIET_SHARE
 from bench.harness.sides import Side
+from stillhouse.passes.evaluate.intervals import Interval
 
 ROUNDS = 5
 REPEATS = 3
@@ -94,7 +95,7 @@ def series(runs: Sequence[Run], side: str, phase: str, metric: Metric) -> list[f
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Median and range over rounds."""
+    """Median and range over rounds, or an estimate and its interval."""
 
     median: float
     low: float
@@ -104,3 +105,8 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         """Of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
+
+    @classmethod
+    def around(cls, value: Interval) -> Spread:
+        """Of an estimate, with its interval in place of a range."""
+        return cls(value.estimate, value.low, value.high)

@@ -20,8 +20,6 @@ _SOMETHING = CelRule(
     "has(self.hiddenLayers) || has(self.hiddenSize) || has(self.attentionHeads) || has(self.vocabulary)",
     "a search needs something to search among: hiddenLayers, hiddenSize, attentionHeads or vocabulary",
 )
-
-
 _SOME_SIZE = CelRule("!has(self.maxSize) || self.maxSize.matches('[1-9]')", "maxSize must be more than 0", "maxSize")
 _SOME_TIME = CelRule(
     "!has(self.maxLatencyP50) || self.maxLatencyP50.matches('[1-9]')", "maxLatencyP50 must be more than 0", "maxLatencyP50"

@@ -24,6 +24,8 @@ from stillhouse.errors import EnvironmentProblem
 __all__ = ["load", "load_latest", "seed_everything", "write"]
 
 _PREFIX: Final = "checkpoint-"
+_DAMAGED: Final = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+"""What reading a checkpoint raises that is not whole."""
 
 
 def write(scratch: Path, step: int, modules: Mapping[str, nn.Module], optimizer: Any, state: Mapping[str, Any]) -> None:
@@ -71,13 +73,11 @@ def load_latest(scratch: Path, modules: Mapping[str, nn.Module], optimizer: Any)
     numbered = [path for path in scratch.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
     for folder in sorted(numbered, key=lambda path: -int(path.name.removeprefix(_PREFIX))):
         try:  # all of it is read before anything is restored
-            tensors = load_file(str(folder / "tensors.safetensors"))
-            whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            step, state = int(whole["step"]), dict(whole["state"])
+            tensors, step, state, whole = _read(folder)
             version, inner, gauss = whole["python"]
             name, key, *rest = whole["numpy"]
             generator = tensors["random/torch"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except _DAMAGED:
             shutil.rmtree(folder, ignore_errors=True)  # a damaged disk: start from an older one, or from the beginning
             continue
         _restore(tensors, modules, optimizer)
@@ -101,9 +101,8 @@ def load(scratch: Path, step: int, modules: Mapping[str, nn.Module], optimizer: 
     """
     folder = scratch / f"{_PREFIX}{step}"
     try:
-        tensors = load_file(str(folder / "tensors.safetensors"))
-        whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
+        tensors, _, state, _ = _read(folder)
+    except _DAMAGED as error:
         raise EnvironmentProblem(
             "a worker does not see the checkpoint that worker 0 goes on from",
             field="spec.build.workers",
@@ -112,7 +111,14 @@ def load(scratch: Path, step: int, modules: Mapping[str, nn.Module], optimizer: 
             fix="take a claim that is ReadWriteMany, of a file system whose nodes see each other's files at once",
         ) from error
     _restore(tensors, modules, optimizer)
-    return step, dict(whole["state"])
+    return step, state
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], int, dict[str, Any], dict[str, Any]]:
+    """Return the tensors of a checkpoint, its step and state, and everything that is written beside them. Raises `_DAMAGED`."""
+    tensors = load_file(str(folder / "tensors.safetensors"))
+    whole = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return tensors, int(whole["step"]), dict(whole["state"]), whole
 
 
 def _restore(tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimizer: Any) -> None:

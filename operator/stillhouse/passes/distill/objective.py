@@ -125,7 +125,7 @@ class Objective:
         """
         if not torch.isfinite(value):
             raise DataError(
-                f"training went astray in {self._where}: the objective, its gradient or a weight is no longer a finite number",
+                f"training went astray in {self._where}: the objective, its gradient or an output is no longer a finite number",
                 field="spec.distill.stages[].learningRate",
                 found=found(),
                 allowed="finite numbers",

@@ -174,10 +174,7 @@ class Stepper:
 
     def sound(self) -> bool:
         """Return whether all weights are finite numbers: whether they are worth keeping."""
-        return bool(self._largest().isfinite())
-
-    def _largest(self) -> Tensor:
-        return nn.utils.get_total_norm(self._parameters, math.inf)
+        return bool(nn.utils.get_total_norm(self._parameters, math.inf).isfinite())
 
     def _forward(self, slices: Sequence[npt.NDArray[np.int64]]) -> NetworkOutput:
         """Run the network over a batch slice by slice; the outputs' rows are in the order of the slices."""

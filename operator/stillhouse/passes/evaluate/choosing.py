@@ -6,7 +6,7 @@ Noise decides nothing: whose interval reaches the best one's is as good, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from stillhouse.passes.evaluate.candidate import Measured
 from stillhouse.passes.evaluate.intervals import Interval
@@ -17,6 +17,7 @@ __all__ = ["Goal", "choose", "lost"]
 Goal = Literal["fast", "balanced", "small"]
 ALIKE = 1.02
 """Sizes whose ratio is below are alike: an export differs by as much in its names."""
+_WORSE: Final = {"fast": "slower", "small": "as small, and slower", "balanced": "fewer answers a second for each byte"}
 
 
 def choose(goal: Goal, passed: Sequence[Measured]) -> Measured:
@@ -28,11 +29,7 @@ def choose(goal: Goal, passed: Sequence[Measured]) -> Measured:
     """
     if goal == "small":
         least = min(each.size for each in passed)
-        small = [each for each in passed if each.size <= least * ALIKE]
-        fastest = max(map(_speed, small), key=lambda speed: speed.estimate)
-        return min(
-            (each for each in small if _speed(each).high >= fastest.low), key=lambda each: (each.size, -_speed(each).estimate)
-        )
+        passed = [each for each in passed if each.size <= least * ALIKE]
     values = [_value(goal, each) for each in passed]
     best = max(values, key=lambda each: each.estimate)
     alike = [each for each, value in zip(passed, values, strict=True) if value.high >= best.low]
@@ -42,13 +39,12 @@ def choose(goal: Goal, passed: Sequence[Measured]) -> Measured:
 def lost(goal: Goal, each: Measured, winner: Measured) -> str:
     """Say why a candidate that passed was not taken."""
     speeds = f"{_words(each)}, {winner.precision} {_words(winner)}"
-    if goal == "small":
-        slower = "as fast within the noise, and larger" if _speed(each).high >= _speed(winner).low else "as small, and slower"
-        words = slower if each.size <= winner.size * ALIKE else "larger"
+    if goal == "small" and each.size > winner.size * ALIKE:
+        words = "larger"
+    elif _value(goal, each).high >= _value(goal, winner).low:
+        words = f"{'as good' if goal == 'balanced' else 'as fast'} within the noise, and larger"
     else:
-        as_good = _value(goal, each).high >= _value(goal, winner).low
-        worse = "slower" if goal == "fast" else "fewer answers a second for each byte"
-        words = f"{'as fast' if goal == 'fast' else 'as good'} within the noise, and larger" if as_good else worse
+        words = _WORSE[goal]
     return f"{words}: {speeds}"
 
 
@@ -62,5 +58,5 @@ def _speed(each: Measured) -> Interval:
 
 
 def _value(goal: Goal, each: Measured) -> Interval:
-    speed, by = _speed(each), 1.0 if goal == "fast" else float(max(each.size, 1))
+    speed, by = _speed(each), float(max(each.size, 1)) if goal == "balanced" else 1.0
     return Interval(speed.estimate / by, speed.low / by, speed.high / by, speed.n)
