@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -44,6 +45,7 @@ from bench.few_figures import summary
 from bench.few_rivals import agreement_ceiling, ask_teacher, bag_of_words
 from bench.few_students import OWN, STUDENTS, FewStudent
 from bench.harness.machine import machine
+from bench.harness.parallel import over
 from bench.harness.paths import RESULTS, cache_folder
 from bench.harness.results import table
 from bench.ours import EXAMPLES, carry_out
@@ -208,6 +210,12 @@ def pseudo_labelled(draw: Draw, labels: Sequence[str], outputs: Path) -> str:
     return name
 
 
+def of_draw(options: argparse.Namespace, asked: tuple[int, int]) -> dict[str, Any]:
+    """Measure one draw; `asked`: its labels a class, its fold."""
+    shots, fold = asked
+    return measure(prepare(fold, shots, options.rows, options.noise), options)
+
+
 def measure(draw: Draw, options: argparse.Namespace) -> dict[str, Any]:
     """Train and ask everything of one draw.
 
@@ -271,16 +279,14 @@ def main() -> int:
     parser.add_argument("--no-pseudo", dest="pseudo", action="store_false", help="leave out the training on hard pseudo-labels")
     parser.add_argument("--noise", type=float, default=0.0, help="share of the few labels that are wrong, by lot (0)")
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
+    parser.add_argument("--processes", type=int, default=1, help="folds that are measured at once (1)")
     parser.add_argument("--name", default="few", help="of the result file")
     options = parser.parse_args()
     figures: dict[str, Any] = {}
     ratios: dict[str, Interval] = {}
     for shots in options.shots:
-        found = []
-        for fold in options.folds:
-            draw = prepare(fold, shots, options.rows, options.noise)
-            found.append(measure(draw, options))
-        made = summary(shots, found)
+        asked = [(shots, fold) for fold in options.folds]
+        made = summary(shots, over(functools.partial(of_draw, options), asked, options.processes))
         ratios |= made.pop("ratios")
         figures[str(shots)] = made
         shown = []

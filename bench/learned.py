@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from bench.few_figures import interval, points_lost
 from bench.harness.command import reported
 from bench.harness.goals import judge
 from bench.harness.load import Mode
+from bench.harness.parallel import over
 from bench.harness.results import cells, quoted, table, write_results
 from bench.harness.rounds import ROUNDS, Run, Spread, rounds
 from bench.ours import carry_out
@@ -118,6 +120,13 @@ def make(draw: Draw, seed: int, names: Sequence[str], listener: Listener) -> dic
     return made
 
 
+def of_fold(options: argparse.Namespace, names: Sequence[str], fold: int) -> list[dict[str, Model]]:
+    """Make a fold's candidates, for every seed."""
+    draw = prepare(fold, SHOTS, ROWS)
+    with showing() as listener:
+        return [make(draw, seed, names, listener) for seed in options.seeds]
+
+
 def right(folder: Path, texts: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return float64 [texts], 1 where the model says the label."""
     names = np.array(Signature.read(folder).labels)
@@ -158,12 +167,10 @@ def measure(options: argparse.Namespace) -> int:
     models: dict[str, list[list[Model]]] = {name: [] for name in names}
     scores: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in names}
     timed: list[str] = []
-    for fold in options.folds:
-        draw = prepare(fold, SHOTS, ROWS)
-        asked = draw.table(options.split)
+    folds = over(functools.partial(of_fold, options, names), options.folds, options.processes)
+    for fold, made in zip(options.folds, folds, strict=True):
+        asked = prepare(fold, SHOTS, ROWS).table(options.split)
         timed = timed or asked["text"][:96]
-        with showing() as listener:
-            made = [make(draw, seed, names, listener) for seed in options.seeds]
         for name in names:
             models[name].append([each[name] for each in made])
             scores[name].append(np.stack([right(each[name].folder, asked["text"], asked["label"]) for each in made]))
@@ -190,6 +197,7 @@ def main() -> int:
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of the speed; 0: not timed ({ROUNDS})")
+    parser.add_argument("--processes", type=int, default=1, help="folds that are made at once (1)")
     parser.add_argument("--name", default="learned", help="of the result file")
     options = parser.parse_args()
     return reported("bench-learned", measure, options)

@@ -21,9 +21,11 @@ Example:
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from bench.few_figures import interval, points_lost
 from bench.few_rivals import ask_teacher
 from bench.few_students import FewStudent
 from bench.harness.command import reported
+from bench.harness.parallel import over
 from bench.harness.results import cells, table, write_results
 from bench.harness.rounds import Spread
 from bench.learned import ROWS, SHOTS, STUDENT
@@ -75,31 +78,47 @@ def taught(draw: Draw, seed: int, name: str, rate: str, listener: Listener) -> t
     return run(work, work.plan, "train/soft", listener), time.monotonic() - start
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the sets of one fold come to, each by its name: scores float64 [seeds, texts], 1 where it is so."""
+
+    right: dict[str, Scores]
+    same: dict[str, Scores]
+    chosen: dict[str, str]
+    seconds: dict[str, float]
+
+
+def of_fold(options: argparse.Namespace, fold: int) -> Found:
+    """Train and ask everything of one fold."""
+    found = Found({}, {}, {}, {})
+    draw = prepare(fold, SHOTS, ROWS)
+    asked, validation = draw.table(options.split), draw.table("validation")
+    truth, known = np.array(asked["label"]), np.array(validation["label"])
+    said = np.array(ask_teacher(draw.folder / f"teacher-{SHOTS}", asked["text"], "asking the teacher").labels)
+    with showing() as listener:
+        for name in options.sets:
+            tried = {}
+            for rate in RATES:
+                folder, took = taught(draw, options.seeds[0], name, rate, listener)
+                tried[rate] = float((predict(folder, validation["text"]) == known).mean())
+                found.seconds.setdefault(name, took)
+            rate = max(tried, key=lambda each: tried[each])
+            listener.note(f"{name}: {', '.join(f'{each} {share:.4f}' for each, share in tried.items())} of validation")
+            folders = [taught(draw, seed, name, rate, listener)[0] for seed in options.seeds]
+            answers = np.stack([predict(folder, asked["text"]) for folder in folders])
+            found.right[name] = (answers == truth).astype(np.float64)
+            found.same[name] = (answers == said).astype(np.float64)
+            found.chosen[name] = rate
+    return found
+
+
 def measure(options: argparse.Namespace) -> int:
     """Train, ask, print and write everything."""
-    right: dict[str, list[Scores]] = {name: [] for name in options.sets}
-    same: dict[str, list[Scores]] = {name: [] for name in options.sets}
-    chosen: dict[str, list[str]] = {name: [] for name in options.sets}
-    seconds: dict[str, float] = {}
-    for fold in options.folds:
-        draw = prepare(fold, SHOTS, ROWS)
-        asked, validation = draw.table(options.split), draw.table("validation")
-        truth, known = np.array(asked["label"]), np.array(validation["label"])
-        said = np.array(ask_teacher(draw.folder / f"teacher-{SHOTS}", asked["text"], "asking the teacher").labels)
-        with showing() as listener:
-            for name in options.sets:
-                tried = {}
-                for rate in RATES:
-                    folder, took = taught(draw, options.seeds[0], name, rate, listener)
-                    tried[rate] = float((predict(folder, validation["text"]) == known).mean())
-                    seconds.setdefault(name, took)
-                rate = max(tried, key=lambda each: tried[each])
-                listener.note(f"{name}: {', '.join(f'{each} {share:.4f}' for each, share in tried.items())} of validation")
-                folders = [taught(draw, seed, name, rate, listener)[0] for seed in options.seeds]
-                answers = np.stack([predict(folder, asked["text"]) for folder in folders])
-                right[name].append((answers == truth).astype(np.float64))
-                same[name].append((answers == said).astype(np.float64))
-                chosen[name].append(rate)
+    folds = over(functools.partial(of_fold, options), options.folds, options.processes)
+    right = {name: [fold.right[name] for fold in folds] for name in options.sets}
+    same = {name: [fold.same[name] for fold in folds] for name in options.sets}
+    chosen = {name: [fold.chosen[name] for fold in folds] for name in options.sets}
+    seconds = folds[0].seconds
     ratios: dict[str, Spread] = {}
     for name in options.sets:
         found = {"accuracy": interval(right[name]), "agreement": interval(same[name])}
@@ -121,6 +140,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="of start and training (7)")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="of losses")
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
+    parser.add_argument("--processes", type=int, default=1, help="folds that are measured at once (1)")
     parser.add_argument("--name", default="losses", help="of the result file")
     options = parser.parse_args()
     return reported("bench-losses", measure, options)
