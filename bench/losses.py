@@ -94,8 +94,9 @@ def of_fold(options: argparse.Namespace, fold: int) -> Found:
     draw = prepare(fold, SHOTS, ROWS)
     asked, validation = draw.table(options.split), draw.table("validation")
     truth, known = np.array(asked["label"]), np.array(validation["label"])
-    said = np.array(ask_teacher(draw.folder / f"teacher-{SHOTS}", asked["text"], "asking the teacher").labels)
     with showing() as listener:
+        first = opened(draw, options.seeds[0], student(FIRST, RATES[0]))
+        said = ask_teacher(run(first, first.plan, "resolve/source", listener), asked["text"], "asking the teacher").labels
         for name in options.sets:
             tried = {}
             for rate in RATES:

@@ -18,25 +18,29 @@ Example:
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from bench.compress_measure import answers
 from bench.end_to_end_quality import Pairs, Scores, bm25, found, kept, mean
-from bench.end_to_end_students import DATA, INT8, SEARCH, SOURCES, reference
+from bench.end_to_end_students import DATA, INT8, SEARCH, SOURCES
 from bench.harness.command import reported
 from bench.harness.errors import BenchError
+from bench.harness.parallel import over
 from bench.harness.paths import cache_folder
 from bench.harness.results import cells, quoted, table, write_results
 from bench.harness.rounds import Spread
-from bench.ours import carry_out
+from bench.ours import MODELS, carry_out
 from stillhouse.entrypoints.local.display import showing
 from stillhouse.entrypoints.local.workspace import open_file
-from stillhouse.passes.runner import Listener
 
 FIRST, START, TEACHER = "embedding + contrastive", "its start", "teacher"
 _NEAR = {"kind": "embedding", "weight": "4"}
@@ -72,9 +76,30 @@ def resource(name: str, seed: int) -> Path:
     return path
 
 
-def made(name: str, seeds: Sequence[int], listener: Listener) -> list[Path]:
-    """Make the student by each seed where the store lacks it; gives the folders of the INT8 models."""
-    return [carry_out(open_file(resource(name, seed), sources=SOURCES), INT8, listener).path for seed in seeds]
+@dataclass(frozen=True)
+class Asked:
+    """What a model answered: reciprocal ranks float64 [1, queries], embeddings of some documents float32 [COSINES, width]."""
+
+    scores: Scores
+    embeddings: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, name: str, folder: Path, pairs: Pairs) -> Asked:
+        """Ask for all pairs; `name` is for the progress."""
+        return cls(found(name, [folder], pairs), answers(folder, pairs.documents[:COSINES]))
+
+
+def of_seed(options: argparse.Namespace, seed: int | None) -> dict[str, Asked]:
+    """Make the students of a seed where the store lacks them, and ask them by the names of the sets; None: the teacher."""
+    pairs = Pairs.read(DATA / f"{options.split}.parquet")
+    with showing() as listener:
+        if seed is None:
+            folder = carry_out(open_file(MODELS / "minilm-fp32.yaml", sources=SOURCES), "compress/fp32", listener).path
+            return {TEACHER: Asked.of(TEACHER, folder, pairs)}
+        folders = {
+            name: carry_out(open_file(resource(name, seed), sources=SOURCES), INT8, listener).path for name in options.sets
+        }
+    return {name: Asked.of(f"{name}, seed {seed}", folder, pairs) for name, folder in folders.items()}
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -85,20 +110,18 @@ def measure(options: argparse.Namespace) -> int:
     """
     if not (DATA / f"{options.split}.parquet").is_file():
         raise BenchError(f"no {DATA}/{options.split}.parquet: python examples/docstring-search/build_data.py")
-    with showing() as listener:
-        folders = {name: made(name, options.seeds, listener) for name in options.sets}
-    teacher = reference("minilm-fp32").folder
+    teacher, *seeds = over(functools.partial(of_seed, options), [None, *options.seeds], options.processes)
     pairs = Pairs.read(DATA / f"{options.split}.parquet")
-    scores: dict[str, Scores] = {"BM25": bm25(pairs), TEACHER: found(TEACHER, [teacher], pairs)}
-    scores |= {name: found(name, folders[name], pairs) for name in options.sets}
-    theirs = answers(teacher, pairs.documents[:COSINES])
+    scores: dict[str, Scores] = {"BM25": bm25(pairs), TEACHER: teacher[TEACHER].scores}
+    scores |= {name: np.concatenate([asked[name].scores for asked in seeds]) for name in options.sets}
+    theirs = teacher[TEACHER].embeddings
     ratios: dict[str, Spread] = {}
     for name in options.sets:
         ratios[f"kept:{name}"] = kept(scores[name], scores[TEACHER])
         if FIRST in options.sets and name != FIRST:
             ratios[f"vs_first:{name}"] = kept(scores[name], scores[FIRST])
-        asked = [answers(folder, pairs.documents[:COSINES]) for folder in folders[name]]
-        ratios[f"cosine:{name}"] = Spread.of([float((mine * theirs).sum(axis=1).mean()) for mine in asked])
+        near = [float((asked[name].embeddings * theirs).sum(axis=1).mean()) for asked in seeds]
+        ratios[f"cosine:{name}"] = Spread.of(near)
     kinds = ("kept", "vs_first", "cosine")
     rows = [["BM25", quoted(mean(scores["BM25"]), 4), "", "", ""], [TEACHER, quoted(mean(scores[TEACHER]), 4), "", "", ""]]
     for name in options.sets:
@@ -115,6 +138,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7], help="of start and training (7)")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="of losses")
     parser.add_argument("--split", choices=["validation", "test"], default="validation")
+    parser.add_argument("--processes", type=int, default=1, help="seeds that are made and asked at once, and the teacher (1)")
     parser.add_argument("--name", default="losses_search", help="of the result file")
     options = parser.parse_args()
     return reported("bench-losses", measure, options)

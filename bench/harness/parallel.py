@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
@@ -32,14 +33,27 @@ def over(work: Callable[[Item], Found], items: Sequence[Item], processes: int) -
         return [work(item) for item in items]
     context = multiprocessing.get_context("spawn")  # torch and ONNX Runtime have threads, which a fork would not take along
     free = context.Queue()
-    for share in shares(sorted(os.sched_getaffinity(0)), count):
+    dealt = shares(sorted(os.sched_getaffinity(0)), count)
+    for share in dealt:
         free.put(share)
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_settle, initargs=(free,)) as pool:
+    with _threads(min(map(len, dealt))), ProcessPoolExecutor(count, context, _settle, (free,)) as pool:
         return list(pool.map(work, items))
 
 
+@contextlib.contextmanager
+def _threads(most: int) -> Iterator[None]:
+    """Tell processes that are started meanwhile how many threads OpenMP may have: it counts them before `_settle` is called."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(most)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
 def _settle(free: multiprocessing.Queue[set[int]]) -> None:
-    """Hold the process to a share of the cores, before a library counts them."""
-    share = free.get()
-    os.sched_setaffinity(0, share)
-    os.environ["OMP_NUM_THREADS"] = str(len(share))
+    """Hold the process to a share of the cores, which libraries that count them themselves then see."""
+    os.sched_setaffinity(0, free.get())

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.scalars import Duration, Percent, Quantity, parse_duration, parse_quantity, whole
+from stillhouse.api.limits import LIMIT_RULES, refuse_nothing
+from stillhouse.api.scalars import Duration, Percent, Quantity, whole
 
 __all__ = ["Search"]
 
@@ -19,10 +20,6 @@ Tokens = Annotated[int, BeforeValidator(whole), Field(ge=256, le=1_000_000)]
 _SOMETHING = CelRule(
     "has(self.hiddenLayers) || has(self.hiddenSize) || has(self.attentionHeads) || has(self.vocabulary)",
     "a search needs something to search among: hiddenLayers, hiddenSize, attentionHeads or vocabulary",
-)
-_SOME_SIZE = CelRule("!has(self.maxSize) || self.maxSize.matches('[1-9]')", "maxSize must be more than 0", "maxSize")
-_SOME_TIME = CelRule(
-    "!has(self.maxLatencyP50) || self.maxLatencyP50.matches('[1-9]')", "maxLatencyP50 must be more than 0", "maxLatencyP50"
 )
 
 
@@ -54,14 +51,11 @@ class Search(ApiModel):
     tolerance: Percent = "1%"
     """How much of the best quality may be given for speed: the fastest shape within it is taken."""
 
-    cel_rules = (_SOMETHING, _SOME_SIZE, _SOME_TIME)
+    cel_rules = (_SOMETHING, *LIMIT_RULES)
 
     @model_validator(mode="after")
     def _something(self) -> Search:
         if not any((self.hidden_layers, self.hidden_size, self.attention_heads, self.vocabulary)):
             raise _SOMETHING.broken(fix="hiddenLayers: [1, 2, 3]")
-        if self.max_size is not None and not parse_quantity(self.max_size):
-            raise _SOME_SIZE.broken(fix='write maxSize: "4Mi", or leave it out')
-        if self.max_latency_p50 is not None and not parse_duration(self.max_latency_p50):
-            raise _SOME_TIME.broken(fix="write maxLatencyP50: 2ms, or leave it out")
+        refuse_nothing(self.max_size, self.max_latency_p50)
         return self

@@ -30,6 +30,11 @@ _PROGRESS_NEEDS_LAYERS = CelRule(
     f"progressive needs losses that speak of layers: {told(LAYER_LOSSES)}",
     "progressive",
 )
+_SOME_WEIGHT = CelRule(
+    "self.losses.exists(l, l.weight.matches('[1-9]') || has(l.weightSchedule))",
+    "every loss has weight 0: nothing would be learned",
+    "losses",
+)
 _FREEZE_SOMETHING = CelRule("self.embeddings || has(self.layers)", "freeze names what is held still: embeddings, layers or both")
 
 
@@ -93,7 +98,7 @@ class Stage(ApiModel):
     left out. `auto`: where the hardware has it, GPUs and processors with AMX or AVX512-BF16; on GPUs it makes students of about
     BERT's size and larger faster, smaller ones not. Not for `compress.qat`'s training."""
 
-    cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE, _NO_RATE_OF_THE_FROZEN, _PROGRESS_NEEDS_LAYERS)
+    cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE, _NO_RATE_OF_THE_FROZEN, _PROGRESS_NEEDS_LAYERS, _SOME_WEIGHT)
 
     @model_validator(mode="after")
     def _learns(self) -> Stage:
@@ -105,4 +110,6 @@ class Stage(ApiModel):
             raise _NO_RATE_OF_THE_FROZEN.broken()
         if self.progressive is not None and not any(loss.kind in LAYER_LOSSES for loss in self.losses):
             raise _PROGRESS_NEEDS_LAYERS.broken()
+        if not any(Decimal(loss.weight) or loss.weight_schedule is not None for loss in self.losses):
+            raise _SOME_WEIGHT.broken(fix='give one of them a weight, such as weight: "1"')
         return self
