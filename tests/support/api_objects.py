@@ -654,6 +654,7 @@ _VALID = [
         "class",
         {_LOSS: {"kind": "logits", "weightSchedule": {"to": "0"}, "temperatureSchedule": {"to": "1", "shape": "cosine"}}},
     ),
+    Case("a weight that begins at 0", "class", {_LOSS: {"kind": "logits", "weight": "0", "weightSchedule": {"to": "1"}}}),
     *(
         Case(f"a stage with {name}", "text", {f"{_STAGE}.{name}": value})
         for name, value in (("progressive", "alone"), ("freeze", {"layers": 2}), ("earlyStopping", {"patience": 2}))
@@ -1689,6 +1690,17 @@ _INVALID = [
     Case("a layer of pooled", "text", {_LOSS: {"kind": "pooled", "layer": 2}}, f"{_LOSS}.layer", "belongs to losses hidden"),
     Case("no pair of layers", "text", {_LOSS: {"kind": "hidden", "layers": []}}, f"{_LOSS}.layers"),
     Case("a pair without a teacher", "text", {_LOSS: {"kind": "hidden", "layers": [{"student": 1}]}}, f"{_LOSS}.layers[0]"),
+    *(
+        _bad(f"a gate of nothing: {field}", "text", f"spec.gate.{field}", none, "more than 0")
+        for field, none in (("maxSize", "0.0Mi"), ("maxLatencyP50", "0ms"), ("maxLatencyP99", "0.0s"))
+    ),
+    Case(
+        "a stage whose losses count for nothing",
+        "text",
+        {"spec.distill.stages[0].losses": [{"kind": "embedding", "weight": "0"}, {"kind": "similarity", "weight": "0.0"}]},
+        "spec.distill.stages[0].losses",
+        "nothing would be learned",
+    ),
     _bad("a learning rate of 0", "text", "spec.distill.stages[0].learningRate", "0", "more than 0"),
     Case("stages of one name", "text", {"spec.distill.stages[1].name": "soft"}, "spec.distill.stages", "name of its own"),
     Case("jsd of an embedding", "text", {_LOSS: {"kind": "jsd"}}, "spec.distill.stages", "belong to task"),
