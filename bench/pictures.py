@@ -115,6 +115,26 @@ def few_labels(*runs: tuple[str, Mapping[str, Any]]) -> str:
     return panels("docstring-topics-few: a few labels a class", below, columns, rows_drawn)
 
 
+def losses(found: Mapping[str, Any], title: str, below: str, columns: Mapping[str, Panel], first: str) -> str:
+    """Return the picture of `bench-losses`: a row for each set, a panel for each kind of figure; `first`: what is compared with."""
+    rows = [
+        Row(name, _mark(name == first, True), tuple(figure(found, f"{kind}:{name}") for kind in columns))
+        for name in found["settings"]["sets"]
+    ]
+    return panels(title, below, list(columns.values()), rows)
+
+
+_CLASSES = {
+    "accuracy": Panel("accuracy", "{:.1%}".format),
+    "agreement": Panel("answered as the teacher answers", "{:.1%}".format),
+    "points_lost": Panel("points of accuracy below `logits`", "{:.1f}".format, line=0),
+}
+_EMBEDDINGS = {
+    "kept": Panel("share of the teacher's MRR@10", "{:.3f}".format, line=1),
+    "cosine": Panel("cosine to the teacher", "{:.3f}".format),
+}
+
+
 def _mark(taken: bool, ours: bool) -> Mark:
     return "taken" if taken else "ours" if ours else "other"
 

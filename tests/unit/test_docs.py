@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.api.load import load_text
+
 ROOT = Path(__file__).parents[2]
 INDEX = ROOT / "docs/README.md"
 PAGES = [*(page for page in sorted((ROOT / "docs").rglob("*.md")) if page != INDEX), INDEX]
@@ -43,3 +45,20 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{page.relative_to(ROOT)}: {link} leads to nothing"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), f"{page.relative_to(ROOT)}: {link}: no heading of that name"
+
+
+def whole_resources() -> list[tuple[str, str]]:
+    """Return (page and position, text) of every block that is a whole resource."""
+    found = []
+    for page in LINKING:
+        blocks = re.findall(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        name = str(page.relative_to(ROOT))
+        found += [
+            (f"{name}-{number}", block) for number, block in enumerate(blocks) if re.search(r"^kind: DistilledModel", block, re.M)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("place", "text"), whole_resources(), ids=[place for place, _ in whole_resources()])
+def test_a_whole_resource_is_one(place: str, text: str) -> None:
+    assert load_text(text, place).metadata.name
