@@ -116,7 +116,7 @@ def few_labels(*runs: tuple[str, Mapping[str, Any]]) -> str:
 
 
 def losses(found: Mapping[str, Any], title: str, below: str, columns: Mapping[str, Panel], first: str) -> str:
-    """Return the picture of `bench-losses`: a row for each set, a panel for each kind of figure; `first`: the one compared with."""
+    """Return the picture of `bench-losses`: a row for each set, a panel for each kind of figure; `first` is compared with."""
     rows = [
         Row(name, _mark(name == first, True), tuple(figure(found, f"{kind}:{name}") for kind in columns))
         for name in found["settings"]["sets"]
