@@ -17,7 +17,7 @@ _STYLE = """
 @media(prefers-color-scheme:dark){.paper{fill:#111827}text{fill:#f3f4f6}.soft{fill:#9ca3af}.grid{stroke:#374151}
 .line{stroke:#9ca3af}.ours{fill:#60a5fa;stroke:#60a5fa}.taken{fill:#4ade80;stroke:#4ade80}.other{fill:#6b7280;stroke:#6b7280}}
 """.strip()
-_NAMES, _PANEL, _VALUE, _GAP, _TOP, _ROW, _BOTTOM, _LEAST = 220, 190, 62, 28, 96, 24, 16, 560
+_NAMES, _PANEL, _VALUE, _GAP, _TOP, _ROW, _BOTTOM, _LEAST = 244, 190, 62, 28, 96, 24, 16, 560
 
 
 @dataclass(frozen=True, slots=True)
