@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
-from stillhouse.api.limits import LIMIT_RULES, refuse_nothing
+from stillhouse.api.limits import LIMIT_RULES, SOME_TAIL, refuse_nothing
 from stillhouse.api.pipeline import OutputName
-from stillhouse.api.scalars import DecimalString, Duration, Quantity, ShareOrDecimal, parse_duration
+from stillhouse.api.scalars import DecimalString, Duration, Quantity, ShareOrDecimal
 from stillhouse.api.source import DataSource
 
 __all__ = ["METRIC_PATTERN", "Gate", "Load", "Metric"]
@@ -43,10 +43,6 @@ _CAN_BE_MET = CelRule(
     f"self.of == 'teacher' || !has(self.min) || self.min.matches('{_SHARE}')",
     "no model reaches more than 100 % of this figure; only a share of the teacher's figure can be larger",
     "min",
-)
-
-_SOME_TAIL = CelRule(
-    "!has(self.maxLatencyP99) || self.maxLatencyP99.matches('[1-9]')", "maxLatencyP99 must be more than 0", "maxLatencyP99"
 )
 
 
@@ -113,11 +109,9 @@ class Gate(ApiModel):
     repeats: Annotated[int, Field(ge=1, le=20)] = 3
     """How often a speed measurement that is too noisy to tell may be repeated."""
 
-    cel_rules = (*LIMIT_RULES, _SOME_TAIL)
+    cel_rules = (*LIMIT_RULES, SOME_TAIL)
 
     @model_validator(mode="after")
     def _something(self) -> Gate:
-        refuse_nothing(self.max_size, self.max_latency_p50)
-        if self.max_latency_p99 is not None and not parse_duration(self.max_latency_p99):
-            raise _SOME_TAIL.broken(fix="write maxLatencyP99: 20ms, or leave it out")
+        refuse_nothing(self.max_size, self.max_latency_p50, self.max_latency_p99)
         return self
