@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from tests.support.tiny_model import write_tiny_model
 
+from stillhouse.clients.inference import ModelStatistics
+from stillhouse.clients.triton import TritonClient
 from stillhouse.inference.signature import Signature
 from stillhouse.triton.platform import check_platform
 from stillhouse.triton.repository import render
@@ -17,7 +20,7 @@ from stillhouse.triton.server import ServerHandle, ServerOptions, start
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 from stillhouse.triton.writer import write
 
-__all__ = ["Site", "build", "missing", "running"]
+__all__ = ["Site", "build", "missing", "running", "settled_statistics"]
 
 
 class Site:
@@ -76,3 +79,16 @@ def running(site: Site) -> Iterator[ServerHandle]:
         yield handle
     finally:
         handle.stop(2.0)
+
+
+def settled_statistics(client: TritonClient, model: str, seconds: float = 30) -> ModelStatistics:
+    """Return the counters once they rest: Triton counts a request only after its answer went out, in a thread of its own."""
+    deadline = time.monotonic() + seconds
+    last = client.statistics(model)
+    while True:
+        time.sleep(0.3)
+        now = client.statistics(model)
+        if now == last:
+            return now
+        assert time.monotonic() < deadline, f"the counters of {model!r} still move after {seconds} s"
+        last = now

@@ -16,7 +16,7 @@ from bench.harness.errors import BenchError
 from bench.harness.load import loadgen
 from tests.support.tiers import require
 from tests.support.tiny_model import IMAGE
-from tests.support.triton import build, running
+from tests.support.triton import build, running, settled_statistics
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
@@ -55,7 +55,7 @@ def test_provenance_when_asked_for(client: TritonClient, engine: Engine) -> None
 
 
 def test_lengths_far_apart_share_a_batch(client: TritonClient, engine: Engine, server: ServerHandle) -> None:
-    before = client.statistics("tiny")
+    before = settled_statistics(client, "tiny")
     texts = [" ".join(["file"] * (1 + index % 20)) for index in range(400)]
 
     def ask(text: str) -> Any:
@@ -64,7 +64,7 @@ def test_lengths_far_apart_share_a_batch(client: TritonClient, engine: Engine, s
     with ThreadPoolExecutor(16) as pool:
         answers = np.concatenate(list(pool.map(ask, texts)))
     np.testing.assert_allclose(answers, engine.embed(texts), atol=1e-5)
-    after = client.statistics("tiny")
+    after = settled_statistics(client, "tiny")
     assert after.inferences - before.inferences == 400
     assert after.executions - before.executions < 400
     assert max(after.batch_sizes) > 1
@@ -229,7 +229,7 @@ def test_classifier_and_response_cache(tmp_path: Path, cache: Path) -> None:
             assert answer.probabilities is not None
             np.testing.assert_allclose(answer.probabilities, expected, atol=1e-5)
             assert answer.labels == [site.signature.labels[index] for index in expected.argmax(axis=1)]
-        stats = client.statistics("tiny")
+        stats = settled_statistics(client, "tiny")
         assert json.loads(client.parameters("tiny")["stillhouse.labels"]) == ["no", "yes", "perhaps"]
         with triton.InferenceServerClient(server.address) as other:
             raw_stats = other.get_inference_statistics("tiny", as_json=True)["model_stats"][0]
