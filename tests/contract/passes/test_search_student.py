@@ -220,6 +220,20 @@ def test_widths_and_heads_are_tried_as_they_are_asked_for(inputs, tmp_path, monk
     assert (facts.shape["hiddenSize"], facts.shape["attentionHeads"]) in shapes
 
 
+def test_the_teacher_is_asked_about_the_sample_once_for_all_shapes(inputs, tmp_path, monkeypatch):
+    made, progress = [], Recorder()
+    real = InitStudent.run
+    monkeypatch.setattr(InitStudent, "run", lambda *given: made.append(real(*given)) or made[-1])
+    facts, ctx = search(inputs, tmp_path / "search", progress, trials=3)
+    asking = [(done, total) for done, total, _, message in progress.updates if message == "asking the teacher about a sample"]
+    asked = [done for done, total in asking if done == total]
+    assert (facts.tried, len(made), len(asked)) == (3, 3, 1)
+    last = json.loads((ctx.out / "search.json").read_text())["tried"][-1]["shape"]
+    config = InitStudent.config_type.model_validate({**SHAPE, **last})
+    alone = real(InitStudent(), config, inputs, context(tmp_path / "alone"))
+    assert alone == made[-1], "and it is fitted as a student that is made alone"
+
+
 def test_a_space_that_is_used_up_ends_the_search(inputs, tmp_path, monkeypatch):
     made_up(monkeypatch, [POOR, POOR])
     facts, _ = search(inputs, tmp_path, trials=100, patience=100, space={"hiddenLayers": [1, 2]})

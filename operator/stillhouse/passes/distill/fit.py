@@ -16,7 +16,7 @@ from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
 from stillhouse.planning.estimate import PROJECTION_ROWS
 
-__all__ = ["fit_projection", "ridge", "sample_rows"]
+__all__ = ["ask_sample", "fit_projection", "ridge", "sample_rows"]
 
 # A regression onto h ≈ 200 unknowns per output is settled by some thousand rows (which the plan's estimate counts).
 SAMPLE: Final = PROJECTION_ROWS
@@ -28,14 +28,18 @@ def sample_rows(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int)).tolist() if count else []
 
 
-def fit_projection(network: Network, teacher: Network, own: Texts, theirs: Texts, progress: Progress) -> float:
+def ask_sample(teacher: Network, theirs: Texts, progress: Progress) -> Tensor:
+    """Return the teacher's embeddings of the sample, float32 [rows, dimension]; `theirs` are tokenised for it."""
+    with there(teacher), reading_precision(teacher):
+        return outputs_of(teacher, theirs, progress, "asking the teacher about a sample")
+
+
+def fit_projection(network: Network, own: Texts, wanted: Tensor, progress: Progress) -> float:
     """Set `network.projection` by ridge regression; return the mean cosine to the teacher on rows that were left out.
 
-    `own` and `theirs` are the same texts, tokenised for student and teacher.
+    `own` are texts tokenised for the student, `wanted` the teacher's embeddings of them (`ask_sample`).
     """
     assert network.projection is not None
-    with there(teacher), reading_precision(teacher):
-        wanted = outputs_of(teacher, theirs, progress, "asking the teacher about a sample")
     projection, network.projection = network.projection, None
     architecture, network.architecture = network.architecture, network.architecture.model_copy(update={"normalize": False})
     try:

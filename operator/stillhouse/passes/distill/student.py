@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from stillhouse.errors import SpecError
 from stillhouse.inference.text import TOKENIZER_FILE
@@ -37,6 +38,10 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
     version: ClassVar[int] = 3
     kind: ClassVar[str] = "torch-model"
     config_type = StudentConfig
+
+    def __init__(self, answers: dict[int, Tensor] | None = None) -> None:
+        """`answers`: the teacher's about a sample of the rows, which a search's shapes share (see `StudentVocabulary`)."""
+        self._answers = answers
 
     def run(self, config: StudentConfig, inputs: Mapping[str, Artifact], ctx: Context) -> StudentFacts:
         """Fill `ctx.out` with a torch-model artifact.
@@ -77,7 +82,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
             )
         if config.architecture == "residual":
             check_teacher(teacher)
-        vocabulary = StudentVocabulary(teacher, folder, Rows.of(inputs), config, ctx)
+        vocabulary = StudentVocabulary(teacher, folder, Rows.of(inputs), config, ctx, self._answers)
         if small:
             student = small_text_student(config, teacher, vocabulary)
         elif config.architecture == "residual":

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from stillhouse.errors import DataError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context
@@ -41,6 +43,7 @@ class Trying:
         """`quantize`: how what serves is made INT8, None: it is FP32. `texts` are what it is timed on."""
         self._student, self._stage, self._quantize = student, stage, quantize
         self._inputs, self._texts, self._ctx = inputs, texts[:_TIMED], ctx
+        self._answers: dict[int, Tensor] = {}  # teacher and rows are every shape's: what it says of the sample is asked once
 
     def __call__(self, shape: Mapping[str, int], metric: Callable[[str], None]) -> Tried:
         """Return what the shape showed; `metric` is told by what quality was judged.
@@ -51,7 +54,8 @@ class Trying:
         """
         began = time.monotonic()
         folder = self._ctx.scratch / ("shape-" + "-".join(str(value) for value in shape.values()))
-        student = self._run(InitStudent(), self._student.model_copy(update=_inside(shape)), self._inputs, folder / "student")
+        config = self._student.model_copy(update=_inside(shape))
+        student = self._run(InitStudent(self._answers), config, self._inputs, folder / "student")
         inputs = {**self._inputs, "student": student}
         trained = self._run(Distill(), self._stage, inputs, folder / "trained")
         facts = trained.facts["made"]

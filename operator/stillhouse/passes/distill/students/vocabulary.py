@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from stillhouse.digests import file_digest
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Context
 from stillhouse.passes.distill.encoded import Texts, encode_texts
-from stillhouse.passes.distill.fit import fit_projection, sample_rows
+from stillhouse.passes.distill.fit import ask_sample, fit_projection, sample_rows
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.students.config import StudentConfig
 from stillhouse.passes.distill.students.facts import VocabularyFacts
@@ -38,8 +39,18 @@ class StudentVocabulary:
     behind a text.
     """
 
-    def __init__(self, teacher: Network, folder: Path, rows: Rows, config: StudentConfig, ctx: Context) -> None:
+    def __init__(
+        self,
+        teacher: Network,
+        folder: Path,
+        rows: Rows,
+        config: StudentConfig,
+        ctx: Context,
+        answers: dict[int, Tensor] | None = None,
+    ) -> None:
+        """`answers`: what the teacher said before of these rows' sample, by where it was cut; new ones are added."""
         self._teacher = teacher
+        self._answers = answers if answers is not None else {}
         self._limit = config.max_length or teacher.signature.max_length
         self._progress = ctx.progress
         self._before = _rows_of(teacher, folder)
@@ -81,8 +92,10 @@ class StudentVocabulary:
         sample = [self.texts[row] for row in sample_rows(len(self.texts))]
         limit = min(self._limit, _FIT_TOKENS)
         mine = encode_texts(sample, self.tokenizer.parent, network.signature, limit)
-        theirs = encode_texts(sample, self.folder, self._teacher.signature, limit)
-        return fit_projection(network, self._teacher, mine, theirs, self._progress)
+        if limit not in self._answers:
+            theirs = encode_texts(sample, self.folder, self._teacher.signature, limit)
+            self._answers[limit] = ask_sample(self._teacher, theirs, self._progress)
+        return fit_projection(network, mine, self._answers[limit], self._progress)
 
     def facts(self, signature: Signature) -> VocabularyFacts:
         """Return the figures; for a trimmed vocabulary the data is tokenised again, for the student's `signature`."""
