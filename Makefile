@@ -12,6 +12,10 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.installed-$(shell cat $(LOCK) pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
+# Converters for other runtimes want a torch of their own, so their tests have an environment of their own.
+EXPORTS := .venv-exports
+EXPORTS_LOCK := requirements/exports.txt
+EXPORTS_STAMP := $(EXPORTS)/.installed-$(shell cat $(EXPORTS_LOCK) pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
 COMPILE_FOR := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
   --python-version
 COMPILE := $(COMPILE_FOR) 3.11
@@ -38,6 +42,12 @@ $(STAMP): | system-packages
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
+$(EXPORTS_STAMP): | $(STAMP)
+	@test -x $(EXPORTS)/bin/python || { echo "making $(EXPORTS)"; $(PYTHON) -m venv $(EXPORTS); }
+	@UV=$(BIN)/uv scripts/install.sh $(EXPORTS) $(EXPORTS_LOCK)
+	@rm -f $(EXPORTS)/.installed-*
+	@touch $@
+
 .PHONY: lock
 lock: ## Resolve the dependencies anew (pinned, with hashes); what an image holds is a part of what is tested
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file $(LOCK)
@@ -46,6 +56,7 @@ lock: ## Resolve the dependencies anew (pinned, with hashes); what an image hold
 	$(COMPILE) --constraint $(LOCK) --extra gateway pyproject.toml --output-file requirements/gateway.txt
 	$(COMPILE) --constraint $(LOCK) --extra operator pyproject.toml --output-file requirements/operator.txt
 	$(COMPILE) --constraint $(LOCK) --extra build pyproject.toml --output-file requirements/worker.txt
+	$(COMPILE) --upgrade --extra dev-exports pyproject.toml --output-file $(EXPORTS_LOCK)
 
 # --- the main job ---------------------------------------------------------------------------------------------------
 
@@ -68,12 +79,17 @@ lint: setup ## Style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Seven gigabytes more, for two formats: where CI=true, in `make test-full`, and for whoever asks for it.
+.PHONY: test-exports
+test-exports: $(EXPORTS_STAMP) ## LiteRT and Core ML, in an environment of their own (7 GB, most of it another torch)
+	$(EXPORTS)/bin/python -m pytest -p no:cacheprovider --durations=5 --durations-min=2 tests/exports
+
 .PHONY: test
-test: lint cluster-packages ## Every tier, bounded samples of the long suites
+test: lint cluster-packages $(if $(filter true,$(CI)),test-exports) ## Every tier, bounded samples of the long suites
 	@TIERS="unit contract triton integration cluster" scripts/test.sh
 
 .PHONY: test-full
-test-full: lint cluster-packages ## Every tier, everything
+test-full: lint cluster-packages test-exports ## Every tier, everything
 	@TIERS="unit contract triton integration cluster" FULL=1 scripts/test.sh
 
 .PHONY: test-unit test-contract test-triton test-integration test-cluster
@@ -160,4 +176,4 @@ fuzz: setup ## The gateway's decoders under a fuzzer guided by coverage (x86_64)
 
 .PHONY: clean
 clean: ## Remove what make has made here (not the store)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(EXPORTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

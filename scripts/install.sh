@@ -3,6 +3,7 @@
 # that it goes on, since two hundred names tell nobody how far it is.
 set -euo pipefail
 venv=$1 lock=$2
+uv=${UV:-$venv/bin/uv}
 quiet=--quiet
 echo "installing the pinned packages (half a minute to a few minutes, by the network; once)"
 if [ -t 2 ]; then
@@ -13,5 +14,5 @@ else
   (while sleep 4 >/dev/null 2>&1 && kill -0 "$parent" 2>/dev/null; do echo "  … still installing, $((SECONDS - start)) s"; done) &
   trap 'kill $! 2>/dev/null || true' EXIT
 fi
-"$venv/bin/uv" pip install $quiet --python "$venv/bin/python" --require-hashes --requirement "$lock"
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
+"$uv" pip install $quiet --python "$venv/bin/python" --require-hashes --requirement "$lock"
+"$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .

@@ -27,8 +27,6 @@ from stillhouse.passes.export.exporters import legacy
 from stillhouse.passes.export.plain import plain_graph
 from stillhouse.passes.export.samples import feed
 from stillhouse.passes.export.tidy import tidy, write_model
-from stillhouse.passes.export.to_coreml import ToCoreMl
-from stillhouse.passes.export.to_litert import ToLiteRt
 from stillhouse.passes.export.to_openvino import ToOpenVino
 from stillhouse.passes.export.to_tensorrt import ToTensorRt, command
 from stillhouse.passes.models.artifact import load
@@ -195,7 +193,7 @@ def test_fused_operators_are_made_plain_again(text: dict[str, Artifact], tmp_pat
     assert all(each.domain == "" for each in onnx.load(out / "model.onnx").graph.node)
 
 
-# what is in no lock ----------------------------------------------------------------------------------------------------------
+# what is installed apart -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["export-litert", "export-coreml"])
@@ -209,19 +207,3 @@ def test_a_package_that_is_missing_is_told_with_its_extra(name: str, monkeypatch
     fix = told.value.problem.fix
     assert f"[{name}]'" in fix
     assert ("python3.11 -m venv" in fix) == (name == "export-litert"), "it asks for another torch"
-
-
-def test_litert_answers_as_onnx_does(text: dict[str, Artifact], tmp_path: Path) -> None:
-    pytest.importorskip("litert_torch", reason="extra export-litert is large (700 MB) and in no lock")
-    facts, out = made(ToLiteRt(), text, tmp_path, batch=2, tokens=12)
-    assert facts.checked == "run" and facts.rows >= len(TEXTS) + 8
-    assert facts.max_abs_error is not None and facts.max_abs_error < 1e-4
-    assert (out / "model.tflite").read_bytes()[4:8] == b"TFL3"
-
-
-def test_coreml_has_the_models_inputs_and_output(text: dict[str, Artifact], tmp_path: Path) -> None:
-    pytest.importorskip("coremltools", reason="extra export-coreml is in no lock")
-    facts, out = made(ToCoreMl(), text, tmp_path, tokens=12)
-    assert facts.checked == "structure" and facts.operators > 20
-    assert facts.inputs[0] == "input_ids int32 [1, 12]"
-    assert (out / "model.mlpackage" / "Manifest.json").is_file()

@@ -100,10 +100,21 @@ def _typed(each: Any) -> tuple[str, list[Any]]:
 
 
 def _teach() -> None:
-    """Teach the converter `new_ones`, by which transformers begin an attention mask, where it does not know it."""
+    """Teach the converter what it does not know, or gets wrong.
+
+    `new_ones`, by which transformers begin an attention mask, where it does not know it; and `ones_like` of integers, which
+    coremltools 9 makes floats for iOS 16, so that places counted with them are none.
+    """
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch.ops import _get_inputs
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY, register_torch_op
+    from coremltools.converters.mil.mil import types
+
+    @register_torch_op(override=True)  # type: ignore[untyped-decorator]
+    def ones_like(context: Any, node: Any) -> None:
+        like = _get_inputs(context, node)[0]
+        one = np.int32(1) if types.is_int(like.dtype) else np.bool_(True) if types.is_bool(like.dtype) else np.float32(1)
+        context.add(Builder.fill_like(ref_tensor=like, value=one, name=node.name))
 
     if "new_ones" in _TORCH_OPS_REGISTRY:
         return
