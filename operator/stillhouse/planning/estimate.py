@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stillhouse.planning.disk import disk
 from stillhouse.planning.macs import MEAN_TOKENS, asked_macs, macs_per_token, student_macs, training_macs, usual_macs
 from stillhouse.planning.manifest import PASSES, PassEntry
 from stillhouse.planning.plan import Environment, Plan, Step
@@ -115,7 +116,7 @@ SECONDS_PER_UNIT: dict[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds, bytes of memory at the peak, bytes on disk. `guessed` when sizes had to be assumed."""
+    """Seconds, bytes of memory at the peak, bytes on disk (see `disk`). `guessed` when sizes had to be assumed."""
 
     seconds: float
     memory: int
@@ -273,25 +274,18 @@ def estimate(step: Step, plan: Plan, env: Environment, rates: Mapping[str, float
     teacher_bytes = int(info.get("bytes") or 4 * (vocabulary * hidden + layers * 12 * hidden * hidden))
     loaded = TORCH_BYTES // 4 if "bytes" in info else TORCH_BYTES  # an ONNX model needs no torch
     rows = int(info.get("rows") or 0)
-    memory, disk = 256 * 2**20, 64 * 2**10
+    memory = 256 * 2**20
     match step.pass_name:
-        case "import-model":
-            memory, disk = 256 * 2**20, env.pins[step.uri].size if step.uri in env.pins else 0
-        case "import-data":
-            pin = env.pins.get(step.uri)
-            disk = pin.size if pin else 0
         case "teacher-outputs" | "teacher-reference" | "onnx-teacher-reference":
-            memory, disk = loaded + 3 * teacher_bytes, rows * hidden * 2
+            memory = loaded + 3 * teacher_bytes
         case "combine-outputs":
-            memory, disk = TORCH_BYTES, rows * hidden * 2
+            memory = TORCH_BYTES
         case "fine-tune":
-            memory, disk = TORCH_BYTES + 5 * teacher_bytes, teacher_bytes
+            memory = TORCH_BYTES + 5 * teacher_bytes
         case "student" | "distill" | "search-student":
-            memory, disk = TORCH_BYTES + 6 * teacher_bytes // 2, teacher_bytes // 3
+            memory = TORCH_BYTES + 6 * teacher_bytes // 2
         case name if name in GRAPHS or name in ELSEWHERE:
-            memory, disk = loaded + 3 * teacher_bytes, teacher_bytes // 3
+            memory = loaded + 3 * teacher_bytes
         case "gate" | "cut":
-            memory, disk = 512 * 2**20, teacher_bytes // 3
-        case "index":
-            disk = rows * hidden * 4
-    return Estimate(work * rate, memory, disk, bool(info.get("guessed")))
+            memory = 512 * 2**20
+    return Estimate(work * rate, memory, disk(step, plan, env, rows, hidden), bool(info.get("guessed")))

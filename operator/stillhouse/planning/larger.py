@@ -7,9 +7,10 @@ from typing import Any
 
 from stillhouse.api.distill import Distill
 from stillhouse.api.source import TEXT_TASKS, ModelSource
-from stillhouse.api.student import SMALL, Student
+from stillhouse.api.student import Student
+from stillhouse.planning.parameters import parameters
 from stillhouse.planning.plan import Environment, Pin
-from stillhouse.planning.students import convolved_macs, small_config, small_parameters
+from stillhouse.planning.students import small_config
 
 __all__ = ["larger_student"]
 
@@ -47,23 +48,12 @@ def _of_shape(student: Student, teacher: Mapping[str, Any]) -> int:
     tokens = int(teacher.get("vocabularySize") or 0)
     if student.vocabulary is not None and student.vocabulary.max_size is not None:
         tokens = min(tokens, student.vocabulary.max_size)
-    if student.architecture in SMALL:
-        convolution = student.convolution
-        shape: dict[str, Any] = {
-            "architecture": student.architecture,
-            "embeddingSize": student.embedding_size,
-            "hiddenSize": student.hidden_size,
-            "hiddenLayers": student.hidden_layers,
-            "bigrams": student.bigrams,
-            "kernelSizes": convolution.kernel_sizes if convolution else None,
-            "separable": convolution.separable if convolution else None,
-        }
-        return small_parameters(shape, tokens)
-    hidden = int(student.hidden_size or teacher.get("hiddenSize") or 0)
-    layers = int(student.hidden_layers or teacher.get("layers") or 0)
-    bag = student.architecture == "residual"  # whose token vectors are as wide as the teacher's
-    wide = int(teacher.get("hiddenSize") or 0) if bag else hidden
-    tables = tokens * wide + (2 * wide * hidden if bag else 0)
-    if student.convolution is not None:
-        return tables + convolved_macs(small_config(student), hidden, student.hidden_layers or 1)
-    return tables + layers * (4 * hidden * hidden + 2 * hidden * int(student.intermediate_size or 4 * hidden))
+    shape = {
+        "architecture": student.architecture,
+        "embeddingSize": student.embedding_size,
+        "hiddenLayers": student.hidden_layers,
+        "hiddenSize": student.hidden_size,
+        "intermediateSize": student.intermediate_size,
+        **small_config(student),
+    }
+    return sum(parameters(shape, teacher, tokens))

@@ -9,7 +9,7 @@ from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import Environment, Plan, Step
 from stillhouse.planning.students import convolved_macs, is_small, small_macs
 
-__all__ = ["MEAN_TOKENS", "asked_macs", "macs_per_token", "student_macs", "training_macs", "usual_macs"]
+__all__ = ["MEAN_TOKENS", "asked_macs", "macs_per_token", "student_macs", "training_macs", "usual_macs", "usual_shape"]
 
 MEAN_TOKENS = 40
 """Tokens of a typical text, when the data does not say."""
@@ -32,7 +32,7 @@ def student_macs(shape: Mapping[str, Any], info: Mapping[str, Any]) -> int:
     return macs_per_token(width, depth, int(shape.get("intermediateSize") or 4 * width))
 
 
-def _usual(step: Step, plan: Plan) -> dict[str, Any]:
+def usual_shape(step: Step, plan: Plan) -> dict[str, Any]:
     """Return the shape of whom a step trains; of what is searched the middle of what it may be."""
     while "student" in step.parents:
         step = plan.step(step.parents["student"])
@@ -45,20 +45,20 @@ def _usual(step: Step, plan: Plan) -> dict[str, Any]:
 
 def usual_macs(step: Step, plan: Plan, info: Mapping[str, Any]) -> int:
     """Return the multiply-accumulates per token of whom a step trains."""
-    return student_macs(_usual(step, plan), info)
+    return student_macs(usual_shape(step, plan), info)
 
 
 def training_macs(step: Step, plan: Plan, losses: Iterable[Mapping[str, Any]], info: Mapping[str, Any], teacher: int) -> int:
     """Return the multiply-accumulates per token of a step: the student's, and the teacher's where it reads along."""
     along = any(LOSSES[loss["kind"]].reads == "tokens" for loss in losses)
-    return 3 * student_macs(_usual(step, plan), info) + (teacher if along else 0)
+    return 3 * student_macs(usual_shape(step, plan), info) + (teacher if along else 0)
 
 
 def asked_macs(step: Step, plan: Plan, env: Environment, info: Mapping[str, Any], source: int) -> int:
     """Return the multiply-accumulates per token of the model that a step asks: the source (so many), another, an assistant."""
     asked = plan.find(step.parents.get("teacher", ""))
     if asked is not None and "student" in asked.parents:
-        return student_macs(_usual(asked, plan), info)
+        return student_macs(usual_shape(asked, plan), info)
     if asked is not None and asked.id != "resolve/source" and asked.uri in env.pins:
         return student_macs({}, env.pins[asked.uri].info)
     return source

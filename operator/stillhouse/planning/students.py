@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from stillhouse.api.student import SMALL, Student
@@ -15,6 +15,7 @@ __all__ = [
     "KERNEL_SIZES",
     "convolved_macs",
     "form_of",
+    "image_parameters",
     "is_small",
     "small_config",
     "small_macs",
@@ -106,15 +107,29 @@ def _image_macs(student: Mapping[str, Any], image: Mapping[str, Any], layers: in
     before, height, width = (int(image.get(name) or 1) for name in ("channels", "height", "width"))
     if student["architecture"] == "mlp":
         return before * height * width * hidden + (layers - 1) * hidden * hidden
-    macs, kernel = 0, (1 if height == 1 else 3) * (1 if width == 1 else 3)
+    return sum(pixels * weights for pixels, weights in _convolutions(student, before, (height, width), layers))
+
+
+def _convolutions(student: Mapping[str, Any], before: int, sides: tuple[int, int], layers: int) -> Iterator[tuple[int, int]]:
+    """Yield (pixels, weights) of each convolution over an image."""
+    height, width = sides
+    kernel = (1 if height == 1 else 3) * (1 if width == 1 else 3)
     for number, after in enumerate(student.get("channels") or CHANNELS):
         for layer in range(layers):
             if number and not layer:
                 height, width = -(-height // 2), -(-width // 2)
             split = student.get("separable") and before >= FEW_CHANNELS
-            macs += height * width * before * (kernel + after if split else kernel * after)
+            yield height * width, before * (kernel + after if split else kernel * after)
             before = after
-    return macs
+
+
+def image_parameters(student: Mapping[str, Any], image: Mapping[str, Any]) -> int:
+    """Return about how many parameters a student of images has, or of what has an image's form (see `form_of`)."""
+    if student["architecture"] == "mlp":
+        return small_macs(student, image)  # each of its weights is multiplied once
+    channels, height, width = (int(image.get(name) or 1) for name in ("channels", "height", "width"))
+    layers = int(student.get("hiddenLayers") or 1)
+    return sum(weights for _, weights in _convolutions(student, channels, (height, width), layers))
 
 
 def small_parameters(student: Mapping[str, Any], vocabulary: int) -> int:

@@ -19,7 +19,8 @@ __all__ = ["command"]
 def command(file: Path, sources: tuple[str, ...], output: str) -> None:
     """Show each step, why it runs or is cached, and what it will cost.
 
-    Nothing is built. Times are estimates: from this machine's own receipts where there are any.
+    Nothing is built. Times, memory and disk are estimates: times from this machine's own receipts where there are any, disk from
+    the shape, vocabulary and precision of what is made. Disk is what stays in the store: a training's checkpoints come and go.
 
     \b
     Example:
@@ -60,7 +61,7 @@ def command(file: Path, sources: tuple[str, ...], output: str) -> None:
         if total["steps"]:
             click.echo(
                 f"{total['steps']} to run: about {duration(total['seconds'])}, up to {size(total['memory'])} of memory,"
-                f" {size(total['disk'])} of disk" + (" (sizes guessed)" if total["guessed"] else "")
+                f" about {size(total['disk'])} of disk" + (" (sizes guessed)" if total["guessed"] else "")
             )
         else:
             click.echo("nothing to run")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.local.underway import follow
 from stillhouse.errors import UsageError
+from stillhouse.passes.evaluate.intervals import Interval
 from stillhouse.settings import load_settings
 
 __all__ = ["compare"]
@@ -48,26 +50,40 @@ def _find(store: LocalStore, what: str) -> tuple[str, dict[str, Any]]:
 def compare(a: str, b: str) -> dict[str, Any]:
     """Return both revisions' precision, size and figures, with the ratio of B to A, as plain data.
 
+    Figures have their 95 % intervals as the gate stored them. `apart`: whether the two are told apart, by the rule that the
+    gate's search goes by: they are where their intervals have no value in common. None: there are not two to compare.
+
+
     Raises:
         UsageError: one of them is not known, or ambiguous.
     """
     store = LocalStore(load_settings().home)
     (name_a, first), (name_b, second) = _find(store, a), _find(store, b)
     rows: list[dict[str, Any]] = [
-        {"name": "precision", "a": first["precision"], "b": second["precision"], "ratio": None},
+        {"name": "precision", "a": first["precision"], "b": second["precision"], "ratio": None, "apart": None},
         {
             "name": "size",
             "a": first["size"],
             "b": second["size"],
             "ratio": second["size"] / first["size"] if first["size"] else None,
+            "apart": first["size"] != second["size"],  # counted, not measured
         },
     ]
     for figure in dict.fromkeys([*first["figures"], *second["figures"]]):
         left, right = first["figures"].get(figure), second["figures"].get(figure)
-        ratio = right["estimate"] / left["estimate"] if left and right and left["estimate"] else None
-        rows.append({"name": figure, "a": left, "b": right, "ratio": ratio})
+        rows.append({"name": figure, "a": left, "b": right, **_difference(left, right)})
     return {
         "a": {"label": f"{name_a} {first['digest'][7:15]}", "digest": first["digest"]},
         "b": {"label": f"{name_b} {second['digest'][7:15]}", "digest": second["digest"]},
         "rows": rows,
     }
+
+
+def _difference(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the ratio of two figures, and whether they are told apart."""
+    if not left or not right:
+        return {"ratio": None, "apart": None}
+    a, b = Interval.from_json(left), Interval.from_json(right)
+    if math.isnan(a.estimate) or math.isnan(b.estimate):
+        return {"ratio": None, "apart": None}
+    return {"ratio": b.estimate / a.estimate if a.estimate else None, "apart": not a.reaches(b)}

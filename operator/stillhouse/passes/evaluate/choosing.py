@@ -32,7 +32,7 @@ def choose(goal: Goal, passed: Sequence[Measured]) -> Measured:
         passed = [each for each in passed if each.size <= least * ALIKE]
     values = [_value(goal, each) for each in passed]
     best = max(values, key=lambda each: each.estimate)
-    alike = [each for each, value in zip(passed, values, strict=True) if value.high >= best.low]
+    alike = [each for each, value in zip(passed, values, strict=True) if value.reaches(best)]
     return min(alike, key=lambda each: (each.size, -_speed(each).estimate))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,6 +44,19 @@ class Interval:
         """Return plain JSON data; what is not finite becomes null, which JSON has no number for."""
         ends = {"estimate": self.estimate, "low": self.low, "high": self.high}
         return {**{name: value if math.isfinite(value) else None for name, value in ends.items()}, "n": self.n}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, float | int | None]) -> Interval:
+        """Read what `to_json` gave: an end that is null is infinite, and without an estimate there is no figure."""
+        estimate, low, high = (data.get(name) for name in ("estimate", "low", "high"))
+        n = int(data.get("n") or 0)
+        if estimate is None:
+            return cls(math.nan, math.nan, math.nan, n)
+        return cls(estimate, -math.inf if low is None else low, math.inf if high is None else high, n)
+
+    def reaches(self, other: Interval) -> bool:
+        """Return whether some value lies in both intervals: then noise may be all that tells the two apart."""
+        return self.high >= other.low and other.high >= self.low
 
 
 def bootstrap(
