@@ -15,7 +15,7 @@ from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, TrainingData
 from stillhouse.api.stage import Stage
 from stillhouse.api.student import DOUBLED, SMALL, Student, nearest_width
-from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
+from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, TEACHERS_ONCE, Assistant, Teacher, teachers_differ
 
 __all__ = ["NOT_OF_SMALL", "Distill"]
 
@@ -162,7 +162,7 @@ class Distill(ApiModel):
     """Seed of every random choice, kept in the receipt."""
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=16)] = ()
     """Who is asked instead of the source alone, for example checkpoints of one training; the source is one of them where its URI
-    stands here. The gate, a cascade and the student's first weights still know the source only. Losses that look inside a
+    stands here. Each once. The gate, a cascade and the student's first weights still know the source only. Losses that look inside a
     teacher, and those that need its embedding's axes, learn from one teacher."""
     weighting: Literal["fixed", "confidence", "select", "learned"] | None = None
     """How several teachers of classes count. `fixed` (when left out): by weight. `confidence`: for each row the more, the surer
@@ -189,6 +189,7 @@ class Distill(ApiModel):
         _WHOLE_SEARCHED_HEADS,
         _DILATED_SEARCH_ENDS,
         _TEACHERS_SAY_OUTPUTS,
+        TEACHERS_ONCE,
         _SOMEBODY_COUNTS,
         _WEIGHTED_TEACHERS,
         _LEARNED_FROM_VALIDATION,
@@ -233,6 +234,7 @@ class Distill(ApiModel):
             raise _SMALL_HAS_IT.broken(fix=f"leave {asked[0]} out, or prune weights")
 
     def _teachers_fit(self) -> None:
+        teachers_differ(self.teachers, weighed=self.weighting in {None, "fixed", "confidence"})
         if self.weighting is not None and not self.teachers:
             raise _WEIGHTED_TEACHERS.broken(fix="write teachers, or leave weighting out")
         weights = [teacher.weight for teacher in self.teachers if teacher.weight is not None]
