@@ -162,8 +162,8 @@ class Distill(ApiModel):
     """Seed of every random choice, kept in the receipt."""
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=16)] = ()
     """Who is asked instead of the source alone, for example checkpoints of one training; the source is one of them where its URI
-    stands here. Each once. The gate, a cascade and the student's first weights still know the source only. Losses that look inside a
-    teacher, and those that need its embedding's axes, learn from one teacher."""
+    stands here. Each once. The gate, a cascade and the student's first weights still know the source only. Losses that look
+    inside a teacher, and those that need its embedding's axes, learn from one teacher."""
     weighting: Literal["fixed", "confidence", "select", "learned"] | None = None
     """How several teachers of classes count. `fixed` (when left out): by weight. `confidence`: for each row the more, the surer
     a teacher is of it (weight times 1 − entropy / its most). `select`: for each row only the surest. `learned`: by the weights
