@@ -72,7 +72,7 @@ def as_written(step: Step, problem: Problem) -> Problem:
     def written(text: str) -> str:
         text = _RELATIVE.sub(place, text)
         for named in sorted(step.places, key=len, reverse=True):  # a loss before the stage that it stands in
-            text = re.sub(rf"{re.escape(named)}(?!\w)", lambda _, named=named: step.places[named], text)
+            text = re.sub(rf"{re.escape(named)}(?!\w)", step.places[named], text)
         # What a pass says of the student is of the assistant, where that is whom it makes.
         return text.replace("spec.distill.student", _pupil(step.id))
 

@@ -21,7 +21,7 @@ from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.places import places_of
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import learned, taken
-from stillhouse.planning.searching import SEARCH, search_step
+from stillhouse.planning.searching import SEARCH, refuse_impossible, search_step
 from stillhouse.planning.students import small_config
 from stillhouse.planning.teaching import CHECKPOINT_STEPS, OUTPUTS, SHARD_ROWS, reserved, said
 
@@ -245,8 +245,9 @@ def _lesson(
             teachers = {} if first else {"teacher": pupil.teacher, "origin": TEACHER}
             name, stage = next(iter(pupil.stages.items()))
             shortened = _stage(stage, name, pupil.seed, max_length)
-            drafted = search_step(distill.search, config, shortened, {**parents, **judged, **teachers}, quantize)
-            yield dataclasses.replace(drafted, places=places_of({0: stage}, pupil.owner))
+            found = search_step(distill.search, config, shortened, {**parents, **judged, **teachers}, quantize)
+            refuse_impossible(found, pupil.losses if first else (), env.pins[source.uri].info)
+            yield dataclasses.replace(found, places=places_of({0: stage}, pupil.owner))
             parents["search"] = SEARCH
         yield StepDraft(pupil.id, "train", "student", config, parents)
     previous = pupil.id
