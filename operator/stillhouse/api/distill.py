@@ -8,14 +8,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.fitting_search import SEARCH_RULES, search_fits
 from stillhouse.api.loss import LAYER_LOSSES, RELATION_LOSSES, told
 from stillhouse.api.preparing import Augment, Balance, Deduplicate
 from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.search import Search
 from stillhouse.api.source import DataSource, TrainingData
 from stillhouse.api.stage import Stage
-from stillhouse.api.student import DOUBLED, SMALL, Student, nearest_width
-from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, Assistant, Teacher
+from stillhouse.api.student import SMALL, Student
+from stillhouse.api.teachers import TAUGHT_BY_SEVERAL, TEACHERS_ONCE, Assistant, Teacher, teachers_differ
 
 __all__ = ["NOT_OF_SMALL", "Distill"]
 
@@ -25,12 +26,6 @@ _NO_LAYERS_OF_SMALL = CelRule(
     f"losses {told(LAYER_LOSSES)} hold a layer against one of the teacher's, and a student of architecture"
     f" {', '.join(SMALL[:-1])} or {SMALL[-1]} has none of its kind",
     "stages",
-)
-_NO_HEADS_TO_SEARCH = CelRule(
-    "!has(self.search) || !has(self.search.attentionHeads) || !has(self.student.architecture) ||"
-    f" !(self.student.architecture in {list(SMALL)}) && !has(self.student.convolution)",
-    f"attentionHeads are a transformer's: nothing of architectures {told(SMALL)} to search among, nor of convolutions",
-    "search.attentionHeads",
 )
 _RELATED = f"exists(s, s.losses.exists(l, l.kind in {list(RELATION_LOSSES)}))"
 _CONVOLUTIONS_TEACH_NO_RELATIONS = CelRule(
@@ -50,28 +45,6 @@ _SMALL_HAS_IT = CelRule(
     + "))",
     "a student of architecture cnn, bilstm or mlp has no heads to prune, a cnn no neurons, an mlp no channels, a bilstm neither",
     "stages",
-)
-_EVEN_WIDTHS = CelRule(
-    "!has(self.search) || !has(self.search.hiddenSize) || !has(self.student.architecture)"
-    " || self.student.architecture != 'bilstm' || self.search.hiddenSize.all(w, w % 2 == 0)",
-    "hiddenSize of a bilstm is both directions' together, so every one must be even",
-    "search.hiddenSize",
-)
-_WHOLE_SEARCHED_HEADS = CelRule(
-    "!has(self.search) || (!has(self.search.attentionHeads) || self.search.attentionHeads.all(h,"
-    " (!has(self.search.hiddenSize) || self.search.hiddenSize.all(w, w % h == 0))"
-    " && (!has(self.student.hiddenSize) || self.student.hiddenSize % h == 0)))"
-    " && (!has(self.student.attentionHeads) || !has(self.search.hiddenSize)"
-    " || self.search.hiddenSize.all(w, w % self.student.attentionHeads == 0))",
-    "every hiddenSize that may be tried must be a multiple of every attentionHeads",
-    "search",
-)
-_DILATED_SEARCH_ENDS = CelRule(
-    "!has(self.search) || !has(self.search.hiddenLayers) || !has(self.student.convolution)"
-    " || !has(self.student.convolution.dilated) || !self.student.convolution.dilated"
-    f" || self.search.hiddenLayers.all(n, n <= {DOUBLED})",
-    f"dilated looks twice as far with every layer, beyond any text after {DOUBLED}",
-    "search.hiddenLayers",
 )
 _CONTRASTIVE_NEEDS_GROUPS = CelRule(
     "has(self.data.columns) && (has(self.data.columns.group)"
@@ -97,18 +70,6 @@ _STOPPING_NEEDS_VALIDATION = CelRule(
     "validation",
 )
 
-_SEARCH_NEEDS_VALIDATION = CelRule(
-    "!has(self.search) || has(self.validation)", "search needs validation: shapes are judged on its rows", "search"
-)
-_SEARCHED_OR_SAID = CelRule(
-    "!has(self.search) || !(has(self.student.uri) || has(self.student.factory)"
-    " || has(self.student.hiddenLayers) && has(self.search.hiddenLayers)"
-    " || has(self.student.hiddenSize) && has(self.search.hiddenSize)"
-    " || has(self.student.attentionHeads) && has(self.search.attentionHeads)"
-    " || has(self.student.vocabulary) && has(self.search.vocabulary))",
-    "what search looks for is left out of student, and student is a shape (no uri, no factory)",
-    "search",
-)
 _BY_OUTPUTS = f".all(s, s.losses.all(l, l.kind in {list(TAUGHT_BY_SEVERAL)} && !has(l.keys)))"
 _TEACHERS_SAY_OUTPUTS = CelRule(
     "!has(self.teachers) || self.teachers.size() == 0 || (has(self.assistants) && self.assistants.size() > 0"
@@ -162,8 +123,8 @@ class Distill(ApiModel):
     """Seed of every random choice, kept in the receipt."""
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=16)] = ()
     """Who is asked instead of the source alone, for example checkpoints of one training; the source is one of them where its URI
-    stands here. The gate, a cascade and the student's first weights still know the source only. Losses that look inside a
-    teacher, and those that need its embedding's axes, learn from one teacher."""
+    stands here. Each once. The gate, a cascade and the student's first weights still know the source only. Losses that look
+    inside a teacher, and those that need its embedding's axes, learn from one teacher."""
     weighting: Literal["fixed", "confidence", "select", "learned"] | None = None
     """How several teachers of classes count. `fixed` (when left out): by weight. `confidence`: for each row the more, the surer
     a teacher is of it (weight times 1 − entropy / its most). `select`: for each row only the surest. `learned`: by the weights
@@ -178,17 +139,13 @@ class Distill(ApiModel):
         *PUPIL_RULES,
         _CONTRASTIVE_NEEDS_GROUPS,
         _CONTRASTIVE_WITHOUT_WEIGHTS,
-        _SEARCH_NEEDS_VALIDATION,
-        _SEARCHED_OR_SAID,
+        *SEARCH_RULES,
         _STOPPING_NEEDS_VALIDATION,
         _NO_LAYERS_OF_SMALL,
-        _NO_HEADS_TO_SEARCH,
         _SMALL_HAS_IT,
         _CONVOLUTIONS_TEACH_NO_RELATIONS,
-        _EVEN_WIDTHS,
-        _WHOLE_SEARCHED_HEADS,
-        _DILATED_SEARCH_ENDS,
         _TEACHERS_SAY_OUTPUTS,
+        TEACHERS_ONCE,
         _SOMEBODY_COUNTS,
         _WEIGHTED_TEACHERS,
         _LEARNED_FROM_VALIDATION,
@@ -202,7 +159,7 @@ class Distill(ApiModel):
         related = any(loss.kind in RELATION_LOSSES for stage in stages for loss in stage.losses)
         if related and any(each.student.convolution is not None for each in self.assistants):
             raise _CONVOLUTIONS_TEACH_NO_RELATIONS.broken(fix="take hidden, hidden-tokens or attention-transfer")
-        self._search_fits()
+        search_fits(self)
         self._small_fits()
         columns = self.data.columns
         joined = columns.group is not None or (columns.query is not None and columns.document is not None)
@@ -216,23 +173,17 @@ class Distill(ApiModel):
         return self
 
     def _small_fits(self) -> None:
-        if self.search is not None and self.search.attention_heads and self.student.convolution is not None:
-            raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
         if self.student.architecture not in SMALL:
             return
         if any(loss.kind in LAYER_LOSSES for stage in self.stages for loss in stage.losses):
             raise _NO_LAYERS_OF_SMALL.broken(fix="take pooled, or a loss of outputs: logits; embedding of sentence embeddings")
-        if self.search is not None and self.search.attention_heads:
-            raise _NO_HEADS_TO_SEARCH.broken(fix="search among hiddenLayers, hiddenSize or vocabulary")
-        widths = self.search.hidden_size or () if self.search is not None else ()
-        if self.student.architecture == "bilstm" and any(width % 2 for width in widths):
-            raise _EVEN_WIDTHS.broken(fix=f"hiddenSize: {sorted({width + width % 2 for width in widths})}")
         absent = NOT_OF_SMALL[self.student.architecture]
         asked = [part for part in absent for stage in self.stages if stage.prune is not None and getattr(stage.prune, part)]
         if asked:
             raise _SMALL_HAS_IT.broken(fix=f"leave {asked[0]} out, or prune weights")
 
     def _teachers_fit(self) -> None:
+        teachers_differ(self.teachers, weighed=self.weighting in {None, "fixed", "confidence"})
         if self.weighting is not None and not self.teachers:
             raise _WEIGHTED_TEACHERS.broken(fix="write teachers, or leave weighting out")
         weights = [teacher.weight for teacher in self.teachers if teacher.weight is not None]
@@ -247,26 +198,4 @@ class Distill(ApiModel):
             raise _TEACHERS_SAY_OUTPUTS.broken(
                 allowed=told(TAUGHT_BY_SEVERAL),
                 fix=f"leave loss {wrong.kind} out of the stages that they teach, or teach them by the source alone",
-            )
-
-    def _search_fits(self) -> None:
-        if self.search is None:
-            return
-        if self.validation is None:
-            raise _SEARCH_NEEDS_VALIDATION.broken(fix="write validation with its data")
-        dimensions = ("hidden_layers", "hidden_size", "attention_heads", "vocabulary")
-        both = [name for name in dimensions if getattr(self.student, name) and getattr(self.search, name)]
-        if both or self.student.uri or self.student.factory:
-            raise _SEARCHED_OR_SAID.broken(fix="leave it out of student, or out of search")
-        widths = self.search.hidden_size or tuple(filter(None, (self.student.hidden_size,)))
-        heads = self.search.attention_heads or tuple(filter(None, (self.student.attention_heads,)))
-        uneven = next(((width, count) for width in widths for count in heads if width % count), None)
-        if uneven is not None:
-            near = nearest_width(*uneven)
-            raise _WHOLE_SEARCHED_HEADS.broken(fix=f"hiddenSize {near} instead of {uneven[0]}, or other heads than {uneven[1]}")
-        layers = self.search.hidden_layers or ()
-        if self.student.convolution is not None and self.student.convolution.dilated and max(layers, default=0) > DOUBLED:
-            fewer = sorted({min(layer, DOUBLED) for layer in layers})
-            raise _DILATED_SEARCH_ENDS.broken(
-                allowed=f"at most {DOUBLED}", fix=f"hiddenLayers: {fewer}, or leave dilated out of student.convolution"
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
-from stillhouse.api.base import ApiModel, CelRule
+from stillhouse.api.base import ApiModel, CelRule, Mistake
 from stillhouse.api.loss import told
 from stillhouse.api.pupil import PUPIL_RULES, pupil_fits
 from stillhouse.api.scalars import DecimalString, Uri
@@ -14,7 +16,7 @@ from stillhouse.api.source import Factory, Label
 from stillhouse.api.stage import Stage
 from stillhouse.api.student import SMALL, Student
 
-__all__ = ["TAUGHT_BY_SEVERAL", "Assistant", "Teacher"]
+__all__ = ["TAUGHT_BY_SEVERAL", "TEACHERS_ONCE", "Assistant", "Teacher", "teachers_differ"]
 
 TAUGHT_BY_SEVERAL: Final = (
     *("logits", "reverse-kl", "jsd", "tvd", "hard"),
@@ -28,6 +30,15 @@ _ASSISTANTS_ARE_TRANSFORMERS = CelRule(
     f"an assistant is a transformer, or a model by uri or factory: architectures {told(SMALL)} are for students",
     "student.architecture",
 )
+
+TEACHERS_ONCE = CelRule(
+    "!has(self.teachers) || self.teachers.all(t, self.teachers.exists_one(o, o.uri == t.uri && o.labels == t.labels"
+    " && has(o.maxLength) == has(t.maxLength) && (!has(t.maxLength) || o.maxLength == t.maxLength)"
+    " && has(o.factory) == has(t.factory) && (!has(t.factory) || o.factory == t.factory)))",
+    "each teacher once: what one counts beside the others, its weight says",
+    "teachers",
+)
+"""Of whatever has `teachers`. The same files with other labels, another factory or another length answer otherwise."""
 
 
 class Teacher(ApiModel):
@@ -61,3 +72,19 @@ class Assistant(ApiModel):
             raise _ASSISTANTS_ARE_TRANSFORMERS.broken(fix="leave architecture out, or name a model by uri or factory")
         pupil_fits(self.student, self.stages)
         return self
+
+
+def teachers_differ(teachers: Sequence[Teacher], *, weighed: bool) -> None:
+    """Raise where a teacher is named again. `weighed`: its weight can say what naming it twice would."""
+    first: list[Teacher] = []
+    for position, teacher in enumerate(teachers):
+        alike = teacher.model_copy(update={"weight": None})
+        if alike not in first:
+            first.append(alike)
+            continue
+        before = first.index(alike)
+        both = sum((Decimal(teachers[at].weight or 1) for at in (before, position)), Decimal())
+        fix = f"remove it, or name another model; teachers[{before}] is the same"
+        if weighed and both:
+            fix += f', and with weight: "{both:f}" counts as much as both'
+        raise Mistake(TEACHERS_ONCE.message, field=f"teachers[{position}]", fix=fix)

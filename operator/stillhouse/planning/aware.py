@@ -9,6 +9,7 @@ from typing import Any
 from stillhouse.api.int8 import Int8
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError
+from stillhouse.planning.places import STAGE
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.static import rounding
 
@@ -46,7 +47,9 @@ def learning(spec: Spec, lesson: StepDraft, calibration: str, env: Environment) 
         "quantize": _rounding(spec, env),
     }
     parents = {**lesson.parents, "student": lesson.id, "calibration": calibration}
-    yield dataclasses.replace(lesson, id=TRAINED, config=config, parents=parents)
+    # All else is the last stage's, and stands there.
+    places = {**lesson.places, f"{STAGE}.learningRate": "spec.compress.qat.learningRate"}
+    yield dataclasses.replace(lesson, id=TRAINED, config=config, parents=parents, places=places)
 
 
 def aware(spec: Spec, calibration: str, export: Mapping[str, Any], env: Environment) -> Iterator[tuple[StepDraft, bool]]:

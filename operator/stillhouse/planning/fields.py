@@ -2,7 +2,8 @@
 
 Passes do not know what they work for: the same import reads the source, a student, training data or the gate's. They name
 fields relative to what they read (`source.uri`), or to the role of the input that they read (`data.columns.label`,
-`validation.columns.text`, `teacher.factory`); a step's id and parents say where that stands.
+`validation.columns.text`, `teacher.factory`); a step's id and parents say where that stands. A stage they call
+`spec.distill.stages[]`; its number is among the step's `places`.
 """
 
 from __future__ import annotations
@@ -70,16 +71,10 @@ def as_written(step: Step, problem: Problem) -> Problem:
 
     def written(text: str) -> str:
         text = _RELATIVE.sub(place, text)
-        if step.pass_name == "fine-tune":
-            return text.replace("spec.distill.stages[]", "spec.source.fineTune")
-        if "quantize" in step.config:  # the rate of training with rounded numbers stands elsewhere
-            text = text.replace("spec.distill.stages[].learningRate", "spec.compress.qat.learningRate")
-        number = _ASSISTANT.match(step.id)
-        if number is None:
-            return text
-        # What a pass says of the student and its stages is of the assistant, where that is whom it makes.
-        theirs = f"spec.distill.assistants[{int(number[1]) - 1}]"
-        return text.replace("spec.distill.student", f"{theirs}.student").replace("spec.distill.stages", f"{theirs}.stages")
+        for named in sorted(step.places, key=len, reverse=True):  # a loss before the stage that it stands in
+            text = re.sub(rf"{re.escape(named)}(?!\w)", step.places[named], text)
+        # What a pass says of the student is of the assistant, where that is whom it makes.
+        return text.replace("spec.distill.student", _pupil(step.id))
 
     field, allowed, fix = (written(text) for text in (problem.field, problem.allowed, problem.fix))
     return dataclasses.replace(problem, field=field, allowed=allowed, fix=fix)

@@ -48,7 +48,11 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class StepDraft:
-    """A step before its hash is known: `parents` maps role → step id, `uri` is what an import reads."""
+    """A step before its hash is known: `parents` maps role → step id, `uri` is what an import reads.
+
+    `places`: fields as passes name them (`spec.distill.stages[]`) → where they stand in this file. They are for messages and
+    no part of the key: a stage is the same work whichever number it has.
+    """
 
     id: str
     stage: Stage
@@ -56,11 +60,15 @@ class StepDraft:
     config: Mapping[str, Any]
     parents: Mapping[str, str] = field(default_factory=dict)
     uri: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a plan. `key` is its content hash; equal keys give equal results (measuring steps: on equal hardware)."""
+    """A step of a plan. `key` is its content hash; equal keys give equal results (measuring steps: on equal hardware).
+
+    `places`: as its draft's.
+    """
 
     id: str
     stage: Stage
@@ -71,6 +79,7 @@ class Step:
     key: str
     uri: str = ""
     measures: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -153,6 +162,7 @@ def seal(drafts: Sequence[StepDraft], env: Environment, passes: Mapping[str, Pas
                 keys[draft.id],
                 draft.uri,
                 entry.measures,
+                dict(draft.places),
             )
         )
     return tuple(steps)

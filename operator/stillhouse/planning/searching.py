@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stillhouse.api.loss import Loss
 from stillhouse.api.scalars import parse_duration, parse_percent, parse_quantity
 from stillhouse.api.search import Search
+from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import StepDraft
+from stillhouse.planning.shapes import Known, impossible
 
-__all__ = ["SEARCH", "search_step"]
+__all__ = ["SEARCH", "refuse_impossible", "search_step"]
 
 SEARCH = "train/search"
 
@@ -44,3 +47,22 @@ def search_step(
         "seed": student["seed"],
     }
     return StepDraft(SEARCH, "train", "search-student", config, dict(parents))
+
+
+def refuse_impossible(step: StepDraft, losses: Iterable[Loss], source: Mapping[str, Any]) -> None:
+    """Look at what a search tries, as far as the source's `info` tells; the search itself looks at what was imported.
+
+    `losses`: those by which the source itself teaches, of all stages.
+
+    Raises:
+        SpecError: no student can have some of it.
+    """
+    known = Known(
+        layers=int(source.get("layers") or 0),
+        hidden=int(source.get("hiddenSize") or 0),
+        tokens=int(source.get("vocabularySize") or 0),
+    )
+    reads = any(LOSSES[loss.kind].reads == "tokens" for loss in losses)
+    wrong = impossible(step.config["student"], step.config["space"], known, reads_tokens=reads)
+    if wrong is not None:
+        raise wrong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stillhouse.api.distill import Distill
@@ -11,6 +11,7 @@ from stillhouse.api.scalars import parse_percent
 from stillhouse.api.source import ModelSource
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import TEACHER, import_data, import_model
+from stillhouse.planning.places import STAGE
 from stillhouse.planning.plan import Environment, StepDraft
 
 __all__ = ["CHECKPOINT_STEPS", "OUTPUTS", "SHARD_ROWS", "TUNED", "fine_tune", "reserved", "said", "tuned", "tuned_on"]
@@ -31,18 +32,24 @@ def reserved(distill: Distill, source: ModelSource) -> list[str]:
 
 
 def said(
-    distill: Distill, source: ModelSource, data: str, config: dict[str, Any], top: int | None, env: Environment
+    distill: Distill,
+    source: ModelSource,
+    data: str,
+    config: dict[str, Any],
+    top: int | None,
+    env: Environment,
+    places: Mapping[str, str],
 ) -> Iterator[StepDraft]:
     """Draft what the teachers say of the rows of step `data`, so that `OUTPUTS` has it. `config`: of `teacher-outputs`.
 
-    `top`: how many logits a row are kept.
+    `top`: how many logits a row are kept. `places`: of the losses that learn from it.
 
     Raises:
         SpecError: a teacher cannot be asked.
     """
     if not distill.teachers:
         kept = config if top is None else {**config, "topLogits": top}
-        yield StepDraft(OUTPUTS, "train", "teacher-outputs", kept, {"teacher": TEACHER, "data": data})
+        yield StepDraft(OUTPUTS, "train", "teacher-outputs", kept, {"teacher": TEACHER, "data": data}, places=places)
         return
     parents = {"teacher": TEACHER}
     weights: dict[str, float] = {}
@@ -61,11 +68,12 @@ def said(
             theirs = {"labels": teacher.labels, "factory": teacher.factory, "max_length": teacher.max_length, "fine_tune": None}
             yield import_model(model, teacher.uri, source.model_copy(update=theirs), env)
         asked = {**config, "maxLength": teacher.max_length or config["maxLength"]}
-        yield StepDraft(f"train/{name}-outputs", "train", "teacher-outputs", asked, {"teacher": model, "data": data})
+        rows = {"teacher": model, "data": data}
+        yield StepDraft(f"train/{name}-outputs", "train", "teacher-outputs", asked, rows, places=places)
         parents |= {f"model-{position}": model, f"outputs-{position}": f"train/{name}-outputs"}
         if distill.weighting == "learned":
             rows = {"teacher": model, "data": "resolve/validation"}
-            yield StepDraft(f"train/{name}-validation", "train", "teacher-outputs", asked, rows)
+            yield StepDraft(f"train/{name}-validation", "train", "teacher-outputs", asked, rows, places=places)
             parents |= {f"judged-{position}": f"train/{name}-validation", "validation": "resolve/validation"}
     (output,) = config["outputs"]
     mixed = {
@@ -74,7 +82,7 @@ def said(
         "weighting": distill.weighting or "fixed",
         **({} if top is None else {"topLogits": top}),
     }
-    yield StepDraft(OUTPUTS, "train", "combine-outputs", mixed, parents)
+    yield StepDraft(OUTPUTS, "train", "combine-outputs", mixed, parents, places=places)
 
 
 def fine_tune(source: ModelSource, env: Environment) -> Iterator[StepDraft]:
@@ -111,7 +119,7 @@ def fine_tune(source: ModelSource, env: Environment) -> Iterator[StepDraft]:
         "checkpointSteps": CHECKPOINT_STEPS,
         "seed": tune.seed,
     }
-    yield StepDraft(TUNED, "train", "fine-tune", config, parents)
+    yield StepDraft(TUNED, "train", "fine-tune", config, parents, places={STAGE: "spec.source.fineTune"})
 
 
 def tuned_on(source: ModelSource) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,10 @@ from stillhouse.api.teachers import Assistant
 from stillhouse.errors import SpecError
 from stillhouse.planning.imports import DATA, TEACHER, factory, import_data, import_model
 from stillhouse.planning.manifest import LOSSES
+from stillhouse.planning.places import places_of
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import learned, taken
-from stillhouse.planning.searching import SEARCH, search_step
+from stillhouse.planning.searching import SEARCH, refuse_impossible, search_step
 from stillhouse.planning.students import small_config
 from stillhouse.planning.teaching import CHECKPOINT_STEPS, OUTPUTS, SHARD_ROWS, reserved, said
 
@@ -114,7 +116,10 @@ def _layers(loss: Loss) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Pupil:
-    """Who learns: an assistant, or the student. `outputs`: the step with what its `teacher` says; `stages`: step id → stage."""
+    """Who learns: an assistant, or the student. `outputs`: the step with what its `teacher` says; `stages`: step id → stage.
+
+    `owner`: where it and its stages stand.
+    """
 
     id: str
     student: Student
@@ -122,6 +127,7 @@ class _Pupil:
     teacher: str
     outputs: str
     seed: int
+    owner: str
 
     @property
     def losses(self) -> list[Loss]:
@@ -146,7 +152,8 @@ def _pupils(distill: Distill, source: ModelSource) -> list[_Pupil]:
         ids = steps if last else [f"{own}-{step.partition('/')[2]}" for step in steps]
         names += [own, *ids] if last else [own, *ids, f"{own}-outputs"]
         seed = distill.seed if last else distill.seed + 1_000 * number
-        pupils.append(_Pupil(own, each.student, dict(zip(ids, each.stages, strict=True)), teacher, outputs, seed))
+        owner = "spec.distill" if last else f"spec.distill.assistants[{number - 1}]"
+        pupils.append(_Pupil(own, each.student, dict(zip(ids, each.stages, strict=True)), teacher, outputs, seed, owner))
         teacher, outputs = ids[-1], f"{own}-outputs"
     if len(set(names)) != len(names):
         twice = {name for name in names if names.count(name) > 1}
@@ -192,6 +199,7 @@ def _lesson(
             fix="add such a loss to the stages that they teach, or remove teachers",
         )
     if outputs:
+        heard = places_of({at: each for at, each in enumerate(pupil.stages.values()) if _reads(each.losses)}, pupil.owner)
         config: dict[str, Any] = {
             "outputs": outputs,
             "maxLength": max_length,
@@ -201,10 +209,11 @@ def _lesson(
         }
         top = distill.top_logits if "logits" in outputs else None
         if first:
-            yield from said(distill, source, data, config, top, env)
+            yield from said(distill, source, data, config, top, env, heard)
         else:
             config |= {} if top is None else {"topLogits": top}
-            yield StepDraft(pupil.outputs, "train", "teacher-outputs", config, {"teacher": pupil.teacher, "data": data})
+            asked = {"teacher": pupil.teacher, "data": data}
+            yield StepDraft(pupil.outputs, "train", "teacher-outputs", config, asked, places=heard)
     student = pupil.student
     if student.uri:
         yield import_model(pupil.id, student.uri, source.model_copy(update={"factory": None, "fine_tune": None}), env)
@@ -236,7 +245,9 @@ def _lesson(
             teachers = {} if first else {"teacher": pupil.teacher, "origin": TEACHER}
             name, stage = next(iter(pupil.stages.items()))
             shortened = _stage(stage, name, pupil.seed, max_length)
-            yield search_step(distill.search, config, shortened, {**parents, **judged, **teachers}, quantize)
+            found = search_step(distill.search, config, shortened, {**parents, **judged, **teachers}, quantize)
+            refuse_impossible(found, pupil.losses if first else (), env.pins[source.uri].info)
+            yield dataclasses.replace(found, places=places_of({0: stage}, pupil.owner))
             parents["search"] = SEARCH
         yield StepDraft(pupil.id, "train", "student", config, parents)
     previous = pupil.id
@@ -247,7 +258,7 @@ def _lesson(
             parents["outputs"] = pupil.outputs
         if distill.validation:
             parents["validation"] = "resolve/validation"
-        yield StepDraft(name, "train", "distill", config, parents)
+        yield StepDraft(name, "train", "distill", config, parents, places=places_of({position: stage}, pupil.owner))
         previous = name
 
 

@@ -136,6 +136,40 @@ def test_a_search_that_was_stopped_goes_on_and_finds_the_same(inputs, tmp_path, 
     assert again.tried == whole.tried
 
 
+TOKENS = {"kind": "hidden-tokens", "weight": 1}
+
+
+@pytest.mark.parametrize(
+    ("space", "student", "stage", "field", "found", "allowed"),
+    [
+        ({"hiddenLayers": [2, 4]}, {"init": "svd"}, {}, "search.hiddenLayers", "4", "1 to 3"),
+        ({"hiddenSize": [16, 64]}, {"init": "svd", "hiddenSize": None}, {}, "search.hiddenSize", "64", "at most 32"),
+        (
+            {"attentionHeads": [2, 3]},
+            {"hiddenSize": None, "attentionHeads": None},
+            {},
+            "search.attentionHeads",
+            "3",
+            "divisors of 32",
+        ),
+        ({"vocabularySize": [20, 300]}, {}, {}, "search.vocabulary", "20", "always stay"),
+        ({"vocabularySize": [20]}, {}, {"losses": [TOKENS]}, "search.vocabulary", "20", "all of them"),
+        ({"hiddenLayers": [1, 2]}, {}, {"prune": {"heads": 0.75}}, "stages[].prune.heads", None, "at most 50%"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is_trained(
+    inputs, tmp_path, monkeypatch, space, student, stage, field, found, allowed
+):
+    tried = []
+    monkeypatch.setattr(Trying, "__call__", lambda self, shape, metric: tried.append(shape))
+    with pytest.raises(SpecError) as caught:
+        search(inputs, tmp_path, space=space, student={**SHAPE, **student}, stage={**STAGE, **stage})
+    assert caught.value.problem.field == f"spec.distill.{field}"
+    assert found is None or caught.value.problem.found == found
+    assert allowed in caught.value.problem.allowed
+    assert not tried
+
+
 def made_up(monkeypatch, figures, stop_at=None):
     """Let trials show these qualities, latencies and sizes in turn, instead of a training; `stop_at`: the one that is stopped."""
     shapes = []

@@ -14,12 +14,34 @@ _SEARCH: dict[str, Any] = {
     "epochs": 2, "tolerance": "2%",
 }  # fmt: skip
 _SEARCHED = "spec.distill.search"
+_STAGES = "spec.distill.stages"
+_PAIRED: dict[str, Any] = {"kind": "hidden", "layers": [{"teacher": 6, "student": 2}]}
 
 VALID: tuple[Case, ...] = (
     Case("a search", "text", {"spec.distill.student": {"hiddenSize": 64}, "spec.distill.search": _SEARCH}),
     Case("widths and heads to search", "text", {STUDENT: {}, _SEARCHED: {"hiddenSize": [64, 96], "attentionHeads": [2, 8]}}),
     Case("widths to search for two heads", "text", {STUDENT: {"attentionHeads": 2}, _SEARCHED: {"hiddenSize": [64, 66]}}),
     Case("as deep as dilated goes", "text", {STUDENT: CONVOLVED, SOFT: PLAIN, _SEARCHED: {"hiddenLayers": [1, 10]}}),
+    Case("depths of the teacher's layers", "text", {STUDENT: {"init": "layers"}, _SEARCHED: {"hiddenLayers": [1, 2]}}),
+    Case(
+        "layers that every depth has",
+        "text",
+        {
+            STUDENT: {},
+            _STAGES: [{"losses": [_PAIRED, {"kind": "similarity"}], "freeze": {"layers": 2}}],
+            _SEARCHED: {"hiddenLayers": [2, 3]},
+        },
+    ),
+    Case(
+        "widths of whole heads that follow from them",
+        "text",
+        {STUDENT: {"architecture": "residual"}, SOFT: PLAIN, _SEARCHED: {"hiddenSize": [8, 40, 66, 96]}},
+    ),
+    Case(
+        "a width whose heads are said",
+        "text",
+        {STUDENT: {"architecture": "residual", "attentionHeads": 4}, SOFT: PLAIN, _SEARCHED: {"hiddenSize": [100]}},
+    ),
     Case(
         "deeper where nothing is dilated",
         "text",
@@ -28,6 +50,38 @@ VALID: tuple[Case, ...] = (
 )
 
 INVALID: tuple[Case, ...] = (
+    Case(
+        "widths to search for copied layers",
+        "text",
+        {STUDENT: {"init": "layers"}, SOFT: PLAIN, _SEARCHED: {"hiddenSize": [64, 384]}},
+        f"{_SEARCHED}.hiddenSize",
+        "init: layers copies the teacher's layers",
+    ),
+    Case(
+        "half a head of a residual student to search",
+        "text",
+        {STUDENT: {"architecture": "residual"}, SOFT: PLAIN, _SEARCHED: {"hiddenSize": [64, 100]}},
+        f"{_SEARCHED}.hiddenSize",
+        "a head for each 32",
+    ),
+    Case(
+        "a layer that not every depth has",
+        "text",
+        {
+            STUDENT: {},
+            _STAGES: [{"losses": [{"kind": "similarity"}]}, {"losses": [_PAIRED]}],
+            _SEARCHED: {"hiddenLayers": [1, 3]},
+        },
+        _STAGES,
+        "beyond the fewest",
+    ),
+    Case(
+        "frozen layers that not every depth has",
+        "text",
+        {STUDENT: {}, _STAGES: [{"losses": PLAIN, "freeze": {"layers": 2}}], _SEARCHED: {"hiddenLayers": [1, 3]}},
+        _STAGES,
+        "beyond the fewest",
+    ),
     Case(
         "heads to search for an mlp",
         "text",

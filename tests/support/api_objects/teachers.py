@@ -9,6 +9,8 @@ from tests.support.api_objects.fields import CONVOLVED, PLAIN, SOFT
 
 __all__ = ["INVALID", "VALID"]
 
+_TEACHERS_FIELD = "spec.distill.teachers"
+_SOURCE = "file://teacher"  # of base "class"
 _FIRST = "spec.distill.teachers[0]"
 _TEACHERS: list[Any] = [
     {"uri": "models:minilm"},
@@ -37,6 +39,20 @@ VALID: tuple[Case, ...] = (
         },
     ),
     Case("teachers of similarities", "text", {**_RELATIONS, "spec.distill.teachers": _TEACHERS}),
+    Case(
+        "one teacher's files read in several ways",
+        "class",
+        {
+            "spec.distill.teachers": [
+                {"uri": "models:a"},
+                {"uri": "models:a", "maxLength": 32},
+                {"uri": "models:a", "labels": ["yes", "no"]},
+                {"uri": "models:a", "factory": {"target": "nets:teacher", "arguments": {"width": 8}}},
+                {"uri": "models:a", "factory": {"target": "nets:teacher", "arguments": {"width": 16}}},
+            ]
+        },
+    ),
+    Case("the source among its teachers", "class", {"spec.distill.teachers": [{"uri": _SOURCE}, {"uri": "models:a"}]}),
     Case("no teachers", "class", {"spec.distill.teachers": [], "spec.distill.assistants": []}),
     Case("assistants", "class", {"spec.distill.assistants": [_ASSISTANT, {**_ASSISTANT, "student": {"uri": "models:between"}}]}),
     Case("an assistant taught by several, a student by it", "text", {"spec.distill.teachers": _TEACHERS, **_RELATED}),
@@ -70,6 +86,21 @@ INVALID: tuple[Case, ...] = (
         {"spec.distill.stages": [{"losses": [{"kind": "similarity", "keys": 64}]}], "spec.distill.teachers": _TEACHERS},
         "spec.distill.teachers",
         "without keys",
+    ),
+    *(
+        Case(f"a teacher twice: {name}", "class", {"spec.distill.teachers": teachers}, _TEACHERS_FIELD, "each teacher once")
+        for name, teachers in (
+            ("its uri", [{"uri": "models:a"}, {"uri": "models:b"}, {"uri": "models:a", "weight": "2"}]),
+            ("one of them not asked", [{"uri": "models:a"}, {"uri": "models:a", "weight": "0"}]),
+            ("the source", [{"uri": _SOURCE}, {"uri": _SOURCE}]),
+            (
+                "its options",
+                [
+                    {"uri": "models:a", "maxLength": 32, "labels": ["yes", "no"], "factory": {"target": "nets:teacher"}},
+                    {"uri": "models:a", "maxLength": 32, "labels": ["yes", "no"], "factory": {"target": "nets:teacher"}},
+                ],
+            ),
+        )
     ),
     Case(
         "teachers of no weight",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from tests.support.plans import plan_of
 
 from stillhouse.errors import Problem
 from stillhouse.planning.fields import as_written
-from stillhouse.planning.plan import Step
+from stillhouse.planning.plan import Environment, Step, StepDraft, seal
 
 
 def step(step_id: str, **parents: str) -> Step:
@@ -41,11 +39,6 @@ def step(step_id: str, **parents: str) -> Step:
         (step("compress/fp32", model="train/a"), "model.factory.target", "spec.distill.student.factory.target"),
         (step("train/qat", calibration="resolve/calibration"), "calibration.uri", "spec.compress.calibration.uri"),
         (step("train/qat", calibration="resolve/data"), "calibration.columns.text", "spec.distill.data.columns.text"),
-        (
-            dataclasses.replace(step("train/qat"), config={"quantize": {}}),
-            "spec.distill.stages[].learningRate",
-            "spec.compress.qat.learningRate",
-        ),
         (step("gate/gate"), "spec.gate.data.columns", "spec.gate.data.columns"),
         (step("train/a"), "data.parquet", "data.parquet"),
         (step("train/a"), "", ""),
@@ -71,3 +64,62 @@ def test_every_import_of_data_knows_its_field() -> None:
     assert len(fields) > 3
     assert len(set(fields.values())) == len(fields)
     assert all(field.startswith("spec.") for field in fields.values()), fields
+
+
+SOFT = {"losses": [{"kind": "logits"}, {"kind": "hidden", "layer": 2}]}
+HARD = {"losses": [{"kind": "hard", "classWeights": {"balanced": True}}]}
+THREE = {
+    "spec.distill.stages": [
+        SOFT,
+        {**HARD, "name": "middle"},
+        {"losses": [{"kind": "hidden"}, *HARD["losses"], {"kind": "hidden"}]},
+    ],
+    "spec.distill.assistants": [{"student": {"hiddenLayers": 3}, "stages": [HARD, SOFT]}],
+}
+ASSISTANT = "spec.distill.assistants[0]"
+
+
+@pytest.mark.parametrize(
+    ("step_id", "field", "written"),
+    [
+        ("train/stage-1", "learningRate", "spec.distill.stages[0].learningRate"),
+        ("train/middle", "freeze.layers", "spec.distill.stages[1].freeze.layers"),
+        ("train/stage-3", "losses", "spec.distill.stages[2].losses"),
+        ("train/stage-1", "losses[].layer", "spec.distill.stages[0].losses[1].layer"),
+        ("train/stage-3", "losses[].layers", "spec.distill.stages[2].losses[0 or 2].layers"),
+        ("train/middle", "losses[].classWeights.byLabel", "spec.distill.stages[1].losses[0].classWeights.byLabel"),
+        ("train/middle", "losses[].layer", "spec.distill.stages[1].losses[].layer"),
+        ("train/assistant-1-stage-1", "prune.heads", f"{ASSISTANT}.stages[0].prune.heads"),
+        ("train/assistant-1-stage-2", "losses[].layer", f"{ASSISTANT}.stages[1].losses[1].layer"),
+        ("train/teacher-outputs", "losses[].layer", f"{ASSISTANT}.stages[1].losses[1].layer"),
+        ("train/assistant-1-outputs", "losses[].layer", "spec.distill.stages[0 or 2].losses[].layer"),
+    ],
+)
+def test_the_stage_that_an_error_is_about_is_told_by_its_number(step_id: str, field: str, written: str) -> None:
+    found = as_written(plan_of("class", THREE).step(step_id), Problem("x", f"spec.distill.stages[].{field}"))
+    assert found.field == written
+
+
+def test_a_search_trains_by_the_first_stage() -> None:
+    edits = {**THREE, "spec.distill.student": {}, "spec.distill.search": {"hiddenLayers": [1, 2]}}
+    edits["spec.distill.validation"] = {"uri": "data:v"}
+    problem = Problem("x", "spec.distill.stages[].learningRate", fix="lower spec.distill.stages[].learningRate")
+    found = as_written(plan_of("class", edits).step("train/search"), problem)
+    assert (found.field, found.fix) == ("spec.distill.stages[0].learningRate", "lower spec.distill.stages[0].learningRate")
+
+
+def test_training_with_rounded_numbers_has_a_rate_of_its_own_and_all_else_of_the_last_stage() -> None:
+    qat = {"spec.compress": {"precision": "int8", "qat": {}}}
+    step = plan_of("class", {**THREE, **qat}).step("train/qat")
+    for field, written in (
+        ("learningRate", "spec.compress.qat.learningRate"),
+        ("freeze.layers", "spec.distill.stages[2].freeze.layers"),
+    ):
+        assert as_written(step, Problem("x", f"spec.distill.stages[].{field}")).field == written
+
+
+def test_where_a_step_stands_is_no_part_of_its_key() -> None:
+    drafts = [StepDraft("train/a", "train", "distill", {"epochs": 1}, places=places) for places in ({}, {"a": "b"})]
+    plain, placed = (seal([each], Environment(pins={}))[0] for each in drafts)
+    assert plain.key == placed.key
+    assert plain.places != placed.places

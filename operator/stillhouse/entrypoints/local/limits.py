@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from stillhouse.api.distill import Distill
 from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
+from stillhouse.api.search import Search
 from stillhouse.api.source import ModelSource
+from stillhouse.api.stage import Stage
 from stillhouse.api.student import HEAD_WIDTH, SMALL, Student
 from stillhouse.api.teachers import Assistant
 from stillhouse.errors import SpecError, StillhouseError
@@ -33,8 +38,12 @@ def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator
         learners: list[tuple[str, Distill | Assistant]] = [("spec.distill", spec.distill)]
         learners += [(f"{_ASSISTANTS}[{position}]", each) for position, each in enumerate(spec.distill.assistants)]
         for place, learner in learners:
-            if spec.distill.search is None or learner is not spec.distill:
-                yield from _emptied(place, learner, spec.source.task == "sentence-embedding", info)
+            search = spec.distill.search if learner is spec.distill else None
+            for student, told in _shapes(learner.student, search):
+                emptied = list(_emptied(place, learner.stages, student, told, spec.source.task == "sentence-embedding", info))
+                yield from emptied
+                if emptied:
+                    break
 
 
 def _no_such_layers(distill: Distill, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
@@ -58,11 +67,28 @@ def _no_such_layers(distill: Distill, info: Mapping[str, Any]) -> Iterator[Still
                         )
 
 
-def _emptied(place: str, learner: Distill | Assistant, embeds: bool, info: Mapping[str, Any]) -> Iterator[StillhouseError]:
-    """Look at shares of heads and neurons, stage after stage, of a transformer whose shape the file says."""
+def _shapes(student: Student, search: Search | None) -> Iterator[tuple[Student, str]]:
+    """Yield every student that a search may try, each with its shape in words; without one the student itself."""
+    searched = {
+        "hidden_layers": search.hidden_layers if search else None,
+        "hidden_size": search.hidden_size if search else None,
+        "attention_heads": search.attention_heads if search else None,
+    }
+    names = [name for name, values in searched.items() if values]
+    # Of searched widths svd is taken where init is left out, as the plan does.
+    fixed = {"init": "svd"} if searched["hidden_size"] and student.init is None and student.architecture is None else {}
+    for values in product(*(searched[name] or () for name in names)):
+        shape = dict(zip(names, values, strict=True))
+        told = ", ".join(f"{to_camel(name)} {value}" for name, value in shape.items())
+        yield student.model_copy(update={**fixed, **shape}), f" ({told})" if told else ""
+
+
+def _emptied(
+    place: str, stages: Sequence[Stage], student: Student, told: str, embeds: bool, info: Mapping[str, Any]
+) -> Iterator[StillhouseError]:
+    """Look at shares of heads and neurons, stage after stage, of a transformer whose shape is known; `told`: which it is."""
     from stillhouse.passes.distill.prune.config import FIELD, emptied, taken
 
-    student = learner.student
     width, layers = student.hidden_size, student.hidden_layers or info.get("layers")
     static = embeds and student.architecture is None and student.init in (None, "static")
     apart = student.uri or student.factory or student.architecture not in (None, "encoder") or static
@@ -72,7 +98,7 @@ def _emptied(place: str, learner: Distill | Assistant, embeds: bool, info: Mappi
         "heads": layers * (student.attention_heads or max(1, width // HEAD_WIDTH)),
         "neurons": layers * (student.intermediate_size or 4 * width),
     }
-    for number, stage in enumerate(learner.stages):
+    for number, stage in enumerate(stages):
         if stage.freeze is not None:  # what is held still is not counted; how much that is, the stage knows
             return
         for kind, total in left.items():
@@ -80,7 +106,7 @@ def _emptied(place: str, learner: Distill | Assistant, embeds: bool, info: Mappi
             if given is None:
                 continue
             share = parse_percent(given)
-            wrong = emptied(kind, share, total, layers)
+            wrong = emptied(kind, share, total, layers, told)
             if wrong is not None:
                 yield SpecError.of(
                     [replace(wrong.problem, field=wrong.problem.field.replace(FIELD, f"{place}.stages[{number}].prune"))]

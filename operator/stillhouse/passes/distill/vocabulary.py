@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from stillhouse.errors import SourceError, SpecError
 
-__all__ = ["Trimmed", "trim"]
+__all__ = ["Trimmed", "fewest", "trim"]
 
 _BYTE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _FIELD: Final = "spec.distill.student.vocabulary.maxSize"
@@ -45,6 +45,30 @@ def trim(tokenizer: dict[str, Any], counts: Sequence[int], size: int) -> Trimmed
         SpecError: `size` is smaller than what must stay.
         SourceError: a kind of tokenizer that cannot be trimmed.
     """
+    chosen = _chosen(tokenizer, counts, size)
+    kept = tuple(sorted(chosen))
+    if len(kept) > size:
+        raise SpecError(
+            "the vocabulary cannot be made that small",
+            field=_FIELD,
+            found=str(size),
+            allowed=f"at least {len(kept)}: special tokens and single characters always stay",
+            fix=f"maxSize: {len(kept)}",
+        )
+    return Trimmed(_rewritten(tokenizer, {old: new for new, old in enumerate(kept)}), kept)
+
+
+def fewest(tokenizer: dict[str, Any]) -> int:
+    """Return how many tokens no trimming may take.
+
+    Raises:
+        SourceError: a kind of tokenizer that cannot be trimmed.
+    """
+    return len(_chosen(tokenizer, (), 0))
+
+
+def _chosen(tokenizer: dict[str, Any], counts: Sequence[int], size: int) -> set[int]:
+    """Return the ids that stay where `size` tokens are wanted: more of them where more must stay."""
     model = tokenizer.get("model", {})
     kind = model.get("type")
     ways: dict[str, Callable[[dict[str, Any], Sequence[int], int, set[int]], set[int]]] = {
@@ -64,17 +88,7 @@ def trim(tokenizer: dict[str, Any], counts: Sequence[int], size: int) -> Trimmed
     added = {int(token["id"]) for token in tokenizer.get("added_tokens", [])}
     tokens = _ids(model)
     everything = added | set(tokens.values())
-    chosen = everything if size >= len(everything) else ways[kind](model, counts, size, added)
-    kept = tuple(sorted(chosen))
-    if len(kept) > size:
-        raise SpecError(
-            "the vocabulary cannot be made that small",
-            field=_FIELD,
-            found=str(size),
-            allowed=f"at least {len(kept)}: special tokens and single characters always stay",
-            fix=f"maxSize: {len(kept)}",
-        )
-    return Trimmed(_rewritten(tokenizer, {old: new for new, old in enumerate(kept)}), kept)
+    return everything if size >= len(everything) else ways[kind](model, counts, size, added)
 
 
 def _ids(model: dict[str, Any]) -> dict[str, int]:

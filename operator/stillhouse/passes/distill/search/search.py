@@ -15,6 +15,7 @@ from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.dynamic import QuantizeConfig
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.rows import Rows
+from stillhouse.passes.distill.search.possible import refuse_impossible
 from stillhouse.passes.distill.search.shapes import FILE, Limits, Tried, choose, feasible, front, idle, words
 from stillhouse.passes.distill.search.study import Study
 from stillhouse.passes.distill.search.telling import infeasible, picture, table
@@ -73,7 +74,7 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
         """Write `search.json`, `search.txt` and `search.svg` into `ctx.out`.
 
         Raises:
-            SpecError: no shape keeps the limits; the nearest is named.
+            SpecError: some of what may be tried cannot be made; or no shape keeps the limits, and the nearest is named.
             DataError: the validation has no texts.
             KeyboardInterrupt: stopped; what was tried is kept, and a trial under way goes on from its checkpoint.
         """
@@ -83,12 +84,15 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
         texts = rows.texts(column) if column else []
         if not texts:
             raise DataError("a search times texts, and the validation has none", field="spec.distill.validation")
+        stage = DistillConfig.model_validate(config.stage)
+        origin = inputs.get("origin")
+        refuse_impossible(config.student, config.space, stage, (origin or inputs["teacher"]).path, own=origin is None)
         limits = Limits(config.size, config.latency)
         study = Study(ctx.scratch / "journal", config.space, limits, config.seed)
         quantize = QuantizeConfig.model_validate(config.quantize) if config.quantize is not None else None
         trying = Trying(
             StudentConfig.model_validate(config.student),
-            DistillConfig.model_validate(config.stage),
+            stage,
             quantize,
             inputs,
             texts,
