@@ -133,7 +133,7 @@ class Choosy(Write):
 
     name = "choosy"
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: WriteConfig, inputs: Mapping[str, Artifact]) -> None:
         for role, artifact in inputs.items():
             if "bad" in (artifact.path / "text").read_text():
                 raise DataError("this will not do", field="source.uri", found=role)

@@ -169,7 +169,7 @@ class Pass(ABC, Generic[C, F]):
             StillhouseError: with the field and the fix, when the inputs cannot be used.
         """
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: C, inputs: Mapping[str, Artifact]) -> None:
         """Refuse what `run` is bound to refuse, told by those of its inputs that are imports: the others may cost hours.
 
         Asked where the manifest says so. It decides nothing: `run` must refuse the same, because the step's key stands for

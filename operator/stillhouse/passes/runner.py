@@ -177,7 +177,8 @@ class Runner:
             inputs = {role: self.artifact(parent) for role, parent in parents.items() if parent.stage == "resolve"}
             with self._listener.busy(step.id) as progress, explaining(step, self._store.root):
                 progress.update(0, None, "", "looking at what it will be given")
-                load_pass(step.pass_name, self._passes).foresee(inputs)
+                work = load_pass(step.pass_name, self._passes)
+                work.foresee(self._config(work, step), inputs)
 
     def _one(self, plan: Plan, step: Step, position: int, total: int) -> None:
         def waiting(holder: str) -> None:

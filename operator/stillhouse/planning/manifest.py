@@ -88,7 +88,9 @@ PASSES: dict[str, PassEntry] = {
             measures=True,
             needs=(*_TORCH, *_ONNX, "accelerate", "optuna"),
         ),
-        PassEntry("distill", 3, "stillhouse.passes.distill.train:Distill", "torch-model", needs=(*_TORCH, "accelerate")),
+        PassEntry(
+            "distill", 3, "stillhouse.passes.distill.train:Distill", "torch-model", needs=(*_TORCH, "accelerate"), foresees=True
+        ),
         PassEntry("export", 1, "stillhouse.passes.export.onnx:ExportOnnx", "onnx-model", measures=True, needs=(*_TORCH, *_ONNX)),
         PassEntry("quantize-dynamic", 1, "stillhouse.passes.compress.dynamic:QuantizeDynamic", "onnx-model", needs=_ONNX),
         PassEntry(

@@ -198,6 +198,7 @@ def _lesson(
             allowed="a loss that learns from what they say, such as logits or similarity",
             fix="add such a loss to the stages that they teach, or remove teachers",
         )
+    asking: list[StepDraft] = []
     if outputs:
         heard = places_of({at: each for at, each in enumerate(pupil.stages.values()) if _reads(each.losses)}, pupil.owner)
         config: dict[str, Any] = {
@@ -209,12 +210,15 @@ def _lesson(
         }
         top = distill.top_logits if "logits" in outputs else None
         if first:
-            yield from said(distill, source, data, config, top, env, heard)
+            asking += said(distill, source, data, config, top, env, heard)
         else:
             config |= {} if top is None else {"topLogits": top}
             asked = {"teacher": pupil.teacher, "data": data}
-            yield StepDraft(pupil.outputs, "train", "teacher-outputs", config, asked, places=heard)
+            asking.append(StepDraft(pupil.outputs, "train", "teacher-outputs", config, asked, places=heard))
     student = pupil.student
+    # What is wrong with a function of the user's is told when the student is made: before the teacher reads for hours.
+    if not student.factory:
+        yield from asking
     if student.uri:
         yield import_model(pupil.id, student.uri, source.model_copy(update={"factory": None, "fine_tune": None}), env)
     else:
@@ -250,6 +254,8 @@ def _lesson(
             yield dataclasses.replace(found, places=places_of({0: stage}, pupil.owner))
             parents["search"] = SEARCH
         yield StepDraft(pupil.id, "train", "student", config, parents)
+        if student.factory:
+            yield from asking
     previous = pupil.id
     for position, (name, stage) in enumerate(pupil.stages.items()):
         config = _stage(stage, name, pupil.seed + position, max_length)

@@ -238,8 +238,8 @@ def test_rows_that_cannot_calibrate_are_refused(texts: Artifact, images: Artifac
     assert "at least 2" in message
     nets = written(tmp_path / "net", network(), image=True)
     for one in (QuantizeStatic(), Sensitivity(), SensitivityMixed(), QuantizeInt4()):
-        assert "1 of them different" in raised(DataError, lambda one=one: one.foresee({"data": one_row}))
-        one.foresee({})
+        assert "1 of them different" in raised(DataError, lambda one=one: one.foresee(one.config_type(), {"data": one_row}))
+        one.foresee(one.config_type(), {})
     broken = np.random.default_rng(0).random((5, 192)).astype(np.float32)
     broken[2, 7] = np.inf
     endless = dataset(tmp_path / "endless", image=broken.tolist())

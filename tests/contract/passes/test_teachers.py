@@ -86,14 +86,15 @@ def test_a_student_learns_from_the_mixture_as_from_one(given, tmp_path):
 
 def test_other_labels_are_refused_before_anybody_is_asked(given, tmp_path):
     stranger = tiny_teacher(tmp_path / "c", ("io", "text", "place"))
+    config = CombineOutputs.config_type.model_validate({"output": "logits", "weights": {"0": 1, "1": 1}})
     for inputs in ({**given, "model-1": stranger}, {"model-0": given["teacher"], "model-1": stranger}):
         with pytest.raises(SpecError) as caught:
-            CombineOutputs().foresee(inputs)
+            CombineOutputs().foresee(config, inputs)
         problem = caught.value.problem
         assert problem.field == "spec.distill.teachers[1].labels"
         assert "io, text, place (only its: place; only the source's: time)" in problem.found
         assert problem.allowed.endswith("io, text, time")
-    CombineOutputs().foresee(given)
+    CombineOutputs().foresee(config, given)
 
 
 def test_embeddings_of_two_widths_teach_their_mean_similarities(tmp_path):

@@ -89,7 +89,7 @@ def joined(model: Artifact, *steps: Artifact, out: Path) -> Path:
     out.mkdir()
     ctx = context(out)
     inputs = {"model": model, "source": model, **{f"step-{position}": each for position, each in enumerate(steps)}}
-    JoinSteps().foresee({role: each for role, each in inputs.items() if role != "model"})
+    JoinSteps().foresee(JoinConfig(steps=len(steps)), {role: each for role, each in inputs.items() if role != "model"})
     JoinSteps().run(JoinConfig(steps=len(steps)), inputs, ctx)
     return ctx.out
 
@@ -127,7 +127,7 @@ def test_ends_that_do_not_fit_are_both_named(
     for each in words:
         assert each in said
     if width == 8:  # a student's width is not known before it is there
-        JoinSteps().foresee({"teacher": model, "step-0": step})
+        JoinSteps().foresee(JoinConfig(steps=1), {"teacher": model, "step-0": step})
 
 
 def test_a_later_step_is_held_against_what_an_earlier_one_gives(model: Artifact, tmp_path: Path) -> None:

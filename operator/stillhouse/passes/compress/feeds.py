@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def _refuse_poor(data: Artifact) -> None:
 class ForeseesPoorRows:
     """A pass whose `data` are calibration rows: what `calibration_feeds` refuses of imports is told before hours of work."""
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: Any, inputs: Mapping[str, Artifact]) -> None:
         """Refuse calibration rows that are too few.
 
         Raises:

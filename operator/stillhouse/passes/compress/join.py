@@ -59,7 +59,7 @@ class JoinSteps(Pass[JoinConfig, JoinFacts]):
         digests = {step.name: part.digest for step, part in zip(steps, parts, strict=True)}
         return JoinFacts(model.digest, digests, dict(model.facts))
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: JoinConfig, inputs: Mapping[str, Artifact]) -> None:
         """Check the joints before the model is made: against the source, whose student may have another width.
 
         Raises:

@@ -113,7 +113,7 @@ class CombineOutputs(Pass[CombineConfig, CombineFacts]):
         (ctx.out / OUTPUTS_FILE).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return CombineFacts(rows, width, shards, means, agreement, labelled, accuracy)
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: CombineConfig, inputs: Mapping[str, Artifact]) -> None:
         """Refuse other labels before any teacher is asked. A source that is fine-tuned has none yet.
 
         Raises:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stillhouse.errors import DataError
+from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.feeds import tell_one_class
@@ -21,6 +22,7 @@ from stillhouse.passes.compress.learned import write_learned
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.encoded import Arrays, Texts, read_inputs
+from stillhouse.passes.distill.fitting import check_student
 from stillhouse.passes.distill.freezing import Freeze
 from stillhouse.passes.distill.live import LiveTeacher
 from stillhouse.passes.distill.loop import LoopSettings, train
@@ -37,6 +39,7 @@ from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
 from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs
 from stillhouse.passes.distill.validation import Validation
+from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.device import tensors_of
 from stillhouse.passes.models.features import width_of
@@ -146,6 +149,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         wanted = needed_outputs(config.losses)
         outputs, description = read_outputs(inputs["outputs"].path) if wanted else ({}, {})
         teacher = {name: tensor for name, tensor in outputs.items() if name.partition("-")[0] in wanted}
+        _check_fit(config, student.signature, description, teacher)
         for name, tensor in teacher.items():
             if len(tensor) != data.count:
                 raise DataError(
@@ -170,6 +174,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         names = _names(config.losses)
         validation = None
         if "validation" in inputs:
+            _check_apart(inputs)
             validation = Validation(
                 Rows.of(inputs, "validation"), folder, student, inputs["teacher"].path, config.max_length, ctx
             )
@@ -251,6 +256,30 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             quantized={} if result.quantized is None else result.quantized.to_json(),
             arithmetic=result.arithmetic,
         )
+
+    def foresee(self, config: DistillConfig, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse validation rows that are learned from, and an imported student that does not fit its teacher.
+
+        Raises:
+            DataError: rows of the validation are among the training's.
+            SpecError: the student's classes or width are not the teacher's.
+        """
+        _check_apart(inputs)
+        if "teacher" in inputs and "student" in inputs:
+            teacher = Signature.read(inputs["teacher"].path)
+            check_student(config.losses, Signature.read(inputs["student"].path), teacher.labels, teacher.dimension)
+
+
+def _check_apart(inputs: Mapping[str, Artifact]) -> None:
+    roles = {"training": "data", "validation": "validation"}
+    check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs})
+
+
+def _check_fit(config: DistillConfig, student: Signature, description: Mapping[str, Any], teacher: Mapping[str, Tensor]) -> None:
+    """Hold the student against what the teacher said, where it said anything."""
+    if description:
+        width = teacher["embedding"].shape[1] if "embedding" in teacher else 0
+        check_student(config.losses, student, description.get("labels", ()), int(width))
 
 
 def _sizes(

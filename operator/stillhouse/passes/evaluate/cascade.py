@@ -97,7 +97,7 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
         Raises:
             DataError: the rows leak, lack columns, or labels are to judge and there are none.
         """
-        self.foresee(inputs)
+        self.foresee(config, inputs)
         model = inputs["model"]
         engine = Engine(model.path, ctx.threads, apart=True)  # as the gateway runs it
         catalogue = None
@@ -165,7 +165,7 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
             ece_floor=true["served"].floor_width,
         )
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: CascadeConfig, inputs: Mapping[str, Artifact]) -> None:
         """Refuse rows that leak.
 
         Raises:

@@ -131,7 +131,7 @@ class Gate(Pass[GateConfig, GateFacts]):
             server=taken.server,
         )
 
-    def foresee(self, inputs: Mapping[str, Artifact]) -> None:
+    def foresee(self, config: GateConfig, inputs: Mapping[str, Artifact]) -> None:
         """Refuse rows that leak.
 
         Raises:

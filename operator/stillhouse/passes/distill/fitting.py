@@ -1,0 +1,59 @@
+"""Whether a student can be held to what its teacher says: the same classes in the same places, as many numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from stillhouse.errors import SpecError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.distill.losses.base import LossConfig
+
+__all__ = ["check_student"]
+
+_NUMBER_BY_NUMBER: Final = ("embedding", "contrastive-teacher")
+_FIELD: Final = "spec.distill.student.uri"
+
+
+def check_student(losses: Sequence[LossConfig], student: Signature, labels: Sequence[str], width: int) -> None:
+    """Refuse an imported student whose outputs mean something else than its teacher's.
+
+    Classes are compared place by place in losses, validation and gate: with the same names in other places a student would
+    learn the wrong ones, and nobody would see it.
+
+    Args:
+        losses: of the stage.
+        student: what it is before training.
+        labels: the teacher's, in the order of its outputs; empty where it embeds.
+        width: how many numbers the teacher's embedding has.
+
+    Raises:
+        SpecError: other labels, another order, or another width where a loss compares number by number.
+    """
+    theirs = tuple(labels)
+    if student.labels != theirs:
+        same = sorted(student.labels) == sorted(theirs)
+        order = "the student's classes stand in another order than its teacher's"
+        raise SpecError(
+            order if same else "the student has other classes than its teacher",
+            field=_FIELD,
+            found=_shown(student.labels),
+            allowed=_shown(theirs),
+            fix="train that model's head anew in this order, or leave uri out: a student made of its teacher has its classes",
+        )
+    kind = next((loss.kind for loss in losses if loss.kind in _NUMBER_BY_NUMBER), None)
+    if kind is not None and not theirs and width and student.dimension != width:
+        raise SpecError(
+            f"loss {kind!r} compares embeddings number by number, and the student's has another width than its teacher's",
+            field=_FIELD,
+            found=f"{student.dimension} numbers",
+            allowed=f"{width} numbers",
+            fix="take losses that compare rows among themselves (similarity, relational-distance), or a student by its shape,"
+            " which gets a projection to the teacher's width",
+        )
+
+
+def _shown(labels: Sequence[str]) -> str:
+    if not labels:
+        return "an embedding, no classes"
+    return f"{len(labels)} classes: {', '.join(labels[:10])}{', …' if len(labels) > 10 else ''}"
