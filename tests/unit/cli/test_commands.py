@@ -214,6 +214,22 @@ def test_a_state_of_a_killed_build(still: Still, project: Project) -> None:
     assert "steps" not in still("status", "--no-steps").out
 
 
+def test_status_tells_how_good_student_and_teacher_are(still: Still, tmp_path: Path) -> None:
+    def figure(estimate: float, low: float, high: float) -> dict[str, Any]:
+        return {"estimate": estimate, "low": low, "high": high, "n": 150}
+
+    share = {**figure(0.9744, 0.96, 1.01), "student": figure(0.76, 0.7, 0.82), "teacher": figure(0.78, 0.71, 0.84)}
+    revision = {"digest": "sha256:" + "a" * 64, "precision": "int8", "size": 9, "time": "", "planHash": "", "truncated": None}
+    told = []
+    for figures in ({"accuracy / teacher": share}, {"accuracy / teacher": figure(0.9744, 0.96, 1.01)}):  # now, and of before
+        LocalStore(tmp_path / "store").write_state("tiny", {"name": "tiny", "revision": {**revision, "figures": figures}})
+        assert json.loads(still("status", "-o", "json").out)[0]["revision"]["figures"] == figures
+        told += [line for line in still("status").out.splitlines() if "accuracy / teacher" in line]
+    now, before = told
+    assert "0.9744 [0.9600, 1.0100] (student 0.760 [0.700, 0.820], teacher 0.780 [0.710, 0.840])" in now
+    assert before.endswith("0.9744 [0.9600, 1.0100]")
+
+
 def test_status_tells_the_newest_build_not_an_older_ones_error(still: Still, project: Project) -> None:
     store, work = LocalStore(project.home), open_file(project.file)
     state.planned(store, work.plan, str(project.file))
