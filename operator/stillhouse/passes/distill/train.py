@@ -120,6 +120,10 @@ class Distill(Pass[DistillConfig, DistillFacts]):
     config_type = DistillConfig
     shared: ClassVar[bool] = True
 
+    def __init__(self, *, tell_epochs: bool = True) -> None:
+        """`tell_epochs`: note how good the student is after each; a search of many short trainings has its own lines."""
+        self._tell_epochs = tell_epochs
+
     def run(self, config: DistillConfig, inputs: Mapping[str, Artifact], ctx: Context) -> DistillFacts:
         """Fill `ctx.out` with the trained torch-model artifact.
 
@@ -220,6 +224,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             ctx.progress,
             validation,
             ctx.workers,
+            tell_epochs=self._tell_epochs,
         )
         if result.pruned is not None:
             ctx.progress.note(result.pruned.told)

@@ -30,7 +30,7 @@ class Validation:
     """Judges a network; `metric` says by what.
 
     `mrr@10` for query and document pairs (each query's own document among all of them), `accuracy` for labels, else
-    closeness to the teacher: `cosine` of embeddings, `agreement` of the most probable label.
+    closeness to the teacher: `cosine` of embeddings, `agreement` of the most probable label. `rows`: how many are judged.
     """
 
     def __init__(self, rows: Rows, model: Path, student: Network, teacher: Path, max_length: int | None, ctx: Context) -> None:
@@ -45,12 +45,15 @@ class Validation:
             self.metric = "mrr@10"
             texts = [rows.texts(column)[:_ROWS] for column in ("query", "document")]
             self._parts = [encode_texts(part, model, signature, max_length) for part in texts]
+            self.rows = self._parts[0].count
             return
         self._parts = [read_inputs(rows, model, signature, max_length)]
+        self.rows = min(_ROWS, self._parts[0].count)
         if signature.task != "sentence-embedding":
             labels = rows.labels(signature.labels)
             if labels is not None and (labels != NO_LABEL).any():
                 self.metric, self._labels = "accuracy", labels
+                self.rows = int((labels[:_ROWS] != NO_LABEL).sum())
                 return
         self.metric = "cosine" if signature.task == "sentence-embedding" else "agreement"
         other = load(teacher, role="teacher")
