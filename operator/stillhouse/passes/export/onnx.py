@@ -132,14 +132,18 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
 
 
 def _said(best: str, latencies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Say which graph was taken and how quick it is. A shape is `rows x tokens`, of what is no text the rows alone."""
+    """Say how quick the graph is that was taken; which exporter made it is in the facts.
+
+    A shape is `rows x tokens`, of what is no text the rows alone.
+    """
     times = []
     for precision, shapes in latencies[best].items():
         for shape, milliseconds in shapes.items():
             rows, _, tokens = shape.partition("x")
             what = f"{rows} row" if rows == "1" else f"{rows} rows"
             times.append(f"{what}{f' of {tokens} tokens' if tokens else ''} in {milliseconds:.3g} ms ({precision})")
-    return f"{best} is taken of {len(latencies)} graphs: {', '.join(times)}"
+    taken = f"the fastest of {len(latencies)} ONNX exports is taken" if len(latencies) > 1 else "one ONNX export could be made"
+    return f"{taken}: {', '.join(times)}"
 
 
 def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict[str, int]:
