@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stillhouse.errors import DataError
+from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.base import Context, Progress
 from stillhouse.passes.distill.encoded import Arrays, Texts, encode_texts, length_batches, read_inputs
 from stillhouse.passes.distill.pace import Pace
@@ -54,6 +54,14 @@ class Validation:
                 return
         self.metric = "cosine" if signature.task == "sentence-embedding" else "agreement"
         other = load(teacher, role="teacher")
+        if self.metric == "cosine" and signature.dimension != other.signature.dimension:
+            raise SpecError(
+                "how near the student comes to its teacher cannot be told: their embeddings differ in width",
+                field=rows.field,
+                found=f"{signature.dimension} numbers, the teacher's {other.signature.dimension}, and rows of single texts",
+                allowed="rows with query and document, which the student ranks by itself",
+                fix="name such columns (columns: {query: …, document: …}), or leave the validation out",
+            )
         data = read_inputs(rows, teacher, other.signature, max_length)
         with there(other):
             self._teacher = outputs_of(other, data, ctx.progress, "asking the teacher about the validation rows", _ROWS)
