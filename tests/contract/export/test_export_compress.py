@@ -179,9 +179,20 @@ def test_choice_is_the_fastest_precision_and_a_tie_goes_to_the_fused_graph() -> 
         return both if int8 is None else {**both, "int8": {"1": int8, "8": int8 * 4}}
 
     assert choose({"legacy": times(10, 5), "dynamo": times(8, 4)}) == "dynamo"
-    assert choose({"legacy": times(10, 4.1), "dynamo": times(8, 4)}) == "legacy"
+    assert choose({"legacy": times(10, 4.3), "dynamo": times(8, 4)}) == "legacy"
+    assert choose({"legacy": times(10, 5), "legacy-plain": times(9, 4.3), "dynamo": times(8, 4)}) == "legacy-plain"
     assert choose({"legacy": times(10, 4), "dynamo": times(5, None)}) == "legacy"
     assert choose({"dynamo": times(5, None)}) == "dynamo"
+
+
+def test_a_difference_that_cannot_be_measured_chooses_nothing() -> None:
+    def times(legacy: float, dynamo: float) -> dict[str, dict[str, dict[str, float]]]:
+        return {"dynamo": {"fp32": {"1": dynamo}}, "legacy": {"fp32": {"1": legacy}}}
+
+    for legacy, dynamo in ((0.0096, 0.0093), (0.0093, 0.0096), (0.0096, 0.0076)):
+        assert choose(times(legacy, dynamo)) == "legacy", "the call is timed, not the graph"
+    assert choose(times(5, 4), times(5.1, 4), times(4.9, 4.1)) == "dynamo"
+    assert choose(times(5, 4), times(5.6, 3.9), times(4.1, 4)) == "legacy", "half of the rounds know no difference"
 
 
 def sensitivity(exported: Artifact, data: Artifact, folder: Path, progress: Recorder | None = None) -> tuple[Artifact, Any]:
