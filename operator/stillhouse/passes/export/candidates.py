@@ -211,5 +211,9 @@ def _call(session: Any, tensors: Feed) -> Callable[[], object]:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or repr(error)
-    return f"{type(error).__name__}: {text.splitlines()[0]}"[:300]
+    # torch's exporter wraps what happened into advice to whoever develops it ("This is step 1/3 … Next steps:").
+    cause: BaseException = error
+    while type(cause).__module__.startswith("torch.onnx") and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(cause).strip() or repr(cause)
+    return f"{type(cause).__name__}: {text.splitlines()[0]}"[:300]

@@ -95,7 +95,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
             opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
         )  # fmt: skip
         if not made:
-            raise _no_graph(refused)
+            raise _no_graph(refused, Architecture.read(source).kind == "factory")
         if not config.quick:
             small = Architecture.read(source).small
             recurrent = small is not None and small.form == "bilstm"
@@ -166,11 +166,12 @@ def _refuse_too_large(source: Path) -> None:
         )
 
 
-def _no_graph(refused: Mapping[str, str]) -> SourceError:
+def _no_graph(refused: Mapping[str, str], factory: bool) -> SourceError:
+    mend = "mend the network that the factory makes" if factory else "choose another student architecture"
     return SourceError(
         "the model cannot be exported to ONNX",
-        field="source.uri",
+        field="model.factory" if factory else "source.uri",
         found="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
         allowed="a network that torch.onnx can follow and whose graph gives the same outputs",
-        fix="choose another student architecture, or export the model yourself and name the .onnx file as the source",
+        fix=f"{mend}, or export the model yourself and name the .onnx file as the source",
     )
