@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from stillhouse.errors import GateFailed, GateInconclusive
-from stillhouse.passes.evaluate.candidate import SPEED, Measured
+from stillhouse.passes.evaluate.candidate import Measured
+from stillhouse.passes.evaluate.speed import SPEED
 from stillhouse.passes.evaluate.verdict import describe
 from stillhouse.planning.few import after_the_gate
 

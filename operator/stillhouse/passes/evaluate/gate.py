@@ -20,10 +20,11 @@ from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure
 from stillhouse.passes.evaluate.choosing import Goal, choose, lost
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.evaluate.front import svg
-from stillhouse.passes.evaluate.kept import keep, kept
+from stillhouse.passes.evaluate.kept import drop, keep, kept
 from stillhouse.passes.evaluate.metrics import Outputs
 from stillhouse.passes.evaluate.rows import GateRows, Truncation, read_reference, read_rows, truncation
 from stillhouse.passes.evaluate.serving import BesideUs
+from stillhouse.passes.evaluate.speed import too_noisy
 from stillhouse.passes.evaluate.verdict import describe
 
 __all__ = ["FRONT", "Gate", "GateConfig", "GateFacts", "report"]
@@ -112,6 +113,9 @@ class Gate(Pass[GateConfig, GateFacts]):
             better = advice(missed, distilled=training is not None, rows=learned, precisions=config.candidates)
             error = refusal(measured, better)
             error.report = report(measured)
+            for each in error.report:
+                if too_noisy([each]):
+                    drop(ctx.scratch / _KEPT, each["precision"])
             raise error
         taken = choose(config.goal, passed) if config.goal else passed[0]
         told = report(measured, config.goal, taken)
