@@ -15,7 +15,7 @@ from typing import Any
 
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.evaluate.advice import advice, refusal
+from stillhouse.passes.evaluate.advice import Learned, advice, refusal
 from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure
 from stillhouse.passes.evaluate.choosing import Goal, choose, lost
 from stillhouse.passes.evaluate.disjoint import check_disjoint
@@ -107,10 +107,9 @@ class Gate(Pass[GateConfig, GateFacts]):
                 break
         passed = [each for each in measured if each.outcome == "passed"]
         if not passed:
-            training = inputs.get("training")
-            learned = training.facts.get("rows") if training else None
             missed = {check.name for each in measured for check in each.checks if check.outcome == "failed"}
-            better = advice(missed, distilled=training is not None, rows=learned, precisions=config.candidates)
+            cut = measured[0].truncated
+            better = advice(missed, learned=Learned.of(inputs), truncated=cut, precisions=config.candidates)
             error = refusal(measured, better)
             error.report = report(measured)
             for each in error.report:
