@@ -272,7 +272,9 @@ class Distill(Pass[DistillConfig, DistillFacts]):
 
 def _check_apart(inputs: Mapping[str, Artifact]) -> None:
     roles = {"training": "data", "validation": "validation"}
-    check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs})
+    # A stage is not given the rows that its teacher was fine-tuned on, which are often the same file.
+    note = " (not out of spec.source.fineTune.data, where that has them too)"
+    check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs}, note=note)
 
 
 def _check_fit(config: DistillConfig, student: Signature, description: Mapping[str, Any], teacher: Mapping[str, Tensor]) -> None:
