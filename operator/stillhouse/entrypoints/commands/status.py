@@ -137,6 +137,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
                 rung.add(escape(f"not taken: {candidate['lost']}"))
             for check in candidate["checks"]:
                 rung.add(escape(f"{'✓' if check['outcome'] == 'passed' else '✗'} {check['text']}"))
+            if candidate.get("drifted"):
+                rung.add(escape(candidate["drifted"]))
             if candidate.get("truncated"):
                 rung.add(f"text: {cut(candidate['truncated'])}")
         if verdict["message"] and not verdict["candidates"]:

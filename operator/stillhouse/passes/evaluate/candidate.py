@@ -38,7 +38,8 @@ class Candidate:
 class Measured:
     """What a candidate showed: figures by name, checks against limits, how much of the text it did not see.
 
-    `server` is what served it (`clients.hardware.Hardware`).
+    `server` is what served it (`clients.hardware.Hardware`), `again` the answers a second of a search's first candidate when
+    all the others had been measured.
     """
 
     precision: str
@@ -49,6 +50,7 @@ class Measured:
     repeats: int = 0
     truncated: Truncation | None = None
     server: dict[str, Any] = field(default_factory=dict)
+    again: Interval | None = None
 
     @property
     def outcome(self) -> str:
