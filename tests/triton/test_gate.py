@@ -234,6 +234,23 @@ def test_a_limit_inside_the_interval_is_too_noisy_to_tell(tmp_path: Path) -> Non
     assert "spec.gate.data" in refused.value.problem.fix
     assert refused.value.report[0]["outcome"] == "inconclusive"
     assert list((tmp_path / "run" / "out").iterdir()) == []
+    assert "requests" not in refused.value.problem.fix
+    again = Stopped("int8")
+    with pytest.raises(GateInconclusive):
+        Gate().run(config("int8", metrics=cosine(mean)), given, replace(context(tmp_path / "run", Recorder()), server=again))
+
+
+def test_speed_that_was_too_noisy_is_measured_again(tmp_path: Path) -> None:
+    """A quieter machine is what helps, so what was measured on a noisy one is not kept."""
+    given = inputs(tmp_path, SAME)
+    settings = config("int8", metrics=cosine(0.5), limits={"latencyP99": 1.0}, load={"concurrency": 1, "requests": 20})
+    ctx = context(tmp_path / "run", Recorder())
+    with pytest.raises(GateInconclusive) as refused:  # so few requests do not bound it, however fast they are
+        Gate().run(settings, given, ctx)
+    assert "spec.gate.load.requests" in refused.value.problem.fix
+    assert "spec.gate.data" not in refused.value.problem.fix
+    with pytest.raises(KeyboardInterrupt):
+        Gate().run(settings, given, replace(ctx, server=Stopped("int8")))
 
 
 def test_a_clear_pass_after_a_noisy_candidate_is_taken(tmp_path: Path) -> None:
