@@ -107,3 +107,13 @@ def test_intervals_reach_each_other_where_they_share_a_value() -> None:
     assert not middle.reaches(Interval(0.7, 0.61, 0.8, 10))
     assert middle.reaches(Interval(0.5, 0.49, 0.51, 10))
     assert not middle.reaches(Interval(*[float("nan")] * 3, 10))
+
+
+def test_of_two_that_are_not_there_both_are_told(still: Still, tmp_path: Path) -> None:
+    LocalStore(tmp_path / "store").write_state("tiny", {"name": "tiny", "revision": revision("one", {}), "history": []})
+    refused = still("compare", "nope1", "nope2")
+    assert refused.code == 2
+    assert "A: there is no such model or revision" in refused.err
+    assert "B: there is no such model or revision" in refused.err
+    assert refused.err.index("nope1") < refused.err.index("nope2")
+    assert "A: " not in still("compare", "tiny", "nope2").err
