@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
 from _shared.docstrings import extract_all
 from _shared.packages import standard_library_files
-from _shared.pairs import pairs_of
+from _shared.pairs import cut, pairs_of
 from _shared.progress import Progress
 from _shared.splits import in_hash_order
 from stillhouse.inference.confidence import Neighbours, margin, nearest, peak, top_score, vote
@@ -141,7 +141,7 @@ def main() -> None:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 3000
     cache.mkdir(parents=True, exist_ok=True)
     with Progress() as progress:
-        pairs = pairs_of(extract_all(standard_library_files(), progress, 1))
+        pairs = pairs_of(cut(extract_all(standard_library_files(), progress, 1), progress))
         pairs = in_hash_order(pairs, lambda pair: pair.key, SEED)[:count]
         stored = cache / f"states-{len(pairs)}.npz"
         if not stored.is_file():

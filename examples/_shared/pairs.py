@@ -13,7 +13,7 @@ from .progress import Progress
 from .splits import in_hash_order
 from .text import remove_phrase, shorten, split_summary, usable
 
-__all__ = ["LIMIT", "Pair", "columns", "grouped", "pairs_of", "unalike", "units_of", "unlike_held_out"]
+__all__ = ["LIMIT", "Cut", "Pair", "columns", "cut", "grouped", "pairs_of", "unalike", "units_of", "unlike_held_out"]
 
 LIMIT = 2_000
 """Characters kept of a text: about what a 512-token window holds. Every method sees the same cut."""
@@ -36,26 +36,43 @@ class Pair:
         return f"{self.query}\n{self.document}"
 
 
-def pairs_of(docstrings: Iterable[Docstring]) -> list[Pair]:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A docstring's summary and its body without it, normalised and at most `LIMIT` long; either may be empty."""
+
+    summary: str
+    body: str
+    name: str
+    package: str
+
+
+def cut(docstrings: Sequence[Docstring], progress: Progress) -> list[Cut]:
+    """Cut docstrings in two. It takes minutes of a hundred thousand: once for all that is made of them."""
+    found = []
+    for docstring in progress.over(docstrings, len(docstrings), "cut docstrings"):
+        summary, body = split_summary(docstring.text)
+        summary = shorten(summary, LIMIT)
+        found.append(Cut(summary, shorten(remove_phrase(body, summary), LIMIT), docstring.name, docstring.package))
+    return found
+
+
+def pairs_of(cuts: Iterable[Cut]) -> list[Pair]:
     """Pair all docstrings with a summary and a body; each query and each document occurs once, the first name's.
 
     Args:
-        docstrings: in the order of preference.
+        cuts: in the order of preference.
     """
     queries: set[str] = set()
     documents: set[str] = set()
     pairs = []
-    for docstring in docstrings:
-        query, body = split_summary(docstring.text)
-        query = shorten(query, LIMIT)
-        document = shorten(remove_phrase(body, query), LIMIT)
-        if not usable(query, LEAST_QUERY) or not usable(document, LEAST_DOCUMENT):
+    for each in cuts:
+        if each.summary.lower() in queries or each.body.lower() in documents:
             continue
-        if query.lower() in queries or document.lower() in documents:
+        if not usable(each.summary, LEAST_QUERY) or not usable(each.body, LEAST_DOCUMENT):
             continue
-        queries.add(query.lower())
-        documents.add(document.lower())
-        pairs.append(Pair(query, document, docstring.name, docstring.package))
+        queries.add(each.summary.lower())
+        documents.add(each.body.lower())
+        pairs.append(Pair(each.summary, each.body, each.name, each.package))
     return pairs
 
 
@@ -81,29 +98,29 @@ def unalike(pairs: Sequence[Pair], seed: int, progress: Progress, first: Sequenc
     return [pair for index, pair in enumerate(ordered) if group[index] == index]
 
 
-def units_of(docstrings: Sequence[Docstring], least: int) -> list[tuple[str, ...]]:
+def units_of(pairs: Iterable[Pair], cuts: Sequence[Cut], least: int, progress: Progress) -> list[tuple[str, ...]]:
     """Pairs of summary and body, and texts without another half; no text occurs twice, whatever its case.
 
     Args:
-        docstrings: in the order of preference.
+        pairs: of the same docstrings as `cuts`.
+        cuts: in the order of preference.
         least: characters that a text has at least.
+        progress: told how many docstrings have been looked through.
     """
     seen: set[str] = set()
     units: list[tuple[str, ...]] = []
 
     def take(*texts: str) -> None:
-        new = [text for text in texts if usable(text, least) and text.lower() not in seen]
+        new = [text for text in texts if text.lower() not in seen and usable(text, least)]
         seen.update(text.lower() for text in new)
         if new:
             units.append(tuple(new))
 
-    for pair in pairs_of(docstrings):
+    for pair in pairs:
         take(pair.query, pair.document)
-    for docstring in docstrings:
-        summary, body = split_summary(docstring.text)
-        summary = shorten(summary, LIMIT)
-        take(summary)
-        take(shorten(remove_phrase(body, summary), LIMIT))
+    for each in progress.over(cuts, len(cuts), "docstrings with texts to learn from"):
+        take(each.summary)
+        take(each.body)
     return units
 
 

@@ -56,7 +56,7 @@ class Progress:
             self._print(message)
 
     def over(self, items: Iterable[Item], total: int, message: str) -> Iterator[Item]:
-        """Yield `items`, counting them as `message 3/10`."""
+        """Yield `items`, counting them as `message 3,000/10,000`."""
         for done, item in enumerate(items, start=1):
             yield item
-            self.tick(f"{message} {done}/{total}")
+            self.tick(f"{message} {done:,}/{total:,}")

@@ -31,7 +31,7 @@ from _shared.compiled import compiled_docstrings
 from _shared.dataset import Columns, is_current, report, token_histogram, write
 from _shared.docstrings import Docstring, extract_all
 from _shared.packages import installed_files, installed_versions, python_version, standard_library_files
-from _shared.pairs import LIMIT, Pair, columns, grouped, pairs_of, unalike, units_of
+from _shared.pairs import LIMIT, Cut, Pair, columns, cut, grouped, pairs_of, unalike, units_of
 from _shared.progress import Progress
 from _shared.splits import deal, in_hash_order
 from _shared.text import normalise, shorten, usable
@@ -68,13 +68,12 @@ def held_out_pairs(library: Sequence[Pair], installed: Sequence[Pair], progress:
 
 
 def training_rows(
-    docstrings: Sequence[Docstring], splits: dict[str, list[Pair]], limit: int | None, progress: Progress
+    pairs: Sequence[Pair], cuts: Sequence[Cut], splits: dict[str, list[Pair]], limit: int | None, progress: Progress
 ) -> dict[str, list[Any]]:
     """Columns `text` and `group` of what a student learns from, in hash order: nothing that is like a held-out text."""
-    held_out = [text for pairs in splits.values() for pair in pairs for text in (pair.query, pair.document)]
+    held_out = [text for part in splits.values() for pair in part for text in (pair.query, pair.document)]
     # Another seed than the splits': by theirs, the first pairs are just the ones that were held out.
-    progress.step("cutting all docstrings into texts to learn from")
-    units = in_hash_order(units_of(docstrings, LEAST_TEXT), "\n".join, SEED + 3)
+    units = in_hash_order(units_of(pairs, cuts, LEAST_TEXT, progress), "\n".join, SEED + 3)
     progress.step(f"{sum(map(len, units))} distinct texts")
     return grouped(units, held_out, limit, progress)
 
@@ -102,12 +101,14 @@ def build(folder: Path, limit: int | None, processes: int, progress: Progress) -
     files = installed_files()
     progress.step(f"{len(library)} docstrings; now {len(files)} files of {len(versions)} installed packages")
     installed = extract_all(files, progress, processes)
-    progress.step(f"{len(installed)} docstrings; pairing summaries and bodies")
-    pairs = pairs_of([*library, *installed])
+    progress.step(f"{len(installed)} docstrings; cutting all into summaries and bodies")
+    cuts = cut([*library, *installed], progress)
+    progress.step("pairing summaries and bodies")
+    pairs = pairs_of(cuts)
     names = {docstring.name for docstring in library}
     splits = held_out_pairs([p for p in pairs if p.name in names], [p for p in pairs if p.name not in names], progress)
     progress.step("held out: " + ", ".join(f"{name} {len(part)}" for name, part in splits.items()))
-    training = training_rows([*library, *installed], splits, limit, progress)
+    training = training_rows(pairs, cuts, splits, limit, progress)
     texts = training["text"]
     tables: dict[str, Columns] = {"unlabelled": training}
     tables |= {name: columns(part) for name, part in sorted(splits.items())}

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from stillhouse.api import gate, pipeline, scalars
 from stillhouse.api.base import ApiModel, Mistake, ReservedField, models_of
-from stillhouse.api.meant import task_problem, uri_fix, within
+from stillhouse.api.meant import nearest, rewritten, task_problem, within
 from stillhouse.errors import Problem
 
 __all__ = ["WRITTEN_AS", "line_of", "problems_of"]
@@ -91,11 +91,11 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
         return task_problem(field, found, str(value))
     if kind == "literal_error":
         allowed = str(context.get("expected", ""))
-        return Problem("is not one of the allowed values", field, found, allowed, _nearest(value, allowed))
+        return Problem("is not one of the allowed values", field, found, allowed, nearest(str(value), allowed))
     if kind == "string_pattern_mismatch":
         pattern = str(context.get("pattern", ""))
         return Problem(
-            "is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern), _rewritten(pattern, value, field)
+            "is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern), rewritten(pattern, str(value), field)
         )
     if kind in {"too_short", "too_long"}:
         limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
@@ -156,20 +156,6 @@ def line_of(path: str, lines: Mapping[str, int]) -> int | None:
         dot, bracket = place.rfind("."), place.rfind("[")
         place = place[: max(dot, bracket, 0)]
     return lines[place] if place else None
-
-
-def _rewritten(pattern: str, value: Any, field: str) -> str:
-    """Return what mends a duration that is a number alone, or a URI that is a path or a name of the hub."""
-    if pattern == scalars.URI:
-        return uri_fix(str(value), field)
-    text = f"{value}ms"
-    return f"write for example {text}" if pattern == scalars.DURATION and re.fullmatch(pattern, text) else ""
-
-
-def _nearest(value: Any, allowed: str) -> str:
-    options = [part.strip(" '") for part in allowed.replace(" or ", ",").split(",")]
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
-    return f"write {near[0]}" if near else ""
 
 
 def _short(value: Any) -> str:

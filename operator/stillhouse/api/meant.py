@@ -1,17 +1,19 @@
-"""What was probably meant: a field that stands deeper, a path or a name of the hub for a URI, a task by another name."""
+"""What was probably meant: a field that stands deeper, a path or a name of the hub for a URI, another unit, a misspelt name."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, get_args, get_origin
 
+from stillhouse.api import gate, scalars
 from stillhouse.api.base import ApiModel, models_of
 from stillhouse.api.source import Task
 from stillhouse.errors import Problem
 
-__all__ = ["task_problem", "uri_fix", "within"]
+__all__ = ["nearest", "rewritten", "task_problem", "uri_fix", "within"]
 
 _DEPTH = 3
 _SEVERAL = 2
@@ -25,6 +27,8 @@ _TASKS = {
 """Ours → names that others use for it."""
 _GENERATES = re.compile("generat|causal|language-model|translat|summar|chat|fill-mask|seq2seq|text2text|^llm$|question-answering")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_BYTES = re.compile(r"(?P<number>[0-9.]+)\s*(?P<unit>[kmgt])(?P<binary>i?)b?(?:ytes?)?", re.IGNORECASE)
+_METRICS = "agreement, accuracy, macro-f1, log-loss, per-class-loss, cosine, neighbour-overlap@10, mrr@10"
 _MODELS = ("spec.source.uri", "spec.distill.student.uri")
 
 
@@ -54,6 +58,38 @@ def uri_fix(value: str, field: str) -> str:
     if value.startswith(("./", "../", "~")) or not _HUB.fullmatch(value) or field not in _MODELS:
         return f"write file://{value if value.startswith(('.', '~')) else f'./{value}'} for a file or folder beside this one"
     return f"write hf://{value} for a model of the Hugging Face hub, or file://./{value} for a folder beside this file"
+
+
+def nearest(value: str, allowed: str) -> str:
+    """Return the one of the allowed values, with commas between, that is spelt most alike, as a fix; empty where none is."""
+    options = [part.strip(" '") for part in allowed.replace(" or ", ",").split(",")]
+    near = difflib.get_close_matches(value, options, n=1, cutoff=0.5)
+    return f"write {near[0]}" if near else ""
+
+
+def rewritten(pattern: str, value: str, field: str) -> str:
+    """Return what mends a value that does not match a pattern of the API; empty where nobody could tell what it means."""
+    written: list[str] = []
+    if pattern == scalars.URI:
+        return uri_fix(value, field)
+    if pattern == gate.METRIC_PATTERN:
+        return nearest(value, _METRICS)
+    if pattern == scalars.DURATION and re.fullmatch(pattern, f"{value}ms"):
+        return f"write for example {value}ms"
+    if pattern == scalars.QUANTITY and (size := _BYTES.fullmatch(value.strip())):
+        large = size["unit"].upper()  # thousands are written k, as in Kubernetes
+        powers_of_ten = [] if size["binary"] else ["k" if large == "K" else large]
+        written = [f"{size['number']}{unit}" for unit in (*powers_of_ten, f"{large}i")]
+    if pattern == scalars.DECIMAL and re.fullmatch(scalars.PERCENT, value):
+        written = [f"{(Decimal(value[:-1]) / 100).normalize():f}"]
+    if pattern == scalars.PERCENT and re.fullmatch(scalars.DECIMAL, value) and Decimal(value) <= 1:
+        written = [f"{(Decimal(value) * 100).normalize():f}%"]
+    quote = "" if pattern == scalars.QUANTITY else '"'
+    return f"write {' or '.join(f'{quote}{each}{quote}' for each in written)}" if _all(pattern, written) else ""
+
+
+def _all(pattern: str, written: list[str]) -> bool:
+    return bool(written) and all(re.fullmatch(pattern, each) for each in written)
 
 
 def within(models: Sequence[type[ApiModel]], name: str) -> str:

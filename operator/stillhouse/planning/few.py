@@ -23,13 +23,15 @@ def beforehand(rows: int | None, task: str) -> str:
     )
 
 
-def after_the_gate(rows: int | None, *, alone: bool = True) -> str:
+def after_the_gate(rows: int | None, *, alone: bool = True, unlabelled: bool = False) -> str:
     """Return what to try after a student trained on so many rows (None: not known) has failed.
 
     `alone`: quality was all it missed; the teacher itself would miss what a student is too large or too slow for.
+    `unlabelled`: `rows` counts those of `spec.distill.unlabelled` too.
     """
     longer = "train longer or a larger student (spec.distill)" if alone else "train longer (spec.distill)"
     if rows is None or rows >= FEW_ROWS:
         return longer
     instead = ", or leave spec.distill out: compression alone keeps nearly all of the teacher" if alone else ""
-    return f"give it more to learn from ({rows:,} rows now: spec.distill.data){instead}; only with more data {longer}"
+    where = " and spec.distill.unlabelled" if unlabelled else "; rows without labels go into spec.distill.unlabelled"
+    return f"give it more to learn from ({rows:,} rows now: spec.distill.data{where}){instead}; only with more data {longer}"

@@ -185,3 +185,6 @@ def test_rows_that_judge_are_not_rows_that_the_teacher_was_tuned_on(rows, tmp_pa
     assert caught.value.problem.field == "spec.gate.data"
     assert "spec.source.fineTune.data" in caught.value.problem.fix
     check_disjoint({"data": rows["validation"], "tuning": learned})
+    with pytest.raises(DataError, match=r"are also in spec.distill.data and spec.source.fineTune.data") as both:
+        check_disjoint({"data": held, "training": learned, "tuning": learned})
+    assert "deduplicate" not in both.value.problem.fix, "it would leave the rows in the second"

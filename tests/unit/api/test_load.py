@@ -138,6 +138,16 @@ def test_a_syntax_error_shows_line_and_column() -> None:
         ("docstring-search", "2026", 'put it in quotes: "2026"'),
         ("kind: DistilledModel", "kind: DistiledModel", "write DistilledModel"),
         ('    data: {uri: "data:docstrings"}\n', "", "add data:"),
+        ("name: mrr@10", "name: acuracy", "write accuracy"),
+        ("name: mrr@10", "name: mrr", "write mrr@10"),
+        ("maxLatencyP99: 20ms", "maxSize: 16MB", "write 16M or 16Mi"),
+        ("maxLatencyP99: 20ms", "maxSize: 16 kb", "write 16k or 16Ki"),
+        ("maxLatencyP99: 20ms", "maxSize: 16MiB", "write 16Mi"),
+        ("maxLatencyP99: 20ms", "maxSize: 1.2345MB", ""),
+        ("maxLatencyP99: 20ms", "maxSize: large", ""),
+        ("      epochs: 4\n", '      epochs: 4\n      earlyStopping: {minGain: "0.1%"}\n', 'write "0.001"'),
+        ("      epochs: 4\n", '      epochs: 4\n      earlyStopping: {minGain: "10%"}\n', 'write "0.1"'),
+        ("      epochs: 4\n", '      epochs: 4\n      warmup: "0.1"\n', 'write "10%"'),
     ],
 )
 def test_the_way_out_is_named(old: str, new: str, fix: str) -> None:

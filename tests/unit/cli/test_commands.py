@@ -176,6 +176,32 @@ def test_an_interrupted_step_is_told_from_a_new_one(still: Still, project: Proje
     assert (found["state"], found["why"]) == ("run", "was interrupted; goes on where it was")
 
 
+@pytest.mark.parametrize(
+    ("reason", "noisy", "why", "shown"),
+    [
+        ("GateFailed", "", "failed at the last build; the same rows and limits give the same answer", "failed"),
+        ("GateInconclusive", "accuracy", "could not tell at the last build; the same rows and limits give", "could not tell"),
+        ("GateInconclusive", "latencyP99", "could not tell at the last build; speed is measured again", "could not tell"),
+    ],
+)
+def test_a_gate_that_nothing_passed_was_not_interrupted(
+    still: Still, project: Project, reason: str, noisy: str, why: str, shown: str
+) -> None:
+    store, work = LocalStore(project.home), open_file(project.file)
+    (store.scratch(work.plan.step("gate/gate").key) / "measured").mkdir()
+    state.planned(store, work.plan, str(project.file))
+    checks = [{"name": noisy, "outcome": "inconclusive", "text": noisy}]
+    candidates = [{"precision": "fp32", "size": 1, "outcome": "inconclusive", "checks": checks}] if noisy else []
+    state.refused(store, "tiny", reason, "no", candidates)
+    assert next(step for step in plan(still, project)["steps"] if step["id"] == "gate/gate")["why"].startswith(why)
+    assert next(line for line in still("status").out.splitlines() if "gate/gate " in line).endswith(shown)
+    state.planned(store, work.plan, str(project.file))
+    state.interrupted(store, "tiny")
+    again = next(step for step in plan(still, project)["steps"] if step["id"] == "gate/gate")
+    assert again["why"].startswith("was interrupted"), "a later build was: the verdict is an earlier one's"
+    assert next(line for line in still("status").out.splitlines() if "gate/gate " in line).endswith("not there")
+
+
 def test_what_an_unknown_onnx_precision_says(still: Still, project: Project) -> None:
     project.edit(compress={"precision": "auto"})
     result = still("plan", str(project.file))

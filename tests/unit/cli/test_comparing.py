@@ -118,3 +118,13 @@ def test_below_a_share_of_the_teacher_stand_the_figures_it_is_of(compared: Any) 
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "accuracy / teacher 0.7000 [0.6000, 0.8000] 0.7400 [0.6500, 0.8400] 1.057 ~" in lines
     assert "accuracy of the student - 0.5800 [0.5000, 0.6600]" in lines
+
+
+def test_of_two_that_are_not_there_both_are_told(still: Still, tmp_path: Path) -> None:
+    LocalStore(tmp_path / "store").write_state("tiny", {"name": "tiny", "revision": revision("one", {}), "history": []})
+    refused = still("compare", "nope1", "nope2")
+    assert refused.code == 2
+    assert "A: there is no such model or revision" in refused.err
+    assert "B: there is no such model or revision" in refused.err
+    assert refused.err.index("nope1") < refused.err.index("nope2")
+    assert "A: " not in still("compare", "tiny", "nope2").err

@@ -10,8 +10,9 @@ import pytest
 
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.evaluate.candidate import Candidate, Measured
-from stillhouse.passes.evaluate.choosing import Goal, choose, lost
+from stillhouse.passes.evaluate.choosing import Goal, choose, drifted, lost
 from stillhouse.passes.evaluate.front import svg
+from stillhouse.passes.evaluate.gate import report
 from stillhouse.passes.evaluate.intervals import Interval, Share
 from stillhouse.passes.evaluate.kept import keep, kept
 from stillhouse.passes.evaluate.rows import Truncation
@@ -67,6 +68,18 @@ def test_who_lost_is_told_why() -> None:
     assert lost("small", INT8, INT4).startswith("larger: ")
     assert lost("balanced", FP32, INT8).startswith("fewer answers a second for each byte: ")
     assert lost("small", measured("b", 20, 100), measured("a", 20.1, 300)).startswith("as small, and slower: ")
+
+
+def test_a_machine_that_changed_is_told_of_and_one_that_is_only_noisy_is_not() -> None:
+    first = measured("int8-static", 1, 320, noise=0.2)
+    assert drifted(first) == "", "it was not measured again"
+    first.again = Interval(360, 340, 380, 6)
+    assert drifted(first) == ""
+    first.again = Interval(803, 700, 900, 6)
+    assert drifted(first).startswith("the machine changed meanwhile: int8-static first 320/s, again 803/s; ")
+    assert (told := report([first])[0])["again"]["estimate"] == 803
+    assert told["drifted"] == drifted(first)
+    assert "again" not in report([INT8])[0]
 
 
 def test_the_picture_has_every_candidate_and_needs_nothing_else() -> None:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 from examples._shared.docstrings import Docstring
-from examples._shared.pairs import grouped, pairs_of, unalike, units_of, unlike_held_out
+from examples._shared.pairs import cut, grouped, pairs_of, unalike, units_of, unlike_held_out
 from examples._shared.progress import Progress
 from examples._shared.splits import deal, in_hash_order
 from examples._shared.topics import few_per_class, fold_of, labelled, topics_of
@@ -43,12 +43,18 @@ def test_pairs_have_distinct_queries_and_bodies_without_their_query() -> None:
         "Return the current folder.\n\nAnother body that is long enough to be a document of its own.",
         "Short one only.\n\nToo short.",
     ]
-    pairs = pairs_of(Docstring(f"m.f{number}", "m", "function", text) for number, text in enumerate(texts))
+    pairs = pairs_of(cut([Docstring(f"m.f{number}", "m", "function", text) for number, text in enumerate(texts)], QUIET))
     assert [(pair.name, pair.document) for pair in pairs] == [("m.f0", "This will or raise an error when it is gone.")]
 
 
+def test_who_cuts_docstrings_says_how_many() -> None:
+    said = io.StringIO()
+    cut(docstrings(1_200), Progress(said, interval=0.0))
+    assert said.getvalue().splitlines()[-1].endswith("cut docstrings 1,200/1,200")
+
+
 def test_near_duplicate_pairs_leave_one_and_the_library_wins() -> None:
-    pairs = pairs_of(docstrings(30))
+    pairs = pairs_of(cut(docstrings(30), QUIET))
     near = [
         type(pair)(pair.query + "!", "Something else entirely, about " + pair.name * 3, pair.name, "copy") for pair in pairs[:5]
     ]
@@ -63,7 +69,8 @@ def test_training_rows_keep_a_summary_and_its_body_together() -> None:
         "Another summary with a held-out body.\n\nThis body is among the texts that are held out of training.",
         "Return the current folder.\n\nA second body under the same summary stands alone.",
     ]
-    units = units_of([Docstring(f"m.f{number}", "m", "function", text) for number, text in enumerate(texts)], 16)
+    cuts = cut([Docstring(f"m.f{number}", "m", "function", text) for number, text in enumerate(texts)], QUIET)
+    units = units_of(pairs_of(cuts), cuts, 16, QUIET)
     assert sorted(map(len, units)) == [1, 1, 2, 2]
     rows = grouped(units, ["This body is among the texts that are held out of training."], None, QUIET)
     alone = [text for text, group in zip(rows["text"], rows["group"], strict=True) if group is None]

@@ -36,6 +36,21 @@ def test_refusal_counts_and_shows() -> None:
     refuse_leaks({**splits, "gate.data": ["x"]}, "gate.data")
 
 
+def test_all_that_leaks_is_told_at_once_and_the_fix_helps_all_of_it() -> None:
+    data, tuning = "spec.distill.data", "spec.source.fineTune.data"
+    splits = {data: ["a", "b"], tuning: ["b", "c"], "spec.compress.calibration": ["d"], "gate": ["x", "B"]}
+    with pytest.raises(DataError) as both:
+        refuse_leaks(splits, "gate")
+    problem = both.value.problem
+    assert problem.message.endswith(f"texts of gate are also in {data} and {tuning}")
+    assert f"row 2 is row 2 of {data}: 'B'" in problem.found
+    assert f"row 2 is row 1 of {tuning}: 'B'" in problem.found
+    assert problem.fix == f"remove those rows from {data} and {tuning}, or from gate"
+    with pytest.raises(DataError) as one:
+        refuse_leaks({**splits, tuning: ["c"]}, "gate")
+    assert one.value.problem.fix == f"remove those rows from {data}, or have them left out: spec.distill.deduplicate: {{}}"
+
+
 def test_other_splits_may_overlap_each_other() -> None:
     refuse_leaks({"a": ["same"], "b": ["same"], "gate": ["new"]}, "gate")
 

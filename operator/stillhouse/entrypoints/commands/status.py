@@ -93,6 +93,10 @@ def _of_cluster(name: str | None, place: Place, timeout: str, watch: bool, outpu
     show(models)
 
 
+_NOT_MADE = {"failed": "[red]failed[/]", "inconclusive": "[yellow]could not tell[/]"}
+"""How a gate ended that nothing passed, in the colours of its verdict."""
+
+
 def _tree(model: dict[str, Any], *, steps: bool) -> Any:
     from rich.markup import escape
     from rich.tree import Tree
@@ -135,6 +139,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
                 rung.add(escape(f"{'✓' if check['outcome'] == 'passed' else '✗'} {check['text']}"))
             for figure, value in _unlimited(candidate).items():
                 rung.add(escape(f"{figure}  {interval(figure, value)}"))
+            if candidate.get("drifted"):
+                rung.add(escape(candidate["drifted"]))
             if candidate.get("truncated"):
                 rung.add(f"text: {cut(candidate['truncated'])}")
         if verdict["message"] and not verdict["candidates"]:
@@ -145,7 +151,7 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
             made = (
                 f"{step['artifact'][7:19]}  {size(step['size']):>9}  {duration(step['seconds'])}"
                 if step["artifact"]
-                else "[dim]not there[/]"
+                else _NOT_MADE.get(step["outcome"], "[dim]not there[/]")
             )
             facts = step["facts"]  # of the gate's choice; of the teacher while it was read; of a training
             arithmetic = facts.get("precision", "") or facts.get("arithmetic", "").replace("float32", "")

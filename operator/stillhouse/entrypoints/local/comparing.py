@@ -22,7 +22,22 @@ def _revisions(store: LocalStore) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _find(store: LocalStore, what: str) -> tuple[str, dict[str, Any]]:
+def _both(store: LocalStore, a: str, b: str) -> list[tuple[str, dict[str, Any]]]:
+    """Find the two; of two mistakes both are told."""
+    found, mistakes = [], []
+    for field, what in (("A", a), ("B", b)):
+        try:
+            found.append(_find(store, field, what))
+        except UsageError as error:
+            mistakes.append(error)
+    if mistakes:
+        first, *others = mistakes
+        first.others = tuple(other.problem for other in others)
+        raise first
+    return found
+
+
+def _find(store: LocalStore, field: str, what: str) -> tuple[str, dict[str, Any]]:
     known = _revisions(store)
     wanted = what.removeprefix("sha256:")
     by_name = [entry for entry in known if entry[0] == what]
@@ -34,13 +49,13 @@ def _find(store: LocalStore, what: str) -> tuple[str, dict[str, Any]]:
     if what in store.model_names():
         raise UsageError(
             "the model has no revision yet",
-            field="A, B",
+            field=field,
             found=what,
             fix=follow(store, what) or f"still up {store.state(what).get('file', 'FILE')}",
         )
     raise UsageError(
         "more than one revision begins like this" if by_digest else "there is no such model or revision",
-        field="A, B",
+        field=field,
         found=what,
         allowed=", ".join(f"{name} {revision['digest'][:19]}" for name, revision in known) or "none yet",
         fix="still status",
@@ -58,7 +73,7 @@ def compare(a: str, b: str) -> dict[str, Any]:
         UsageError: one of them is not known, or ambiguous.
     """
     store = LocalStore(load_settings().home)
-    (name_a, first), (name_b, second) = _find(store, a), _find(store, b)
+    (name_a, first), (name_b, second) = _both(store, a, b)
     rows: list[dict[str, Any]] = [
         {"name": "precision", "a": first["precision"], "b": second["precision"], "ratio": None, "apart": None},
         {

@@ -8,7 +8,7 @@ from stillhouse.api.status import REASONS
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.edge import record
 from stillhouse.entrypoints.local import servers
-from stillhouse.entrypoints.local.state import INTERRUPTED
+from stillhouse.entrypoints.local.state import INTERRUPTED, gate_outcome
 from stillhouse.entrypoints.local.text import size
 from stillhouse.errors import StillhouseError, UsageError
 from stillhouse.planning.steps import PRECISION
@@ -52,6 +52,7 @@ def _model(store: LocalStore, name: str) -> dict[str, Any]:
                 "stage": step["stage"],
                 "key": step["key"],
                 "artifact": receipt.artifact if receipt else "",
+                "outcome": "" if receipt else gate_outcome(state, step["key"]),
                 "size": receipt.size if receipt else 0,
                 "seconds": receipt.seconds if receipt else 0.0,
                 "facts": dict(receipt.facts) if receipt else {},

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from stillhouse.clients.store.receipts import Receipt
+from stillhouse.entrypoints.local.state import gate_outcome
 from stillhouse.entrypoints.local.workspace import Workspace
 from stillhouse.passes.attempts import carried
+from stillhouse.passes.evaluate.speed import too_noisy
 from stillhouse.planning.estimate import estimate, start_of_torch, work_of
 from stillhouse.planning.plan import Step
 
@@ -68,8 +70,23 @@ def _changed(before: Any, now: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
+def _refused(work: Workspace, key: str) -> str:
+    """Say how the last build ended at this step, where that was a gate that nothing passed; "" else."""
+    kept = work.store.state(work.name)
+    outcome = gate_outcome(kept, key)
+    if outcome == "failed":
+        return "failed at the last build; the same rows and limits give the same answer"
+    if outcome == "inconclusive":
+        noisy = too_noisy(kept["verdict"]["candidates"])
+        again = "speed is measured again" if noisy else "the same rows and limits give the same answer"
+        return f"could not tell at the last build; {again}"
+    return ""
+
+
 def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, str]) -> str:
     known = former.get(step.id)
+    if refused := _refused(work, step.key):  # before what it left: it ended, with figures that are kept
+        return refused
     if carried(work.store.root / "work" / step.key):
         return "was interrupted; goes on where it was"
     if known is None:

@@ -12,6 +12,7 @@ from stillhouse.clients.store.receipts import Receipt
 from stillhouse.entrypoints.local.lineage import lineage
 from stillhouse.errors import SpecError
 from stillhouse.planning.edge import CASCADE, MIDDLE
+from stillhouse.planning.gating import GATE
 from stillhouse.planning.plan import Plan
 from stillhouse.planning.steps import PRECISION, STEPS
 
@@ -19,6 +20,7 @@ __all__ = [
     "HISTORY",
     "INTERRUPTED",
     "accepted",
+    "gate_outcome",
     "held",
     "interrupted",
     "kept",
@@ -192,6 +194,17 @@ def refused(store: LocalStore, name: str, reason: str, message: str, candidates:
         condition(state, "Built", "True", "Built")
         condition(state, "GatePassed", "False", reason, message)
     store.write_state(name, state)
+
+
+def gate_outcome(state: Mapping[str, Any], key: str) -> str:
+    """Return `failed` or `inconclusive` where the last build ended at the gate of this key, else "".
+
+    A build that goes on, was stopped or met another error has `Built` False: its verdict may be an earlier build's.
+    """
+    stands = {each["type"]: each["status"] for each in state.get("conditions", [])}
+    ended = (stands.get("Built"), stands.get("GatePassed")) == ("True", "False")
+    gate = next((step["key"] for step in state.get("steps", []) if step["id"] == GATE), None)
+    return str((state.get("verdict") or {}).get("outcome", "")) if ended and key == gate else ""
 
 
 def condition(state: dict[str, Any], kind: str, status: str, reason: str, message: str = "") -> None:

@@ -271,7 +271,9 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             SpecError: the student's classes or width are not the teacher's.
         """
         roles = {"training": "data", "validation": "validation"}
-        check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs})
+        # A stage is not given the rows that its teacher was fine-tuned on, which are often the same file.
+        note = " (not out of spec.source.fineTune.data, where that has them too)"
+        check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs}, note=note)
         if "teacher" in inputs and "student" in inputs:
             teacher = Signature.read(inputs["teacher"].path)
             check_student(config.losses, Signature.read(inputs["student"].path), teacher.labels, teacher.dimension)

@@ -17,17 +17,13 @@ from stillhouse.passes.evaluate.load import LoadResult, closed_loop
 from stillhouse.passes.evaluate.metrics import Outputs, evaluate
 from stillhouse.passes.evaluate.rows import GateRows, Truncation, answer_rows
 from stillhouse.passes.evaluate.serving import MODEL
+from stillhouse.passes.evaluate.speed import SPEED
 from stillhouse.passes.evaluate.verdict import Check, combine, compare
 
 __all__ = ["Candidate", "Measured", "measure"]
 
 WORKERS = 2
 """Connections that ask for the rows' answers; fewer where the queue that will serve holds fewer."""
-SPEED: dict[str, tuple[Literal["min", "max"], str]] = {
-    "latencyP50": ("max", "s"),
-    "latencyP99": ("max", "s"),
-    "throughput": ("min", "/s"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,8 @@ class Candidate:
 class Measured:
     """What a candidate showed: figures by name, checks against limits, how much of the text it did not see.
 
-    `server` is what served it (`clients.hardware.Hardware`).
+    `server` is what served it (`clients.hardware.Hardware`), `again` the answers a second of a search's first candidate when
+    all the others had been measured.
     """
 
     precision: str
@@ -53,6 +50,7 @@ class Measured:
     repeats: int = 0
     truncated: Truncation | None = None
     server: dict[str, Any] = field(default_factory=dict)
+    again: Interval | None = None
 
     @property
     def outcome(self) -> str:

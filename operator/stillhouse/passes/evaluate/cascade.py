@@ -29,7 +29,7 @@ from stillhouse.passes.evaluate.middle import middle_of, open_middle, together_w
 from stillhouse.passes.evaluate.reliability import Reliability, reliability
 from stillhouse.passes.evaluate.splits import Catalogue, JudgedBy, Split, read_split
 from stillhouse.passes.evaluate.threshold import Aim, Solved, Verified, solve, verify
-from stillhouse.passes.sources.leaks import refuse_leaks
+from stillhouse.passes.sources.leaks import leaks, refuse_found
 
 __all__ = ["BuildCascade", "CascadeConfig", "CascadeFacts"]
 
@@ -177,10 +177,16 @@ class BuildCascade(Pass[CascadeConfig, CascadeFacts]):
                 continue
             field = f"{_FIELD}.{'data' if role == 'threshold' else role}"
             mine = shown(inputs[role])
-            for other, columns in seen.items():
-                for texts in columns.values():
-                    for held_out in mine.values():
-                        refuse_leaks({other: texts, field: held_out}, field)
+            refuse_found(
+                {
+                    other: found
+                    for other, columns in seen.items()
+                    for texts in columns.values()
+                    for held_out in mine.values()
+                    if (found := leaks(texts, held_out)).rows
+                },
+                field,
+            )
             seen[field] = mine
 
 

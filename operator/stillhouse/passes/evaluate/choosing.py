@@ -12,7 +12,7 @@ from stillhouse.passes.evaluate.candidate import Measured
 from stillhouse.passes.evaluate.intervals import Interval
 from stillhouse.sizes import size
 
-__all__ = ["Goal", "choose", "lost"]
+__all__ = ["Goal", "choose", "drifted", "lost"]
 
 Goal = Literal["fast", "balanced", "small"]
 ALIKE = 1.02
@@ -46,6 +46,20 @@ def lost(goal: Goal, each: Measured, winner: Measured) -> str:
     else:
         words = _WORSE[goal]
     return f"{words}: {speeds}"
+
+
+def drifted(first: Measured) -> str:
+    """Say how far the machine was another one at the end of a search; "" where the first candidate is as fast within the noise.
+
+    Candidates are measured one after another: what others do with the machine in between is in no interval.
+    """
+    if first.again is None or first.again.reaches(_speed(first)):
+        return ""
+    return (
+        f"the machine changed meanwhile: {first.precision} first {_speed(first).estimate:.0f}/s, again"
+        f" {first.again.estimate:.0f}/s; its speeds may have decided wrongly: search on a quiet machine, with more requests"
+        " (spec.gate.load.requests)"
+    )
 
 
 def _words(each: Measured) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from stillhouse.passes.base import Artifact
 from stillhouse.passes.sources.columns import ARRAYS, array_role
 from stillhouse.passes.sources.dataset import read_columns, read_description
-from stillhouse.passes.sources.leaks import refuse_leaks
+from stillhouse.passes.sources.leaks import Overlap, leaks, refuse_found
 
 __all__ = ["check_disjoint", "shown"]
 
@@ -46,18 +46,23 @@ def shown(artifact: Artifact) -> dict[str, list[str]]:
     return columns
 
 
-def check_disjoint(inputs: Mapping[str, Artifact]) -> None:
+def check_disjoint(inputs: Mapping[str, Artifact], *, note: str = "") -> None:
     """Compare what the rows that judge show (`data`: the gate's, `validation`) with the others', texts after normalisation.
 
+    `note` is said where leaving rows out is offered as a fix.
+
     Raises:
-        DataError: they share a text, an image or a row of features.
+        DataError: they share a text, an image or a row of features; all that share with the same judge are told at once.
     """
     columns: dict[str, dict[str, list[str]]] = {}
     for judge, others in APART.items():
+        found: dict[str, Overlap] = {}
         for other in others:
             if judge not in inputs or other not in inputs:
                 continue
             columns |= {role: shown(inputs[role]) for role in (judge, other) if role not in columns}
-            for texts in columns[other].values():
-                for held_out in columns[judge].values():
-                    refuse_leaks({FIELDS[other]: texts, FIELDS[judge]: held_out}, FIELDS[judge])
+            overlaps = (leaks(texts, judged) for texts in columns[other].values() for judged in columns[judge].values())
+            first = next((each for each in overlaps if each.rows), None)
+            if first is not None:
+                found[FIELDS[other]] = first
+        refuse_found(found, FIELDS[judge], note=note)

@@ -15,15 +15,17 @@ from typing import Any
 
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.evaluate.advice import advice, refusal
+from stillhouse.passes.evaluate.advice import Learned, advice, refusal
 from stillhouse.passes.evaluate.candidate import Candidate, Measured, measure
-from stillhouse.passes.evaluate.choosing import Goal, choose, lost
+from stillhouse.passes.evaluate.choosing import Goal, choose, drifted, lost
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.evaluate.front import svg
-from stillhouse.passes.evaluate.kept import keep, kept
+from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.passes.evaluate.kept import drop, keep, kept
 from stillhouse.passes.evaluate.metrics import Outputs
 from stillhouse.passes.evaluate.rows import GateRows, Truncation, read_reference, read_rows, truncation
 from stillhouse.passes.evaluate.serving import BesideUs
+from stillhouse.passes.evaluate.speed import too_noisy
 from stillhouse.passes.evaluate.verdict import describe
 
 __all__ = ["FRONT", "Gate", "GateConfig", "GateFacts", "report"]
@@ -106,14 +108,20 @@ class Gate(Pass[GateConfig, GateFacts]):
                 break
         passed = [each for each in measured if each.outcome == "passed"]
         if not passed:
-            training = inputs.get("training")
-            learned = training.facts.get("rows") if training else None
             missed = {check.name for each in measured for check in each.checks if check.outcome == "failed"}
-            better = advice(missed, distilled=training is not None, rows=learned, precisions=config.candidates)
+            cut = measured[0].truncated
+            better = advice(missed, learned=Learned.of(inputs), truncated=cut, precisions=config.candidates)
             error = refusal(measured, better)
             error.report = report(measured)
+            for each in error.report:
+                if too_noisy([each]):
+                    drop(ctx.scratch / _KEPT, each["precision"])
             raise error
         taken = choose(config.goal, passed) if config.goal else passed[0]
+        if config.goal and config.load and rows is not None and len(measured) > 1:
+            measured[0].again = _speed_again(candidates[0], config, signature, rows, ctx)
+            if changed := drifted(measured[0]):
+                ctx.progress.note(changed)
         told = report(measured, config.goal, taken)
         for each in told if config.goal else ():
             ctx.progress.note(f"{each['precision']}: {each['lost'] or f'taken, {config.goal}'}")
@@ -143,7 +151,8 @@ class Gate(Pass[GateConfig, GateFacts]):
 def report(measured: Sequence[Measured], goal: Goal | None = None, taken: Measured | None = None) -> list[dict[str, Any]]:
     """Return every candidate's figures as JSON data, with its verdict and the limits that it missed.
 
-    Of a search also why it was not `taken`: `lost`, empty for the one that was.
+    Of a search also why it was not `taken` (`lost`, empty for the one that was), and of its first one the answers a second
+    when the others had been measured (`again`), with what that means (`drifted`).
     """
     return [
         {
@@ -156,6 +165,7 @@ def report(measured: Sequence[Measured], goal: Goal | None = None, taken: Measur
             "repeats": each.repeats,
             "truncated": None if each.truncated is None else asdict(each.truncated),
             **({"lost": _lost(goal, each, taken)} if goal and taken else {}),
+            **({"again": each.again.to_json(), "drifted": drifted(each)} if each.again else {}),
         }
         for each in measured
     ]
@@ -188,6 +198,12 @@ def _measured(
     if rows is not None:
         found.truncated = truncation(rows, candidate.artifact.path, signature)
     return found
+
+
+def _speed_again(candidate: Candidate, config: GateConfig, signature: Signature, rows: GateRows, ctx: Context) -> Interval:
+    """Put a candidate under the load once more, without its limits, to see whether the machine has stayed the same."""
+    alone = config.model_copy(update={"metrics": [], "limits": {}})
+    return _measured(candidate, alone, signature, rows, None, ctx).figures["throughput"]
 
 
 def _write_revision(out: Path, candidate: Candidate, figures: list[dict[str, Any]], inputs: Mapping[str, Artifact]) -> None:

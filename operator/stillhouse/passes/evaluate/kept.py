@@ -1,4 +1,7 @@
-"""Measurements that an interrupted gate had finished: the next attempt of the same step goes on from them."""
+"""Measurements that an interrupted gate had finished: the next attempt of the same step goes on from them.
+
+What one that could not tell found of speed is dropped: its advice is a quieter machine, which must be measured again.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from stillhouse.passes.evaluate.intervals import Interval, Share
 from stillhouse.passes.evaluate.rows import Truncation
 from stillhouse.passes.evaluate.verdict import Check
 
-__all__ = ["keep", "kept"]
+__all__ = ["drop", "keep", "kept"]
 
 
 def keep(folder: Path, found: Measured) -> None:
@@ -46,3 +49,8 @@ def _interval(data: dict[str, Any]) -> Interval:
     if "student" not in data:
         return Interval(**data)
     return Share(**{**data, **{who: Interval(**data[who]) for who in ("student", "teacher")}})
+
+
+def drop(folder: Path, precision: str) -> None:
+    """Forget what was measured of a candidate."""
+    (folder / f"{precision}.json").unlink(missing_ok=True)

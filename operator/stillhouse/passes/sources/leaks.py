@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stillhouse.errors import DataError
 
-__all__ = ["Overlap", "leaks", "normalised", "refuse_leaks"]
+__all__ = ["Overlap", "leaks", "normalised", "refuse_found", "refuse_leaks"]
 
 _EXAMPLES = 3
 _LEARNED = {"spec.distill.data", "spec.distill.unlabelled"}
@@ -59,19 +59,33 @@ def refuse_leaks(splits: Mapping[str, Sequence[str]], held_out: str) -> None:
     Raises:
         DataError: they overlap; the message counts the rows and shows the first.
     """
-    for name, texts in splits.items():
-        if name == held_out:
-            continue
-        found = leaks(texts, splits[held_out])
-        if found.rows:
-            shown = "; ".join(f"row {second} is row {first} of {name}: {text!r}" for first, second, text in found.examples)
-            raise DataError(
-                f"the data leaks: texts of {held_out} are also in {name}",
-                field=held_out,
-                found=f"{found.rows} of {found.of} rows; {shown}",
-                allowed="splits that share no text (case and white space do not count)",
-                fix=f"remove those rows from {name}{_OR_LET if name in _LEARNED else ''}",
-            )
+    refuse_found({name: leaks(texts, splits[held_out]) for name, texts in splits.items() if name != held_out}, held_out)
+
+
+def refuse_found(found: Mapping[str, Overlap], held_out: str, *, note: str = "") -> None:
+    """Refuse what was found of `held_out`, field by field, all at once: who mends one of them meets no other then.
+
+    That rows are left out is offered only where it helps in every field; `note` is said behind it.
+
+    Raises:
+        DataError: there is an overlap.
+    """
+    there = {name: overlap for name, overlap in found.items() if overlap.rows}
+    if not there:
+        return
+    names = " and ".join(there)
+    shown = "; ".join(
+        f"{overlap.rows} of {overlap.of} rows; "
+        + "; ".join(f"row {second} is row {first} of {name}: {text!r}" for first, second, text in overlap.examples)
+        for name, overlap in there.items()
+    )
+    raise DataError(
+        f"the data leaks: texts of {held_out} are also in {names}",
+        field=held_out,
+        found=shown,
+        allowed="splits that share no text (case and white space do not count)",
+        fix=f"remove those rows from {names}" + (f"{_OR_LET}{note}" if there.keys() <= _LEARNED else f", or from {held_out}"),
+    )
 
 
 def _hash(text: str) -> bytes:
