@@ -154,16 +154,57 @@ SMALLER = {"hiddenLayers": 2, "hiddenSize": 64, "attentionHeads": 2, "intermedia
         ),
         ({"stages": [stage(prune={"heads": "50%"}), stage(prune={"heads": "50%"})]}, "stages[1].prune.heads", "but one"),
         ({"stages": [stage(losses=[{"kind": "hidden", "layer": 6}], prune={"heads": "50%", "neurons": "99%"})]}, "", ""),
-        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "75%"})]}, "", ""),
+        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "75%"})]}, "stages[0].prune.heads", "leaves 0"),
+        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "50%"})]}, "", ""),
+        (
+            {"stages": [stage(prune={"heads": "25%"}), stage(freeze={"layers": 1}, prune={"heads": "75%"})]},
+            *("", ""),  # which layer has lost what, only the stage knows
+        ),
+        ({"student": {}, "stages": [stage(prune={"neurons": "99.99%"})]}, "stages[0].prune.neurons", "at most 99.9%"),
+        ({"student": {"hiddenLayers": 1}, "stages": [stage(prune={"heads": "99%"})]}, "stages[0].prune.heads", "12 heads"),
+        ({"student": {"architecture": "residual", "hiddenSize": 64}, "stages": [stage(prune={"heads": "99%"})]},
+         "stages[0].prune.heads", "12 heads in 6 layers"),
+        ({"student": {"hiddenSize": 64}, "stages": [stage(prune={"heads": "99%"})]}, "stages[0].prune.heads", "12 heads in 6"),
+        ({"student": {"architecture": "mlp"}, "stages": [stage(), stage(prune={"neurons": "99.99%"})]},
+         "stages[1].prune.neurons", "at most 99.6%"),
+        ({"student": {"init": "layers"}, "stages": [stage(freeze={"layers": 7})]}, "stages[0].freeze.layers", "up to 6"),
+        ({"student": {"init": "layers"}, "stages": [stage(freeze={"layers": 6})]}, "", ""),
+        ({"student": {}, "stages": [stage(losses=[{"kind": "hidden", "layers": [{"teacher": 1, "student": 7}]}])]},
+         "stages[0].losses[0].layers[0].student", "1 to 6"),
+        ({"student": {"vocabulary": {"maxSize": 8000}}, "stages": [stage(), stage(losses=[{"kind": "attention-transfer"}])]},
+         "student.vocabulary", "spec.distill.stages[1].losses[0] is attention-transfer"),
+        ({"student": {"vocabulary": {"maxSize": 30522}}, "stages": [stage(losses=[{"kind": "attention-transfer"}])]}, "", ""),
+        ({"student": {"vocabulary": {"maxSize": 8000}}, "stages": [stage(losses=[{"kind": "hidden"}])]}, "", ""),
+        (
+            {
+                "assistants": [{"student": {"vocabulary": {"maxSize": 9000}}, "stages": [stage()]}],
+                "student": {"vocabulary": {"maxSize": 8000}},
+                "stages": [stage(losses=[{"kind": "hidden-tokens"}])],
+            },
+            *("student.vocabulary", "maxSize: 9000"),
+        ),
     ],
 )  # fmt: skip
 def test_layers_and_shares_that_cannot_be_are_told_before_anything_is_trained(
     still: Still, project: Project, distill: dict[str, Any], field: str, says: str
 ) -> None:
-    as_bert(project, num_hidden_layers=6, max_position_embeddings=512)
+    shape = {"num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536, "vocab_size": 30522}
+    as_bert(project, max_position_embeddings=512, **shape)
     told = {**DISTILL, "student": SMALLER, **distill}
     project.edit(distill=told)
     done = still("lint", str(project.file))
     assert (done.code, f"spec.distill.{field}" in done.err and says in done.err) == (2, True) if field else done.code == 0, (
         done.err
     )
+
+
+@pytest.mark.parametrize("layers", [6, 7])
+def test_more_layers_than_a_model_that_is_fine_tuned_has_are_told(still: Still, project: Project, layers: int) -> None:
+    as_bert(project, max_position_embeddings=512, num_hidden_layers=6)
+    tune = {"data": {"uri": "file://./corpus.jsonl"}, "freeze": {"layers": layers}}
+    project.edit(source={"task": "text-classification", "labels": ["no", "yes"], "fineTune": tune})
+    data = project.read()
+    del data["spec"]["gate"], data["spec"]["index"]
+    project.write(data)
+    done = still("lint", str(project.file))
+    assert ("spec.source.fineTune.freeze.layers" in done.err and "up to 6" in done.err) == (layers == 7), done.err
