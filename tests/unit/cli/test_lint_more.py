@@ -201,7 +201,7 @@ def test_layers_and_shares_that_cannot_be_are_told_before_anything_is_trained(
 @pytest.mark.parametrize("layers", [6, 7])
 def test_more_layers_than_a_model_that_is_fine_tuned_has_are_told(still: Still, project: Project, layers: int) -> None:
     as_bert(project, max_position_embeddings=512, num_hidden_layers=6)
-    tune = {"data": {"uri": "file://./corpus.jsonl"}, "freeze": {"layers": layers}}
+    tune = {"data": {"uri": "file://./corpus.jsonl", "columns": {"label": "name"}}, "freeze": {"layers": layers}}
     project.edit(source={"task": "text-classification", "labels": ["no", "yes"], "fineTune": tune})
     data = project.read()
     del data["spec"]["gate"], data["spec"]["index"]

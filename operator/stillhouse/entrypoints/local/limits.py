@@ -24,7 +24,7 @@ def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator
         yield from _labels(spec.source, config)
     if spec.distill is not None:
         yield from _uneven(spec.distill.student, info)
-        yield from unfit(spec, source, info)
+    yield from unfit(spec, source, info)
 
 
 def _configuration(source: Path) -> dict[str, Any] | None:
