@@ -208,3 +208,52 @@ def test_more_layers_than_a_model_that_is_fine_tuned_has_are_told(still: Still, 
     project.write(data)
     done = still("lint", str(project.file))
     assert ("spec.source.fineTune.freeze.layers" in done.err and "up to 6" in done.err) == (layers == 7), done.err
+
+
+def weighed(**weights: str) -> dict[str, Any]:
+    return {"stages": [{"losses": [{"kind": "logits", "classWeights": {"byLabel": weights}}]}]}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("distill", "field", "says"),
+    [
+        (weighed(no="2", jes="1"), "stages[0].losses[0].classWeights.byLabel", "no, yes, so"),
+        (weighed(no="0", yes="0.0", so="0"), "stages[0].losses[0].classWeights.byLabel", "every label has weight 0"),
+        (weighed(no="0", yes="0"), "", ""),  # labels that are not named count 1
+        ({"topLogits": 3, "stages": [{"losses": [{"kind": "logits"}]}]}, "topLogits", "1 to 2"),
+        ({"topLogits": 2, "stages": [{"losses": [{"kind": "logits"}]}]}, "", ""),
+    ],
+)
+def test_labels_that_the_model_does_not_have_are_told(
+    still: Still, project: Project, listed: bool, distill: dict[str, Any], field: str, says: str
+) -> None:
+    labels = ["no", "yes", "so"]
+    as_bert(project, id2label={} if listed else dict(enumerate(labels)))
+    project.edit(source={"task": "text-classification", **({"labels": labels} if listed else {})})
+    data = project.read()
+    del data["spec"]["gate"], data["spec"]["index"]
+    project.write(data)
+    rows = {**DISTILL["data"], "columns": {"label": "name"}}
+    project.edit(distill={**DISTILL, "data": rows, "student": {"hiddenLayers": 1}, **distill})
+    done = still("lint", str(project.file))
+    assert done.code == (2 if field else 0), done.err
+    assert not field or (f"spec.distill.{field}" in done.err and says in done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("compress", "warned"),
+    [
+        ({"precision": "int8"}, True), ({"precision": "int8", "int8": {"ranges": "dynamic"}}, True),
+        ({"precision": "int8", "int8": {"ranges": "minmax"}}, False), ({"precision": "fp16"}, True),
+        ({"precision": "int4"}, False),
+        ({"precision": "int4", "int4": {"method": "rtn"}}, True), ({"precision": "auto"}, False), ({"precision": "mixed"}, False),
+    ],
+)  # fmt: skip
+def test_calibration_that_nothing_reads_is_warned_of(
+    still: Still, project: Project, compress: dict[str, Any], warned: bool
+) -> None:
+    as_bert(project)
+    project.edit(compress={**compress, "calibration": {"uri": "file://./corpus.jsonl"}})
+    done = still("lint", "--no-sources", str(project.file))
+    assert (done.code, "warning: spec.compress.calibration" in done.out) == (0, warned), (done.err, done.out)

@@ -10,6 +10,7 @@ from typing import Any
 from stillhouse.api.model import Spec
 from stillhouse.api.source import ModelSource
 from stillhouse.api.student import HEAD_WIDTH, SMALL, Student
+from stillhouse.entrypoints.local.classes import misnamed
 from stillhouse.entrypoints.local.stages import unfit
 from stillhouse.errors import StillhouseError
 
@@ -24,6 +25,7 @@ def beyond(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator
         yield from _labels(spec.source, config)
     if spec.distill is not None:
         yield from _uneven(spec.distill.student, info)
+    yield from misnamed(spec, config)
     yield from unfit(spec, source, info)
 
 
