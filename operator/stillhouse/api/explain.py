@@ -19,7 +19,7 @@ from stillhouse.errors import Problem
 __all__ = ["WRITTEN_AS", "line_of", "problems_of"]
 
 WRITTEN_AS = {
-    scalars.DECIMAL: 'a decimal in quotes, for example "0.7"',
+    scalars.DECIMAL: 'a decimal in quotes, of at most 9 digits before the point and 9 behind it, for example "0.7"',
     scalars.PERCENT: 'a percentage in quotes, for example "70%"',
     scalars.SHARE_OR_DECIMAL: 'a percentage or a decimal in quotes, for example "70%" or "0.7"',
     scalars.DURATION: "a number with a unit: us, ms, s, m or h, for example 20ms",

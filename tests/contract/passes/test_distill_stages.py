@@ -24,7 +24,7 @@ def inputs(tmp_path_factory):
     config = {**OUTPUTS, "outputs": ["embedding", "hidden"], "layers": [1, 3]}
     outputs = go(TeacherOutputs(), config, given, root / "outputs")[0]
     student = go(InitStudent(), {**SHAPE, "init": "svd"}, given, root / "student")[0]
-    return {**given, "outputs": outputs, "student": student, "validation": given["data"]}
+    return {**given, "outputs": outputs, "student": student, "validation": dataset(root / "held", text=sentences(50, seed=2))}
 
 
 def moved(inputs, made):
@@ -63,7 +63,7 @@ def test_more_layers_than_there_are_cannot_be_frozen(inputs, tmp_path):
 class Falling:
     """A validation by a list: best in the third epoch."""
 
-    metric = "cosine"
+    metric, rows = "cosine", 12
 
     def __init__(self, *_):
         self.figures = iter([0.5, 0.6, 0.9, 0.7, 0.6, 0.5, 0.4])
@@ -80,7 +80,10 @@ def test_a_stage_ends_early_with_the_best_epoch(inputs, tmp_path, monkeypatch):
     assert facts["validation"] == [0.5, 0.6, 0.9, 0.7, 0.6]
     assert (facts["best_epoch"], facts["steps"]) == (3, 5 * 7)
     assert facts["curve"][-1]["step"] == 5 * 7, "the curve goes to the end"
-    assert any("after epoch 5 of 7" in note for note in recorder.notes)
+    told = [note for note in recorder.notes if "epoch" in note]
+    assert told[2] == "epoch 3 of 7: cosine 0.900 on 12 validation rows"
+    assert [note[:7] for note in told[:-1]] == [f"epoch {epoch}" for epoch in range(1, 6)]
+    assert told[-1] == "stopped after epoch 5 of 7: no gain; epoch 3 is kept"
     # What the third epoch left: the same training with a halt there.
     monkeypatch.setattr(train, "Validation", lambda *_: _halting(3))
     with pytest.raises(KeyboardInterrupt):

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from tests.contract.passes.test_small_students import go
 from tests.support.artifacts import artifact, context
@@ -23,7 +25,7 @@ from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
 from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.evaluate.disjoint import check_disjoint
-from stillhouse.passes.evaluate.reference import OnnxTeacherReference
+from stillhouse.passes.evaluate.reference import OnnxTeacherReference, TeacherReference
 from stillhouse.passes.evaluate.rows import read_rows
 from stillhouse.passes.export.onnx import ExportOnnx
 from stillhouse.passes.models.artifact import load
@@ -335,3 +337,50 @@ def test_a_window_of_another_length_is_refused(made, tmp_path):
     other = dataclasses.replace(Signature.read(inputs["teacher"].path), features=FeatureSpec((3, 3)))
     with pytest.raises(DataError, match="features have another size"):
         read_rows(inputs["data"], dataclasses.replace(other, task="time-series-classification"))
+
+
+def rewritten(data, folder, change):
+    """The data of a pass with other features; `change` alters them in place, each row's numbers side by side."""
+    shutil.copytree(data.path, folder)
+    read = pq.read_table(folder / "data.parquet")
+    place = read.column_names.index("features")
+    values = np.asarray(read.column(place).to_pylist(), np.float32)
+    change(values)
+    field = read.schema.field(place)
+    rows = pa.array(values.tolist(), field.type)
+    pq.write_table(read.set_column(place, field, rows), folder / "data.parquet")
+    return artifact(folder, data.kind, data.facts)
+
+
+def test_a_column_of_subnormal_numbers_is_a_constant(made, tmp_path):
+    inputs, values, _, _ = made
+
+    def faint(rows):
+        first = rows[:, :: values.shape[-1]]
+        first[:] = np.random.default_rng(1).normal(0, 1e-42, first.shape)
+
+    config = {"architecture": "mlp", "hiddenLayers": 1, "seed": 3, "init": "random", "hiddenSize": 8}
+    data = rewritten(inputs["data"], tmp_path / "faint", faint)
+    student, _ = go(InitStudent(), config, {**inputs, "data": data}, tmp_path / "student")
+    assert load(student.path).body.deviation[0] == 1
+    assert torch.isfinite(load(student.path)(torch.from_numpy(values[:8]))).all(), "a row of ordinary numbers too"
+
+
+def test_values_that_are_not_finite_are_refused_with_their_row(made, taught, tmp_path):
+    inputs, *_ = made
+    _, student, *_ = taught["mlp"]
+
+    def endless(rows):
+        rows[7] = 3.4e38
+
+    data = rewritten(inputs["data"], tmp_path / "endless", endless)
+    with pytest.raises(DataError, match="the student gives values that are not finite") as caught:
+        go(Distill(), {**STAGE, "epochs": 1}, {**inputs, "student": student, "validation": data}, tmp_path / "trained")
+    assert (caught.value.problem.field, caught.value.problem.found) == ("validation.uri", "NaN or infinity for row 8")
+    with pytest.raises(DataError, match="the teacher gives values that are not finite") as caught:
+        go(TeacherOutputs(), {"outputs": ["logits"]}, {"teacher": taught["mlp"][2], "data": data}, tmp_path / "outputs")
+    assert (caught.value.problem.field, caught.value.problem.found) == ("data.uri", "NaN or infinity for row 8")
+    assert "look at row 8" in caught.value.problem.fix
+    with pytest.raises(DataError, match="the teacher gives values that are not finite") as caught:
+        go(TeacherReference(), {}, {"teacher": taught["mlp"][2], "data": data}, tmp_path / "reference")
+    assert (caught.value.problem.field, caught.value.problem.found) == ("data.uri", "NaN or infinity for row 8")

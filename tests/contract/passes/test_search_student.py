@@ -97,6 +97,7 @@ def test_a_shape_is_taken_and_the_student_is_made_of_it(inputs, tmp_path):
     circles = [each.get("class") for each in ElementTree.parse(ctx.out / "search.svg").iter() if each.tag.endswith("circle")]
     assert (len(circles), circles.count("taken")) == (2, 1)
     assert [each for each in progress.notes if each.startswith("2 of 2: ")]
+    assert not [each for each in progress.notes if "epoch" in each], "each shape has one line"
     lines = (ctx.out / "search.txt").read_text().splitlines()
     assert progress.notes[-len(lines) - 1 : -1] == lines, "the table is printed as it is kept"
     assert [line for line in lines if line.endswith("  taken")] == [lines[1 + told["front"].index(told["taken"])]]

@@ -132,10 +132,14 @@ def rows(tmp_path_factory):
 
 
 def test_an_encoder_becomes_a_classifier(rows, tmp_path):
-    made, facts = go(FineTune(), {**TUNE, "epochs": 8, "earlyStopping": {"patience": 8}}, rows, tmp_path)
+    recorder = Recorder()
+    made, facts = go(FineTune(), {**TUNE, "epochs": 8, "earlyStopping": {"patience": 8}}, rows, tmp_path, recorder)
     assert facts["labels"] == ["9", "10"], "numbers in the order of numbers"
     assert (facts["rows"], facts["unlabelled"]) == (44, 4)
     assert max(facts["validation"]) == facts["validation"][facts["best_epoch"] - 1] > 0.8
+    best = facts["best_epoch"]
+    assert f"epoch {best} of 8: accuracy {max(facts['validation']):.3f} on 12 validation rows" in recorder.notes
+    assert recorder.notes[-1] == f"epoch {best} is kept"
     network = load(made.path)
     assert (network.signature.task, network.signature.labels) == ("text-classification", ("9", "10"))
     # It is a teacher like any: what it is asked has its labels.

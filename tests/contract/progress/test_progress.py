@@ -48,8 +48,8 @@ def test_the_operator_reads_what_the_bars_show() -> None:
         bar = listener.started(STEP, 2, 5)
         bar.update(30, 900, "steps", "loss 0.31")
         found = asked(port)
-        assert found == Progress("train/student", 2, 5, "30/900 steps loss 0.31")
-        assert found.text() == "train/student (2/5): 30/900 steps loss 0.31"
+        assert found == Progress("train/student", 2, 5, "loss 0.31: 30/900 steps")
+        assert found.text() == "train/student (2/5): loss 0.31: 30/900 steps"
         told = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}{PATH}", timeout=5).read())
         assert (told["stage"], told["done"], told["of"], told["unit"]) == ("train", 30, 900, "steps")
         assert "train/student" in log.getvalue(), "the log goes on as it was"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,7 +173,12 @@ def test_a_claim_holds_what_travelled_and_a_build_reads_it_plain(shell: Shell, m
     once_more = resolve(str(place), base=tmp_path, bindings={}, cache=cache)
     assert (once_more.path / "model.safetensors").stat().st_ino == born, "it is unpacked once"
     packed = place / "model.safetensors.still.zst"
-    packed.write_bytes(packed.read_bytes()[:-3])
+    whole, state = packed.read_bytes(), packed.stat()
+    time.sleep(0.02)  # a clock tick of the file system
+    packed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(packed, ns=(state.st_atime_ns, state.st_mtime_ns))
+    raised(SourceError, lambda: resolve(str(place), base=tmp_path, bindings={}, cache=cache))
+    packed.write_bytes(whole[:-3])
     assert "model.safetensors.still.zst" in raised(
         SourceError, lambda: resolve(str(place), base=tmp_path, bindings={}, cache=cache)
     )

@@ -214,6 +214,40 @@ def test_a_state_of_a_killed_build(still: Still, project: Project) -> None:
     assert "steps" not in still("status", "--no-steps").out
 
 
+def test_status_tells_how_good_student_and_teacher_are(still: Still, tmp_path: Path) -> None:
+    def figure(estimate: float, low: float, high: float) -> dict[str, Any]:
+        return {"estimate": estimate, "low": low, "high": high, "n": 150}
+
+    share = {**figure(0.9744, 0.96, 1.01), "student": figure(0.76, 0.7, 0.82), "teacher": figure(0.78, 0.71, 0.84)}
+    revision = {"digest": "sha256:" + "a" * 64, "precision": "int8", "size": 9, "time": "", "planHash": "", "truncated": None}
+    told = []
+    for figures in ({"accuracy / teacher": share}, {"accuracy / teacher": figure(0.9744, 0.96, 1.01)}):  # now, and of before
+        LocalStore(tmp_path / "store").write_state("tiny", {"name": "tiny", "revision": {**revision, "figures": figures}})
+        assert json.loads(still("status", "-o", "json").out)[0]["revision"]["figures"] == figures
+        told += [line for line in still("status").out.splitlines() if "accuracy / teacher" in line]
+    now, before = told
+    assert "0.9744 [0.9600, 1.0100] (student 0.760 [0.700, 0.820], teacher 0.780 [0.710, 0.840])" in now
+    assert before.endswith("0.9744 [0.9600, 1.0100]")
+
+
+def test_status_tells_what_candidates_showed_that_were_not_taken(still: Still, tmp_path: Path) -> None:
+    speed = {"latencyP50": 0.0102, "latencyP99": 0.0625, "throughput": 353.7}
+    figures = {name: {"estimate": value, "low": value, "high": value, "n": 9} for name, value in speed.items()}
+    common = {"digest": "", "size": 9, "outcome": "passed", "figures": figures, "repeats": 1, "truncated": None}
+    limit = {"name": "latencyP99", "outcome": "passed", "text": "latencyP99 62.50 ms, at most 90.00 ms wanted"}
+    candidates = [
+        {**common, "precision": "int8", "checks": [limit], "lost": "as good within the noise, and larger: 353/s"},
+        {**common, "precision": "int4", "checks": [], "lost": ""},
+        {"precision": "fp32", "size": 9, "outcome": "failed", "checks": []},  # as of before figures were kept
+    ]
+    verdict = {"outcome": "passed", "time": "", "message": "", "candidates": candidates}
+    LocalStore(tmp_path / "store").write_state("tiny", {"name": "tiny", "verdict": verdict})
+    said = still("status").out
+    assert said.count("latencyP50  10.20 ms [10.20, 10.20]") == 1, "of what was taken the revision tells"
+    assert said.count("throughput  354/s [354, 354]") == 1
+    assert said.count("latencyP99") == 1, "what has a limit is said with it"
+
+
 def test_status_tells_the_newest_build_not_an_older_ones_error(still: Still, project: Project) -> None:
     store, work = LocalStore(project.home), open_file(project.file)
     state.planned(store, work.plan, str(project.file))

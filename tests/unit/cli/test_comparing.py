@@ -107,3 +107,14 @@ def test_intervals_reach_each_other_where_they_share_a_value() -> None:
     assert not middle.reaches(Interval(0.7, 0.61, 0.8, 10))
     assert middle.reaches(Interval(0.5, 0.49, 0.51, 10))
     assert not middle.reaches(Interval(*[float("nan")] * 3, 10))
+
+
+def test_below_a_share_of_the_teacher_stand_the_figures_it_is_of(compared: Any) -> None:
+    share = {**figure(0.74, 0.65, 0.84), "student": figure(0.58, 0.5, 0.66), "teacher": figure(0.78, 0.71, 0.84)}
+    rows, text = compared({"accuracy / teacher": figure(0.7, 0.6, 0.8)}, {"accuracy / teacher": share})  # the first is older
+    assert rows["accuracy / teacher"]["apart"] is False
+    assert (rows["accuracy of the teacher"]["a"], rows["accuracy of the teacher"]["b"]) == (None, share["teacher"])
+    assert rows["accuracy of the student"]["ratio"] is None
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "accuracy / teacher 0.7000 [0.6000, 0.8000] 0.7400 [0.6500, 0.8400] 1.057 ~" in lines
+    assert "accuracy of the student - 0.5800 [0.5000, 0.6600]" in lines

@@ -47,6 +47,8 @@ def test_a_file_named_like_a_module_of_the_library_replaces_nothing(beside):
         ("empty:make", "", "no such function"),
         ("broken:make", "import nowhere_at_all", "cannot be imported"),
         ("failing:make", "def make():\n    raise KeyError('width')", "failed: KeyError"),
+        ("ending:make", "import sys\ndef make():\n    sys.exit(0)", "the factory ended the process: SystemExit"),
+        ("script:make", "import sys\ndef make(): ...\nsys.exit()", "cannot be imported: SystemExit"),
     ],
 )
 def test_what_is_wrong_is_said(beside, target, source, message):

@@ -35,6 +35,12 @@ def test_a_label_is_found_in_the_users_file(tmp_path: Path) -> None:
     assert problem.found == "'c' in row 4, column intent"
 
 
+def test_a_label_that_only_looks_like_another_is_told_by_its_characters(tmp_path: Path) -> None:
+    problem = refused(tmp_path, {}, lambda rows: rows.labels(["\u00e9", "y"]), "data", label=["y", "e\u0301"])
+    assert "'e\\u0301', and the label is '\\xe9'" in problem.found
+    assert "Unicode normal form" in problem.found
+
+
 def test_rows_of_the_validation_data_are_looked_for_there(tmp_path: Path) -> None:
     read = {
         "text": lambda rows: rows.training_texts(),

@@ -12,7 +12,7 @@ from stillhouse.passes.base import Artifact
 from stillhouse.passes.evaluate.candidate import Candidate, Measured
 from stillhouse.passes.evaluate.choosing import Goal, choose, lost
 from stillhouse.passes.evaluate.front import svg
-from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.passes.evaluate.intervals import Interval, Share
 from stillhouse.passes.evaluate.kept import keep, kept
 from stillhouse.passes.evaluate.rows import Truncation
 from stillhouse.passes.evaluate.verdict import compare
@@ -88,6 +88,9 @@ def test_what_was_measured_is_read_again_as_it_was(tmp_path: Path) -> None:
     found.figures["latencyP99"] = Interval(0.1, 0.05, math.inf, 3)
     found.checks.append(compare("latencyP99", "max", 0.2, found.figures["latencyP99"], "s"))
     found.truncated, found.server, found.repeats = Truncation(32, 4, 1, 100, 7), {"cpus": 1}, 2
+    share = Share(0.9, 0.8, 1.0, 3, Interval(0.72, 0.6, 0.8, 3), Interval(0.8, 0.7, 0.9, 3))
+    found.figures["accuracy / teacher"] = share
+    found.checks.append(compare("accuracy / teacher", "min", 0.95, share))
     keep(tmp_path / "measured", found)
     candidate = Candidate("int8", Artifact("sha256:int8", "onnx-model", tmp_path, 1))
     assert kept(tmp_path / "measured", candidate) == found

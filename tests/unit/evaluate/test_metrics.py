@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
 from stillhouse.errors import DataError
+from stillhouse.passes.evaluate.intervals import Share
 from stillhouse.passes.evaluate.metrics import Floats, Outputs, evaluate, macro_f1, overlap_at_k
 from stillhouse.passes.evaluate.verdict import compare
 from stillhouse.passes.ranking import ranks, reciprocal
@@ -99,6 +100,23 @@ def test_mrr_of_the_teacher_is_the_share_on_the_same_rows() -> None:
     assert share.estimate == pytest.approx(value("mrr@10", student) / value("mrr@10", teacher))
     assert share.low < share.estimate < share.high
     assert value("mrr@10", teacher, teacher, relative=True) == 1.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro-f1", "log-loss"])
+def test_a_share_of_the_teacher_has_both_figures_beside_it(name: str) -> None:
+    truth = np.tile(np.array([0, 0, 1, 1], dtype=np.int64), 20)
+    teacher = Outputs(probabilities=np.eye(2, dtype=np.float32)[np.tile([0, 0, 1, 0], 20)])
+    student = Outputs(probabilities=np.eye(2, dtype=np.float32)[np.tile([0, 1, 1, 0], 20)])
+    share = evaluate(name, student, teacher, truth, relative=True)
+    assert isinstance(share, Share)
+    assert share.student == evaluate(name, student, None, truth, relative=False)
+    assert share.teacher == evaluate(name, teacher, None, truth, relative=False)
+    assert share.teacher.low < share.teacher.estimate < share.teacher.high
+    assert (share.student.estimate, share.teacher.estimate) == (
+        value(name, student, truth=truth),
+        value(name, teacher, truth=truth),
+    )
+    assert share.estimate == pytest.approx(share.student.estimate / share.teacher.estimate)
 
 
 def test_pairing_makes_a_share_sharper_than_its_parts() -> None:

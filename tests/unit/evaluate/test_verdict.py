@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.passes.evaluate.intervals import Interval, Share
 from stillhouse.passes.evaluate.verdict import Check, Outcome, combine, compare, describe
 
 NAN, INF = float("nan"), float("inf")
@@ -104,6 +104,17 @@ def test_what_cannot_be_bounded_is_said_in_words() -> None:
     assert "unknown" in text
     assert "too few measurements" in text
     assert "not numbers" in describe(compare("cosine", "min", 0.9, Interval(NAN, NAN, NAN, 5)))
+
+
+def test_a_share_is_said_and_kept_with_what_it_is_of() -> None:
+    share = Share(0.7436, 0.6475, 0.8441, 150, Interval(0.58, 0.5, 0.66, 150), Interval(0.78, 0.71, 0.84, 150))
+    check = compare("accuracy / teacher", "min", 0.95, share)
+    assert describe(check).startswith(
+        "accuracy / teacher 0.7436 [0.6475, 0.8441] (n=150; student 0.580 [0.500, 0.660], teacher 0.780 [0.710, 0.840]), at least"
+    )
+    data = json.loads(json.dumps(check.to_json(), allow_nan=False))
+    assert data["interval"]["teacher"] == {"estimate": 0.78, "low": 0.71, "high": 0.84, "n": 150}
+    assert data["interval"]["student"]["estimate"] == 0.58
 
 
 def test_checks_are_json() -> None:

@@ -140,3 +140,11 @@ def test_a_teacher_that_reads_along_keeps_nothing_and_is_estimated() -> None:
         "text", edits={"spec.distill.stages": [{"losses": [{"kind": "hidden", "layers": [{"teacher": 2}, {"teacher": 5}]}]}]}
     )
     assert next(step.config["layers"] for step in kept.steps if step.id == "train/teacher-outputs") == [2, 5]
+
+
+def test_what_is_wrong_with_a_function_is_told_before_the_teacher_reads() -> None:
+    student = {"spec.distill.student": {"factory": {"target": "factories:make"}}}
+    ids = [step.id for step in plan_of("text", edits=student).steps]
+    assert ids.index("train/student") < ids.index("train/teacher-outputs")
+    plain = [step.id for step in plan_of("text").steps]
+    assert plain.index("train/student") > plain.index("train/teacher-outputs")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,28 @@ def test_unchanged_files_are_not_read_again(model: Path, tmp_path: Path, monkeyp
     os.utime(model / "model.safetensors", ns=(1, 1))
     assert digest_of(model, DigestCache(cache)) != first
     assert len(reads) == 3
+
+
+def test_a_file_rewritten_in_place_is_seen_although_its_time_was_put_back(model: Path, tmp_path: Path) -> None:
+    weights, cache = model / "model.safetensors", tmp_path / "cache"
+    first, before = digest_of(model, DigestCache(cache)), weights.stat()
+    time.sleep(0.02)  # a clock tick of the file system, by which it tells two changes apart
+    weights.write_bytes(weights.read_bytes().swapcase())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = weights.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    assert digest_of(model, DigestCache(cache)) != first
+
+
+def test_what_an_earlier_version_remembered_is_not_believed(model: Path, tmp_path: Path) -> None:
+    want, cache = digest_of(model), tmp_path / "cache"
+    cache.mkdir()
+    known = {}
+    for file in model.iterdir():
+        state = file.stat()
+        known[str(file.resolve())] = [state.st_size, state.st_mtime_ns, state.st_ino, "0" * 64]
+    (cache / "digests.json").write_text(json.dumps(known))
+    assert digest_of(model, DigestCache(cache)) == want
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"/x": 3}', b"\xff"])

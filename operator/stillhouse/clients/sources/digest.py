@@ -1,7 +1,8 @@
 """Digest of what a URI points to, and a cache so that the same bytes are not read at every command.
 
 digest = `sha256:` over the canonical JSON `[[relative path, size, sha256 of the content], …]`, sorted by path. The cache
-believes a file unchanged while its path, size, modification time (ns) and inode are: as make, git and ccache do.
+believes a file unchanged while its path, size, times of modification and of change (ns) and inode are: as git does. The time
+of change is the one that nobody can set: a file rewritten in place whose modification time was put back is another one.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ class DigestCache:
         real = path.resolve()
         before = real.stat()
         key = str(real)
-        stamp = [before.st_size, before.st_mtime_ns, before.st_ino]
+        stamp = _stamp(before)
         known = self._known.get(key)
-        if isinstance(known, list) and known[:3] == stamp and len(known) == 4 and isinstance(known[3], str):
-            return before.st_size, known[3]
+        # An entry of another length is of an earlier version, which knew less of the file: it is not believed.
+        if isinstance(known, list) and known[:-1] == stamp and isinstance(known[-1], str):
+            return before.st_size, known[-1]
         digest = hash_file(real, report=report)[1]
         after = real.stat()
         # A file written to while it was read is not remembered: its time stamp may not change again.
-        if [after.st_size, after.st_mtime_ns, after.st_ino] == stamp:
+        if _stamp(after) == stamp:
             self._known.pop(key, None)
             self._known[key] = [*stamp, digest]
             self._changed = True
@@ -72,6 +74,10 @@ class DigestCache:
                 json.dump(entries, file)
             Path(name).replace(self._path)
         self._changed = False
+
+
+def _stamp(state: os.stat_result) -> list[int]:
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
 def digest_of(path: Path, cache: DigestCache | None = None, report: Callable[[int, int], None] | None = None) -> str:

@@ -90,13 +90,18 @@ def unpacked(path: Path, cache: Path, uri: str, limit: int, report: Callable[[in
     names -= twins(names)
     if not any(is_packed(name) for name in names):
         return path
-    stamps = {name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns] for name in sorted(names)}
+    stamps = {name: _stamp((folder / name).stat()) for name in sorted(names)}
     target = cache / "unpacked" / content_hash([str(folder.resolve()), stamps])[:32]
     target.parent.mkdir(parents=True, exist_ok=True)
     with hold(target.with_suffix(".lock")):
         if not target.is_dir():
             _fill(folder, names, target, uri, limit, report)
     return target / path.name if single else target
+
+
+def _stamp(state: os.stat_result) -> list[int]:
+    # The time of change too, which nobody can set: a modification time can be put back over other bytes.
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
 
 
 def _fill(folder: Path, names: set[str], target: Path, uri: str, limit: int, report: Callable[[int, int], None] | None) -> None:

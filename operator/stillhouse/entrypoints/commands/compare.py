@@ -56,10 +56,10 @@ def _same(row: dict[str, Any]) -> bool:
 
 
 def _cell(name: str, value: Any) -> str:
-    from stillhouse.entrypoints.local.text import interval, size
+    from stillhouse.entrypoints.local.text import size, spread
 
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return interval(name, value)
+        return spread(name, value)
     return size(value) if name == "size" else str(value)

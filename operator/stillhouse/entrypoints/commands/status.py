@@ -133,6 +133,8 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
                 rung.add(escape(f"not taken: {candidate['lost']}"))
             for check in candidate["checks"]:
                 rung.add(escape(f"{'✓' if check['outcome'] == 'passed' else '✗'} {check['text']}"))
+            for figure, value in _unlimited(candidate).items():
+                rung.add(escape(f"{figure}  {interval(figure, value)}"))
             if candidate.get("truncated"):
                 rung.add(f"text: {cut(candidate['truncated'])}")
         if verdict["message"] and not verdict["candidates"]:
@@ -153,3 +155,11 @@ def _tree(model: dict[str, Any], *, steps: bool) -> Any:
     for entry in model["conditions"]:
         tree.add(escape(condition(entry)))
     return tree
+
+
+def _unlimited(candidate: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a candidate that no limit tells of already. Of the one that was taken the revision has them."""
+    if candidate["outcome"] == "passed" and not candidate.get("lost"):
+        return {}
+    checked = {check.get("name") for check in candidate["checks"]}
+    return {name: value for name, value in (candidate.get("figures") or {}).items() if name not in checked}

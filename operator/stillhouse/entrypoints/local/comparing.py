@@ -52,7 +52,7 @@ def compare(a: str, b: str) -> dict[str, Any]:
 
     Figures have their 95 % intervals as the gate stored them. `apart`: whether the two are told apart, by the rule that the
     gate's search goes by: they are where their intervals have no value in common. None: there are not two to compare.
-
+    Below a share of the teacher's figure stand the student's and the teacher's.
 
     Raises:
         UsageError: one of them is not known, or ambiguous.
@@ -72,6 +72,11 @@ def compare(a: str, b: str) -> dict[str, Any]:
     for figure in dict.fromkeys([*first["figures"], *second["figures"]]):
         left, right = first["figures"].get(figure), second["figures"].get(figure)
         rows.append({"name": figure, "a": left, "b": right, **_difference(left, right)})
+        for who in ("student", "teacher"):  # of a share of the teacher's figure, where the gate kept what it is of
+            mine, theirs = (each.get(who) if each else None for each in (left, right))
+            if mine or theirs:
+                name = f"{figure.removesuffix(' / teacher')} of the {who}"
+                rows.append({"name": name, "a": mine, "b": theirs, **_difference(mine, theirs)})
     return {
         "a": {"label": f"{name_a} {first['digest'][7:15]}", "digest": first["digest"]},
         "b": {"label": f"{name_b} {second['digest'][7:15]}", "digest": second["digest"]},

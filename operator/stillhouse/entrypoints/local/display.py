@@ -66,12 +66,12 @@ class Count:
         self._first = self._done = 0.0
 
     def figures(self, done: float, total: float | None, unit: str, message: str) -> str:
-        """Take note of a report; return it in words."""
+        """Take note of a report; return it in words: what is done first, else `left` would seem to be of it."""
         if (total, unit) != self._of or done < self._done:
             self._of, self._began, self._first = (total, unit), time.monotonic(), done
         self._done = done
         count = f"{done:,.0f}/{total:,.0f} {unit}" if total else f"{done:,.0f} {unit}" if done else ""
-        return " ".join(part for part in (count.strip() + self._left(), message) if part)
+        return ": ".join(part for part in (message, count.strip() + self._left()) if part)
 
     def _left(self) -> str:
         total, elapsed = self._of[0], time.monotonic() - self._began
@@ -209,7 +209,7 @@ class PlainStep:
         """Write where the step is."""
         self.said = time.monotonic()
         elapsed = duration(self.said - self._started)
-        self._plain.say(f"      {self._name}: {self._figures or 'working'} ({elapsed})")
+        self._plain.say(f"      {self._name}: {self._figures or 'working'} ({elapsed} so far)")
 
     def note(self, message: str) -> None:
         """Write a line."""

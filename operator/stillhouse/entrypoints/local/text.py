@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from stillhouse.sizes import size
 
-__all__ = ["condition", "cut", "duration", "interval", "size"]
+__all__ = ["condition", "cut", "duration", "interval", "size", "spread"]
 
 
 def duration(seconds: float) -> str:
@@ -36,9 +37,15 @@ def cut(truncated: Mapping[str, int]) -> str:
     return f"{truncated['cut']:,} {among}, {truncated['left_out']:,} tokens left out ({share:.1%})"
 
 
-def interval(name: str, figure: dict[str, float | None]) -> str:
+def interval(name: str, figure: Mapping[str, Any]) -> str:
+    """Return an estimate as `spread` does; of a share of the teacher's figure also both figures, where the report has them."""
+    both = [f"{who} {spread(name, figure[who], digits=3)}" for who in ("student", "teacher") if figure.get(who)]
+    return spread(name, figure) + (f" ({', '.join(both)})" if both else "")
+
+
+def spread(name: str, figure: Mapping[str, Any], digits: int = 4) -> str:
     """Return an estimate with its 95 % interval in the figure's own unit; an end that could not be bounded is a `?`, with why."""
-    scale, form, unit = (1000, ".2f", " ms") if name.startswith("latency") else (1, ".4f", "")
+    scale, form, unit = (1000, ".2f", " ms") if name.startswith("latency") else (1, f".{digits}f", "")
     if name == "throughput":
         scale, form, unit = 1, ".0f", "/s"
     estimate, low, high = (

@@ -19,6 +19,8 @@ _HALF = 450
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\\\)?)")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _REASON = 160
+_MISSED = 240
+"""Letters of why a candidate was not taken: a missed share of the teacher's figure has both models' figures in it."""
 
 
 def record(revision: Mapping[str, Any], *, gated: bool) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def candidates(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "outcome": outcome if outcome in ("passed", "failed", "inconclusive") else "untried",
                 "digest": each.get("digest") or "",
                 "size": int(each.get("size") or 0),
-                "reason": (missed or each.get("lost", ""))[:_REASON],
+                "reason": (missed or each.get("lost", ""))[:_MISSED],
             }
         )
     return found

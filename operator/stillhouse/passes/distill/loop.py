@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from stillhouse.passes.distill.quantize.quantizer import Quantized, Quantizer
 from stillhouse.passes.distill.schedule import epoch_batches, grouped_batches, learning_rate, steps_per_epoch
 from stillhouse.passes.distill.settings import LoopSettings, groups_of
 from stillhouse.passes.distill.step import Stepper, TrainingSet
+from stillhouse.passes.distill.stopping import Judge
 from stillhouse.passes.distill.together import Group, demand_rows_alone
 from stillhouse.passes.models.device import tensors_of
 from stillhouse.passes.models.network import Network
@@ -97,8 +98,10 @@ def train(
     settings: LoopSettings,
     scratch: Path,
     progress: Progress,
-    validate: Callable[[Network], float] | None = None,
+    validate: Judge | None = None,
     workers: Workers = ONE_WORKER,
+    *,
+    tell_epochs: bool = True,
 ) -> LoopResult:
     """Train `network` in place.
 
@@ -111,6 +114,7 @@ def train(
         progress: is told at least every half second, between steps.
         validate: judges the network after each epoch.
         workers: who trains; the network is the same for all when it is over.
+        tell_epochs: note what each epoch was judged at, and which one is kept.
 
     Raises:
         DataError: the objective is no longer a finite number; a checkpoint of the last good step has been written.
@@ -124,7 +128,7 @@ def train(
     name = f"{scratch.name} {settings}"
     with frozen(network, settings.freeze), meeting(workers, name, accelerator.device, progress) as crew:
         shown = progress if crew.leads else SilentProgress()
-        return _train(accelerator, crew, network, objective, data, settings, scratch, shown, validate)
+        return _train(accelerator, crew, network, objective, data, settings, scratch, shown, validate, tell_epochs)
 
 
 def _train(
@@ -136,7 +140,8 @@ def _train(
     settings: LoopSettings,
     scratch: Path,
     progress: Progress,
-    validate: Callable[[Network], float] | None,
+    validate: Judge | None,
+    tell_epochs: bool,
 ) -> LoopResult:
     per_epoch = steps_per_epoch(data.inputs.count, settings.batch_size)
     steps = per_epoch * settings.epochs
@@ -211,6 +216,10 @@ def _train(
             state.validation.append(crew.agreed(validate(modules["student"])))
             if early is not None and early.best(state.validation, unsettled) == len(state.validation):
                 modules["best"].load_state_dict(modules["student"].state_dict())
+            if tell_epochs:
+                epoch, figure = len(state.validation), state.validation[-1]
+                judged = f"{validate.metric} {figure:.3f} on {validate.rows:,} validation rows"
+                progress.note(f"epoch {epoch} of {settings.epochs}: {judged}")
             network.train()
 
     network.train()
@@ -259,8 +268,9 @@ def _train(
         _point(state, objective.names, step)
     if early is not None:
         modules["student"].load_state_dict(modules["best"].state_dict())
-        if step < steps:
-            progress.note(f"stopped after epoch {len(state.validation)} of {settings.epochs}: no gain")
+        if tell_epochs:
+            why = f"stopped after epoch {len(state.validation)} of {settings.epochs}: no gain; " if step < steps else ""
+            progress.note(f"{why}epoch {early.best(state.validation, unsettled)} is kept")
     modules["student"].to("cpu")
     modules["student"].eval()
     pruned = pruner.to("cpu").finish(modules["student"]) if pruner is not None else None

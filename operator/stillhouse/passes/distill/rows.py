@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,7 @@ class Rows:
                 raise DataError(
                     "a label that the model does not know",
                     field=f"{self.field}.columns.label",
-                    found=f"{value!r} in {self._place(row, 'label')}",
+                    found=f"{value!r} in {self._place(row, 'label')}{_alike(text, names)}",
                     allowed=", ".join(names[:12]) + (", …" if len(names) > 12 else ""),
                     fix="mend the row, or list every label in spec.source.labels in the order of the model's outputs",
                 )
@@ -211,3 +212,11 @@ class Rows:
         """Return the roles that there are, with the file's columns where those are called otherwise."""
         columns = {role: self._named.get(role, role) for role in self.columns}
         return ", ".join(role if role == name else f"{role} (column {name})" for role, name in columns.items()) or "no column"
+
+
+def _alike(label: str, names: Sequence[str]) -> str:
+    """Say how a label differs from the one that looks like it: é can be one character, or e and an accent."""
+    for name in names:
+        if unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", name):
+            return f": {label!a}, and the label is {name!a}; they look alike, and differ in their Unicode normal form"
+    return ""

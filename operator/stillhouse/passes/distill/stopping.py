@@ -8,12 +8,24 @@ with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from pydantic import Field
 
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.models.network import Network
 
-__all__ = ["EarlyStopping"]
+__all__ = ["EarlyStopping", "Judge"]
+
+
+class Judge(Protocol):
+    """Judges a network after each epoch, more is better: by what (`metric`), on how many `rows`."""
+
+    metric: str
+    rows: int
+
+    def __call__(self, network: Network) -> float:
+        """Return the figure."""
 
 
 class EarlyStopping(CamelConfig):

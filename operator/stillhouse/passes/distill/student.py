@@ -35,7 +35,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
     """Make the student of a teacher: a smaller network of the same family, one of another kind, or a Python function's."""
 
     name: ClassVar[str] = "student"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     kind: ClassVar[str] = "torch-model"
     config_type = StudentConfig
 

@@ -30,6 +30,7 @@ from stillhouse.passes.distill.pace import Pace
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.top_logits import check, shorten
 from stillhouse.passes.distill.validation import forward_size
+from stillhouse.passes.finite import demand_finite
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.device import device_of, reading_device, tensors_of
 from stillhouse.passes.models.features import features
@@ -99,13 +100,14 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
 
         Raises:
             SpecError: an output or a layer that this teacher does not have.
-            DataError: the rows are not what the teacher reads.
+            DataError: the rows are not what the teacher reads, or it gives no finite numbers for one.
         """
         torch.set_num_threads(ctx.threads)
         ctx.progress.update(0, None, "rows", "loading the teacher")
         teacher = load(inputs["teacher"].path, role="teacher").to(reading_device())
         layers = _check(teacher, config)
-        data = read_inputs(Rows.of(inputs), inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
+        source = Rows.of(inputs)
+        data = read_inputs(source, inputs["teacher"].path, teacher.signature, config.max_length, ctx.progress)
         total = data.count
         seconds = _Stopwatch(ctx.scratch / "seconds.json")
         names = [f"outputs-{number:05d}.safetensors" for number in range((total + config.shard_rows - 1) // config.shard_rows)]
@@ -118,7 +120,7 @@ class TeacherOutputs(Pass[TeacherOutputsConfig, TeacherOutputsFacts]):
                 continue
             first = number * config.shard_rows
             rows = np.arange(first, min(first + config.shard_rows, total), dtype=np.int64)
-            tensors = _shard(teacher, data, rows, config, layers, pace)
+            tensors = _shard(teacher, data, rows, config, layers, pace, source)
             # Aside, to the disk, then renamed: a file under its final name is whole whatever happens.
             aside = ctx.scratch / (name + ".tmp")
             save_file(tensors, str(aside))
@@ -203,6 +205,7 @@ def _shard(
     config: TeacherOutputsConfig,
     layers: Sequence[int],
     pace: Pace,
+    source: Rows,
 ) -> dict[str, npt.NDArray[np.generic]]:
     out: dict[str, npt.NDArray[np.generic]] = {}
     first, place = int(rows[0]), device_of(teacher)
@@ -220,8 +223,7 @@ def _shard(
             found["features"] = _on_cpu(kept.take(), np.float16)
         found |= {f"hidden-{layer}": _on_cpu(result.hidden[layer], np.float16) for layer in layers}
         for name, values in found.items():
-            if not np.isfinite(values).all():
-                raise SourceError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")
+            demand_finite(values, whose="teacher", what=name, field=source.field, count=source.count, rows=batch)
             out.setdefault(name, np.empty((len(rows), *values.shape[1:]), dtype=values.dtype))[batch - first] = values
         pace.read(batch)
     return out

@@ -120,6 +120,10 @@ class Distill(Pass[DistillConfig, DistillFacts]):
     config_type = DistillConfig
     shared: ClassVar[bool] = True
 
+    def __init__(self, *, tell_epochs: bool = True) -> None:
+        """`tell_epochs`: note how good the student is after each; a search of many short trainings has its own lines."""
+        self._tell_epochs = tell_epochs
+
     def run(self, config: DistillConfig, inputs: Mapping[str, Artifact], ctx: Context) -> DistillFacts:
         """Fill `ctx.out` with the trained torch-model artifact.
 
@@ -174,7 +178,6 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         names = _names(config.losses)
         validation = None
         if "validation" in inputs:
-            _check_apart(inputs)
             validation = Validation(
                 Rows.of(inputs, "validation"), folder, student, inputs["teacher"].path, config.max_length, ctx
             )
@@ -220,6 +223,7 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             ctx.progress,
             validation,
             ctx.workers,
+            tell_epochs=self._tell_epochs,
         )
         if result.pruned is not None:
             ctx.progress.note(result.pruned.told)
@@ -260,19 +264,17 @@ class Distill(Pass[DistillConfig, DistillFacts]):
     def foresee(self, config: DistillConfig, inputs: Mapping[str, Artifact]) -> None:
         """Refuse validation rows that are learned from, and an imported student that does not fit its teacher.
 
+        `run` takes such rows: what a student learns does not depend on them, and a gate refuses them in its `run`.
+
         Raises:
             DataError: rows of the validation are among the training's.
             SpecError: the student's classes or width are not the teacher's.
         """
-        _check_apart(inputs)
+        roles = {"training": "data", "validation": "validation"}
+        check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs})
         if "teacher" in inputs and "student" in inputs:
             teacher = Signature.read(inputs["teacher"].path)
             check_student(config.losses, Signature.read(inputs["student"].path), teacher.labels, teacher.dimension)
-
-
-def _check_apart(inputs: Mapping[str, Artifact]) -> None:
-    roles = {"training": "data", "validation": "validation"}
-    check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs})
 
 
 def _check_fit(config: DistillConfig, student: Signature, description: Mapping[str, Any], teacher: Mapping[str, Tensor]) -> None:

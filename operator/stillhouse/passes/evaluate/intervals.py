@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
     "Interval",
+    "Share",
     "block_interval",
     "bootstrap",
     "clopper_pearson",
@@ -40,7 +42,7 @@ class Interval:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, float | int | None]:
+    def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; what is not finite becomes null, which JSON has no number for."""
         ends = {"estimate": self.estimate, "low": self.low, "high": self.high}
         return {**{name: value if math.isfinite(value) else None for name, value in ends.items()}, "n": self.n}
@@ -57,6 +59,18 @@ class Interval:
     def reaches(self, other: Interval) -> bool:
         """Return whether some value lies in both intervals: then noise may be all that tells the two apart."""
         return self.high >= other.low and other.high >= self.low
+
+
+@dataclass(frozen=True, slots=True)
+class Share(Interval):
+    """The student's figure as a share of the teacher's, with both: a poor share does not say which of the two is poor."""
+
+    student: Interval
+    teacher: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the interval with both figures beside it, which reports of before do not have."""
+        return {**Interval.to_json(self), "student": self.student.to_json(), "teacher": self.teacher.to_json()}
 
 
 def bootstrap(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from stillhouse.passes.evaluate.candidate import Candidate, Measured
-from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.passes.evaluate.intervals import Interval, Share
 from stillhouse.passes.evaluate.rows import Truncation
 from stillhouse.passes.evaluate.verdict import Check
 
@@ -30,8 +31,8 @@ def kept(folder: Path, candidate: Candidate) -> Measured | None:
             precision=data["precision"],
             digest=data["digest"],
             size=data["size"],
-            figures={name: Interval(**each) for name, each in data["figures"].items()},
-            checks=[Check(**{**each, "interval": Interval(**each["interval"])}) for each in data["checks"]],
+            figures={name: _interval(each) for name, each in data["figures"].items()},
+            checks=[Check(**{**each, "interval": _interval(each["interval"])}) for each in data["checks"]],
             repeats=data["repeats"],
             truncated=Truncation(**data["truncated"]) if data["truncated"] else None,
             server=data["server"],
@@ -39,3 +40,9 @@ def kept(folder: Path, candidate: Candidate) -> Measured | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return found if found.digest == candidate.artifact.digest else None
+
+
+def _interval(data: dict[str, Any]) -> Interval:
+    if "student" not in data:
+        return Interval(**data)
+    return Share(**{**data, **{who: Interval(**data[who]) for who in ("student", "teacher")}})

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillhouse.errors import DataError
-from stillhouse.passes.evaluate.intervals import Interval, bootstrap
+from stillhouse.passes.evaluate.intervals import Interval, Share, bootstrap
 from stillhouse.passes.ranking import ranks, reciprocal
 
 __all__ = ["Outputs", "evaluate", "overlap_at_k"]
@@ -98,7 +98,7 @@ def evaluate(
     """Return a metric of the student with its 95 % interval.
 
     `truth` are the rows' labels as positions in the label order, int64 [rows]. With `relative` the figure is the
-    student's divided by the teacher's on the same resampled rows (paired bootstrap).
+    student's divided by the teacher's on the same resampled rows (paired bootstrap), and both stand beside it (`Share`).
 
     Raises:
         DataError: the gate's data has not what the metric needs, or the teacher's own figure is 0, which no share can
@@ -115,7 +115,10 @@ def evaluate(
             found=f"{name} of teacher",
             fix="give the limit as an absolute one (leave out `of: teacher`), or the gate other rows",
         )
-    return found
+    if not relative or teacher is None or name.startswith("neighbour-overlap"):  # the teacher's overlap with itself says nothing
+        return found
+    mine, theirs = (_evaluate(name, each, None, truth, relative=False) for each in (student, teacher))
+    return Share(found.estimate, found.low, found.high, found.n, mine, theirs)
 
 
 def _evaluate(

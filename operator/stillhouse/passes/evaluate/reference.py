@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stillhouse.errors import DataError
 from stillhouse.inference.engine import Engine
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, Progress
@@ -21,6 +20,7 @@ from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.encoded import Arrays, Texts, encode_texts, read_inputs
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.evaluate.columns import check_texts
+from stillhouse.passes.finite import demand_finite
 
 __all__ = ["REFERENCE_FILE", "OnnxTeacherReference", "ReferenceConfig", "ReferenceFacts", "TeacherReference"]
 
@@ -65,7 +65,7 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
         """Fill `ctx.out` with `outputs.safetensors` and `measurement.json`.
 
         Raises:
-            DataError: the rows are not what the teacher reads.
+            DataError: the rows are not what the teacher reads, or it gives no finite numbers for one.
         """
         from safetensors.numpy import save_file
 
@@ -86,8 +86,7 @@ class TeacherReference(Pass[ReferenceConfig, ReferenceFacts]):
             parts = {name: read_inputs(rows, folder, signature, limit)}
         outputs = self._ask(folder, rows, parts, threads, ctx.progress)
         for name, values in outputs.items():
-            if not np.isfinite(values).all():
-                raise DataError("the teacher gives values that are not finite", field=name, fix="check the teacher's weights")
+            demand_finite(values, whose="teacher", what=name, field=rows.field, count=rows.count)
         save_file(outputs, str(ctx.out / REFERENCE_FILE), metadata={"format": "pt"})
         texts = [data for data in parts.values() if isinstance(data, Texts)]
         counts = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from stillhouse.passes.evaluate.intervals import Interval
+from stillhouse.passes.evaluate.intervals import Interval, Share
 from stillhouse.sizes import size
 
 __all__ = ["Check", "Outcome", "combine", "compare", "describe"]
@@ -59,7 +59,7 @@ def describe(check: Check) -> str:
     interval, relation = check.interval, "at least" if check.sense == "min" else "at most"
     text = (
         f"{check.name} {_show(interval.estimate, check.unit)} "
-        f"[{_show(interval.low, check.unit)}, {_show(interval.high, check.unit)}] (n={interval.n}), "
+        f"[{_show(interval.low, check.unit)}, {_show(interval.high, check.unit)}] (n={interval.n}{_parts(interval)}), "
         f"{relation} {_show(check.limit, check.unit)} wanted"
     )
     if check.outcome == "passed":
@@ -74,6 +74,13 @@ def describe(check: Check) -> str:
     if check.outcome == "failed":
         return f"{text}: missed by {_show(missed, check.unit)}{share}"
     return f"{text}: the interval's unfavourable end misses it by {_show(missed, check.unit)}{share}, too noisy to tell"
+
+
+def _parts(interval: Interval) -> str:
+    if not isinstance(interval, Share):
+        return ""
+    both = {"student": interval.student, "teacher": interval.teacher}
+    return "; " + ", ".join(f"{who} {each.estimate:.3f} [{each.low:.3f}, {each.high:.3f}]" for who, each in both.items())
 
 
 def _show(value: float, unit: str) -> str:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -21,24 +21,31 @@ from stillhouse.passes.export.fuse import fuse
 from stillhouse.passes.export.parity import MAX_ERROR, MIN_COSINE, Parity, measure_parity
 from stillhouse.passes.export.samples import Feed, feed, parity_feeds, timing_shapes
 from stillhouse.passes.export.tidy import tidy
-from stillhouse.passes.export.timing import interleaved, open_session
+from stillhouse.passes.export.timing import interleaved, open_session, quartile_ms
 
-__all__ = ["PREFERRED", "Candidate", "candidates", "choose", "time_candidates"]
+__all__ = ["ORDER", "Candidate", "Latencies", "candidates", "choose", "time_candidates"]
 
-PREFERRED = "legacy"
-"""Wins a tie: the fewest operators."""
-TIE = 0.05
-"""Share of the latency below which a difference is taken for noise."""
+ORDER: Final = ("legacy", "legacy-plain", "dynamo")
+"""The first of those that are as fast is taken: that with the fewest operators before those left to the runtime."""
+TIE: Final = 0.1
+"""Share of the latency below which a difference is taken for noise: of the same file and seed the same graph should come out,
+and what a graph gains in less than a tenth, another version of the runtime or another CPU takes away again."""
+TIE_MS: Final = 0.01
+"""A difference below it too, in milliseconds: of networks this small the call is timed and not the graph."""
+
+Latencies = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Candidate → precision → `batch x tokens` → milliseconds."""
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A checked graph. `latency_ms` is precision → `batch x tokens` → milliseconds."""
+    """A checked graph. `latency_ms` is precision → `batch x tokens` → milliseconds; `halves` the same of every other round."""
 
     model: onnx.ModelProto
     session: Any
     parity: Parity
     latency_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    halves: tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]] = field(default_factory=lambda: ({}, {}))
 
 
 class _Unusable(Exception):
@@ -102,7 +109,7 @@ def time_candidates(
     *,
     recurrent: bool = False,
 ) -> None:
-    """Fill `latency_ms` of every candidate, in FP32 and, where its graph can be quantized, in INT8 (`recurrent`: LSTMs too)."""
+    """Fill `latency_ms` and `halves` of all, in FP32 and, where its graph can be quantized, in INT8 (`recurrent`: LSTMs too)."""
     sessions: dict[tuple[str, str], Any] = {}
     for name, candidate in made.items():
         sessions[name, "fp32"] = candidate.session
@@ -120,20 +127,28 @@ def time_candidates(
         calls = {"/".join(names): _call(session, tensors) for names, session in sessions.items()}
         times = interleaved(calls, tick=lambda: report(f"timing {key}"))  # noqa: B023 (called within this round only)
         for name, precision in sessions:
-            made[name].latency_ms.setdefault(precision, {})[key] = times[f"{name}/{precision}"]
+            rounds, to = times[f"{name}/{precision}"], made[name]
+            for part, into in ((rounds, to.latency_ms), (rounds[::2], to.halves[0]), (rounds[1::2], to.halves[1])):
+                into.setdefault(precision, {})[key] = quartile_ms(part)
 
 
-def choose(latencies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def choose(latencies: Latencies, *halves: Latencies) -> str:
     """Return the candidate that can become the fastest: geometric mean over shapes, in its better precision.
 
-    `latencies` is name → precision → shape → milliseconds. Within `TIE` of the fastest, `PREFERRED` wins.
+    The first of `ORDER` is taken that is not clearly slower than the fastest, by `TIE` or `TIE_MS`. `halves` are parts of the
+    same measurement: where they do not agree with the whole, the difference is noise, and the first in order is taken.
     """
+    return min((_fast_enough(each) for each in (latencies, *halves)), key=ORDER.index)
+
+
+def _fast_enough(latencies: Latencies) -> str:
     means = {
         name: min(statistics.geometric_mean(shapes.values()) for shapes in precisions.values())
         for name, precisions in latencies.items()
     }
-    fastest = min(means, key=lambda name: (means[name], name))
-    return PREFERRED if means.get(PREFERRED, float("inf")) <= means[fastest] * (1 + TIE) else fastest
+    fastest = min(means.values())
+    limit = max(fastest * (1 + TIE), fastest + TIE_MS)
+    return next(name for name in ORDER if name in means and means[name] <= limit)
 
 
 def _export(
@@ -196,5 +211,9 @@ def _call(session: Any, tensors: Feed) -> Callable[[], object]:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or repr(error)
-    return f"{type(error).__name__}: {text.splitlines()[0]}"[:300]
+    # torch's exporter wraps what happened into advice to whoever develops it ("This is step 1/3 … Next steps:").
+    cause: BaseException = error
+    while type(cause).__module__.startswith("torch.onnx") and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = str(cause).strip() or repr(cause)
+    return f"{type(cause).__name__}: {text.splitlines()[0]}"[:300]

@@ -7,8 +7,11 @@ torch.export and follows newer models. Neither is always faster: the pass measur
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -86,10 +89,15 @@ def _axes(signature: Signature) -> dict[int, str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' warnings and progress lines off the terminal; what matters comes out of the checks."""
+    """Keep the exporters' warnings, progress lines and dumps of graphs off the terminal; what matters comes out of the checks."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.onnx._internal")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        _silent_c(),
+    ):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -98,3 +106,27 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _silent_c() -> Iterator[None]:
+    """Send what torch's C++ prints nowhere: the graph of a network that it cannot trace, on standard output."""
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # it may be closed
+                stream.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        yield
+        return
+    library = ctypes.CDLL(None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        library.fflush(None)  # C keeps a buffer of its own, which would come out later
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from stillhouse.errors import SourceError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
-from stillhouse.passes.export.candidates import candidates, choose, time_candidates
+from stillhouse.passes.export.candidates import Candidate, Latencies, candidates, choose, time_candidates
 from stillhouse.passes.export.fuse import FUSED
 from stillhouse.passes.export.macs import count_macs, count_parameters
 from stillhouse.passes.export.samples import feed
@@ -77,7 +77,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
     config_type = ExportConfig
 
     def run(self, config: ExportConfig, inputs: Mapping[str, Artifact], ctx: Context) -> ExportFacts:
-        """Export `inputs["model"]` by both exporters, keep the faster graph that equals the network.
+        """Export `inputs["model"]` by both exporters, keep a graph that equals the network, the faster where it clearly is.
 
         Raises:
             SourceError: no exporter gives a graph within the parity limits, or the model is too large for one file.
@@ -95,13 +95,13 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
             opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
         )  # fmt: skip
         if not made:
-            raise _no_graph(refused)
+            raise _no_graph(refused, Architecture.read(source).kind == "factory")
         if not config.quick:
             small = Architecture.read(source).small
             recurrent = small is not None and small.form == "bilstm"
             time_candidates(made, signature, vocabulary, config.threads, report, recurrent=recurrent)
         latencies = {name: candidate.latency_ms for name, candidate in made.items()}
-        best = next(iter(made)) if config.quick else choose(latencies)
+        best = next(iter(made)) if config.quick else choose(latencies, *_halves(made))
         chosen = made[best]
         if not config.quick:
             ctx.progress.note(_said(best, latencies))
@@ -131,15 +131,24 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         )
 
 
-def _said(best: str, latencies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Say which graph was taken and how quick it is. A shape is `rows x tokens`, of what is no text the rows alone."""
+def _halves(made: Mapping[str, Candidate]) -> tuple[Latencies, Latencies]:
+    first, second = ({name: candidate.halves[half] for name, candidate in made.items()} for half in (0, 1))
+    return first, second
+
+
+def _said(best: str, latencies: Latencies) -> str:
+    """Say how quick the graph is that was taken; which exporter made it is in the facts.
+
+    A shape is `rows x tokens`, of what is no text the rows alone.
+    """
     times = []
     for precision, shapes in latencies[best].items():
         for shape, milliseconds in shapes.items():
             rows, _, tokens = shape.partition("x")
             what = f"{rows} row" if rows == "1" else f"{rows} rows"
             times.append(f"{what}{f' of {tokens} tokens' if tokens else ''} in {milliseconds:.3g} ms ({precision})")
-    return f"{best} is taken of {len(latencies)} graphs: {', '.join(times)}"
+    taken = f"the fastest of {len(latencies)} ONNX exports is taken" if len(latencies) > 1 else "one ONNX export could be made"
+    return f"{taken}: {', '.join(times)}"
 
 
 def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict[str, int]:
@@ -161,11 +170,12 @@ def _refuse_too_large(source: Path) -> None:
         )
 
 
-def _no_graph(refused: Mapping[str, str]) -> SourceError:
+def _no_graph(refused: Mapping[str, str], factory: bool) -> SourceError:
+    mend = "mend the network that the factory makes" if factory else "choose another student architecture"
     return SourceError(
         "the model cannot be exported to ONNX",
-        field="source.uri",
+        field="model.factory" if factory else "source.uri",
         found="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
         allowed="a network that torch.onnx can follow and whose graph gives the same outputs",
-        fix="choose another student architecture, or export the model yourself and name the .onnx file as the source",
+        fix=f"{mend}, or export the model yourself and name the .onnx file as the source",
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["interleaved", "open_session"]
+__all__ = ["interleaved", "open_session", "quartile_ms"]
 
 
 def open_session(model: bytes | Path, threads: int) -> Any:
@@ -33,10 +33,8 @@ def interleaved(
     repeats: int = 21,
     budget_s: float = 10.0,
     tick: Callable[[], None] | None = None,
-) -> dict[str, float]:
-    """Return the lower quartile of each call's times in milliseconds.
-
-    The quartile, not the median: on a shared machine up to half of the rounds are disturbed, always upwards.
+) -> dict[str, list[float]]:
+    """Return each call's times in seconds, round by round.
 
     Every round runs all of them once, in turn, after two rounds that are thrown away. At least five rounds count; more
     are run until `repeats` or until `budget_s` seconds are over.
@@ -53,4 +51,12 @@ def interleaved(
             tick()
         if round_number >= 6 and time.perf_counter() - began > budget_s:
             break
-    return {name: round(sorted(values)[len(values) // 4] * 1e3, 4) for name, values in times.items()}
+    return times
+
+
+def quartile_ms(times: Sequence[float]) -> float:
+    """Return the lower quartile of times in seconds, in milliseconds.
+
+    The quartile, not the median: on a shared machine up to half of the rounds are disturbed, always upwards.
+    """
+    return round(sorted(times)[len(times) // 4] * 1e3, 4)

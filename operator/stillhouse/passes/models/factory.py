@@ -90,9 +90,10 @@ def call(factory: FactoryCall, folders: Sequence[Path] | None = None, field: str
         raise _no_function(factory.target, mine, field)
     try:
         return cast("Callable[..., Any]", function)(**factory.arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) would end the build as if all of it were done
+        ended = isinstance(error, SystemExit)
         raise SourceError(
-            f"the factory failed: {type(error).__name__}",
+            f"the factory {'ended the process' if ended else 'failed'}: {type(error).__name__}",
             field=field,
             found=f"{factory.target}: {error}" if str(error) else f"{factory.target}: {error!r}",
             allowed="a function that returns a torch.nn.Module when it is called with the arguments given here",
@@ -113,7 +114,7 @@ def _no_function(target: str, there: Sequence[str], field: str) -> SourceError:
     )
 
 
-def _not_importable(path: Path, error: Exception, field: str) -> SourceError:
+def _not_importable(path: Path, error: Exception | SystemExit, field: str) -> SourceError:
     return SourceError(
         f"the factory's module cannot be imported: {type(error).__name__}",
         field=f"{field}.target",
@@ -174,5 +175,5 @@ def _load(module_name: str, folders: Sequence[Path], field: str) -> ModuleType:
             del sys.modules[unique]
             raise
         return module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _not_importable(path, error, field) from error

@@ -57,7 +57,7 @@ class Trying:
         config = self._student.model_copy(update=_inside(shape))
         student = self._run(InitStudent(self._answers), config, self._inputs, folder / "student")
         inputs = {**self._inputs, "student": student}
-        trained = self._run(Distill(), self._stage, inputs, folder / "trained")
+        trained = self._run(Distill(tell_epochs=False), self._stage, inputs, folder / "trained")
         facts = trained.facts["made"]
         metric(facts.validation_metric)
         quality = float(facts.validation[facts.best_epoch - 1])  # best_epoch 0: no early stopping, the last one

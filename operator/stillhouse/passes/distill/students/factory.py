@@ -65,7 +65,7 @@ def _try_out(network: Network, target: str) -> None:
     try:
         with torch.no_grad():
             shape = list(network(*example).shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
             f"the factory's network cannot be called: {type(error).__name__}",
             field=f"{_FIELD}.target",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,16 @@ from stillhouse.planning.students import CHANNELS, HIDDEN_SIZE
 
 __all__ = ["feature_student"]
 
+_SMALLEST: Final = 1e-30
+"""A column that deviates by less is constant. Of a request's 1 it would make more than 1e30, which the next layers multiply to
+infinity in float32, whose numbers end at 3e38; what is measured (an electron's charge: 1.6e-19) is far above."""
+
 
 def feature_student(config: StudentConfig, teacher: Signature, rows: Rows) -> Student:
     """Return a student that standardises by the mean and deviation of `rows`, column by column or channel by channel.
 
-    A column that never changes is left as far from its mean as it is: it says nothing, and has no deviation to divide by.
+    A column that never changes, as far as float32 can tell, is left as far from its mean as it is: it says nothing, and has no
+    deviation to divide by.
 
     Raises:
         SpecError: the architecture is none for such inputs.
@@ -56,7 +61,7 @@ def feature_student(config: StudentConfig, teacher: Signature, rows: Rows) -> St
     mean = values.mean(axis=0).astype(np.float32)
     spread = values.std(axis=0).astype(np.float32)
     # What rounding leaves of a constant is no deviation.
-    deviation = np.where(spread > np.abs(mean) * 1e-6, spread, np.float32(1))
+    deviation = np.where(spread > np.maximum(np.abs(mean) * 1e-6, _SMALLEST), spread, np.float32(1))
     known = dataclasses.replace(features, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()))
     signature = dataclasses.replace(teacher, inputs=("features",), output="logits", features=known)
     network = small_network(shape, signature)

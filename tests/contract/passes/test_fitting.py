@@ -1,0 +1,90 @@
+"""A student that comes as a model of its own is held against its teacher before anybody is asked, and again when it trains."""
+
+import dataclasses
+
+import pytest
+from tests.contract.passes.test_small_students import STAGE, go
+from tests.support.artifacts import context, dataset, sentences, tiny_teacher
+
+from stillhouse.errors import DataError, SpecError
+from stillhouse.inference.signature import Signature
+from stillhouse.passes.distill.teacher import TeacherOutputs
+from stillhouse.passes.distill.train import Distill
+
+LABELS = ("io", "text", "time")
+CLASSES = {**STAGE, "losses": [{"kind": "logits", "temperature": 2.0, "alpha": 1.0}], "epochs": 1}
+EMBEDDING = {**STAGE, "losses": [{"kind": "similarity"}, {"kind": "embedding"}], "epochs": 1}
+
+
+def lesson(folder, labels=()):
+    given = {"teacher": tiny_teacher(folder / "teacher", labels), "data": dataset(folder / "data", text=sentences(40, seed=1))}
+    outputs = {"outputs": ["logits" if labels else "embedding"], "maxLength": 32, "layers": []}
+    return given, go(TeacherOutputs(), outputs, given, folder / "outputs")[0]
+
+
+def refused(config, given, outputs, folder):
+    """Return what is said before the teacher is asked; when the student trains the same must be said."""
+    told = []
+    checked = Distill.config_type.model_validate(config)
+    for call in (
+        lambda: Distill().foresee(checked, given),
+        lambda: Distill().run(checked, {**given, "outputs": outputs}, context(folder)),
+    ):
+        with pytest.raises((DataError, SpecError)) as caught:
+            call()
+        told.append(caught.value.problem)
+    assert told[0] == told[1]
+    return told[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [(("time", "text", "io"), "another order"), (("io", "text", "time", "rest"), "other classes"), ((), "other classes")],
+)
+def test_classes_that_are_not_the_teachers_are_refused(tmp_path, labels, says):
+    given, outputs = lesson(tmp_path, LABELS)
+    given["student"] = tiny_teacher(tmp_path / "student", labels, seed=1)
+    problem = refused(CLASSES, given, outputs, tmp_path / "run")
+    assert says in problem.message
+    assert problem.field == "spec.distill.student.uri"
+    assert problem.allowed == "3 classes: io, text, time"
+    assert problem.found == (f"{len(labels)} classes: {', '.join(labels)}" if labels else "an embedding, no classes")
+
+
+def test_the_teachers_classes_are_learned(tmp_path):
+    given, outputs = lesson(tmp_path, LABELS)
+    given["student"] = tiny_teacher(tmp_path / "student", LABELS, seed=1)
+    Distill().foresee(Distill.config_type.model_validate(CLASSES), given)
+    _, facts = go(Distill(), CLASSES, {**given, "outputs": outputs}, tmp_path / "run")
+    assert facts["steps"] > 0
+
+
+def test_validation_rows_that_are_learned_from_are_refused(tmp_path):
+    given, _ = lesson(tmp_path)
+    given["student"] = tiny_teacher(tmp_path / "student", seed=1)
+    given["validation"] = dataset(tmp_path / "validation", text=[*sentences(4, seed=9), sentences(40, seed=1)[3].upper()])
+    with pytest.raises(DataError) as caught:
+        Distill().foresee(Distill.config_type.model_validate(EMBEDDING), given)
+    assert caught.value.problem.field == "spec.distill.validation"
+    assert "row 5 is row 4 of spec.distill.data" in caught.value.problem.found
+
+
+def narrow(folder):
+    """An encoder that says it gives 16 numbers."""
+    made = tiny_teacher(folder, seed=1)
+    signature = Signature.read(folder)
+    dataclasses.replace(signature, dimension=16).write(folder)
+    return made
+
+
+def test_embeddings_of_another_width_are_not_compared_number_by_number(tmp_path):
+    given, outputs = lesson(tmp_path)
+    given["student"] = narrow(tmp_path / "student")
+    problem = refused(EMBEDDING, given, outputs, tmp_path / "run")
+    assert (problem.found, problem.allowed) == ("16 numbers", "32 numbers")
+    assert "'embedding'" in problem.message
+    similar = Distill.config_type.model_validate({**EMBEDDING, "losses": [{"kind": "similarity"}]})
+    Distill().foresee(similar, given)  # rows are compared among themselves
+    given["validation"] = dataset(tmp_path / "validation", text=sentences(4, seed=9))
+    with pytest.raises(SpecError, match="differ in width"):
+        Distill().run(similar, {**given, "outputs": outputs}, context(tmp_path / "again"))
