@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from stillhouse.api.base import CelRule
 from stillhouse.api.fitting_compress import COMPRESS_RULES, compress_fits
+from stillhouse.api.fitting_losses import LOSSES_FIT_TASK, losses_fit
 from stillhouse.api.fitting_student import STUDENT_RULES, student_fits
-from stillhouse.api.loss import CLASS_LOSSES, EMBEDDING_LOSSES, told
 from stillhouse.api.pipeline import GIVEN, SAID
 from stillhouse.api.source import TEXT_TASKS
 
@@ -38,15 +38,6 @@ _NO_CLASS_METRICS = CelRule(
     " has(m.output) || !(m.name in ['agreement', 'accuracy', 'macro-f1', 'log-loss', 'per-class-loss']))",
     "agreement, accuracy, macro-f1, log-loss and per-class-loss belong to classification tasks",
     "gate.metrics",
-)
-_LOSSES_FIT_TASK = CelRule(
-    "!has(self.distill) || self.distill.stages.all(s, s.losses.all(l, self.source.task == 'sentence-embedding'"
-    f" ? !(l.kind in {list(CLASS_LOSSES)}) : !(l.kind in {list(EMBEDDING_LOSSES)})))"
-    " && (!has(self.distill.assistants) || self.distill.assistants.all(a, a.stages.all(s, s.losses.all(l,"
-    " self.source.task == 'sentence-embedding'"
-    f" ? !(l.kind in {list(CLASS_LOSSES)}) : !(l.kind in {list(EMBEDDING_LOSSES)})))))",
-    f"losses {told(EMBEDDING_LOSSES)} belong to task sentence-embedding, {told(CLASS_LOSSES)} to classification",
-    "distill.stages",
 )
 _LOGITS_ARE_OF_CLASSES = CelRule(
     "!has(self.distill) || !has(self.distill.topLogits) || self.source.task != 'sentence-embedding'",
@@ -164,7 +155,7 @@ _WORKERS_SHARE = CelRule(
     "build.workers",
 )
 RULES = (
-    _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, _LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
+    _INDEX_BELONGS, _NO_RETRIEVAL_METRICS, _NO_CLASS_METRICS, LOSSES_FIT_TASK, _LOGITS_ARE_OF_CLASSES, _RESIDUAL_EMBEDS,
     *STUDENT_RULES, _WEIGHTING_OF_CLASSES,
     _GATE_FITS_QUEUE,
     _SEARCH_NEEDS_INDEX, _LOGITS_OF_CLASSES, _OUTLIERS_OF_SEARCH, _PIPELINE_TAKES, _APART_NEEDS_EDGE, _NO_CASCADE_OF_STEPS,
@@ -190,10 +181,8 @@ def parts_fit(spec: Spec) -> None:
     if embedding and any(name in CLASS_METRICS for name in plain):
         raise _NO_CLASS_METRICS.broken()
     if spec.distill is not None:
-        wrong = CLASS_LOSSES if embedding else EMBEDDING_LOSSES
         pupils: tuple[Distill | Assistant, ...] = (spec.distill, *spec.distill.assistants)
-        if any(loss.kind in wrong for pupil in pupils for stage in pupil.stages for loss in stage.losses):
-            raise _LOSSES_FIT_TASK.broken()
+        losses_fit(spec)
         if embedding and spec.distill.top_logits is not None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from stillhouse.api.explain import problems_of
+from stillhouse.api.explain import line_of, problems_of
+from stillhouse.api.fitting_losses import foreign_loss
 from stillhouse.api.model import DistilledModel
 from stillhouse.errors import NotAvailable, Problem, SpecError
 
@@ -161,6 +162,11 @@ def parse(data: Any, lines: Mapping[str, int] | None = None) -> DistilledModel:
     except ValidationError as error:
         details = error.errors(include_url=False)
         problems = problems_of(DistilledModel, details[:_MAX_PROBLEMS], lines or {})
+        foreign = foreign_loss(data.get("spec"))
+        if foreign is not None and not any(each.message == str(foreign) for each in problems):
+            # Before what else is wrong with that loss, which need not be mended.
+            place = f"spec.{foreign.field}"
+            problems.insert(0, Problem(str(foreign), place, fix=foreign.fix, line=line_of(place, lines or {})))
         unavailable = [p for p in problems if p.message.startswith("not available")]
         kind = NotAvailable if len(unavailable) == len(problems) else SpecError
         if len(details) > _MAX_PROBLEMS:

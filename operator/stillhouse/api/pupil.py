@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stillhouse.api.base import CelRule, Mistake
 from stillhouse.api.loss import RELATION_LOSSES, told
+from stillhouse.api.student import SMALL
 
 if TYPE_CHECKING:
     from stillhouse.api.stage import Stage
@@ -23,6 +24,18 @@ _LAYERS_ARE_THERE = CelRule(
     "!has(self.student.hiddenLayers) || self.stages.all(s, s.losses.all(l, !has(l.layers)"
     " || l.layers.all(p, !has(p.student) || p.student <= self.student.hiddenLayers)))",
     "layers names a layer of the student's beyond student.hiddenLayers",
+    "stages",
+)
+_FROZEN_ARE_THERE = CelRule(
+    "!has(self.student.hiddenLayers) || self.stages.all(s, !has(s.freeze) || !has(s.freeze.layers)"
+    " || s.freeze.layers <= self.student.hiddenLayers)",
+    "freeze.layers names more layers than student.hiddenLayers",
+    "stages",
+)
+_SMALL_SHOW_NONE = CelRule(
+    f"!has(self.student.architecture) || !(self.student.architecture in {list(SMALL)})"
+    " || self.stages.all(s, !has(s.freeze) || !has(s.freeze.layers))",
+    f"freeze.layers are a transformer's: students of architectures {told(SMALL)} have embeddings at most to freeze",
     "stages",
 )
 _ZEROS_LAST = CelRule(
@@ -44,7 +57,9 @@ _NO_RELATIONS = CelRule(
     f"losses {told(RELATION_LOSSES)} look at attention, and a residual student with convolution has none",
     "stages",
 )
-PUPIL_RULES = (_STAGE_NAMES, _LAYERS_ARE_THERE, _ZEROS_LAST, _NOTHING_TO_PRUNE, _NO_RELATIONS)
+PUPIL_RULES = (
+    _STAGE_NAMES, _LAYERS_ARE_THERE, _FROZEN_ARE_THERE, _SMALL_SHOW_NONE, _ZEROS_LAST, _NOTHING_TO_PRUNE, _NO_RELATIONS,
+)  # fmt: skip
 """Of whatever has `student` and `stages`."""
 
 
@@ -61,6 +76,12 @@ def pupil_fits(student: Student, stages: Sequence[Stage]) -> None:
                 field = f"stages[{number}].losses[{which}].layers[{at}].student"
                 fix = f"name a layer up to {most}, or leave student out"
                 raise Mistake(_LAYERS_ARE_THERE.message, field=field, allowed=f"1 to {most}", fix=fix)
+        frozen = stage.freeze.layers if stage.freeze is not None else None
+        field = f"stages[{number}].freeze.layers"
+        if frozen is not None and student.architecture in SMALL:
+            raise Mistake(_SMALL_SHOW_NONE.message, field=field, fix="leave layers out")
+        if frozen is not None and most is not None and frozen > most:
+            raise Mistake(_FROZEN_ARE_THERE.message, field=field, allowed=f"1 to {most}", fix=f"freeze {most} layers or fewer")
     if any(stage.prune is not None and stage.prune.weights is not None for stage in stages[:-1]):
         raise _ZEROS_LAST.broken(fix="move prune to the last stage; its recovery is where the student learns again")
     if student.convolution is None or student.architecture != "residual":

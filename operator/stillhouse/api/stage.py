@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,16 @@ _SOME_WEIGHT = CelRule(
     "self.losses.exists(l, l.weight.matches('[1-9]') || has(l.weightSchedule))",
     "every loss has weight 0: nothing would be learned",
     "losses",
+)
+_THREE_ROWS: Final = ("relational-distance", "relational-angle", "contrastive")
+"""Losses that are 0 of two rows: of one distance its share is 1, one angle needs three, and a pair's other row has no rivals."""
+_ROWS_TO_COMPARE = CelRule(
+    f"self.losses.all(l, self.batchSize >= (l.kind in {list(_THREE_ROWS)}"
+    " || l.kind == 'similarity' && !has(l.keys) && l.distance == 'cosine' ? 3"
+    " : l.kind == 'similarity' || l.kind == 'contrastive-teacher' && !has(l.keys) ? 2 : 1))",
+    f"so few rows teach nothing, the loss is always 0: similarity, {told(_THREE_ROWS)} need batchSize 3 (similarity with keys or"
+    " distance mse 2), contrastive-teacher without keys 2",
+    "batchSize",
 )
 _FREEZE_SOMETHING = CelRule("self.embeddings || has(self.layers)", "freeze names what is held still: embeddings, layers or both")
 
@@ -98,7 +108,14 @@ class Stage(ApiModel):
     left out. `auto`: where the hardware has it, GPUs and processors with AMX or AVX512-BF16; on GPUs it makes students of about
     BERT's size and larger faster, smaller ones not. Not for `compress.qat`'s training."""
 
-    cel_rules = (_RATE_POSITIVE, _TOKEN_RATE_POSITIVE, _NO_RATE_OF_THE_FROZEN, _PROGRESS_NEEDS_LAYERS, _SOME_WEIGHT)
+    cel_rules = (
+        _RATE_POSITIVE,
+        _TOKEN_RATE_POSITIVE,
+        _NO_RATE_OF_THE_FROZEN,
+        _PROGRESS_NEEDS_LAYERS,
+        _SOME_WEIGHT,
+        _ROWS_TO_COMPARE,
+    )
 
     @model_validator(mode="after")
     def _learns(self) -> Stage:
@@ -112,4 +129,15 @@ class Stage(ApiModel):
             raise _PROGRESS_NEEDS_LAYERS.broken()
         if not any(Decimal(loss.weight) or loss.weight_schedule is not None for loss in self.losses):
             raise _SOME_WEIGHT.broken(fix='give one of them a weight, such as weight: "1"')
+        needed, kind = max((_rows_needed(loss), loss.kind) for loss in self.losses)
+        if self.batch_size < needed:
+            fix = f"batchSize: {needed} at least for loss {kind}; more rows teach more, 128 when left out"
+            raise _ROWS_TO_COMPARE.broken(allowed=f"at least {needed}", fix=fix)
         return self
+
+
+def _rows_needed(loss: Loss) -> int:
+    """Return how many rows of a batch a loss needs to be more than 0."""
+    if loss.kind in _THREE_ROWS or (loss.kind == "similarity" and loss.keys is None and loss.distance == "cosine"):
+        return 3
+    return 2 if loss.kind == "similarity" or (loss.kind == "contrastive-teacher" and loss.keys is None) else 1

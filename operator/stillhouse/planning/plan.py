@@ -19,7 +19,8 @@ class Pin:
     """What a URI points to at this moment.
 
     `digest` is over the bytes that are used, `size` their number; `info` holds what can be told cheaply: `rows` of
-    data, `hiddenSize`, `layers`, `vocabularySize`, `format` (`safetensors` or `onnx`) of a model.
+    data; `format` (`safetensors` or `onnx`) of a model, and what its config.json tells: `hiddenSize`, `layers`, `heads`,
+    `intermediateSize`, `vocabularySize`.
     """
 
     digest: str

@@ -60,6 +60,7 @@ def refuse_impossible(step: StepDraft, losses: Iterable[Loss], source: Mapping[s
     known = Known(
         layers=int(source.get("layers") or 0),
         hidden=int(source.get("hiddenSize") or 0),
+        intermediate=int(source.get("intermediateSize") or 0),
         tokens=int(source.get("vocabularySize") or 0),
     )
     reads = any(LOSSES[loss.kind].reads == "tokens" for loss in losses)

@@ -107,6 +107,17 @@ def _halting(epoch):
     return Halting()
 
 
+@pytest.mark.parametrize(("kind", "rows", "learns"), [
+    ("relational-angle", 2, False), ("relational-distance", 2, False), ("similarity", 2, False), ("relational-distance", 3, True),
+])  # fmt: skip
+def test_a_loss_that_was_always_0_is_told(inputs, tmp_path, kind, rows, learns):
+    recorder = Recorder()
+    losses = [{"kind": kind, "temperature": 0.05}]
+    given = {name: each for name, each in inputs.items() if name != "validation"}
+    go(Distill(), {**STAGE, "losses": losses, "batchSize": rows, "epochs": 1}, given, tmp_path / "out", recorder)
+    assert any("nothing was learned" in note for note in recorder.notes) != learns
+
+
 def test_layer_by_layer_trains_the_lower_layers_first(inputs, tmp_path):
     losses = [{"kind": "embedding"}, {"kind": "hidden", "layer": 3}, {"kind": "hidden", "layer": 1}]
     config = {**STAGE, "losses": losses, "epochs": 6, "progressive": "alone"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.api_objects.case import Case
-from tests.support.api_objects.fields import CNN, CONVOLVED, LOSS, SOFT, STUDENT
+from tests.support.api_objects.fields import CNN, CONVOLVED, LOSS, SOFT, STAGE, STUDENT
 
 __all__ = ["INVALID", "VALID"]
 
@@ -28,6 +28,21 @@ VALID: tuple[Case, ...] = (
         )
     ),
     *(Case(f"loss pooled, {base}", base, {LOSS: {"kind": "pooled", "distance": "mse"}}) for base in ("class", "text")),
+    *(
+        Case(f"batches of {rows}, {number}", "text", {f"{STAGE}.batchSize": rows, SOFT: [loss], "spec.build.workers": 1})
+        for number, (rows, loss) in enumerate(
+            (
+                (1, {"kind": "embedding"}),
+                (1, {"kind": "contrastive-teacher", "keys": 64}),
+                (2, {"kind": "contrastive-teacher"}),
+                (2, {"kind": "similarity", "keys": 64}),
+                (2, {"kind": "similarity", "distance": "mse"}),
+                (3, {"kind": "similarity"}),
+                (3, {"kind": "relational-distance"}),
+                (3, {"kind": "relational-angle"}),
+            )
+        )
+    ),
     Case("labels smoothed", "class", {LOSS: {"kind": "hard", "labelSmoothing": "0.1"}}),
     Case("labels balanced", "class", {LOSS: {"kind": "hard", "classWeights": {"balanced": True}}}),
     Case("labels weighted", "class", {LOSS: {"kind": "logits", "classWeights": {"byLabel": {"a": "2", "b c": "0.5"}}}}),
@@ -39,6 +54,25 @@ VALID: tuple[Case, ...] = (
 )
 
 INVALID: tuple[Case, ...] = (
+    *(
+        Case(
+            f"batches of only {rows}, {number}",
+            "text",
+            {f"{STAGE}.batchSize": rows, SOFT: [{"kind": "embedding"}, loss]},
+            f"{STAGE}.batchSize",
+            "so few rows teach nothing",
+        )
+        for number, (rows, loss) in enumerate(
+            (
+                (1, {"kind": "contrastive-teacher"}),
+                (1, {"kind": "similarity", "keys": 64}),
+                (1, {"kind": "similarity", "distance": "mse"}),
+                (2, {"kind": "similarity"}),
+                (2, {"kind": "relational-distance"}),
+                (2, {"kind": "relational-angle"}),
+            )
+        )
+    ),
     Case("a layer of a cnn", "text", {STUDENT: CNN}, "spec.distill.stages", "none of its kind"),
     Case(
         "a layer that the student has not",

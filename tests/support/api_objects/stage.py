@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.api_objects.case import GONE, Case, bad
-from tests.support.api_objects.fields import STAGE
+from tests.support.api_objects.fields import CNN, PLAIN, SOFT, STAGE, STUDENT
 
 __all__ = ["INVALID", "VALID"]
 
@@ -26,6 +26,20 @@ INVALID: tuple[Case, ...] = (
         {"spec.distill.stages[0].losses": [{"kind": "embedding", "weight": "0"}, {"kind": "similarity", "weight": "0.0"}]},
         "spec.distill.stages[0].losses",
         "nothing would be learned",
+    ),
+    Case(
+        "more frozen layers than there are",
+        "text",
+        {STUDENT: {"hiddenLayers": 1}, f"{STAGE}.freeze": {"layers": 5}},
+        "spec.distill.stages",
+        "more layers than student.hiddenLayers",
+    ),
+    Case(
+        "frozen layers of a cnn",
+        "text",
+        {STUDENT: CNN, SOFT: PLAIN, f"{STAGE}.freeze": {"layers": 1}},
+        "spec.distill.stages",
+        "are a transformer's",
     ),
     bad("a learning rate of 0", "text", "spec.distill.stages[0].learningRate", "0", "more than 0"),
     Case("stages of one name", "text", {"spec.distill.stages[1].name": "soft"}, "spec.distill.stages", "name of its own"),

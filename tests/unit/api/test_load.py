@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.api_objects import COMPLETE, complete, leaves
+from tests.support.api_objects import COMPLETE, complete, edited, leaves
 
 from stillhouse.api.load import MAX_BYTES, load_file, load_text, parse
 from stillhouse.api.model import DistilledModel
@@ -155,6 +155,25 @@ def test_the_way_out_is_named(old: str, new: str, fix: str) -> None:
 
     assert error.problem.fix == fix
     assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "losses", "place", "fix"),
+    [
+        ("class", [{"kind": "logits"}, {"kind": "embedding"}], "losses[1].kind", "kind: logits"),
+        ("class", [{"kind": "logits"}, {"kind": "embedding", "temperature": "2"}], "losses[1].kind", "kind: logits"),
+        ("text", [{"kind": "hard", "temperature": "2"}], "losses[0].kind", "kind: embedding"),
+    ],
+)
+def test_a_loss_of_another_task_is_told_first_with_one_of_this_task(
+    task: str, losses: list[dict[str, str]], place: str, fix: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(edited(complete(task), {"spec.distill.stages[0].losses": losses}))
+    first, *others = caught.value.problems
+    assert "belong to task sentence-embedding" in first.message
+    assert (first.field, first.fix) == (f"spec.distill.stages[0].{place}", fix)
+    assert len(others) == sum("temperature" in loss for loss in losses), "the other mistake is told too"
 
 
 def test_only_what_this_version_can_do_is_allowed() -> None:

@@ -154,16 +154,106 @@ SMALLER = {"hiddenLayers": 2, "hiddenSize": 64, "attentionHeads": 2, "intermedia
         ),
         ({"stages": [stage(prune={"heads": "50%"}), stage(prune={"heads": "50%"})]}, "stages[1].prune.heads", "but one"),
         ({"stages": [stage(losses=[{"kind": "hidden", "layer": 6}], prune={"heads": "50%", "neurons": "99%"})]}, "", ""),
-        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "75%"})]}, "", ""),
+        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "75%"})]}, "stages[0].prune.heads", "leaves 0"),
+        ({"stages": [stage(freeze={"layers": 1}, prune={"heads": "50%"})]}, "", ""),
+        (
+            {"stages": [stage(prune={"heads": "25%"}), stage(freeze={"layers": 1}, prune={"heads": "75%"})]},
+            *("", ""),  # which layer has lost what, only the stage knows
+        ),
+        ({"student": {}, "stages": [stage(prune={"neurons": "99.99%"})]}, "stages[0].prune.neurons", "at most 99.9%"),
+        ({"student": {"hiddenLayers": 1}, "stages": [stage(prune={"heads": "99%"})]}, "stages[0].prune.heads", "12 heads"),
+        ({"student": {"architecture": "residual", "hiddenSize": 64}, "stages": [stage(prune={"heads": "99%"})]},
+         "stages[0].prune.heads", "12 heads in 6 layers"),
+        ({"student": {"hiddenSize": 64}, "stages": [stage(prune={"heads": "99%"})]}, "stages[0].prune.heads", "12 heads in 6"),
+        ({"student": {"architecture": "mlp"}, "stages": [stage(), stage(prune={"neurons": "99.99%"})]},
+         "stages[1].prune.neurons", "at most 99.6%"),
+        ({"student": {"init": "layers"}, "stages": [stage(freeze={"layers": 7})]}, "stages[0].freeze.layers", "up to 6"),
+        ({"student": {"init": "layers"}, "stages": [stage(freeze={"layers": 6})]}, "", ""),
+        ({"student": {}, "stages": [stage(losses=[{"kind": "hidden", "layers": [{"teacher": 1, "student": 7}]}])]},
+         "stages[0].losses[0].layers[0].student", "1 to 6"),
+        ({"student": {"vocabulary": {"maxSize": 8000}}, "stages": [stage(), stage(losses=[{"kind": "attention-transfer"}])]},
+         "student.vocabulary", "spec.distill.stages[1].losses[0] is attention-transfer"),
+        ({"student": {"vocabulary": {"maxSize": 30522}}, "stages": [stage(losses=[{"kind": "attention-transfer"}])]}, "", ""),
+        ({"student": {"vocabulary": {"maxSize": 8000}}, "stages": [stage(losses=[{"kind": "hidden"}])]}, "", ""),
+        (
+            {
+                "assistants": [{"student": {"vocabulary": {"maxSize": 9000}}, "stages": [stage()]}],
+                "student": {"vocabulary": {"maxSize": 8000}},
+                "stages": [stage(losses=[{"kind": "hidden-tokens"}])],
+            },
+            *("student.vocabulary", "maxSize: 9000"),
+        ),
     ],
 )  # fmt: skip
 def test_layers_and_shares_that_cannot_be_are_told_before_anything_is_trained(
     still: Still, project: Project, distill: dict[str, Any], field: str, says: str
 ) -> None:
-    as_bert(project, num_hidden_layers=6, max_position_embeddings=512)
+    shape = {"num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536, "vocab_size": 30522}
+    as_bert(project, max_position_embeddings=512, **shape)
     told = {**DISTILL, "student": SMALLER, **distill}
     project.edit(distill=told)
     done = still("lint", str(project.file))
     assert (done.code, f"spec.distill.{field}" in done.err and says in done.err) == (2, True) if field else done.code == 0, (
         done.err
     )
+
+
+@pytest.mark.parametrize("layers", [6, 7])
+def test_more_layers_than_a_model_that_is_fine_tuned_has_are_told(still: Still, project: Project, layers: int) -> None:
+    as_bert(project, max_position_embeddings=512, num_hidden_layers=6)
+    tune = {"data": {"uri": "file://./corpus.jsonl", "columns": {"label": "name"}}, "freeze": {"layers": layers}}
+    project.edit(source={"task": "text-classification", "labels": ["no", "yes"], "fineTune": tune})
+    data = project.read()
+    del data["spec"]["gate"], data["spec"]["index"]
+    project.write(data)
+    done = still("lint", str(project.file))
+    assert ("spec.source.fineTune.freeze.layers" in done.err and "up to 6" in done.err) == (layers == 7), done.err
+
+
+def weighed(**weights: str) -> dict[str, Any]:
+    return {"stages": [{"losses": [{"kind": "logits", "classWeights": {"byLabel": weights}}]}]}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("distill", "field", "says"),
+    [
+        (weighed(no="2", jes="1"), "stages[0].losses[0].classWeights.byLabel", "no, yes, so"),
+        (weighed(no="0", yes="0.0", so="0"), "stages[0].losses[0].classWeights.byLabel", "every label has weight 0"),
+        (weighed(no="0", yes="0"), "", ""),  # labels that are not named count 1
+        ({"topLogits": 3, "stages": [{"losses": [{"kind": "logits"}]}]}, "topLogits", "1 to 2"),
+        ({"topLogits": 2, "stages": [{"losses": [{"kind": "logits"}]}]}, "", ""),
+    ],
+)
+def test_labels_that_the_model_does_not_have_are_told(
+    still: Still, project: Project, listed: bool, distill: dict[str, Any], field: str, says: str
+) -> None:
+    labels = ["no", "yes", "so"]
+    as_bert(project, id2label={} if listed else dict(enumerate(labels)))
+    project.edit(source={"task": "text-classification", **({"labels": labels} if listed else {})})
+    data = project.read()
+    del data["spec"]["gate"], data["spec"]["index"]
+    project.write(data)
+    rows = {**DISTILL["data"], "columns": {"label": "name"}}
+    project.edit(distill={**DISTILL, "data": rows, "student": {"hiddenLayers": 1}, **distill})
+    done = still("lint", str(project.file))
+    assert done.code == (2 if field else 0), done.err
+    assert not field or (f"spec.distill.{field}" in done.err and says in done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("compress", "warned"),
+    [
+        ({"precision": "int8"}, True), ({"precision": "int8", "int8": {"ranges": "dynamic"}}, True),
+        ({"precision": "int8", "int8": {"ranges": "minmax"}}, False), ({"precision": "fp16"}, True),
+        ({"precision": "int4"}, False),
+        ({"precision": "int4", "int4": {"method": "rtn"}}, True), ({"precision": "auto"}, False), ({"precision": "mixed"}, False),
+    ],
+)  # fmt: skip
+def test_calibration_that_nothing_reads_is_warned_of(
+    still: Still, project: Project, compress: dict[str, Any], warned: bool
+) -> None:
+    as_bert(project)
+    project.edit(compress={**compress, "calibration": {"uri": "file://./corpus.jsonl"}})
+    done = still("lint", "--no-sources", str(project.file))
+    assert (done.code, "warning: spec.compress.calibration" in done.out) == (0, warned), (done.err, done.out)

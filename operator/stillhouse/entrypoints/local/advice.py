@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from stillhouse.api.compress import Compress
 from stillhouse.api.distill import Distill
 from stillhouse.api.gate import Gate
 from stillhouse.api.model import DistilledModel
@@ -30,6 +31,7 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
         found = [*_too_few_requests(gate), *_too_few_rows(gate, None if env is None else _rows(gate.data, env))]
     if model.spec.serve.runtime == GPU:
         found.append(f"spec.serve.runtime: {GPU} builds and serves in a cluster only; this plan is what its Jobs would do")
+    found += _unread(model.spec.compress)
     distill = model.spec.distill
     if distill is not None:
         known = None if env is None else env.pins.get(model.spec.source.uri)
@@ -37,6 +39,17 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
     larger = "" if distill is None or env is None else larger_student(distill, model.spec.source, env)
     return [*found, *filter(None, (few, larger))]
+
+
+def _unread(compress: Compress) -> list[str]:
+    """Warn of calibration that nothing reads: ranges that every run looks for, and precisions that ask no rows."""
+    static = compress.qat is not None or (compress.int8 is not None and compress.int8.ranges != "dynamic")
+    learned = compress.precision == "int4" and (compress.int4 is None or compress.int4.method in (None, "gptq"))
+    if compress.calibration is None or static or learned or compress.precision in ("auto", "mixed"):
+        return []
+    why = {"int8": "INT8 looks for its ranges in every run; compress.int8.ranges: minmax would read them off these rows"}
+    reason = why.get(compress.precision, f"precision {compress.precision} needs no rows")
+    return [f"spec.compress.calibration: it is imported, and nothing is read off it: {reason}"]
 
 
 def _smaller_assistants(distill: Distill, teacher: Mapping[str, Any]) -> list[str]:

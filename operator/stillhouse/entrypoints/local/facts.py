@@ -17,11 +17,13 @@ SHAPE = {
     "hiddenSize": ("hidden_size", "d_model", "dim", "n_embd"),
     "layers": ("num_hidden_layers", "n_layers", "num_layers", "n_layer"),
     "vocabularySize": ("vocab_size",),
+    "heads": ("num_attention_heads", "n_heads", "n_head"),
+    "intermediateSize": ("intermediate_size", "hidden_dim", "ffn_dim", "d_ff"),
 }
 
 
 def model_info(path: Path | None) -> dict[str, Any]:
-    """Return `format` and, where the configuration tells, `hiddenSize`, `layers`, `vocabularySize`."""
+    """Return `format` and, where the configuration tells, what `SHAPE` names."""
     if path is None:
         return {}
     if path.suffix == ".onnx" or (path.is_dir() and any(path.glob("*.onnx")) and not any(path.glob("*.safetensors"))):

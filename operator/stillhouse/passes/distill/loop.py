@@ -276,6 +276,8 @@ def _train(
     pruned = pruner.to("cpu").finish(modules["student"]) if pruner is not None else None
     quantized, learned = quantizer.to("cpu").finish() if quantizer is not None else (None, ())
     curve = [CurvePoint(**point) for point in state.curve]
+    if curve and not any(value for point in curve for value in point.terms.values()):
+        progress.note("every loss was 0 from the first step to the last: nothing was learned (are all rows alike?)")
     chosen = early.best(state.validation, unsettled) if early is not None else 0
     return LoopResult(
         step,
