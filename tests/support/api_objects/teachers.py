@@ -181,7 +181,7 @@ INVALID: tuple[Case, ...] = (
         "an assistant of another task",
         "class",
         {"spec.distill.assistants": [{**_ASSISTANT, "stages": [{"losses": [{"kind": "embedding"}]}]}]},
-        "spec.distill.stages",
+        "spec.distill",
         "belong to task",
     ),
     Case(
