@@ -150,7 +150,7 @@ class Runner:
                 numbers.setdefault(step.key, len(numbers) + 1)
             for position, step in enumerate(todo, start=1):
                 if position == work:
-                    self._foresee(plan, todo[position:])
+                    self._foresee(plan, todo[position - 1 :])
                 self._one(plan, step, numbers[step.key], len(numbers))
                 if self._stopping():
                     raise KeyboardInterrupt

@@ -212,6 +212,14 @@ def test_what_a_later_step_foresees_from_imports_is_told_before_the_work(tmp_pat
     assert good.ran == ["resolve/gate-data", "train/long", "gate/gate"]
 
 
+def test_what_the_first_step_foresees_is_told_before_it_begins(tmp_path: Path) -> None:
+    events = Events()
+    rows = draft("resolve/gate-data", "bad", stage="resolve")
+    with pytest.raises(DataError):
+        run(tmp_path, make_plan(rows, draft("train/long", "x", ["resolve/gate-data"], pass_name="choosy")), events)
+    assert events.ran == ["resolve/gate-data"]
+
+
 # damage -----------------------------------------------------------------------------------------------------------------
 
 

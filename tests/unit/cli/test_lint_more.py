@@ -222,6 +222,7 @@ def weighed(**weights: str) -> dict[str, Any]:
         (weighed(no="0", yes="0.0", so="0"), "stages[0].losses[0].classWeights.byLabel", "every label has weight 0"),
         (weighed(no="0", yes="0"), "", ""),  # labels that are not named count 1
         ({"topLogits": 3, "stages": [{"losses": [{"kind": "logits"}]}]}, "topLogits", "1 to 2"),
+        ({"topLogits": 3, "stages": [{"losses": [{"kind": "reverse-kl"}]}]}, "topLogits", "1 to 2"),
         ({"topLogits": 2, "stages": [{"losses": [{"kind": "logits"}]}]}, "", ""),
     ],
 )

@@ -219,12 +219,14 @@ def test_labels_come_in_the_order_of_ids() -> None:
         "l2",
     )
     assert label_order({}, ["x", "y"]) == ("x", "y")
+    assert label_order({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, ["x", "y"]) == ("x", "y")
 
 
 @pytest.mark.parametrize(
     ("config", "given"),
     [({}, None), ({"id2label": {"0": "a", "2": "b"}}, None), ({"id2label": {"0": "a", "1": "a"}}, None),
-     ({"id2label": {"0": "a", "1": "b"}}, ["x"]), ({"id2label": {"zero": "a"}}, None)],
+     ({"id2label": {"0": "a", "1": "b"}}, ["x"]), ({"id2label": {"zero": "a"}}, None),
+     ({"id2label": {"0": "a", "1": "b"}}, ["b", "a"])],
 )  # fmt: skip
 def test_labels_that_do_not_fit(config: dict[str, object], given: list[str] | None) -> None:
     assert "source.labels" in raised(SourceError, lambda: label_order(config, given))

@@ -48,8 +48,10 @@ def _unread(compress: Compress) -> list[str]:
     if compress.calibration is None or static or learned or compress.precision in ("auto", "mixed"):
         return []
     why = {"int8": "INT8 looks for its ranges in every run; compress.int8.ranges: minmax would read them off these rows"}
+    if compress.precision == "int4":
+        why["int4"] = "compress.int4.method: rtn rounds without rows; gptq reads them"
     reason = why.get(compress.precision, f"precision {compress.precision} needs no rows")
-    return [f"spec.compress.calibration: it is imported, and nothing is read off it: {reason}"]
+    return [f"spec.compress.calibration: nothing is calibrated with it: {reason}"]
 
 
 def _smaller_assistants(distill: Distill, teacher: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from stillhouse.api.loss import Loss
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError, StillhouseError
+from stillhouse.planning.manifest import LOSSES
 
 __all__ = ["misnamed"]
 
@@ -23,7 +24,8 @@ def misnamed(spec: Spec, config: Mapping[str, Any] | None) -> Iterator[Stillhous
         for number, stage in enumerate(stages):
             for which, loss in enumerate(stage.losses):
                 yield from _weights(loss, labels, f"{place}.stages[{number}].losses[{which}].classWeights.byLabel")
-    asked = any(loss.kind == "logits" for stage in distill.stages for loss in stage.losses)
+    kinds = {loss.kind for _, stages in [*learners, ("", distill.stages)] for stage in stages for loss in stage.losses}
+    asked = any(LOSSES[kind].reads == "logits" for kind in kinds)
     top, most = distill.top_logits, len(labels) - 1
     if top is not None and top > most and asked:
         yield SpecError(

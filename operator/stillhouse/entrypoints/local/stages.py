@@ -77,7 +77,8 @@ def _no_such_layers(lesson: _Lesson, info: Mapping[str, Any]) -> Iterator[Stillh
     for number, stage in enumerate(lesson.stages):
         place = f"{lesson.place}.stages[{number}]"
         if stage.freeze is not None and mine and (stage.freeze.layers or 0) > mine:
-            why = "" if lesson.student.hidden_layers else ": the teacher's, since student.hiddenLayers is left out"
+            whose = "the teacher's" if lesson.student.convolution is None else "one of convolutions"
+            why = "" if lesson.student.hidden_layers else f": {whose}, since student.hiddenLayers is left out"
             yield _too_many_frozen(place, stage.freeze.layers or 0, mine, "the student has", f"its layers{why}")
         for which, loss in enumerate(stage.losses):
             asked = [(f"layers[{at}].teacher", pair.teacher) for at, pair in enumerate(loss.layers or ())]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stillhouse.errors import StillhouseError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
 from stillhouse.passes.evaluate.advice import Learned, advice, refusal
@@ -119,7 +120,10 @@ class Gate(Pass[GateConfig, GateFacts]):
             raise error
         taken = choose(config.goal, passed) if config.goal else passed[0]
         if config.goal and config.load and rows is not None and len(measured) > 1:
-            measured[0].again = _speed_again(candidates[0], config, signature, rows, ctx)
+            try:
+                measured[0].again = _speed_again(candidates[0], config, signature, rows, ctx)
+            except StillhouseError as error:  # what was measured stands without it
+                ctx.progress.note(f"{candidates[0].precision} could not be loaded again: {error.problem.message}")
             if changed := drifted(measured[0]):
                 ctx.progress.note(changed)
         told = report(measured, config.goal, taken)

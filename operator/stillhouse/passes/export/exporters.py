@@ -115,18 +115,20 @@ def _silent_c() -> Iterator[None]:
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):  # it may be closed
                 stream.flush()
-    try:
-        kept = os.dup(1)
-    except OSError:  # there is no standard output
-        yield
-        return
     library = ctypes.CDLL(None)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        library.fflush(None)  # C keeps a buffer of its own, which would come out later
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+    with contextlib.ExitStack() as held:
+        try:
+            kept = os.dup(1)
+        except OSError:  # there is no standard output
+            yield
+            return
+        held.callback(os.close, kept)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        held.callback(os.close, nowhere)
+        library.fflush(None)  # C keeps a buffer of its own: what was said before goes where it was meant to
+        os.dup2(nowhere, 1)
+        try:
+            yield
+        finally:
+            library.fflush(None)
+            os.dup2(kept, 1)

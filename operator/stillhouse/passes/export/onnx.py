@@ -147,7 +147,11 @@ def _said(best: str, latencies: Latencies) -> str:
             rows, _, tokens = shape.partition("x")
             what = f"{rows} row" if rows == "1" else f"{rows} rows"
             times.append(f"{what}{f' of {tokens} tokens' if tokens else ''} in {milliseconds:.3g} ms ({precision})")
-    taken = f"the fastest of {len(latencies)} ONNX exports is taken" if len(latencies) > 1 else "one ONNX export could be made"
+    taken = (
+        f"of {len(latencies)} ONNX exports one is taken that none clearly beats"
+        if len(latencies) > 1
+        else "one ONNX export could be made"
+    )
     return f"{taken}: {', '.join(times)}"
 
 

@@ -28,7 +28,8 @@ def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple
     """Return the labels by id: those of the resource when given, else `id2label` of config.json.
 
     Raises:
-        SourceError: neither is there, as in an encoder; ids have holes, a label occurs twice, or the numbers differ.
+        SourceError: neither is there, as in an encoder; ids have holes, a label occurs twice, the numbers differ, or both name
+            the same labels in other orders.
     """
     table = config.get("id2label")
     own: list[str] = []
@@ -53,6 +54,8 @@ def label_order(config: Mapping[str, Any], given: Sequence[str] | None) -> tuple
         raise _bad("no labels", "source.labels, or id2label in config.json")
     if own and len(labels) != len(own):
         raise _bad(f"{len(labels)} labels for a model with {len(own)} outputs", f"{len(own)} labels")
+    if own and tuple(labels) != tuple(own) and sorted(labels) == sorted(own):
+        raise _bad(f"{', '.join(labels)}; the model's own id2label: {', '.join(own)}", "one order: both cannot be right")
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
         raise _bad(f"{label!r} twice", "each label once")

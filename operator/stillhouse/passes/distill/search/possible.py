@@ -35,7 +35,8 @@ def refuse_impossible(
         SpecError: some of what may be tried cannot be made, or not be trained.
         SourceError: the vocabulary is searched for, and this tokenizer cannot be trimmed.
     """
-    known = _known(origin, space.get("vocabularySize", ()))
+    family = student.get("architecture") in (None, "encoder", "residual")
+    known = _known(origin, space.get("vocabularySize", ()), family=family)
     reads = own and any(LOSSES[loss.kind].reads == "tokens" for loss in stage.losses)
     wrong = impossible(student, space, known, reads_tokens=reads)
     if wrong is not None:
@@ -49,15 +50,18 @@ def refuse_impossible(
                 raise empty
 
 
-def _known(origin: Path, vocabularies: Sequence[int]) -> Known:
+def _known(origin: Path, vocabularies: Sequence[int], *, family: bool) -> Known:
+    """Read what the model is made of; its layers only where the student is of its `family`: others need none of them."""
     found = Known(tokens=vocabulary_rows(origin) if vocabularies else 0)
     if (origin / CONFIG_FILE).is_file():
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(str(origin), local_files_only=True, trust_remote_code=False)
-        shape = shape_of(config)
         tokens = int(getattr(config, "vocab_size", 0) or 0) or found.tokens
-        found = Known(shape.layers, shape.hidden, shape.heads, shape.intermediate, tokens)
+        found = dataclasses.replace(found, tokens=tokens)
+        if family:
+            shape = shape_of(config)
+            found = Known(shape.layers, shape.hidden, shape.heads, shape.intermediate, tokens)
     if all(size >= found.tokens for size in vocabularies):  # nothing is trimmed
         return found
     try:
@@ -81,4 +85,5 @@ def _totals(
         heads = shape.get("attentionHeads") or (known.heads if same else max(1, width // HEAD_WIDTH))
         neurons = shape.get("intermediateSize") or (known.intermediate if same else 4 * width)
         told = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
-        yield told, {"heads": layers * heads, "neurons": layers * neurons}, layers
+        units = {"heads": layers * heads, "neurons": layers * neurons}
+        yield told, {kind: count for kind, count in units.items() if count}, layers  # 0: the configuration does not tell
