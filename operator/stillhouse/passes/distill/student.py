@@ -64,6 +64,8 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         if config.factory is not None or (small and images) or signature.features is not None:
             made = config.factory
             if made is not None:
+                if images and "data" in inputs:
+                    Rows.of(inputs).arrays(signature)  # another shape than the file's is not the function's fault
                 student = factory_student(made, config, signature)
             elif images:
                 student = small_image_student(config, teacher)
