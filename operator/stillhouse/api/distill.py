@@ -172,6 +172,11 @@ class Distill(ApiModel):
         self._teachers_fit()
         return self
 
+    def learners(self) -> list[tuple[str, Assistant | Distill]]:
+        """Return who learns, each from the one before, by where it stands in the file: the assistants, then the student."""
+        assistants = [(f"spec.distill.assistants[{position}]", each) for position, each in enumerate(self.assistants)]
+        return [*assistants, ("spec.distill", self)]
+
     def _small_fits(self) -> None:
         if self.student.architecture not in SMALL:
             return

@@ -11,7 +11,7 @@ from stillhouse.api.loss import told
 from stillhouse.api.scalars import Uri, whole
 from stillhouse.api.source import Factory
 
-__all__ = ["DOUBLED", "HEAD_WIDTH", "SMALL", "Convolution", "Student", "Vocabulary", "nearest_width"]
+__all__ = ["DOUBLED", "HEAD_WIDTH", "SMALL", "Convolution", "Student", "Vocabulary", "heads_and_neurons", "nearest_width"]
 
 HEAD_WIDTH = 32
 """Width of an attention head where the heads are not said."""
@@ -94,6 +94,15 @@ _EVEN_BILSTM = CelRule(
     "hiddenSize of a bilstm is both directions' together, so it must be even",
     "hiddenSize",
 )
+
+
+def heads_and_neurons(width: int, heads: int | None, neurons: int | None, same: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return the heads and feed-forward neurons of a layer; what is left out follows from the width.
+
+    `same`: the teacher's, of a student as wide as it is.
+    """
+    by_width = same or (max(1, width // HEAD_WIDTH), 4 * width)
+    return heads or by_width[0], neurons or by_width[1]
 
 
 def nearest_width(width: int, step: int) -> int:

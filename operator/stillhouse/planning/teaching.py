@@ -14,7 +14,18 @@ from stillhouse.planning.imports import TEACHER, import_data, import_model
 from stillhouse.planning.places import STAGE
 from stillhouse.planning.plan import Environment, StepDraft
 
-__all__ = ["CHECKPOINT_STEPS", "OUTPUTS", "SHARD_ROWS", "TUNED", "fine_tune", "reserved", "said", "tuned", "tuned_on"]
+__all__ = [
+    "CHECKPOINT_STEPS",
+    "OUTPUTS",
+    "SHARD_ROWS",
+    "TUNED",
+    "fine_tune",
+    "reserved",
+    "said",
+    "too_many_logits",
+    "tuned",
+    "tuned_on",
+]
 
 OUTPUTS, TUNED = "train/teacher-outputs", "train/teacher"
 TUNE_DATA, TUNE_VALIDATION = "resolve/fine-tune-data", "resolve/fine-tune-validation"
@@ -143,4 +154,17 @@ def _of_onnx(field: str, uri: str) -> SpecError:
         field=field,
         found=uri,
         fix="give the model's safetensors folder",
+    )
+
+
+def too_many_logits(top: int, labels: int) -> SpecError | None:
+    """Return what is wrong with keeping `top` logits a row of a teacher with so many labels, None where nothing is."""
+    if 1 <= top < labels:
+        return None
+    return SpecError(
+        "as many logits are to be kept as the teacher has, or more",
+        field="spec.distill.topLogits",
+        found=str(top),
+        allowed=f"1 to {labels - 1}: the teacher has {labels} labels",
+        fix=f"topLogits: {min(top, labels - 1)}, or leave it out: {labels} logits a row are small",
     )

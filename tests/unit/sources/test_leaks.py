@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from tests.support.source_folders import raised
 
 from stillhouse.errors import DataError
-from stillhouse.passes.sources.leaks import leaks, normalised, refuse_leaks
+from stillhouse.passes.sources.leaks import leaks, normalised, refuse_found
+
+
+def refuse_leaks(splits: dict[str, list[str]], held_out: str) -> None:
+    """Refuse texts of the split `held_out` that occur in any other."""
+    refuse_found({name: leaks(texts, splits[held_out]) for name, texts in splits.items() if name != held_out}, held_out)
+
 
 texts = st.lists(st.text(max_size=6), max_size=12)
 

@@ -56,10 +56,7 @@ def _unread(compress: Compress) -> list[str]:
 
 def _smaller_assistants(distill: Distill, teacher: Mapping[str, Any]) -> list[str]:
     """Warn of assistants that are smaller than who learns from them. `teacher`: hiddenSize and layers, where known."""
-    learners = [
-        (f"spec.distill.assistants[{position}].student", each.student) for position, each in enumerate(distill.assistants)
-    ]
-    learners.append(("spec.distill.student", distill.student))
+    learners = [(f"{place}.student", each.student) for place, each in distill.learners()]
     sizes = [_macs(student, teacher) for _, student in learners]
     return [
         f"{learners[position][0]}: this assistant is smaller than {learners[position + 1][0]}, which learns from it:"

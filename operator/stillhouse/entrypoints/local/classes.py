@@ -10,6 +10,7 @@ from stillhouse.api.loss import Loss
 from stillhouse.api.model import Spec
 from stillhouse.errors import SpecError, StillhouseError
 from stillhouse.planning.manifest import LOSSES
+from stillhouse.planning.teaching import too_many_logits
 
 __all__ = ["misnamed"]
 
@@ -19,22 +20,16 @@ def misnamed(spec: Spec, config: Mapping[str, Any] | None) -> Iterator[Stillhous
     distill, labels = spec.distill, _labels(spec, config)
     if distill is None or not labels:
         return
-    learners = [(f"spec.distill.assistants[{at}]", each.stages) for at, each in enumerate(distill.assistants)]
-    for place, stages in [*learners, ("spec.distill", distill.stages)]:
-        for number, stage in enumerate(stages):
+    asked = False
+    for place, learner in distill.learners():
+        for number, stage in enumerate(learner.stages):
             for which, loss in enumerate(stage.losses):
+                asked = asked or LOSSES[loss.kind].reads == "logits"
                 yield from _weights(loss, labels, f"{place}.stages[{number}].losses[{which}].classWeights.byLabel")
-    kinds = {loss.kind for _, stages in [*learners, ("", distill.stages)] for stage in stages for loss in stage.losses}
-    asked = any(LOSSES[kind].reads == "logits" for kind in kinds)
-    top, most = distill.top_logits, len(labels) - 1
-    if top is not None and top > most and asked:
-        yield SpecError(
-            "as many logits are to be kept as the teacher has, or more",
-            field="spec.distill.topLogits",
-            found=str(top),
-            allowed=f"1 to {most}: the teacher has {len(labels)} labels",
-            fix=f"topLogits: {most}, or leave it out: {len(labels)} logits a row are small",
-        )
+    if distill.top_logits is not None and asked:
+        many = too_many_logits(distill.top_logits, len(labels))
+        if many is not None:
+            yield many
 
 
 def _labels(spec: Spec, config: Mapping[str, Any] | None) -> Sequence[str]:

@@ -12,6 +12,7 @@ from stillhouse.entrypoints.local.workspace import Workspace
 from stillhouse.passes.attempts import carried
 from stillhouse.passes.evaluate.speed import too_noisy
 from stillhouse.planning.estimate import estimate, start_of_torch, work_of
+from stillhouse.planning.gating import GATE
 from stillhouse.planning.plan import Step
 
 __all__ = ["describe"]
@@ -70,10 +71,12 @@ def _changed(before: Any, now: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
-def _refused(work: Workspace, key: str) -> str:
+def _refused(work: Workspace, step: Step) -> str:
     """Say how the last build ended at this step, where that was a gate that nothing passed; "" else."""
+    if step.id != GATE:
+        return ""
     kept = work.store.state(work.name)
-    outcome = gate_outcome(kept, key)
+    outcome = gate_outcome(kept, step.key)
     if outcome == "failed":
         return "failed at the last build; the same rows and limits give the same answer"
     if outcome == "inconclusive":
@@ -85,7 +88,7 @@ def _refused(work: Workspace, key: str) -> str:
 
 def _why(work: Workspace, step: Step, former: dict[str, Any], states: dict[str, str]) -> str:
     known = former.get(step.id)
-    if refused := _refused(work, step.key):  # before what it left: it ended, with figures that are kept
+    if refused := _refused(work, step):  # before what it left: it ended, with figures that are kept
         return refused
     if carried(work.store.root / "work" / step.key):
         return "was interrupted; goes on where it was"

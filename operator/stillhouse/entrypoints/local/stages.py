@@ -15,8 +15,7 @@ from stillhouse.api.model import Spec
 from stillhouse.api.scalars import parse_percent
 from stillhouse.api.search import Search
 from stillhouse.api.stage import Stage
-from stillhouse.api.student import HEAD_WIDTH, SMALL, Student
-from stillhouse.api.teachers import Assistant
+from stillhouse.api.student import SMALL, Student, heads_and_neurons
 from stillhouse.errors import SpecError, StillhouseError
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.students import CHANNELS, HIDDEN_SIZE
@@ -61,10 +60,7 @@ def unfit(spec: Spec, source: Path | None, info: Mapping[str, Any]) -> Iterator[
 
 def _lessons(distill: Distill) -> Iterator[_Lesson]:
     teacher: Student | None = None
-    learners: list[tuple[str, Assistant | Distill]] = [
-        (f"spec.distill.assistants[{position}]", each) for position, each in enumerate(distill.assistants)
-    ]
-    for place, each in [*learners, ("spec.distill", distill)]:
+    for place, each in distill.learners():
         yield _Lesson(place, each.student, each.stages, distill.search if each is distill else None, teacher)
         teacher = each.student
 
@@ -222,8 +218,8 @@ def _units(student: Student, embeds: bool, info: Mapping[str, Any]) -> dict[str,
     if not bag and known is None:  # at its width, heads and neurons are the teacher's
         return {}
     same = width == known and not bag
-    heads = student.attention_heads or (info.get("heads") if same else max(1, width // HEAD_WIDTH))
-    neurons = student.intermediate_size or (info.get("intermediateSize") if same else 4 * width)
+    theirs = (info.get("heads") or 0, info.get("intermediateSize") or 0) if same else None
+    heads, neurons = heads_and_neurons(width, student.attention_heads, student.intermediate_size, theirs)
     return {kind: (layers * each, layers) for kind, each in (("heads", heads), ("neurons", neurons)) if each}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from stillhouse.errors import SpecError
+from stillhouse.planning.teaching import too_many_logits
 
 __all__ = ["CLASSES", "REST", "TOP", "check", "shorten", "whole"]
 
@@ -33,14 +33,9 @@ def check(top: int, labels: int) -> None:
     Raises:
         SpecError: there are no more than that.
     """
-    if not 1 <= top < labels:
-        raise SpecError(
-            "as many logits are to be kept as the teacher has, or more",
-            field="spec.distill.topLogits",
-            found=str(top),
-            allowed=f"1 to {labels - 1}: the teacher has {labels} labels",
-            fix=f"topLogits: {min(top, labels - 1)}, or leave it out: {labels} logits a row are small",
-        )
+    wrong = too_many_logits(top, labels)
+    if wrong is not None:
+        raise wrong
 
 
 def shorten(logits: npt.NDArray[np.float32], top: int) -> dict[str, npt.NDArray[np.generic]]:

@@ -110,7 +110,7 @@ def _teach() -> None:
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY, register_torch_op
     from coremltools.converters.mil.mil import types
 
-    @register_torch_op(override=True)  # type: ignore[untyped-decorator]
+    @register_torch_op(override=True)  # type: ignore[untyped-decorator]  # coremltools has no types
     def ones_like(context: Any, node: Any) -> None:
         like = _get_inputs(context, node)[0]
         one = np.int32(1) if types.is_int(like.dtype) else np.bool_(True) if types.is_bool(like.dtype) else np.float32(1)
@@ -119,7 +119,7 @@ def _teach() -> None:
     if "new_ones" in _TORCH_OPS_REGISTRY:
         return
 
-    @register_torch_op  # type: ignore[untyped-decorator]
+    @register_torch_op  # type: ignore[untyped-decorator]  # coremltools has no types
     def new_ones(context: Any, node: Any) -> None:
         inputs = _get_inputs(context, node)
         sides = inputs[1]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from stillhouse.errors import DataError
 
-__all__ = ["Overlap", "leaks", "normalised", "refuse_found", "refuse_leaks"]
+__all__ = ["Overlap", "leaks", "normalised", "refuse_found"]
 
 _EXAMPLES = 3
 _LEARNED = {"spec.distill.data", "spec.distill.unlabelled"}
@@ -51,15 +51,6 @@ def leaks(a: Iterable[str], b: Iterable[str]) -> Overlap:
             if len(examples) < _EXAMPLES:
                 examples.append((first, total, text[:80]))
     return Overlap(rows, total, tuple(examples))
-
-
-def refuse_leaks(splits: Mapping[str, Sequence[str]], held_out: str) -> None:
-    """Refuse texts of the split `held_out` that occur in any other; `splits` is field of the resource → texts.
-
-    Raises:
-        DataError: they overlap; the message counts the rows and shows the first.
-    """
-    refuse_found({name: leaks(texts, splits[held_out]) for name, texts in splits.items() if name != held_out}, held_out)
 
 
 def refuse_found(found: Mapping[str, Overlap], held_out: str, *, note: str = "") -> None:

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from stillhouse.api.student import HEAD_WIDTH
+from stillhouse.api.student import heads_and_neurons
 from stillhouse.errors import SourceError
 from stillhouse.inference.text import TOKENIZER_FILE
 from stillhouse.passes.distill.prune.config import emptied
@@ -82,8 +82,8 @@ def _totals(
         shape = {**student, **dict(zip(names, values, strict=True))}
         layers, width = shape.get("hiddenLayers") or known.layers, shape.get("hiddenSize") or known.hidden
         same = width == known.hidden
-        heads = shape.get("attentionHeads") or (known.heads if same else max(1, width // HEAD_WIDTH))
-        neurons = shape.get("intermediateSize") or (known.intermediate if same else 4 * width)
+        theirs = (known.heads, known.intermediate) if same else None
+        heads, neurons = heads_and_neurons(width, shape.get("attentionHeads"), shape.get("intermediateSize"), theirs)
         told = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
         units = {"heads": layers * heads, "neurons": layers * neurons}
         yield told, {kind: count for kind, count in units.items() if count}, layers  # 0: the configuration does not tell

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillhouse.api.student import HEAD_WIDTH
+from stillhouse.api.student import heads_and_neurons
 from stillhouse.errors import SpecError
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.shrink import INTERMEDIATE_NAMES, chosen_layers, shape_of, shrink
@@ -72,13 +72,14 @@ def _student_config(config: StudentConfig, teacher: Network, vocabulary: Student
     large = shape_of(teacher.config)
     hidden = config.hidden_size or large.hidden
     same = hidden == large.hidden
-    heads = config.attention_heads or (large.heads if same else max(1, hidden // HEAD_WIDTH))
+    theirs = (large.heads, large.intermediate) if same else None
+    heads, neurons = heads_and_neurons(hidden, config.attention_heads, config.intermediate_size, theirs)
     check_heads(hidden, heads, given=config.attention_heads is not None or same)
     made.hidden_size = hidden
     made.num_hidden_layers = config.hidden_layers or large.layers
     made.num_attention_heads = heads
     inner = next((name for name in INTERMEDIATE_NAMES if getattr(made, name, None)), INTERMEDIATE_NAMES[0])
-    setattr(made, inner, config.intermediate_size or (large.intermediate if same else 4 * hidden))
+    setattr(made, inner, neurons)
     made.vocab_size = len(vocabulary.kept)
     for name in _ID_FIELDS:
         if isinstance(getattr(made, name, None), int):

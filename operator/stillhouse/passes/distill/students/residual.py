@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillhouse.api.student import HEAD_WIDTH
+from stillhouse.api.student import heads_and_neurons
 from stillhouse.passes.base import Progress
 from stillhouse.passes.distill.bag import RARE
 from stillhouse.passes.distill.residual import ResidualPlan, make_residual, wanted_of
@@ -33,7 +33,7 @@ def residual_student(
     if config.kernel_sizes:
         check_kernels(config.kernel_sizes, hidden)
     else:
-        heads, intermediate = config.attention_heads or max(1, hidden // HEAD_WIDTH), config.intermediate_size or 4 * hidden
+        heads, intermediate = heads_and_neurons(hidden, config.attention_heads, config.intermediate_size)
         check_heads(hidden, heads, given=config.attention_heads is not None)
     limit = config.limit(teacher.signature, default=512)
     shape = ResidualShape(
