@@ -131,16 +131,23 @@ class Hands:
         return digest
 
 
-def end_until(hands: Hands, stage: str, told: dict[str, Any], met: Callable[[], bool]) -> None:
-    """Let a stage's Job end, and again the one that stands in its place, until something holds."""
+def end_until(hands: Hands, told: dict[str, dict[str, Any]], met: Callable[[], bool]) -> None:
+    """Let the Jobs of stages end, and again those that stand in their places, until something holds."""
 
     def look() -> bool:
-        job = hands.jobs().get(stage)
-        if job is not None and not job.status.succeeded:
-            hands.end(stage, told)
+        for stage, job in hands.jobs().items():
+            if not job.status.succeeded:
+                hands.end(stage, told[stage])
         return met()
 
     eventually(look)
+
+
+def serves(hands: Hands, digest: str) -> bool:
+    """Let the Deployment's pods come up, as often as it is changed; whether the model serves a build."""
+    hands.roll()
+    status = hands.get()["status"]
+    return hands.condition("Ready") == ("True", "Serving") and status["revision"]["digest"] == digest
 
 
 def eventually(what: Callable[[], Any]) -> Any:
@@ -311,13 +318,10 @@ def test_two_that_both_lead_end_as_one(control_plane: ControlPlane, hands: Hands
         other = "sha256:" + "c" * 64
         for digest, body in ((DIGEST, model()), (other, model(compress={"precision": "fp32"}))):
             hands.apply(body)
-            # Who still sees the former spec deletes the new build's Job as the former's; the other makes it anew.
-            end_until(hands, "resolve", {"next": "gate"}, lambda: "gate" in hands.jobs())
-            recorded = partial(lambda digest: digest in hands.revisions() and not hands.jobs(), digest)
-            end_until(hands, "gate", {"next": None, "record": record(digest)}, recorded)
-            hands.roll()
-            eventually(lambda: hands.condition("Ready") == ("True", "Serving"))
-        assert hands.get()["status"]["revision"]["digest"] == other
+            # Who still sees the former spec deletes the new build's Jobs as the former's; the other begins anew, at the first.
+            told = {"resolve": {"next": "gate"}, "gate": {"next": None, "record": record(digest)}}
+            end_until(hands, told, partial(lambda digest: digest in hands.revisions() and not hands.jobs(), digest))
+            eventually(partial(serves, hands, digest))
         assert hands.revisions() == {DIGEST, other}
         assert len(hands.apps.list_namespaced_deployment(hands.namespace).items) == 1
         quiet = [written(hands, control_plane, name) for name in given]

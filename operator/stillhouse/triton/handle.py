@@ -24,6 +24,8 @@ _LINE_WIDTH = 400
 # second each, in which it answers NOT_FOUND to living connections: there is nothing more to wait for.
 _NOTHING_UNDER_WAY = "All models are stopped, unloading models"
 _FLUSH_S = 0.1  # for the last answers to leave the process
+_ends: dict[tuple[int, str], str] = {}
+"""How the servers of this process ended, by process id and birth: several places ask, and only the first can collect it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,11 @@ class ServerHandle:
 
         On a machine that is busy the moment is long: gigabytes are given back by a process that gets little of it.
         """
-        status = _reap(self.pid)
+        status = self._reap()
         deadline = time.monotonic() + _COLLECT_S
         while status == _RUNNING and time.monotonic() < deadline:
             time.sleep(0.01)
-            status = _reap(self.pid)
+            status = self._reap()
         return status
 
     def count_backends(self) -> int:
@@ -135,7 +137,7 @@ class ServerHandle:
             Whether everything under way was answered (True also when the server was gone already).
         """
         if not self.alive():
-            _reap(self.pid)
+            self._reap()
             self.clean_up()
             return True
         if grace_s > 0:
@@ -147,7 +149,7 @@ class ServerHandle:
             _signal(self.pid, signal.SIGKILL)
             self._wait(5.0, lambda: not self.alive())
         # Its main thread is dead, a zombie, before the last of its threads are: only then can a parent collect it.
-        self._wait(5.0, lambda: _reap(self.pid) != _RUNNING)
+        self._wait(5.0, lambda: self._reap() != _RUNNING)
         self.clean_up()
         return finished
 
@@ -163,10 +165,19 @@ class ServerHandle:
     def _has_finished(self) -> bool:
         return any(_NOTHING_UNDER_WAY in line for line in self.tail(5))
 
+    def _reap(self) -> str:
+        """Return what `_collect` says; the kernel gives an exit status once, who asks again is told the same."""
+        known = _ends.get((self.pid, self.birth))
+        if known is None:
+            known = _collect(self.pid)
+            if known != _RUNNING:
+                _ends[(self.pid, self.birth)] = known
+        return known
+
     def _wait(self, seconds: float, until: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + seconds
         while True:
-            _reap(self.pid)
+            self._reap()
             if until():
                 return True
             if time.monotonic() >= deadline:
@@ -204,7 +215,7 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _reap(pid: int) -> str:
+def _collect(pid: int) -> str:
     """Collect the exit status when it is our child; say what it was."""
     try:
         done, status = os.waitpid(pid, os.WNOHANG)

@@ -141,6 +141,8 @@ def test_death_is_told_with_status_and_last_lines(tmp_path: Path) -> None:
     assert "exit status 7" in str(caught.value)
     assert "line 49" in str(caught.value)
     assert "line 29" not in str(caught.value)
+    with pytest.raises(ServerError, match="exit status 7"):
+        server.check()  # only the first who asks can collect it
 
 
 def test_a_server_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
