@@ -51,6 +51,15 @@ def test_classes_that_are_not_the_teachers_are_refused(tmp_path, labels, says):
     assert problem.found == (f"{len(labels)} classes: {', '.join(labels)}" if labels else "an embedding, no classes")
 
 
+@pytest.mark.parametrize(
+    ("labels", "named"), [(("LABEL_0", "LABEL_1", "LABEL_2"), True), (("LABEL_0", "LABEL_1"), False), (("a", "b", "c"), False)]
+)
+def test_a_student_whose_classes_have_no_names_is_told_how_to_name_them(tmp_path, labels, named):
+    given, outputs = lesson(tmp_path, LABELS)
+    given["student"] = tiny_teacher(tmp_path / "student", labels, seed=1)
+    assert ("spec.source.labels" in refused(CLASSES, given, outputs, tmp_path / "run").fix) == named
+
+
 def test_the_teachers_classes_are_learned(tmp_path):
     given, outputs = lesson(tmp_path, LABELS)
     given["student"] = tiny_teacher(tmp_path / "student", LABELS, seed=1)

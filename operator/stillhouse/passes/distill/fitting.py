@@ -39,7 +39,7 @@ def check_student(losses: Sequence[LossConfig], student: Signature, labels: Sequ
             field=_FIELD,
             found=_shown(student.labels),
             allowed=_shown(theirs),
-            fix="train that model's head anew in this order, or leave uri out: a student made of its teacher has its classes",
+            fix=_anew(student.labels, theirs),
         )
     kind = next((loss.kind for loss in losses if loss.kind in _NUMBER_BY_NUMBER), None)
     if kind is not None and not theirs and width and student.dimension != width:
@@ -51,6 +51,15 @@ def check_student(losses: Sequence[LossConfig], student: Signature, labels: Sequ
             fix="take losses that compare rows among themselves (similarity, relational-distance), or a student by its shape,"
             " which gets a projection to the teacher's width",
         )
+
+
+def _anew(labels: Sequence[str], theirs: Sequence[str]) -> str:
+    """Return what mends it. Names that a configuration was given for want of any, LABEL_0 and so on, may mean the teacher's."""
+    anew = "train that model's head anew in this order, or leave uri out: a student made of its teacher has its classes"
+    unnamed = len(labels) == len(theirs) and all(label == f"LABEL_{number}" for number, label in enumerate(labels))
+    if not unnamed:
+        return anew
+    return f"where its outputs mean the teacher's classes in this order, name them: spec.source.labels; otherwise {anew}"
 
 
 def _shown(labels: Sequence[str]) -> str:
