@@ -15,6 +15,7 @@ from stillhouse.passes.distill.search.study import Study
 from stillhouse.passes.distill.search.trying import Trying
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
+from stillhouse.passes.distill.train import Distill
 
 SHAPE = {"hiddenSize": 16, "attentionHeads": 2, "intermediateSize": 32, "maxLength": 32, "seed": 3}
 STAGE = {
@@ -236,6 +237,45 @@ def test_limits_that_nothing_keeps_are_told_with_the_nearest(inputs, tmp_path):
     assert problem.allowed == "maxSize 1000 B, maxLatencyP50 0.0001 ms"
     raised = r"write maxSize: [0-9]+Ki, maxLatencyP50: [0-9.]+ms, which it keeps, or search among smaller shapes \([^)]*\)"
     assert re.fullmatch(raised, problem.fix), "and nothing of patience: all that may be tried were"
+
+
+def trainings(monkeypatch):
+    """Collect what is trained; it is trained all the same."""
+    found, real = [], Distill.run
+
+    def run(self, config, inputs, ctx):
+        found.append(inputs["student"].path)
+        return real(self, config, inputs, ctx)
+
+    monkeypatch.setattr(Distill, "run", run)
+    return found
+
+
+def test_what_misses_the_limits_is_not_trained(inputs, tmp_path, monkeypatch):
+    _, ctx = search(inputs, tmp_path / "free")
+    free = json.loads((ctx.out / "search.json").read_text())["tried"]
+    small, large = sorted(free, key=lambda each: each["size"])
+    trained, progress = trainings(monkeypatch), Recorder()
+    facts, ctx = search(inputs, tmp_path / "limited", progress, size=float(small["size"]))
+    told = {each["size"]: each for each in json.loads((ctx.out / "search.json").read_text())["tried"]}
+    assert (facts.tried, len(trained)) == (2, 1)
+    assert set(told) == {small["size"], large["size"]}, "as large as what was trained"
+    assert told[small["size"]]["quality"] == small["quality"]
+    assert told[large["size"]]["quality"] is None
+    assert [each for each in progress.notes if "beyond the limits, not trained" in each]
+    picture = (ctx.out / "search.svg").read_text()
+    assert picture.count("<circle") == 1
+    assert "not trained: 1" in picture
+
+    again = Study(ctx.scratch / "journal", SEARCH["space"], Limits(size=float(small["size"])), 3)
+    assert [each.quality for each in again.tried] == [each["quality"] for each in told.values()], "a journal keeps it"
+
+
+def test_what_a_training_makes_smaller_is_measured_after_it(inputs, tmp_path, monkeypatch):
+    trained = trainings(monkeypatch)
+    with pytest.raises(SpecError, match="no shape"):
+        search(inputs, tmp_path, size=1000.0, stage={**STAGE, "prune": {"heads": 0.5}}, space={"hiddenLayers": [2]})
+    assert len(trained) == 1
 
 
 def test_widths_and_heads_are_tried_as_they_are_asked_for(inputs, tmp_path, monkeypatch):

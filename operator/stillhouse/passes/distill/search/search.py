@@ -96,6 +96,7 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
             quantize,
             inputs,
             texts,
+            limits,
             ctx,
         )
         while len(study.tried) < config.trials and idle(study.tried, limits) < config.patience:

@@ -40,14 +40,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A shape that was trained for a short while and measured.
+    """A shape that was measured, and trained for a short while where it keeps the limits.
 
-    `quality` is the validation's metric (higher is better), `latency` the median of one text in seconds, `size` bytes of the
-    model as it would be served, `macs` multiply-accumulates of a text of 32 tokens.
+    `quality` is the validation's metric (higher is better; None: not trained), `latency` the median of one text in seconds,
+    `size` bytes of the model as it would be served, `macs` multiply-accumulates of a text of 32 tokens.
     """
 
     shape: Mapping[str, int]
-    quality: float
+    quality: float | None
     latency: float
     size: int
     macs: int
@@ -57,6 +57,11 @@ class Tried:
     def name(self) -> str:
         """Say the shape in words."""
         return ", ".join(_WORDS[name].format(value) for name, value in self.shape.items())
+
+    @property
+    def rank(self) -> float:
+        """Return the quality to order by, −∞ where there is none."""
+        return -math.inf if self.quality is None else self.quality
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -71,9 +76,9 @@ class Tried:
 def front(tried: Sequence[Tried]) -> list[Tried]:
     """Return what no other shape beats in both quality and latency, the fastest (and the poorest) first."""
     found: list[Tried] = []
-    known = (each for each in tried if math.isfinite(each.quality))
-    for each in sorted(known, key=lambda one: (one.latency, -one.quality, one.size)):
-        if all(each.quality > other.quality for other in found):
+    known = (each for each in tried if math.isfinite(each.rank))
+    for each in sorted(known, key=lambda one: (one.latency, -one.rank, one.size)):
+        if all(each.rank > other.rank for other in found):
             found.append(each)
     return found
 
@@ -107,18 +112,19 @@ def choose(tried: Sequence[Tried], limits: Limits, tolerance: float) -> Tried | 
     best = front(feasible(tried, limits))
     if not best:
         return None
-    most = best[-1].quality
-    return next(each for each in best if each.quality >= most - tolerance * abs(most))
+    most = best[-1].rank
+    return next(each for each in best if each.rank >= most - tolerance * abs(most))
 
 
 def nearest(tried: Sequence[Tried], limits: Limits) -> Tried:
     """Return the shape that misses the limits by the least."""
-    return min(tried, key=lambda each: (limits.over(each), -each.quality))
+    return min(tried, key=lambda each: (limits.over(each), -each.rank))
 
 
 def words(each: Tried, metric: str) -> str:
     """Say a shape and its figures in a line."""
-    return f"{each.name}: {metric} {each.quality:.4f}, {each.latency * 1e3:.2f} ms a text, {size(each.size)}"
+    judged = "beyond the limits, not trained" if each.quality is None else f"{metric} {each.quality:.4f}"
+    return f"{each.name}: {judged}, {each.latency * 1e3:.2f} ms a text, {size(each.size)}"
 
 
 def found_shape(artifact: Artifact) -> dict[str, int]:

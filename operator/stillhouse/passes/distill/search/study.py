@@ -104,7 +104,9 @@ class Study:
         trial, self._running = self._running, None
         trial.set_user_attr(_TRIED, tried.to_json())
         trial.set_constraint("limits", self._limits.over(tried))
-        self._study.tell(trial, [tried.quality, tried.latency])
+        # What misses the limits is ordered by how much it does, whatever its values are, and always behind the others.
+        quality = 0.0 if tried.quality is None else tried.quality
+        self._study.tell(trial, [quality, tried.latency])
 
 
 def _mend(journal: Path) -> None:

@@ -19,7 +19,7 @@ def table(tried: Sequence[Tried], taken: Tried, limits: Limits, metric: str) -> 
     best = front(within)
     rows = [("shape", metric, "a text", "size", "multiply-accumulates", "")]
     for each in best:
-        figures = (f"{each.quality:.4f}", f"{each.latency * 1e3:.2f} ms", size(each.size), f"{each.macs:,}")
+        figures = (f"{each.rank:.4f}", f"{each.latency * 1e3:.2f} ms", size(each.size), f"{each.macs:,}")
         rows.append((each.name, *figures, "taken" if each is taken else ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -31,19 +31,22 @@ def table(tried: Sequence[Tried], taken: Tried, limits: Limits, metric: str) -> 
 
 
 def picture(tried: Sequence[Tried], taken: Tried, limits: Limits, metric: str) -> str:
-    """Return every shape that was tried as an SVG document, by latency and quality."""
+    """Return every shape that was trained as an SVG document, by latency and quality."""
     best = front(feasible(tried, limits))
+    trained = [each for each in tried if each.quality is not None]
     points = [
         Point(
             "-".join(str(value) for value in each.shape.values()),
             each.latency,
-            each.quality,
+            each.rank,
             "taken" if each is taken else "passed" if each in best else "missed",
         )
-        for each in tried
+        for each in trained
     ]
     axes = Axis(lambda value: f"{value * 1e3:.2f} ms"), Axis(lambda value: f"{value:.3f}", logarithmic=False)
     below = f"{metric} over the median latency of a text; full: the front within the limits; green: taken"
+    if len(trained) < len(tried):
+        below += f"; beyond the limits, not trained: {len(tried) - len(trained)}"
     return scatter(points, *axes, "Shapes that were tried", below)
 
 

@@ -1,4 +1,4 @@
-"""One shape: made, trained for a short while, exported as it would be served, and timed on texts."""
+"""One shape: made, exported as it would be served, timed on texts, and trained for a short while where it keeps the limits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from stillhouse.errors import DataError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context
 from stillhouse.passes.compress.dynamic import QuantizeConfig, QuantizeDynamic
-from stillhouse.passes.distill.search.shapes import DIMENSIONS, Tried
+from stillhouse.passes.distill.search.shapes import DIMENSIONS, Limits, Tried
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.students.config import StudentConfig
-from stillhouse.passes.distill.train import Distill, DistillConfig
+from stillhouse.passes.distill.train import Distill, DistillConfig, DistillFacts
 from stillhouse.passes.export.onnx import ExportConfig, ExportOnnx
 
 __all__ = ["Trying"]
@@ -38,15 +38,21 @@ class Trying:
         quantize: QuantizeConfig | None,
         inputs: Mapping[str, Artifact],
         texts: Sequence[str],
+        limits: Limits,
         ctx: Context,
     ) -> None:
-        """`quantize`: how what serves is made INT8, None: it is FP32. `texts` are what it is timed on."""
+        """`quantize`: how what serves is made INT8, None: it is FP32. `texts` are what it is timed on.
+
+        Size and speed do not hang on what the weights are, so what misses `limits` is known before it is trained; but where
+        the training itself changes what serves, by taking out or rounding, only afterwards.
+        """
         self._student, self._stage, self._quantize = student, stage, quantize
-        self._inputs, self._texts, self._ctx = inputs, texts[:_TIMED], ctx
+        self._inputs, self._texts, self._limits, self._ctx = inputs, texts[:_TIMED], limits, ctx
+        self._changes = stage.prune is not None or stage.quantize is not None
         self._answers: dict[int, Tensor] = {}  # teacher and rows are every shape's: what it says of the sample is asked once
 
     def __call__(self, shape: Mapping[str, int], metric: Callable[[str], None]) -> Tried:
-        """Return what the shape showed; `metric` is told by what quality was judged.
+        """Return what the shape showed; `metric` is told by what quality was judged, where it was.
 
         Raises:
             DataError: its quality is no number.
@@ -56,9 +62,15 @@ class Trying:
         folder = self._ctx.scratch / ("shape-" + "-".join(str(value) for value in shape.values()))
         config = self._student.model_copy(update=_inside(shape))
         student = self._run(InitStudent(self._answers), config, self._inputs, folder / "student")
-        inputs = {**self._inputs, "student": student}
-        trained = self._run(Distill(tell_epochs=False), self._stage, inputs, folder / "trained")
-        facts = trained.facts["made"]
+        tried = None if self._changes else self._measured(shape, student, folder)
+        if tried is None or self._limits.over(tried) == 0:
+            trained = self._run(Distill(tell_epochs=False), self._stage, {**self._inputs, "student": student}, folder / "trained")
+            quality = self._quality(shape, trained.facts["made"], metric)
+            tried = replace(tried or self._measured(shape, trained, folder), quality=quality)
+        shutil.rmtree(folder, ignore_errors=True)
+        return replace(tried, seconds=round(time.monotonic() - began, 1))
+
+    def _quality(self, shape: Mapping[str, int], facts: DistillFacts, metric: Callable[[str], None]) -> float:
         metric(facts.validation_metric)
         quality = float(facts.validation[facts.best_epoch - 1])  # best_epoch 0: no early stopping, the last one
         if not math.isfinite(quality):  # no place among the others, and not to be tried again
@@ -69,20 +81,16 @@ class Trying:
                 allowed="finite numbers",
                 fix="lower learningRate, or raise warmup",
             )
-        served = exported = self._run(ExportOnnx(), ExportConfig(samples=4, quick=True), {"model": trained}, folder / "exported")
+        return quality
+
+    def _measured(self, shape: Mapping[str, int], model: Artifact, folder: Path) -> Tried:
+        """Export a model as it would be served, and time it; its quality is not known yet."""
+        served = exported = self._run(ExportOnnx(), ExportConfig(samples=4, quick=True), {"model": model}, folder / "exported")
         if self._quantize is not None:
             served = self._run(QuantizeDynamic(), self._quantize, {"model": exported}, folder / "quantized")
         macs = exported.facts["made"].macs
-        found = Tried(
-            dict(shape),
-            quality,
-            self._latency(served.path),
-            served.size,
-            int(macs.get("32", next(iter(macs.values()), 0))),
-            round(time.monotonic() - began, 1),
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        return found
+        count = int(macs.get("32", next(iter(macs.values()), 0)))
+        return Tried(dict(shape), None, self._latency(served.path), served.size, count, 0.0)
 
     def _run(self, work: Any, config: Any, inputs: Mapping[str, Artifact], folder: Path) -> Artifact:
         """Run a pass in a folder of its own; its checkpoints stay there until the shape is measured."""
