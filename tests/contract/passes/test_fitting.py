@@ -68,6 +68,39 @@ def test_the_teachers_classes_are_learned(tmp_path):
     assert facts["steps"] > 0
 
 
+@pytest.mark.parametrize(
+    ("labels", "says", "found"),
+    [
+        (None, "needs labels", "no label column"),
+        ([""] * 40, "needs labels", "no row has a label"),
+        (["io", "cloud"] * 20, "does not know", "'cloud'"),
+    ],
+)
+def test_labels_that_are_missing_or_unknown_are_told_before_anybody_is_asked(tmp_path, labels, says, found):
+    given, outputs = lesson(tmp_path, LABELS)
+    columns = {"text": sentences(40, seed=1)} | ({} if labels is None else {"label": labels})
+    given["data"] = dataset(tmp_path / "labelled", **columns)
+    given["student"] = tiny_teacher(tmp_path / "student", LABELS, seed=1)
+    hard = {**CLASSES, "losses": [{"kind": "hard"}, *CLASSES["losses"]]}
+    problem = refused(hard, given, outputs, tmp_path / "run")
+    assert says in problem.message
+    assert found in problem.found
+    assert problem.field.endswith("data.columns.label")
+
+
+@pytest.mark.parametrize("columns", [("text",), ("query", "document")])
+def test_a_recovery_that_leaves_no_step_is_told_before_anybody_is_asked(tmp_path, columns):
+    """Twenty rows in batches of eight are three steps, twenty pairs five."""
+    teacher = tiny_teacher(tmp_path / "teacher")
+    data = dataset(tmp_path / "data", **{name: sentences(20, seed=number) for number, name in enumerate(columns)})
+    given = {"teacher": teacher, "data": data, "student": tiny_teacher(tmp_path / "student", seed=1)}
+    outputs = {"outputs": ["embedding"], "maxLength": 32, "layers": []}
+    said = go(TeacherOutputs(), outputs, given, tmp_path / "outputs")[0]
+    problem = refused({**EMBEDDING, "batchSize": 8, "prune": {"weights": 0.5, "recovery": 0.95}}, given, said, tmp_path / "run")
+    assert problem.field == "spec.distill.stages[].prune.recovery"
+    assert problem.found == f"95% of {3 if len(columns) == 1 else 5} steps"
+
+
 def test_validation_rows_that_are_learned_from_are_refused(tmp_path):
     given, _ = lesson(tmp_path)
     given["student"] = tiny_teacher(tmp_path / "student", seed=1)

@@ -1,17 +1,22 @@
-"""Whether a student can be held to what its teacher says: the same classes in the same places, as many numbers."""
+"""Whether a student can be held to what its teacher and its rows say: the same classes in the same places, as many numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from stillhouse.errors import SpecError
+import numpy as np
+import numpy.typing as npt
+
+from stillhouse.errors import DataError, SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.losses.base import LossConfig
+from stillhouse.passes.distill.rows import NO_LABEL, Rows
 
-__all__ = ["check_student"]
+__all__ = ["check_student", "labels_of"]
 
 _NUMBER_BY_NUMBER: Final = ("embedding", "contrastive-teacher")
+_LABELLED: Final = ("hard", "logits")
 _FIELD: Final = "spec.distill.student.uri"
 
 
@@ -51,6 +56,24 @@ def check_student(losses: Sequence[LossConfig], student: Signature, labels: Sequ
             fix="take losses that compare rows among themselves (similarity, relational-distance), or a student by its shape,"
             " which gets a projection to the teacher's width",
         )
+
+
+def labels_of(losses: Sequence[LossConfig], rows: Rows, names: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    """Return label numbers int64 [rows] in the order of `names`, -100 where a row has none; None where no loss reads labels.
+
+    Raises:
+        DataError: a label that is none of the names, or no label where a loss needs them.
+    """
+    kinds = {loss.kind for loss in losses}
+    labels = rows.labels(names) if kinds.intersection(_LABELLED) else None
+    if "hard" in kinds and (labels is None or not (labels != NO_LABEL).any()):
+        raise DataError(
+            "loss 'hard' needs labels",
+            field="spec.distill.data.columns.label",
+            found="no label column" if labels is None else "no row has a label",
+            fix="name the column: columns: {label: YOUR_COLUMN}",
+        )
+    return labels
 
 
 def _anew(labels: Sequence[str], theirs: Sequence[str]) -> str:

@@ -74,9 +74,19 @@ class Rows:
                 )
         return values
 
+    @property
+    def pairs(self) -> bool:
+        """Return whether there are queries with their documents, which are learned from one by one."""
+        return "text" not in self.columns and {"query", "document"} <= set(self.columns)
+
+    @property
+    def learned(self) -> int:
+        """Return how many inputs there are to learn from."""
+        return 2 * self.count if self.pairs else self.count
+
     def training_texts(self) -> list[str]:
         """Return the texts to learn from: column `text`, or the queries followed by their documents."""
-        if "text" not in self.columns and {"query", "document"} <= set(self.columns):
+        if self.pairs:
             return self.texts("query") + self.texts("document")
         half = [role for role in ("query", "document") if role in self.columns]
         if "text" not in self.columns and half:
@@ -127,7 +137,7 @@ class Rows:
         Raises:
             DataError: no two rows are of one group.
         """
-        if "text" not in self.columns and {"query", "document"} <= set(self.columns):
+        if self.pairs:
             return np.tile(np.arange(self.count, dtype=np.int64), 2)
         if "group" not in self.columns:
             return None
@@ -165,7 +175,7 @@ class Rows:
                 allowed="a number above 0 in one row at least",
                 fix="give other rows, or leave weight out",
             )
-        pairs = kept is None and "text" not in self.columns and {"query", "document"} <= set(self.columns)
+        pairs = kept is None and self.pairs
         found: npt.NDArray[np.float64] = np.tile(values / most, 2 if pairs else 1)
         return found
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -21,29 +18,27 @@ from stillhouse.passes.compress.feeds import tell_one_class
 from stillhouse.passes.compress.learned import write_learned
 from stillhouse.passes.distill.checkpoint import seed_everything
 from stillhouse.passes.distill.config import CamelConfig
-from stillhouse.passes.distill.encoded import Arrays, Texts, read_inputs
-from stillhouse.passes.distill.fitting import check_student
+from stillhouse.passes.distill.encoded import read_inputs
+from stillhouse.passes.distill.fitting import check_student, labels_of
 from stillhouse.passes.distill.freezing import Freeze
 from stillhouse.passes.distill.live import LiveTeacher
 from stillhouse.passes.distill.loop import LoopSettings, train
 from stillhouse.passes.distill.losses import build_losses, needed_outputs, reads_along
 from stillhouse.passes.distill.losses.base import LossConfig
-from stillhouse.passes.distill.losses.pooled import FEATURES
-from stillhouse.passes.distill.losses.term import Sizes
 from stillhouse.passes.distill.objective import Objective, Part
-from stillhouse.passes.distill.prune.config import PruneConfig
+from stillhouse.passes.distill.prune.config import PruneConfig, course_of
 from stillhouse.passes.distill.quantize.calibration import calibration_rows
 from stillhouse.passes.distill.quantize.config import QuantizeConfig
 from stillhouse.passes.distill.rows import NO_LABEL, Rows
+from stillhouse.passes.distill.schedule import steps_per_epoch
 from stillhouse.passes.distill.step import TrainingSet
 from stillhouse.passes.distill.stopping import EarlyStopping
-from stillhouse.passes.distill.teacher import FEATURES_FIELD, read_outputs
+from stillhouse.passes.distill.teacher import read_outputs
+from stillhouse.passes.distill.terms import names_of, sizes_of
 from stillhouse.passes.distill.validation import Validation
 from stillhouse.passes.evaluate.disjoint import check_disjoint
 from stillhouse.passes.models.artifact import load, save
-from stillhouse.passes.models.device import tensors_of
-from stillhouse.passes.models.features import width_of
-from stillhouse.passes.models.network import Network, count_parameters
+from stillhouse.passes.models.network import count_parameters
 from stillhouse.passes.models.precision import MixedPrecision
 
 __all__ = ["Distill", "DistillConfig", "DistillFacts"]
@@ -139,17 +134,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         student = load(folder, role="student")
         rows = Rows.of(inputs)
         data = read_inputs(rows, folder, student.signature, config.max_length, ctx.progress)
-        labels = None
-        if any(loss.kind in {"hard", "logits"} for loss in config.losses):
-            labels = rows.labels(student.signature.labels)
+        labels = labels_of(config.losses, rows, student.signature.labels)
         labelled = 0 if labels is None else int((labels != NO_LABEL).sum())
-        if not labelled and any(loss.kind == "hard" for loss in config.losses):
-            raise DataError(
-                "loss 'hard' needs labels",
-                field="spec.distill.data.columns.label",
-                found="no label column" if labels is None else "no row has a label",
-                fix="name the column: columns: {label: YOUR_COLUMN}",
-            )
         wanted = needed_outputs(config.losses)
         outputs, description = read_outputs(inputs["outputs"].path) if wanted else ({}, {})
         teacher = {name: tensor for name, tensor in outputs.items() if name.partition("-")[0] in wanted}
@@ -174,8 +160,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         if reads_along(config.losses):
             live = LiveTeacher(inputs["teacher"].path, rows, data, student, config.max_length)
         depth = live.network.layers if live is not None else int(description.get("teacher_layers", 0))
-        terms = build_losses(config.losses, _sizes(student, teacher, depth, labels, live, data))
-        names = _names(config.losses)
+        terms = build_losses(config.losses, sizes_of(student, teacher, depth, labels, live, data))
+        names = names_of(config.losses)
         validation = None
         if "validation" in inputs:
             validation = Validation(
@@ -262,20 +248,27 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         )
 
     def foresee(self, config: DistillConfig, inputs: Mapping[str, Artifact]) -> None:
-        """Refuse validation rows that are learned from, and an imported student that does not fit its teacher.
+        """Refuse rows that will not do, and an imported student that does not fit its teacher, before anything is trained.
 
-        `run` takes such rows: what a student learns does not depend on them, and a gate refuses them in its `run`.
+        `run` takes validation rows that are learned from: what a student learns does not depend on them, and a gate refuses
+        them in its `run`. Rows that are made of the imported ones, changed copies for instance, are seen by `run` alone.
 
         Raises:
-            DataError: rows of the validation are among the training's.
-            SpecError: the student's classes or width are not the teacher's.
+            DataError: rows of the validation are among the training's, or labels are missing or unknown.
+            SpecError: the student's classes or width are not the teacher's, or the recovery leaves no step to prune in.
         """
         roles = {"training": "data", "validation": "validation"}
         # A stage is not given the rows that its teacher was fine-tuned on, which are often the same file.
         note = " (not out of spec.source.fineTune.data, where that has them too)"
         check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs}, note=note)
-        if "teacher" in inputs and "student" in inputs:
-            teacher = Signature.read(inputs["teacher"].path)
+        teacher = Signature.read(inputs["teacher"].path) if "teacher" in inputs else None
+        if "data" in inputs:
+            rows = Rows.of(inputs)
+            if teacher is not None:
+                labels_of(config.losses, rows, teacher.labels)
+            if config.prune is not None:
+                course_of(config.prune, steps_per_epoch(rows.learned, config.batch_size) * config.epochs, config.warmup)
+        if teacher is not None and "student" in inputs:
             check_student(config.losses, Signature.read(inputs["student"].path), teacher.labels, teacher.dimension)
 
 
@@ -284,35 +277,3 @@ def _check_fit(config: DistillConfig, student: Signature, description: Mapping[s
     if description:
         width = teacher["embedding"].shape[1] if "embedding" in teacher else 0
         check_student(config.losses, student, description.get("labels", ()), int(width))
-
-
-def _sizes(
-    student: Network,
-    teacher: Mapping[str, Tensor],
-    depth: int,
-    labels: npt.NDArray[np.int64] | None,
-    live: LiveTeacher | None,
-    data: Texts | Arrays,
-) -> Sizes:
-    widths = {int(name.removeprefix("hidden-")): int(t.shape[1]) for name, t in teacher.items() if name.startswith("hidden-")}
-    rows = dict.fromkeys(student.signature.labels, 0)
-    if labels is not None:
-        counts = np.bincount(labels[labels != NO_LABEL], minlength=len(rows)).tolist()
-        rows = dict(zip(rows, counts, strict=True))
-    width, heads = (live.network.hidden_size, live.network.heads) if live is not None else (0, 0)
-    mine, theirs = 0, 0
-    if FEATURES in teacher:
-        theirs = int(teacher[FEATURES].shape[1])
-        mine = width_of(student, tensors_of(data.batch([0])), FEATURES_FIELD)
-    return Sizes(student.layers, student.hidden_size, depth, widths, width, heads, mine, theirs, rows)
-
-
-def _names(losses: Sequence[LossConfig]) -> list[str]:
-    """Return a name per term: its kind, numbered where a kind comes twice."""
-    many = Counter(loss.kind for loss in losses)
-    seen: Counter[str] = Counter()
-    names = []
-    for loss in losses:
-        seen[loss.kind] += 1
-        names.append(loss.kind if many[loss.kind] == 1 else f"{loss.kind}-{seen[loss.kind]}")
-    return names
