@@ -24,7 +24,9 @@ from stillhouse.passes.models.architecture import Architecture, FactoryCall
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision_name
+from stillhouse.planning.fields import as_written
 from stillhouse.planning.manifest import PASSES
+from stillhouse.planning.plan import Step
 
 LABELS = ("io", "text", "time")
 SHAPE = {"hiddenLayers": 2, "hiddenSize": 16, "attentionHeads": 2, "intermediateSize": 32, "maxLength": 32, "seed": 3}
@@ -548,6 +550,18 @@ def wrong():
 
 def nothing():
     return 3
+
+class Winding(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = make(4)
+
+    def forward(self, pixels):
+        rows = [self.inner(pixels[at : at + 1]) * (1 + at) for at in range(len(pixels))]  # as often as there are rows
+        return torch.cat(rows)
+
+def winding():
+    return Winding()
 """
 
 
@@ -602,6 +616,16 @@ def test_factories_that_give_the_wrong_thing_are_refused_at_once(painter, tmp_pa
         go(InitStudent(), {"factory": {"target": target}}, {"teacher": teacher, "data": data}, tmp_path / "s")
     assert caught.value.problem.field == "spec.distill.student.factory.target"
     assert target in caught.value.problem.found
+
+
+def test_a_factory_whose_network_cannot_be_exported_is_refused_before_it_is_trained(painter, tmp_path):
+    teacher, data, _ = painter
+    with pytest.raises(SourceError, match="cannot be exported") as caught:
+        go(InitStudent(), {"factory": {"target": "networks:winding"}}, {"teacher": teacher, "data": data}, tmp_path / "s")
+    problem = caught.value.problem
+    assert (problem.field, problem.fix) == ("model.factory", "mend the network that the factory makes")
+    step = Step("train/student", "train", "student", 4, {}, {"teacher": "resolve/source"}, "key")
+    assert as_written(step, problem).field == "spec.distill.student.factory"
 
 
 def test_images_of_another_size_are_refused(painter, tmp_path):

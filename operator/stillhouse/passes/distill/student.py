@@ -23,6 +23,7 @@ from stillhouse.passes.distill.students.features import feature_student
 from stillhouse.passes.distill.students.residual import residual_student
 from stillhouse.passes.distill.students.small import small_image_student, small_text_student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
+from stillhouse.passes.export.onnx import require_exportable
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network, count_parameters
 
@@ -49,6 +50,7 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         Raises:
             SpecError: the shape does not fit itself or the teacher.
             DataError: the data has no rows, or the teacher's outputs belong to other rows.
+            SourceError: a factory's network cannot be exported.
         """
         torch.set_num_threads(ctx.threads)
         seed_everything(config.seed)
@@ -73,6 +75,8 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
                 student = feature_student(config, signature, Rows.of(inputs))
             _warn_if_larger(student.network, teacher, ctx)
             save(student.network, ctx.out, tokenizer=folder / TOKENIZER_FILE if signature.takes_texts else None)
+            if made is not None:  # better now than after its training
+                require_exportable(ctx.out, lambda what: ctx.progress.update(0, None, "", f"trying to export: {what}"))
             return facts_of(student, VocabularyFacts(), config.seed)
         if not small and (teacher.config is None or images):
             raise SpecError(

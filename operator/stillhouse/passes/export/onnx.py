@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.sources.tokenizer import vocabulary_rows
 from stillhouse.sizes import size as shown_size
 
-__all__ = ["MODEL_FILE", "ExportConfig", "ExportFacts", "ExportOnnx"]
+__all__ = ["MODEL_FILE", "ExportConfig", "ExportFacts", "ExportOnnx", "require_exportable"]
 
 MODEL_FILE = "model.onnx"
+_MEND = "mend the network that the factory makes"
 _LENGTHS = (16, 32, 64, 128)
 
 
@@ -95,7 +96,10 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
             opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
         )  # fmt: skip
         if not made:
-            raise _no_graph(refused, Architecture.read(source).kind == "factory")
+            factory = Architecture.read(source).kind == "factory"
+            mend = _MEND if factory else "choose another student architecture"
+            fix = f"{mend}, or export the model yourself and name the .onnx file as the source"
+            raise _no_graph(refused, "model.factory" if factory else "source.uri", fix)
         if not config.quick:
             small = Architecture.read(source).small
             recurrent = small is not None and small.form == "bilstm"
@@ -174,12 +178,30 @@ def _refuse_too_large(source: Path) -> None:
         )
 
 
-def _no_graph(refused: Mapping[str, str], factory: bool) -> SourceError:
-    mend = "mend the network that the factory makes" if factory else "choose another student architecture"
+def require_exportable(source: Path, report: Callable[[str], None]) -> None:
+    """Try whether a factory's network can be exported; nothing is kept.
+
+    Args:
+        source: a torch-model artifact; what its weights are is of no account.
+        report: told what is tried.
+
+    Raises:
+        SourceError: no exporter gives a graph within the parity limits.
+    """
+    config, signature = ExportConfig(samples=4, quick=True), Signature.read(source)
+    made, refused = candidates(
+        source, signature, vocabulary_rows(source),
+        opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
+    )  # fmt: skip
+    if not made:
+        raise _no_graph(refused, "model.factory", _MEND)
+
+
+def _no_graph(refused: Mapping[str, str], field: str, fix: str) -> SourceError:
     return SourceError(
         "the model cannot be exported to ONNX",
-        field="model.factory" if factory else "source.uri",
+        field=field,
         found="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
         allowed="a network that torch.onnx can follow and whose graph gives the same outputs",
-        fix=f"{mend}, or export the model yourself and name the .onnx file as the source",
+        fix=fix,
     )
