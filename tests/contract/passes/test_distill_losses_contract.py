@@ -35,7 +35,8 @@ from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.step import Stepper, TrainingSet
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs, read_outputs
-from stillhouse.passes.distill.train import Distill, _sizes
+from stillhouse.passes.distill.terms import sizes_of
+from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network, NetworkOutput
 from stillhouse.planning.manifest import LOSSES
@@ -113,7 +114,7 @@ class Lesson:
         kept = {name: tensor for name, tensor in outputs.items() if name.partition("-")[0] in needed_outputs(losses)}
         labels = rows.labels(self.student.signature.labels) if task_of(kind) == "class" else None
         live = LiveTeacher(given["teacher"].path, rows, data, self.student, 32) if reads_along(losses) else None
-        (self.term,) = build_losses(losses, _sizes(self.student, kept, description["teacher_layers"], labels, live, data))
+        (self.term,) = build_losses(losses, sizes_of(self.student, kept, description["teacher_layers"], labels, live, data))
         self._kept = self.term.register_forward_hook(self._keep)
         accelerator = Accelerator()
         modules = {"student": self.student.to(accelerator.device), "term": self.term.to(accelerator.device)}
