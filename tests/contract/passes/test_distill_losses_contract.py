@@ -155,7 +155,7 @@ def lesson_of(kind: str, schools: Mapping[str, Given]) -> Lesson:
         pytest.fail(
             f"loss {kind} cannot be taught with its defaults and what its line in planning/manifest.py says that it reads"
             f" ({LOSSES[kind].reads}): {type(error).__name__}: {error}. Look at its line and at {where}; a field that it cannot"
-            " do without goes into CONFIG of this file, a size that it joins into _sizes of passes/distill/train.py"
+            " do without goes into CONFIG of this file, a size that it joins into sizes_of of passes/distill/terms.py"
         )
     finally:
         if lesson is not None:
