@@ -146,8 +146,7 @@ def end_until(hands: Hands, told: dict[str, dict[str, Any]], met: Callable[[], b
 def serves(hands: Hands, digest: str) -> bool:
     """Let the Deployment's pods come up, as often as it is changed; whether the model serves a build."""
     hands.roll()
-    status = hands.get()["status"]
-    return hands.condition("Ready") == ("True", "Serving") and status["revision"]["digest"] == digest
+    return hands.condition("Ready") == ("True", "Serving") and hands.get()["status"]["revision"]["digest"] == digest
 
 
 def eventually(what: Callable[[], Any]) -> Any:

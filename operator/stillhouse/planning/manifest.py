@@ -82,10 +82,11 @@ PASSES: dict[str, PassEntry] = {
         PassEntry("student", 4, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
         PassEntry(
             "search-student",
-            2,
+            3,
             "stillhouse.passes.distill.search.search:SearchStudent",
             "search",
             measures=True,
+            foresees=True,
             needs=(*_TORCH, *_ONNX, "accelerate", "optuna"),
         ),
         PassEntry(

@@ -130,6 +130,11 @@ class _Pupil:
     owner: str
 
     @property
+    def assists(self) -> bool:
+        """Return whether this is an assistant, whom nobody serves."""
+        return self.id != "train/student"
+
+    @property
     def losses(self) -> list[Loss]:
         """Return the terms of all stages."""
         return [loss for stage in self.stages.values() for loss in stage.losses]
@@ -222,7 +227,7 @@ def _lesson(
     if student.uri:
         yield import_model(pupil.id, student.uri, source.model_copy(update={"factory": None, "fine_tune": None}), env)
     else:
-        searched = distill.search is not None and pupil.id == "train/student"
+        searched = distill.search is not None and not pupil.assists
         wide = searched and distill.search is not None and distill.search.hidden_size is not None
         if wide and student.init is None and student.architecture in (None, "encoder"):
             student = student.model_copy(update={"init": "svd"})  # which fits every width
@@ -238,6 +243,7 @@ def _lesson(
             "maxLength": max_length,
             "factory": factory(student.factory, env),
             "seed": pupil.seed,
+            **({"exported": False} if student.factory and pupil.assists else {}),
             **small_config(student),
         }
         # Whoever teaches it, its first weights and its tokens are of the source: an assistant may be of any kind.

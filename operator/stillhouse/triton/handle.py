@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ _NOTHING_UNDER_WAY = "All models are stopped, unloading models"
 _FLUSH_S = 0.1  # for the last answers to leave the process
 _ends: dict[tuple[int, str], str] = {}
 """How the servers of this process ended, by process id and birth: several places ask, and only the first can collect it."""
+_asking = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +169,11 @@ class ServerHandle:
 
     def _reap(self) -> str:
         """Return what `_collect` says; the kernel gives an exit status once, who asks again is told the same."""
-        known = _ends.get((self.pid, self.birth))
-        if known is None:
-            known = _collect(self.pid)
+        with _asking:
+            known = _ends.get((self.pid, self.birth)) or _collect(self.pid)
             if known != _RUNNING:
                 _ends[(self.pid, self.birth)] = known
-        return known
+            return known
 
     def _wait(self, seconds: float, until: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + seconds

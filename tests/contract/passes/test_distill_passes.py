@@ -628,6 +628,13 @@ def test_a_factory_whose_network_cannot_be_exported_is_refused_before_it_is_trai
     assert as_written(step, problem).field == "spec.distill.student.factory"
 
 
+def test_an_assistant_is_never_exported(painter, tmp_path):
+    teacher, data, _ = painter
+    shape = {"factory": {"target": "networks:winding"}, "exported": False}
+    _, facts = go(InitStudent(), shape, {"teacher": teacher, "data": data}, tmp_path / "s")
+    assert facts["init"] == "factory"
+
+
 def test_images_of_another_size_are_refused(painter, tmp_path):
     teacher, _, _ = painter
     data = dataset(tmp_path / "small", image=[[0.0] * 60] * 4)

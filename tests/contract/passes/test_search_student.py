@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from tests.support.artifacts import Recorder, artifact, context, dataset, sentences, tiny_teacher
 
-from stillhouse.errors import SpecError
+from stillhouse.errors import SourceError, SpecError
+from stillhouse.passes.compress.dynamic import QuantizeDynamic
 from stillhouse.passes.distill.search.search import SearchConfig, SearchStudent
 from stillhouse.passes.distill.search.shapes import Limits, Tried, front
 from stillhouse.passes.distill.search.study import Study
@@ -259,9 +260,11 @@ def test_what_misses_the_limits_is_not_trained(inputs, tmp_path, monkeypatch):
     facts, ctx = search(inputs, tmp_path / "limited", progress, size=float(small["size"]))
     told = {each["size"]: each for each in json.loads((ctx.out / "search.json").read_text())["tried"]}
     assert (facts.tried, len(trained)) == (2, 1)
-    assert set(told) == {small["size"], large["size"]}, "as large as what was trained"
-    assert told[small["size"]]["quality"] == small["quality"]
-    assert told[large["size"]]["quality"] is None
+    kept, beyond = (told[size] for size in sorted(told))
+    assert (kept["size"], kept["quality"]) == (small["size"], small["quality"])
+    assert beyond["quality"] is None
+    # Of a network this small the layers' zeros and ones, which torch writes once where they are equal, are a part that shows.
+    assert beyond["size"] == pytest.approx(large["size"], rel=0.1)
     assert [each for each in progress.notes if "beyond the limits, not trained" in each]
     picture = (ctx.out / "search.svg").read_text()
     assert picture.count("<circle") == 1
@@ -269,6 +272,27 @@ def test_what_misses_the_limits_is_not_trained(inputs, tmp_path, monkeypatch):
 
     again = Study(ctx.scratch / "journal", SEARCH["space"], Limits(size=float(small["size"])), 3)
     assert [each.quality for each in again.tried] == [each["quality"] for each in told.values()], "a journal keeps it"
+
+
+def test_a_shape_that_no_check_lets_pass_before_its_training_is_measured_after_it(inputs, tmp_path, monkeypatch):
+    """Weights of chance may give logits about 0, whose INT8 has nothing to do with them."""
+    real, trained = QuantizeDynamic.run, trainings(monkeypatch)
+
+    def strict(self, config, given, ctx):
+        if not trained:
+            raise SourceError("the INT8 model gives numbers that are not finite")
+        return real(self, config, given, ctx)
+
+    monkeypatch.setattr(QuantizeDynamic, "run", strict)
+    facts, _ = search(inputs, tmp_path, size=1e9, trials=1)
+    assert (facts.tried, len(trained)) == (1, 1)
+
+
+def test_a_short_training_without_a_step_to_prune_in_is_told_before_anything_is_made(inputs):
+    config = SearchConfig.model_validate({**SEARCH, "stage": {**STAGE, "batchSize": 40, "prune": {"heads": 0.5}}})
+    with pytest.raises(SpecError, match="leaves no step") as caught:
+        SearchStudent().foresee(config, inputs)
+    assert caught.value.problem.fix == "raise spec.distill.search.epochs, or lower recovery"
 
 
 def test_what_a_training_makes_smaller_is_measured_after_it(inputs, tmp_path, monkeypatch):

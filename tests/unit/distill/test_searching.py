@@ -15,7 +15,7 @@ from stillhouse.passes.distill.search.telling import infeasible, table
 LIMITS = Limits(size=500)
 
 
-def tried(latency: float, quality: float, size: int = 100, **shape: int) -> Tried:
+def tried(latency: float, quality: float | None, size: int = 100, **shape: int) -> Tried:
     return Tried(shape or {"hiddenLayers": 1}, quality, latency, size, 1, 1.0)
 
 
@@ -67,22 +67,30 @@ def test_before_anything_keeps_the_limits_only_what_comes_nearer_is_progress() -
     assert along([tried(5, math.nan), tried(5, 0.5)], LIMITS) == [0, 0], "what has no quality is not within"
 
 
-SHAPES = st.lists(
-    st.builds(
-        tried,
-        st.sampled_from([0.1, 0.2, 0.3, 0.4]),
-        st.sampled_from([0.5, 0.6, 0.7, math.nan]),
-        st.sampled_from([400, 500, 600, 700]),
-    ),
-    max_size=12,
-)
+def test_what_was_not_trained_is_not_counted_once_something_is_within() -> None:
+    beyond = [tried(5, None, size=900), tried(5, None, size=800), tried(5, None, size=900)]
+    assert along([*beyond, tried(5, 0.5), *beyond, tried(6, 0.4), beyond[0]], LIMITS) == [0, 0, 1, 0, 0, 0, 0, 1, 1]
+    assert words(beyond[0], "mrr@10") == "layers 1: beyond the limits, not trained, 5000.00 ms a text, 900 B"
+    assert nearest(beyond, LIMITS) is beyond[1]
 
 
-@given(SHAPES, st.sampled_from([LIMITS, Limits(), Limits(latency=0.25), Limits(450, 0.15)]))
+def shapes(*qualities: float | None) -> st.SearchStrategy[list[Tried]]:
+    one = st.builds(
+        tried, st.sampled_from([0.1, 0.2, 0.3, 0.4]), st.sampled_from(qualities), st.sampled_from([400, 500, 600, 700])
+    )
+    return st.lists(one, max_size=12)
+
+
+SHAPES = shapes(0.5, 0.6, 0.7, math.nan)
+
+
+@given(shapes(0.5, 0.6, 0.7, math.nan, None), st.sampled_from([LIMITS, Limits(), Limits(latency=0.25), Limits(450, 0.15)]))
 def test_idle_by_its_definition(shapes: list[Tried], limits: Limits) -> None:
     expected, least = 0, math.inf
     for count, each in enumerate(shapes):
         before, after = (front(feasible(shapes[:end], limits)) for end in (count, count + 1))
+        if before and each.quality is None:
+            continue
         gained = after != before or (not before and limits.over(each) < least)
         expected, least = (0 if gained else expected + 1), min(least, limits.over(each))
     assert idle(shapes, limits) == expected
@@ -90,14 +98,14 @@ def test_idle_by_its_definition(shapes: list[Tried], limits: Limits) -> None:
 
 @given(SHAPES, st.floats(0, 1))
 def test_what_is_taken_is_on_the_front_and_nothing_faster_is_good_enough(shapes: list[Tried], tolerance: float) -> None:
-    taken, within = choose(shapes, LIMITS, tolerance), [each for each in feasible(shapes, LIMITS) if math.isfinite(each.quality)]
+    taken, within = choose(shapes, LIMITS, tolerance), [each for each in feasible(shapes, LIMITS) if math.isfinite(each.rank)]
     if taken is None:
         assert not within
         return
     assert any(each is taken for each in front(within))
-    enough = max(each.quality for each in within) * (1 - tolerance)
-    assert taken.quality >= enough - 1e-9
-    assert all(each.quality < enough + 1e-9 for each in within if each.latency < taken.latency)
+    enough = max(each.rank for each in within) * (1 - tolerance)
+    assert taken.rank >= enough - 1e-9
+    assert all(each.rank < enough + 1e-9 for each in within if each.latency < taken.latency)
 
 
 def test_the_front_as_a_table() -> None:

@@ -110,6 +110,15 @@ def test_a_chain_goes_from_the_teacher_to_the_student() -> None:
     assert len(seeds) == 2
 
 
+def test_only_who_is_served_is_tried_to_be_exported() -> None:
+    """An assistant of a kind that ONNX cannot hold is as good a teacher as any."""
+    own = {"factory": {"target": "factories:make"}}
+    found = plan({"spec.distill.student": own, "spec.distill.assistants": [{**ASSISTANT, "student": own}]})
+    assert found.step("train/assistant-1").config["exported"] is False
+    assert "exported" not in found.step("train/student").config, "true when it is left out"
+    assert "exported" not in plan({"spec.distill.assistants": [ASSISTANT]}).step("train/assistant-1").config
+
+
 def test_a_search_makes_of_the_source_and_learns_from_the_assistant() -> None:
     assistant = {"student": {"hiddenLayers": 3}, "stages": [{"losses": [{"kind": "embedding"}]}]}
     edits = {

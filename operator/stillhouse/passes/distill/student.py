@@ -23,7 +23,6 @@ from stillhouse.passes.distill.students.features import feature_student
 from stillhouse.passes.distill.students.residual import residual_student
 from stillhouse.passes.distill.students.small import small_image_student, small_text_student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
-from stillhouse.passes.export.onnx import require_exportable
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network, count_parameters
 
@@ -75,7 +74,9 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
                 student = feature_student(config, signature, Rows.of(inputs))
             _warn_if_larger(student.network, teacher, ctx)
             save(student.network, ctx.out, tokenizer=folder / TOKENIZER_FILE if signature.takes_texts else None)
-            if made is not None:  # better now than after its training
+            if made is not None and config.exported:  # better now than after its training
+                from stillhouse.passes.export.onnx import require_exportable  # onnx: no other student needs it
+
                 require_exportable(ctx.out, lambda what: ctx.progress.update(0, None, "", f"trying to export: {what}"))
             return facts_of(student, VocabularyFacts(), config.seed)
         if not small and (teacher.config is None or images):

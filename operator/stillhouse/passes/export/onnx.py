@@ -85,16 +85,13 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         """
         source = inputs["model"].path
         signature = Signature.read(source)
-        _refuse_too_large(source)
+        _refuse_too_large(source, "source.uri", "distil it into a smaller student: add spec.distill")
         vocabulary = vocabulary_rows(source)
 
         def report(what: str) -> None:  # how many of them there will be nobody knows, so they are not counted
             ctx.progress.update(0, None, "", f"exporting: {what}")
 
-        made, refused = candidates(
-            source, signature, vocabulary,
-            opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
-        )  # fmt: skip
+        made, refused = _tried(source, signature, config, report)
         if not made:
             factory = Architecture.read(source).kind == "factory"
             mend = _MEND if factory else "choose another student architecture"
@@ -166,35 +163,44 @@ def _macs(model: onnx.ModelProto, signature: Signature, vocabulary: int) -> dict
     return {str(length): count_macs(model, feed(signature, 1, length, vocabulary)) for length in lengths}
 
 
-def _refuse_too_large(source: Path) -> None:
+def _refuse_too_large(source: Path, field: str, fix: str) -> None:
     weights = (source / "model.safetensors").stat().st_size
     if weights > MAX_BYTES:
         raise SourceError(
             "the model is too large for one ONNX file",
-            field="source.uri",
+            field=field,
             found=f"{shown_size(weights)} of weights",
             allowed="2 GiB in float32",
-            fix="distil it into a smaller student: add spec.distill",
+            fix=fix,
         )
 
 
 def require_exportable(source: Path, report: Callable[[str], None]) -> None:
-    """Try whether a factory's network can be exported; nothing is kept.
+    """Try whether a factory's network can be exported before it is trained; nothing is kept.
+
+    How near the graph's numbers are is not judged: those of chance weights may be of any size, or of none.
 
     Args:
-        source: a torch-model artifact; what its weights are is of no account.
+        source: a torch-model artifact.
         report: told what is tried.
 
     Raises:
-        SourceError: no exporter gives a graph within the parity limits.
+        SourceError: no exporter gives a graph that runs and has the network's shapes, or it is too large for one file.
     """
-    config, signature = ExportConfig(samples=4, quick=True), Signature.read(source)
-    made, refused = candidates(
-        source, signature, vocabulary_rows(source),
-        opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
-    )  # fmt: skip
+    _refuse_too_large(source, "model.factory", "make the network smaller")
+    made, refused = _tried(source, Signature.read(source), ExportConfig(samples=4, quick=True), report, any_numbers=True)
     if not made:
         raise _no_graph(refused, "model.factory", _MEND)
+
+
+def _tried(
+    source: Path, signature: Signature, config: ExportConfig, report: Callable[[str], None], *, any_numbers: bool = False
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    return candidates(
+        source, signature, vocabulary_rows(source),
+        opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
+        any_numbers=any_numbers,
+    )  # fmt: skip
 
 
 def _no_graph(refused: Mapping[str, str], field: str, fix: str) -> SourceError:

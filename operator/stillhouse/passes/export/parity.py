@@ -21,7 +21,10 @@ MIN_COSINE = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Over all rows: the largest absolute difference, the lowest and the mean cosine, how many rows and shapes there were."""
+    """Over all rows: the largest absolute difference, the lowest and the mean cosine, how many rows and shapes there were.
+
+    `fits`: all outputs had the expected shapes.
+    """
 
     max_abs_error: float
     min_cosine: float
@@ -29,6 +32,7 @@ class Parity:
     scale: float
     rows: int
     shapes: int
+    fits: bool = True
 
     @property
     def holds(self) -> bool:
@@ -52,14 +56,16 @@ def compare(expected: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[
 
 def measure_parity(session: Any, expected: Callable[[Feed], NDArray[np.float32]], feeds: Iterable[Feed]) -> Parity:
     """Run every feed through `session` (ONNX Runtime) and `expected` (the network) and compare."""
-    worst, scale, shapes = 0.0, 0.0, 0
+    worst, scale, shapes, fits = 0.0, 0.0, 0, True
     cosines: list[NDArray[np.float64]] = []
     for feed in feeds:
         want = expected(feed)
-        error, rows = compare(want, session.run(None, feed)[0])
+        got = session.run(None, feed)[0]
+        fits = fits and got.shape == want.shape
+        error, rows = compare(want, got)
         worst = max(worst, error)
         cosines.append(rows)
         scale = max(scale, float(np.abs(want).max(initial=0.0)))
         shapes += 1
     every = np.concatenate(cosines)
-    return Parity(worst, float(every.min()), float(every.mean()), scale, len(every), shapes)
+    return Parity(worst, float(every.min()), float(every.mean()), scale, len(every), shapes, fits)

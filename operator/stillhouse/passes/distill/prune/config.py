@@ -83,8 +83,10 @@ def emptied(kind: str, share: float, total: int, layers: int, told: str = "") ->
     )
 
 
-def course_of(config: PruneConfig, steps: int, warmup: float) -> Course:
+def course_of(config: PruneConfig, steps: int, warmup: float, epochs: str = "epochs") -> Course:
     """Return the course over `steps`; `warmup` is the share of them in which the learning rate climbs.
+
+    `epochs`: what one raises to have more steps.
 
     Raises:
         SpecError: the recovery leaves no step.
@@ -96,6 +98,6 @@ def course_of(config: PruneConfig, steps: int, warmup: float) -> Course:
             field=f"{FIELD}.recovery",
             found=f"{config.recovery:.0%} of {steps} steps",
             allowed="one step at least before the recovery",
-            fix="raise epochs, or lower recovery",
+            fix=f"raise {epochs}, or lower recovery",
         )
     return Course(min(math.ceil(warmup * steps), end - 1), end)

@@ -14,6 +14,7 @@ from stillhouse.errors import DataError
 from stillhouse.passes.base import Artifact, Context, Pass
 from stillhouse.passes.compress.dynamic import QuantizeConfig
 from stillhouse.passes.distill.config import CamelConfig
+from stillhouse.passes.distill.prune.config import course_of
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.search.possible import refuse_impossible
 from stillhouse.passes.distill.search.shapes import FILE, Limits, Tried, choose, feasible, front, idle, words
@@ -66,7 +67,7 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
     """Searches on the validation rows; the gate's rows are never seen."""
 
     name: ClassVar[str] = "search-student"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kind: ClassVar[str] = "search"
     config_type = SearchConfig
 
@@ -117,6 +118,16 @@ class SearchStudent(Pass[SearchConfig, SearchFacts]):
         told = [each.to_json() for each in front(feasible(tried, limits))]
         seconds = round(sum(each.seconds for each in tried), 1)
         return SearchFacts(dict(taken.shape), study.metric, taken.to_json(), tuple(told), len(tried), seconds)
+
+    def foresee(self, config: SearchConfig, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse a short training that leaves no step to prune in.
+
+        Raises:
+            SpecError: the recovery takes them all.
+        """
+        stage = DistillConfig.model_validate(config.stage)
+        if stage.prune is not None and "data" in inputs:
+            course_of(stage.prune, stage.steps(Rows.of(inputs).learned), stage.warmup, epochs="spec.distill.search.epochs")
 
 
 def _write(ctx: Context, tried: list[Tried], taken: Tried, limits: Limits, metric: str) -> None:

@@ -93,11 +93,14 @@ def idle(tried: Sequence[Tried], limits: Limits) -> int:
 
     A shape brings something that changes the front within the limits or, while nothing keeps them, misses them by less than all
     before it. What lies beyond the limits is often faster or better than anything within, and would hide what is found there.
+    Once something keeps them, what was not trained does not count: it cost next to nothing.
     """
     count, least = 0, math.inf
     best: list[Tried] = []
     for each in tried:
         over = limits.over(each)
+        if best and each.quality is None:
+            continue
         now = front([*best, *feasible([each], limits)])  # a front is a front's and the next one's
         count = 0 if now != best or (not best and over < least) else count + 1
         best, least = now, min(least, over)

@@ -47,7 +47,7 @@ def picture(tried: Sequence[Tried], taken: Tried, limits: Limits, metric: str) -
     below = f"{metric} over the median latency of a text; full: the front within the limits; green: taken"
     if len(trained) < len(tried):
         below += f"; beyond the limits, not trained: {len(tried) - len(trained)}"
-    return scatter(points, *axes, "Shapes that were tried", below)
+    return scatter(points, *axes, "Shapes that were trained", below)
 
 
 def infeasible(tried: Sequence[Tried], limits: Limits, metric: str, patience: int | None) -> SpecError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stillhouse.errors import DataError
+from stillhouse.errors import DataError, SourceError
 from stillhouse.inference.engine import Engine
 from stillhouse.passes.base import Artifact, Context
 from stillhouse.passes.compress.dynamic import QuantizeConfig, QuantizeDynamic
@@ -43,12 +43,11 @@ class Trying:
     ) -> None:
         """`quantize`: how what serves is made INT8, None: it is FP32. `texts` are what it is timed on.
 
-        Size and speed do not hang on what the weights are, so what misses `limits` is known before it is trained; but where
-        the training itself changes what serves, by taking out or rounding, only afterwards.
+        Size and speed hardly hang on what the weights are, so what misses `limits` is known before it is trained; but where
+        the training takes something out, only afterwards.
         """
         self._student, self._stage, self._quantize = student, stage, quantize
         self._inputs, self._texts, self._limits, self._ctx = inputs, texts[:_TIMED], limits, ctx
-        self._changes = stage.prune is not None or stage.quantize is not None
         self._answers: dict[int, Tensor] = {}  # teacher and rows are every shape's: what it says of the sample is asked once
 
     def __call__(self, shape: Mapping[str, int], metric: Callable[[str], None]) -> Tried:
@@ -62,13 +61,23 @@ class Trying:
         folder = self._ctx.scratch / ("shape-" + "-".join(str(value) for value in shape.values()))
         config = self._student.model_copy(update=_inside(shape))
         student = self._run(InitStudent(self._answers), config, self._inputs, folder / "student")
-        tried = None if self._changes else self._measured(shape, student, folder)
+        tried = self._foreseen(shape, student, folder)
         if tried is None or self._limits.over(tried) == 0:
             trained = self._run(Distill(tell_epochs=False), self._stage, {**self._inputs, "student": student}, folder / "trained")
             quality = self._quality(shape, trained.facts["made"], metric)
-            tried = replace(tried or self._measured(shape, trained, folder), quality=quality)
+            tried = replace(self._measured(shape, trained, folder), quality=quality)
         shutil.rmtree(folder, ignore_errors=True)
         return replace(tried, seconds=round(time.monotonic() - began, 1))
+
+    def _foreseen(self, shape: Mapping[str, int], student: Artifact, folder: Path) -> Tried | None:
+        """Return what a shape will measure, before it is trained; None where that cannot be told, or its training has begun."""
+        begun = (folder / "trained" / "scratch").is_dir()  # was it found within the limits once, it is trained to its end
+        if self._limits == Limits() or self._stage.prune is not None or begun:
+            return None
+        try:
+            return self._measured(shape, student, folder)
+        except SourceError:  # weights of chance may give what no check lets pass; those that were learned are checked again
+            return None
 
     def _quality(self, shape: Mapping[str, int], facts: DistillFacts, metric: Callable[[str], None]) -> float:
         metric(facts.validation_metric)

@@ -21,7 +21,7 @@ class StudentConfig(CamelConfig):
     """The student's shape; what is left out is the teacher's, or follows from the width.
 
     From `embedding_size` on what belongs to students that are no transformers (see `passes/models/shapes.py`); `kernel_sizes`
-    also make a residual student's layers convolutions.
+    also make a residual student's layers convolutions. `exported`: whether it becomes ONNX, which an assistant does not.
     """
 
     architecture: Literal["encoder", "residual", "cnn", "bilstm", "mlp"] = "encoder"
@@ -41,6 +41,7 @@ class StudentConfig(CamelConfig):
     dilated: bool = False
     channels: tuple[int, ...] = ()
     bigrams: int | None = Field(default=None, ge=1)
+    exported: bool = True
 
     def limit(self, teacher: Signature, default: int = 0) -> int:
         """Return where the student cuts its texts, in tokens: the smaller of what is asked for and the teacher's limit.
