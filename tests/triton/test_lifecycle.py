@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -19,11 +20,11 @@ from tests.support.triton import Site, build, running
 from tritonclient.grpc import service_pb2 as pb
 
 from stillhouse.clients.triton import TritonClient
-from stillhouse.errors import ServerError, StillhouseError, UsageError
+from stillhouse.errors import QueueRefusal, ServerError, StillhouseError, UsageError
 from stillhouse.triton import steering
 from stillhouse.triton.handle import ServerHandle, attach
 from stillhouse.triton.handover import HandOver, hand_over, take_over
-from stillhouse.triton.server import start
+from stillhouse.triton.server import start, wait_until_ready
 from stillhouse.triton.settings import ServeSettings
 
 
@@ -169,6 +170,26 @@ def refusals(client: TritonClient, *, threads: int, requests: int) -> list[str]:
         return list(pool.map(ask, range(requests)))
 
 
+def test_a_first_answer_that_the_queue_refuses_is_asked_for_again(other_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton 2.51 lets a request wait for half a second now and then, where a queue has a policy: more than its timeout."""
+    real, asked = TritonClient.infer_texts, []
+
+    def infer_texts(self: TritonClient, model: str, texts: list[str], *given: Any) -> Any:
+        asked.append(texts)
+        if len(asked) <= refused:
+            raise QueueRefusal("the server takes no more requests", found="Request timeout expired")
+        return real(self, model, texts, *given)
+
+    monkeypatch.setattr(TritonClient, "infer_texts", infer_texts)
+    refused = 1
+    with running(other_site) as server:
+        assert asked == [["ready"], ["ready"]]
+        refused = 1000
+        with pytest.raises(ServerError, match="did not get ready") as caught:
+            wait_until_ready(server, 1.0)
+    assert caught.value.problem.found == "its queue refuses every request: Request timeout expired"
+
+
 def test_a_full_queue_refuses_at_once(tmp_path: Path, cache: Path) -> None:
     serve = ServeSettings(max_batch_size=1, max_queue_size=2, instances=1, warmup=False)
     site = build(tmp_path, cache, serve=serve, model={"work": 400})
@@ -181,7 +202,7 @@ def test_a_full_queue_refuses_at_once(tmp_path: Path, cache: Path) -> None:
 
 
 def test_a_request_waiting_too_long_is_refused(tmp_path: Path, cache: Path) -> None:
-    serve = ServeSettings(max_batch_size=1, queue_timeout_us=1000, instances=1, warmup=False)
+    serve = ServeSettings(max_batch_size=1, queue_timeout_us=20_000, instances=1, warmup=False)
     site = build(tmp_path, cache, serve=serve, model={"work": 400})
     with running(site) as server, TritonClient(server.address, retries=0) as client:
         results = refusals(client, threads=16, requests=32)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stillhouse.clients.inference import InferenceClient, infer_arrays
 from stillhouse.clients.triton import TritonClient
-from stillhouse.errors import ServerError, StillhouseError, UsageError
+from stillhouse.errors import QueueRefusal, ServerError, StillhouseError, UsageError
 from stillhouse.triton import flags, ports
 from stillhouse.triton.handle import ServerHandle, attach
 from stillhouse.triton.locate import find, prepare_backends
@@ -135,23 +135,29 @@ def _drop_old_logs(folder: Path) -> None:
 def wait_until_ready(handle: ServerHandle, timeout_s: float) -> None:
     """Wait until *this* server, and no other on a shared port, is ready and has answered an inference.
 
+    A queue with a short timeout may refuse the first one: it is asked again.
+
     Raises:
         ServerError: it died, with exit status and the last lines of its log, or the time ran out.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline, refused = time.monotonic() + timeout_s, ""
     while time.monotonic() < deadline:
         handle.check()
         # A new connection each time: on a shared port the kernel deals connections out between the servers.
         with TritonClient(handle.address, timeout_s=10.0, retries=0) as client:
             if client.ready(handle.model) and _is(client, handle):
-                _answer_once(client, handle)
-                return
+                try:
+                    _answer_once(client, handle)
+                except QueueRefusal as refusal:
+                    refused = refusal.problem.found
+                else:
+                    return
         time.sleep(_POLL_S)
     raise ServerError(
         f"the server did not get ready within {timeout_s:g} s",
         field=handle.address,
-        found="\n".join(handle.tail()),
-        fix=f"still logs {handle.model}",
+        found=f"its queue refuses every request: {refused}" if refused else "\n".join(handle.tail()),
+        fix="a longer spec.serve.queue.timeout, or none" if refused else f"still logs {handle.model}",
     )
 
 
