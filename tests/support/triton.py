@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.support.tiny_model import write_tiny_model
 
@@ -20,7 +20,9 @@ from stillhouse.triton.server import ServerHandle, ServerOptions, start
 from stillhouse.triton.settings import ArtifactView, ServeSettings
 from stillhouse.triton.writer import write
 
-__all__ = ["Site", "build", "missing", "running", "settled_statistics"]
+__all__ = ["Site", "at_rest", "build", "missing", "running", "settled_statistics"]
+
+T = TypeVar("T")
 
 
 class Site:
@@ -81,14 +83,19 @@ def running(site: Site) -> Iterator[ServerHandle]:
         handle.stop(2.0)
 
 
-def settled_statistics(client: TritonClient, model: str, seconds: float = 30) -> ModelStatistics:
-    """Return the counters once they rest: Triton counts a request only after its answer went out, in a thread of its own."""
+def at_rest(look: Callable[[], T], seconds: float = 30) -> T:
+    """Return counters once they rest: Triton counts a request only after its answer went out, in a thread of its own."""
     deadline = time.monotonic() + seconds
-    last = client.statistics(model)
+    last = look()
     while True:
         time.sleep(0.3)
-        now = client.statistics(model)
+        now = look()
         if now == last:
             return now
-        assert time.monotonic() < deadline, f"the counters of {model!r} still move after {seconds} s"
+        assert time.monotonic() < deadline, f"the counters still move after {seconds} s: {now}"
         last = now
+
+
+def settled_statistics(client: TritonClient, model: str) -> ModelStatistics:
+    """Return the counters of a model once they rest."""
+    return at_rest(lambda: client.statistics(model))

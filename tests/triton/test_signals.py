@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.kube.process import free_port
-from tests.support.triton import Site, build, running
+from tests.support.triton import Site, at_rest, build, running
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.scaling.counters import Sample, read
@@ -40,16 +40,9 @@ def look(port: int) -> Sample:
 
 
 def rested(port: int) -> Sample:
-    """Return the counters once they rest, as of the first look: Triton counts a request only after its answer went out."""
-    first = last = look(port)
-    deadline = first.at + 30
-    while True:
-        time.sleep(0.3)
-        now = replace(look(port), at=first.at)
-        if now == last:
-            return now
-        assert time.monotonic() < deadline, "the counters still move"
-        last = now
+    """Return the counters once they rest, as of the first look."""
+    first = look(port).at
+    return at_rest(lambda: replace(look(port), at=first))
 
 
 def test_a_real_server_says_all_that_is_read(counted: tuple[ServerHandle, int]) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "LAYER_LOSSES",
     "RELATION_LOSSES",
     "TEMPERATURE_LOSSES",
+    "WITH_LABELS",
     "ClassWeights",
     "LayerPair",
     "Loss",
@@ -66,7 +67,8 @@ LAYER_LOSSES: Final = ("hidden", "hidden-tokens", "attention-transfer", *RELATIO
 TEMPERATURE_LOSSES: Final = ("logits", "reverse-kl", "jsd", "tvd", "similarity", "contrastive", "contrastive-teacher")
 """Terms that take a temperature."""
 _WITH_KEYS: Final = ("similarity", "contrastive-teacher")
-_WITH_LABELS: Final = ("logits", "hard")
+WITH_LABELS: Final = ("logits", "hard")
+"""Terms that read labels."""
 
 
 def told(kinds: Sequence[str]) -> str:
@@ -98,16 +100,16 @@ _KEYS_BELONG = CelRule(
     "keys",
 )
 _SMOOTHING_BELONGS = CelRule(
-    f"!has(self.labelSmoothing) || self.kind in {list(_WITH_LABELS)}",
-    f"labelSmoothing belongs to losses {told(_WITH_LABELS)} only",
+    f"!has(self.labelSmoothing) || self.kind in {list(WITH_LABELS)}",
+    f"labelSmoothing belongs to losses {told(WITH_LABELS)} only",
     "labelSmoothing",
 )
 _SMOOTHING_IS_A_SHARE = CelRule(
     "!has(self.labelSmoothing) || double(self.labelSmoothing) < 1.0", "labelSmoothing is a share: less than 1", "labelSmoothing"
 )
 _WEIGHTS_BELONG = CelRule(
-    f"!has(self.classWeights) || self.kind in {list(_WITH_LABELS)}",
-    f"classWeights belongs to losses {told(_WITH_LABELS)} only",
+    f"!has(self.classWeights) || self.kind in {list(WITH_LABELS)}",
+    f"classWeights belongs to losses {told(WITH_LABELS)} only",
     "classWeights",
 )
 _BALANCED_OR_GIVEN = CelRule(
@@ -242,7 +244,7 @@ class Loss(ApiModel):
         return self
 
     def _labels_fit(self) -> None:
-        labels = self.kind in _WITH_LABELS
+        labels = self.kind in WITH_LABELS
         if self.label_smoothing is not None and not labels:
             raise _SMOOTHING_BELONGS.broken()
         if self.label_smoothing is not None and Decimal(self.label_smoothing) >= 1:

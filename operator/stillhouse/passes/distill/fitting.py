@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from stillhouse.api.loss import WITH_LABELS
 from stillhouse.errors import DataError, SpecError
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.losses.base import LossConfig
@@ -16,7 +17,6 @@ from stillhouse.passes.distill.rows import NO_LABEL, Rows
 __all__ = ["check_student", "labels_of"]
 
 _NUMBER_BY_NUMBER: Final = ("embedding", "contrastive-teacher")
-_LABELLED: Final = ("hard", "logits")
 _FIELD: Final = "spec.distill.student.uri"
 
 
@@ -65,7 +65,7 @@ def labels_of(losses: Sequence[LossConfig], rows: Rows, names: Sequence[str]) ->
         DataError: a label that is none of the names, or no label where a loss needs them.
     """
     kinds = {loss.kind for loss in losses}
-    labels = rows.labels(names) if kinds.intersection(_LABELLED) else None
+    labels = rows.labels(names) if kinds.intersection(WITH_LABELS) else None
     if "hard" in kinds and (labels is None or not (labels != NO_LABEL).any()):
         raise DataError(
             "loss 'hard' needs labels",

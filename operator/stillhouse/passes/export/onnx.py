@@ -91,7 +91,7 @@ class ExportOnnx(Pass[ExportConfig, ExportFacts]):
         def report(what: str) -> None:  # how many of them there will be nobody knows, so they are not counted
             ctx.progress.update(0, None, "", f"exporting: {what}")
 
-        made, refused = _tried(source, signature, config, report)
+        made, refused = _tried(source, signature, vocabulary, config, report)
         if not made:
             factory = Architecture.read(source).kind == "factory"
             mend = _MEND if factory else "choose another student architecture"
@@ -188,16 +188,23 @@ def require_exportable(source: Path, report: Callable[[str], None]) -> None:
         SourceError: no exporter gives a graph that runs and has the network's shapes, or it is too large for one file.
     """
     _refuse_too_large(source, "model.factory", "make the network smaller")
-    made, refused = _tried(source, Signature.read(source), ExportConfig(samples=4, quick=True), report, any_numbers=True)
+    config = ExportConfig(samples=4, quick=True)
+    made, refused = _tried(source, Signature.read(source), vocabulary_rows(source), config, report, any_numbers=True)
     if not made:
         raise _no_graph(refused, "model.factory", _MEND)
 
 
 def _tried(
-    source: Path, signature: Signature, config: ExportConfig, report: Callable[[str], None], *, any_numbers: bool = False
+    source: Path,
+    signature: Signature,
+    vocabulary: int,
+    config: ExportConfig,
+    report: Callable[[str], None],
+    *,
+    any_numbers: bool = False,
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     return candidates(
-        source, signature, vocabulary_rows(source),
+        source, signature, vocabulary,
         opset=config.opset, samples=config.samples, threads=config.threads, report=report, quick=config.quick,
         any_numbers=any_numbers,
     )  # fmt: skip
