@@ -150,20 +150,23 @@ def serves(hands: Hands, digest: str) -> bool:
 
 
 def eventually(what: Callable[[], Any]) -> Any:
-    """Return what a function gives as soon as it gives something; what is not there yet is nothing: 404, and of
-    a kind that has just been defined 429."""
+    """Return what a function gives as soon as it gives something; what is not there yet is nothing: 404, of a kind
+    that has just been defined 429, and of an object whose status no one has written so far a KeyError."""
     deadline = time.monotonic() + PATIENCE
     while True:
+        missing = ""
         try:
             found = what()
         except client.ApiException as error:
             if error.status not in (404, 429):
                 raise
-            found = None
+            found, missing = None, f" (the API server answers {error.status})"
+        except KeyError as error:
+            found, missing = None, f" (there is no {error})"
         if found:
             return found
         if time.monotonic() > deadline:
-            pytest.fail(f"it did not happen within {PATIENCE:.0f} s")
+            pytest.fail(f"it did not happen within {PATIENCE:.0f} s{missing}")
         time.sleep(0.05)
 
 
