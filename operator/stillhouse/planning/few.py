@@ -23,15 +23,18 @@ def beforehand(rows: int | None, task: str) -> str:
     )
 
 
-def after_the_gate(rows: int | None, *, alone: bool = True, unlabelled: bool = False) -> str:
+def after_the_gate(rows: int | None, *, alone: bool = True, unlabelled: bool = False, labelled: bool = False) -> str:
     """Return what to try after a student trained on so many rows (None: not known) has failed.
 
     `alone`: quality was all it missed; the teacher itself would miss what a student is too large or too slow for.
-    `unlabelled`: `rows` counts those of `spec.distill.unlabelled` too.
+    `unlabelled`: `rows` counts those of `spec.distill.unlabelled` too. `labelled`: the rows have labels, so that more of
+    them without have a place of their own.
     """
     longer = "train longer or a larger student (spec.distill)" if alone else "train longer (spec.distill)"
     if rows is None or rows >= FEW_ROWS:
         return longer
     instead = ", or leave spec.distill out: compression alone keeps nearly all of the teacher" if alone else ""
-    where = " and spec.distill.unlabelled" if unlabelled else "; rows without labels go into spec.distill.unlabelled"
+    where = "; rows without labels go into spec.distill.unlabelled" if labelled else ""
+    if unlabelled:
+        where = " and spec.distill.unlabelled"
     return f"give it more to learn from ({rows:,} rows now: spec.distill.data{where}){instead}; only with more data {longer}"

@@ -52,13 +52,21 @@ def test_too_large_and_not_good_enough_is_not_helped_by_the_teacher_nor_by_a_lar
 
 
 def test_rows_without_labels_were_learned_from_as_well(tmp_path: Path) -> None:
-    rows = {role: Artifact(role, "dataset", tmp_path, 1, {"rows": 300}) for role in ("training", "unlabelled")}
+    facts = {"rows": 300, "named": {"text": "body", "label": "topic"}}
+    rows = {role: Artifact(role, "dataset", tmp_path, 1, facts) for role in ("training", "unlabelled")}
     said = advice({"accuracy"}, learned=Learned.of(rows))
     assert said.startswith("give it more to learn from (600 rows now: spec.distill.data and spec.distill.unlabelled)")
     del rows["unlabelled"]
     said = advice({"accuracy"}, learned=Learned.of(rows))
     assert said.startswith("give it more to learn from (300 rows now: spec.distill.data; rows without labels go into")
     assert "spec.distill.unlabelled" in said
+
+
+def test_a_place_for_rows_without_labels_is_named_where_the_others_have_some(tmp_path: Path) -> None:
+    rows = {"training": Artifact("training", "dataset", tmp_path, 1, {"rows": 300, "named": {"query": "ask", "text": "body"}})}
+    assert advice({"mrr@10"}, learned=Learned.of(rows)).startswith(
+        "give it more to learn from (300 rows now: spec.distill.data), or leave"
+    )
     assert Learned.of({}) is None
 
 

@@ -138,8 +138,6 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         student = load(folder, role="student")
         rows = Rows.of(inputs)
         data = read_inputs(rows, folder, student.signature, config.max_length, ctx.progress)
-        labels = labels_of(config.losses, rows, student.signature.labels)
-        labelled = 0 if labels is None else int((labels != NO_LABEL).sum())
         wanted = needed_outputs(config.losses)
         outputs, description = read_outputs(inputs["outputs"].path) if wanted else ({}, {})
         teacher = {name: tensor for name, tensor in outputs.items() if name.partition("-")[0] in wanted}
@@ -149,6 +147,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         elif "teacher" in inputs:  # nobody asked it; validation and gate compare with it all the same
             theirs = Signature.read(inputs["teacher"].path)
             check_student(config.losses, student.signature, theirs.labels, theirs.dimension)
+        labels = labels_of(config.losses, rows, student.signature.labels)
+        labelled = 0 if labels is None else int((labels != NO_LABEL).sum())
         for name, tensor in teacher.items():
             if len(tensor) != data.count:
                 raise DataError(

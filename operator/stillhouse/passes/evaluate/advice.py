@@ -27,10 +27,15 @@ _MUCH = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a student learned from: `rows` (None: not known), with those of `spec.distill.unlabelled` where it is given."""
+    """What a student learned from.
+
+    `rows` (None: not known), with those of `spec.distill.unlabelled` where it is given. `labelled`: those of
+    `spec.distill.data` have a column of labels.
+    """
 
     rows: int | None = None
     unlabelled: bool = False
+    labelled: bool = False
 
     @classmethod
     def of(cls, inputs: Mapping[str, Artifact]) -> Learned | None:
@@ -39,7 +44,8 @@ class Learned:
             return None
         counts = [inputs[role].facts.get("rows") for role in ("training", "unlabelled") if role in inputs]
         known = [int(count) for count in counts if count is not None]
-        return cls(sum(known) if len(known) == len(counts) else None, "unlabelled" in inputs)
+        labelled = "label" in inputs["training"].facts.get("named", ())
+        return cls(sum(known) if len(known) == len(counts) else None, "unlabelled" in inputs, labelled)
 
 
 def advice(
@@ -59,7 +65,9 @@ def advice(
     if missed - SPEED.keys() - {"size"} or not missed:  # quality as well: a smaller model would be worse still
         better = _OTHER_MODEL
         if learned is not None:
-            better = after_the_gate(learned.rows, alone=not (size or speed), unlabelled=learned.unlabelled)
+            better = after_the_gate(
+                learned.rows, alone=not (size or speed), unlabelled=learned.unlabelled, labelled=learned.labelled
+            )
         return f"{_longer_texts(truncated)}{better}, or move the limit"
     student = (
         _SMALLER_STUDENT if distilled else "a smaller model (spec.source.uri; one in safetensors can be distilled: spec.distill)"
