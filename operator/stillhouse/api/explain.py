@@ -20,7 +20,7 @@ __all__ = ["WRITTEN_AS", "line_of", "problems_of"]
 
 WRITTEN_AS = {
     scalars.DECIMAL: 'a decimal in quotes, of at most 9 digits before the point and 9 behind it, for example "0.7"',
-    scalars.PERCENT: 'a percentage in quotes, for example "70%"',
+    scalars.PERCENT: 'a percentage in quotes, 0% to 100%, of at most 3 digits behind the point, for example "70%"',
     scalars.SHARE_OR_DECIMAL: 'a percentage or a decimal in quotes, for example "70%" or "0.7"',
     scalars.DURATION: "a number with a unit: us, ms, s, m or h, for example 20ms",
     scalars.QUANTITY: "bytes, plain or with a unit: Ki, Mi, Gi, Ti, k, M, G or T, for example 12Mi",
@@ -100,6 +100,9 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
     if kind in {"too_short", "too_long"}:
         limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
         return Problem(f"{context['actual_length']} items stand here", field, "", limit)
+    if kind in {"string_too_short", "string_too_long"}:
+        limit = f"at least {context['min_length']}" if kind == "string_too_short" else f"at most {context['max_length']}"
+        return Problem(f"{len(str(value))} characters stand here", field, found, f"{limit} characters")
     if kind in _TYPES:
         quotes = kind == "string_type" and isinstance(value, int | float)
         return Problem(_TYPES[kind], field, _short(value), "", f'put it in quotes: "{found}"' if quotes else "")

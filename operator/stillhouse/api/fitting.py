@@ -176,17 +176,19 @@ def parts_fit(spec: Spec) -> None:
         raise _INDEX_BELONGS.broken()
     names = [metric.name for metric in spec.gate.metrics] if spec.gate else []
     if not embedding and any(name.startswith(TEXT_METRICS) for name in names):
-        raise _NO_RETRIEVAL_METRICS.broken()
+        raise _NO_RETRIEVAL_METRICS.broken(fix="write agreement (with the teacher), accuracy or macro-f1")
     plain = [metric.name for metric in spec.gate.metrics if metric.output is None] if spec.gate else []
     if embedding and any(name in CLASS_METRICS for name in plain):
-        raise _NO_CLASS_METRICS.broken()
+        raise _NO_CLASS_METRICS.broken(fix="write cosine (to the teacher), or mrr@10 where gate.data has pairs")
     if spec.distill is not None:
         pupils: tuple[Distill | Assistant, ...] = (spec.distill, *spec.distill.assistants)
         losses_fit(spec)
         if embedding and spec.distill.top_logits is not None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):
-            raise _RESIDUAL_EMBEDS.broken()
+            raise _RESIDUAL_EMBEDS.broken(
+                fix="write architecture: cnn, bilstm or mlp, or leave it out: layers of the teacher's family"
+            )
         student_fits(spec.distill, spec.source.task, workers=spec.build.workers)
         if embedding and spec.distill.weighting not in {None, "fixed"}:
             raise _WEIGHTING_OF_CLASSES.broken(fix="leave weighting out")

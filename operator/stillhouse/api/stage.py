@@ -31,7 +31,7 @@ _PROGRESS_NEEDS_LAYERS = CelRule(
     "progressive",
 )
 _SOME_WEIGHT = CelRule(
-    "self.losses.exists(l, l.weight.matches('[1-9]') || has(l.weightSchedule))",
+    "self.losses.exists(l, l.weight.matches('[1-9]') || has(l.weightSchedule) && l.weightSchedule.to.matches('[1-9]'))",
     "every loss has weight 0: nothing would be learned",
     "losses",
 )
@@ -127,13 +127,17 @@ class Stage(ApiModel):
             raise _NO_RATE_OF_THE_FROZEN.broken()
         if self.progressive is not None and not any(loss.kind in LAYER_LOSSES for loss in self.losses):
             raise _PROGRESS_NEEDS_LAYERS.broken()
-        if not any(Decimal(loss.weight) or loss.weight_schedule is not None for loss in self.losses):
+        if not any(Decimal(loss.weight) or _ends_above_zero(loss) for loss in self.losses):
             raise _SOME_WEIGHT.broken(fix='give one of them a weight, such as weight: "1"')
         needed, kind = max((_rows_needed(loss), loss.kind) for loss in self.losses)
         if self.batch_size < needed:
             fix = f"batchSize: {needed} at least for loss {kind}; more rows teach more, 128 when left out"
             raise _ROWS_TO_COMPARE.broken(allowed=f"at least {needed}", fix=fix)
         return self
+
+
+def _ends_above_zero(loss: Loss) -> bool:
+    return loss.weight_schedule is not None and bool(Decimal(loss.weight_schedule.to))
 
 
 def _rows_needed(loss: Loss) -> int:

@@ -79,7 +79,7 @@ PASSES: dict[str, PassEntry] = {
             foresees=True,
         ),
         PassEntry("fine-tune", 1, "stillhouse.passes.distill.tuning:FineTune", "torch-model", needs=(*_TORCH, "accelerate")),
-        PassEntry("student", 4, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH),
+        PassEntry("student", 4, "stillhouse.passes.distill.student:InitStudent", "torch-model", needs=_TORCH, foresees=True),
         PassEntry(
             "search-student",
             3,

@@ -1,4 +1,4 @@
-"""The step that looks for a student's shape. Pure."""
+"""The step that looks for a student's shape, and which shapes cannot be. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from stillhouse.api.scalars import parse_duration, parse_percent, parse_quantity
 from stillhouse.api.search import Search
 from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.plan import StepDraft
-from stillhouse.planning.shapes import Known, impossible
+from stillhouse.planning.shapes import Known, impossible, impossible_shape
 
-__all__ = ["SEARCH", "refuse_impossible", "search_step"]
+__all__ = ["SEARCH", "refuse_impossible", "refuse_shape", "search_step"]
 
 SEARCH = "train/search"
 
@@ -57,13 +57,27 @@ def refuse_impossible(step: StepDraft, losses: Iterable[Loss], source: Mapping[s
     Raises:
         SpecError: no student can have some of it.
     """
-    known = Known(
+    reads = any(LOSSES[loss.kind].reads == "tokens" for loss in losses)
+    wrong = impossible(step.config["student"], step.config["space"], _known(source), reads_tokens=reads)
+    if wrong is not None:
+        raise wrong
+
+
+def refuse_shape(student: Mapping[str, Any], source: Mapping[str, Any], field: str) -> None:
+    """Look at the shape of a student, its step's configuration, as far as the source's `info` tells.
+
+    Raises:
+        SpecError: no student can have it.
+    """
+    wrong = impossible_shape(student, _known(source), field)
+    if wrong is not None:
+        raise wrong
+
+
+def _known(source: Mapping[str, Any]) -> Known:
+    return Known(
         layers=int(source.get("layers") or 0),
         hidden=int(source.get("hiddenSize") or 0),
         intermediate=int(source.get("intermediateSize") or 0),
         tokens=int(source.get("vocabularySize") or 0),
     )
-    reads = any(LOSSES[loss.kind].reads == "tokens" for loss in losses)
-    wrong = impossible(step.config["student"], step.config["space"], known, reads_tokens=reads)
-    if wrong is not None:
-        raise wrong

@@ -1,10 +1,11 @@
-"""Which values of a search no student of this teacher can have: said before anything is trained. Pure.
+"""Which shapes no student of this teacher can have, searched or given: said before anything is trained. Pure.
 
 The planner asks with what the source's config.json tells, the search itself with what was imported.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +14,7 @@ from stillhouse.api.fitting_search import split_widths, splits
 from stillhouse.api.student import SMALL
 from stillhouse.errors import SpecError
 
-__all__ = ["FIELD", "Known", "impossible"]
+__all__ = ["FIELD", "Known", "impossible", "impossible_shape"]
 
 FIELD: Final = "spec.distill.search"
 
@@ -42,6 +43,26 @@ def impossible(
     teacher, and needs its vocabulary whole.
     """
     return next(_wrong(student, space, teacher, reads_tokens), None)
+
+
+def impossible_shape(student: Mapping[str, Any], teacher: Known, field: str) -> SpecError | None:
+    """Return what is wrong with a shape that is given, `field`'s, None where such a student can be made.
+
+    `student`: its step's configuration. Vocabularies are left to `InitStudent.foresee`: a tokenizer tells how small they can be.
+    """
+    names = ("hiddenLayers", "hiddenSize", "attentionHeads")
+    given = {name: [student[name]] for name in names if student.get(name)}
+    wrong = impossible(student, given, teacher, reads_tokens=False)
+    if wrong is None:
+        return None
+    problem = wrong.problem
+    name = problem.field.removeprefix(f"{FIELD}.")
+    fix = problem.fix.replace("student.", "").translate(_NO_LIST)
+    return SpecError.of([dataclasses.replace(problem, field=f"{field}.{name}", fix=fix)])
+
+
+_NO_LIST: Final = str.maketrans("", "", "[]")
+"""A search's fix names a list of values, here of one."""
 
 
 def _wrong(

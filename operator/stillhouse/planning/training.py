@@ -21,7 +21,7 @@ from stillhouse.planning.manifest import LOSSES
 from stillhouse.planning.places import places_of
 from stillhouse.planning.plan import Environment, StepDraft
 from stillhouse.planning.preparing import learned, taken
-from stillhouse.planning.searching import SEARCH, refuse_impossible, search_step
+from stillhouse.planning.searching import SEARCH, refuse_impossible, refuse_shape, search_step
 from stillhouse.planning.students import small_config
 from stillhouse.planning.teaching import CHECKPOINT_STEPS, OUTPUTS, SHARD_ROWS, reserved, said
 
@@ -259,6 +259,8 @@ def _lesson(
             refuse_impossible(found, pupil.losses if first else (), env.pins[source.uri].info)
             yield dataclasses.replace(found, places=places_of({0: stage}, pupil.owner))
             parents["search"] = SEARCH
+        elif not student.factory:
+            refuse_shape(config, env.pins[source.uri].info, f"{pupil.owner}.student")
         yield StepDraft(pupil.id, "train", "student", config, parents)
         if student.factory:
             yield from asking

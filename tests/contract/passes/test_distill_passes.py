@@ -364,6 +364,18 @@ def test_shapes_that_do_not_fit_are_refused_with_their_field(teacher, data, tmp_
     assert caught.value.problem.allowed or caught.value.problem.fix
 
 
+def test_a_vocabulary_that_is_too_small_is_told_before_the_teacher_is_asked(teacher, data, tmp_path):
+    """By the tokenizer alone, in the words of the step itself; of a size that will do, and of none, nothing is said."""
+    small = {**SHAPE, "vocabularySize": 10}
+    with pytest.raises(SpecError) as foreseen:
+        InitStudent().foresee(InitStudent.config_type.model_validate(small), {"teacher": teacher})
+    with pytest.raises(SpecError) as found:
+        go(InitStudent(), small, {"teacher": teacher, "data": data}, tmp_path)
+    assert foreseen.value.problem == found.value.problem
+    for change, given in (({"vocabularySize": 76}, {"teacher": teacher}), ({}, {"teacher": teacher}), (small, {"data": data})):
+        InitStudent().foresee(InitStudent.config_type.model_validate({**SHAPE, **change}), given)
+
+
 # --- distill ------------------------------------------------------------------------------------------------------
 
 

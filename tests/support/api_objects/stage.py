@@ -28,6 +28,13 @@ INVALID: tuple[Case, ...] = (
         "nothing would be learned",
     ),
     Case(
+        "a weight that begins at 0 and goes to 0",
+        "text",
+        {"spec.distill.stages[0].losses": [{"kind": "embedding", "weight": "0", "weightSchedule": {"to": "0.0"}}]},
+        "spec.distill.stages[0].losses",
+        "nothing would be learned",
+    ),
+    Case(
         "more frozen layers than there are",
         "text",
         {STUDENT: {"hiddenLayers": 1}, f"{STAGE}.freeze": {"layers": 5}},

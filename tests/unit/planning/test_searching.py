@@ -72,6 +72,44 @@ def test_of_a_teacher_that_is_not_known_yet_nothing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("student", "field", "found", "allowed", "fix"),
+    [
+        ({"init": "svd", "hiddenLayers": 8}, "hiddenLayers", "8", "1 to 6, the teacher's layers", "init: random"),
+        ({"init": "svd", "hiddenSize": 512}, "hiddenSize", "512", "at most 384, the teacher's width", "init: random"),
+        ({"init": "svd", "hiddenSize": 100}, "hiddenSize", "100", "multiples of 32", "hiddenSize: 96"),
+        ({"init": "layers", "hiddenLayers": 2, "attentionHeads": 5}, "attentionHeads", "5", "divisors of 384", "say hiddenSize"),
+    ],
+)
+def test_a_shape_that_no_student_can_have_is_refused_when_it_is_planned(
+    student: dict[str, Any], field: str, found: str, allowed: str, fix: str
+) -> None:
+    """As a search's values are, before a teacher is asked; an assistant's as well."""
+    with pytest.raises(SpecError) as caught:
+        plan_of("text", {STUDENT: student, STAGES: EMBEDDING})
+    problem = caught.value.problem
+    assert (problem.field, problem.found, problem.fix) == (f"{STUDENT}.{field}", found, fix)
+    assert allowed in problem.allowed
+    assistants = [{"student": student, "stages": EMBEDDING}]
+    with pytest.raises(SpecError) as caught:
+        plan_of("text", {STUDENT: {"architecture": "cnn"}, STAGES: EMBEDDING, "spec.distill.assistants": assistants})
+    assert caught.value.problem.field == f"spec.distill.assistants[0].student.{field}"
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        {"init": "random", "hiddenLayers": 12, "hiddenSize": 512},
+        {"init": "svd", "hiddenLayers": 6, "hiddenSize": 96},
+        {"init": "svd", "hiddenSize": 100, "attentionHeads": 4, "intermediateSize": 384},
+        {"architecture": "cnn", "hiddenLayers": 12, "hiddenSize": 500},
+        {"hiddenLayers": 2, "init": "layers"},
+    ],
+)
+def test_a_shape_that_can_be_is_planned(student: dict[str, Any]) -> None:
+    assert plan_of("text", {STUDENT: student, STAGES: EMBEDDING}).find("train/student") is not None
+
+
+@pytest.mark.parametrize(
     ("student", "space", "known", "field"),
     [
         ({"init": "svd"}, {"hiddenSize": [16, 24]}, Known(3, 32, 2, 64, 1000), "hiddenSize"),

@@ -19,7 +19,8 @@ __all__ = ["command"]
 def command(file: Path, sources: tuple[str, ...], no_sources: bool, output: str) -> None:
     """Check a file without building.
 
-    Every problem is named with its line, what was found, what is allowed and the fix. Exit code 2 when there is one.
+    Every problem of the file, and what columns and config.json of its sources tell, is named with its line, what was found,
+    what is allowed and the fix. Exit code 2 when there is one. What only rows and weights tell, the build refuses.
     Of a file whose gateway runs steps alone (spec.edge.preprocess) nothing is built, and its sources are not looked at.
     What is allowed but cannot end well is a warning; the exit code stays 0.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -23,8 +24,10 @@ from stillhouse.passes.distill.students.features import feature_student
 from stillhouse.passes.distill.students.residual import residual_student
 from stillhouse.passes.distill.students.small import small_image_student, small_text_student
 from stillhouse.passes.distill.students.vocabulary import StudentVocabulary
+from stillhouse.passes.distill.vocabulary import check_size
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.network import Network, count_parameters
+from stillhouse.passes.sources.tokenizer import vocabulary_rows
 
 __all__ = ["InitStudent", "StudentConfig", "StudentFacts"]
 
@@ -100,6 +103,22 @@ class InitStudent(Pass[StudentConfig, StudentFacts]):
         _warn_if_larger(student.network, teacher, ctx)
         save(student.network, ctx.out, tokenizer=vocabulary.tokenizer)
         return facts_of(student, vocabulary.facts(student.network.signature), config.seed)
+
+    def foresee(self, config: StudentConfig, inputs: Mapping[str, Artifact]) -> None:
+        """Refuse a vocabulary that is too small before a teacher is asked about every row.
+
+        A teacher that is fine-tuned first is no import, and its vocabulary is looked at once it is there.
+
+        Raises:
+            SpecError: fewer tokens than must stay.
+            SourceError: a kind of tokenizer that cannot be trimmed.
+        """
+        origin = inputs.get("origin") or inputs.get("teacher")
+        tokenizer = origin.path / TOKENIZER_FILE if origin is not None else None
+        if tokenizer is None or not tokenizer.is_file() or config.factory is not None or config.vocabulary_size is None:
+            return
+        if config.vocabulary_size < vocabulary_rows(tokenizer.parent):
+            check_size(json.loads(tokenizer.read_text(encoding="utf-8")), config.vocabulary_size)
 
 
 def _warn_if_larger(student: Network, teacher: Network, ctx: Context) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from stillhouse.errors import SourceError, SpecError
 
-__all__ = ["Trimmed", "fewest", "trim"]
+__all__ = ["Trimmed", "check_size", "fewest", "trim"]
 
 _BYTE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _FIELD: Final = "spec.distill.student.vocabulary.maxSize"
@@ -47,14 +47,7 @@ def trim(tokenizer: dict[str, Any], counts: Sequence[int], size: int) -> Trimmed
     """
     chosen = _chosen(tokenizer, counts, size)
     kept = tuple(sorted(chosen))
-    if len(kept) > size:
-        raise SpecError(
-            "the vocabulary cannot be made that small",
-            field=_FIELD,
-            found=str(size),
-            allowed=f"at least {len(kept)}: special tokens and single characters always stay",
-            fix=f"maxSize: {len(kept)}",
-        )
+    _check_size(size, len(kept))
     return Trimmed(_rewritten(tokenizer, {old: new for new, old in enumerate(kept)}), kept)
 
 
@@ -65,6 +58,27 @@ def fewest(tokenizer: dict[str, Any]) -> int:
         SourceError: a kind of tokenizer that cannot be trimmed.
     """
     return len(_chosen(tokenizer, (), 0))
+
+
+def check_size(tokenizer: dict[str, Any], size: int) -> None:
+    """Refuse what `trim` refuses, told without the data.
+
+    Raises:
+        SpecError: `size` is smaller than what must stay.
+        SourceError: a kind of tokenizer that cannot be trimmed.
+    """
+    _check_size(size, len(_chosen(tokenizer, (), size)))
+
+
+def _check_size(size: int, least: int) -> None:
+    if least > size:
+        raise SpecError(
+            "the vocabulary cannot be made that small",
+            field=_FIELD,
+            found=str(size),
+            allowed=f"at least {least}: special tokens and single characters always stay",
+            fix=f"maxSize: {least}",
+        )
 
 
 def _chosen(tokenizer: dict[str, Any], counts: Sequence[int], size: int) -> set[int]:

@@ -102,7 +102,8 @@ def build(
             "image-classification": AutoModelForImageClassification,
         }
         auto = AutoModel if architecture.pooling is not None else kinds[signature.task]
-        body = auto.from_config(config, attn_implementation=attention, trust_remote_code=False)
+        # None: the fused kernel where the family has it, else products written out (MPNet, DeBERTa).
+        body = auto.from_config(config, attn_implementation=None if attention == "sdpa" else attention, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise SourceError("the model's configuration cannot be used", field=str(path / CONFIG_FILE), found=str(error)) from error
     if architecture.pooling is not None and getattr(body, "pooler", None) is not None:

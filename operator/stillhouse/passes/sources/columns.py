@@ -74,13 +74,19 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
                 field=f"data.columns.{role}",
                 found=column,
                 allowed=", ".join(there[:20]) or "no columns at all",
-                fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {there[0] if there else 'COLUMN'}}}",
+                fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {_guess(role, there, named)}}}",
             )
     # A column that was given another role has that one alone.
     by_name = [role for role in _ROLES if role in there and role not in named.values() and role not in ASKED_FOR]
     chosen = {role: named.get(role, str(role)) for role in _ROLES if role in named or role in by_name}
     _refuse_useless(chosen, there, need, images)
     return chosen
+
+
+def _guess(role: Role, there: list[str], named: Mapping[Role, str]) -> str:
+    """Return a column that no other role has, and for a role of numbers none: which of them are is not known here."""
+    free = [name for name in there if name not in named.values()]
+    return free[0] if free and role != "weight" else "COLUMN"
 
 
 def _refuse_useless(chosen: Mapping[Role, str], there: list[str], need: Need, images: bool | None) -> None:

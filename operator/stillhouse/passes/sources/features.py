@@ -56,10 +56,10 @@ def choose_features(named: Mapping[Role, str], there: Sequence[str], form: Featu
     features = form.columns if form.columns is not None else (named.get("features", "features"),)
     missing = [name for name in features if name not in there]
     if missing:
-        raise _not_there(missing, there, table=form.columns is not None)
+        raise _not_there(missing, there, features, table=form.columns is not None)
     for role, column in named.items():
         if column not in there:
-            raise _not_there([column], there, role=role)
+            raise _not_there([column], there, (*features, *named.values()), role=role)
     by_name = [role for role in _BESIDE if role in there and role not in features and role not in ASKED_FOR]
     roles = {role: named.get(role, str(role)) for role in _BESIDE if role in named or role in by_name}
     twice = next((role for role, column in roles.items() if column in features), None)
@@ -164,8 +164,14 @@ def _useless(lack: str, shown: str, name: str, row: int, fix: str) -> DataError:
     )
 
 
-def _not_there(missing: Sequence[str], there: Sequence[str], *, table: bool = False, role: Role | None = None) -> DataError:
-    near = difflib.get_close_matches(missing[0], list(there), n=1, cutoff=0.6)
+_TABLE_FIX = "put that column into the file, or leave it out of source.features.columns"
+
+
+def _not_there(
+    missing: Sequence[str], there: Sequence[str], wanted: Sequence[str], *, table: bool = False, role: Role | None = None
+) -> DataError:
+    free = [name for name in there if name not in wanted]
+    near = difflib.get_close_matches(missing[0], free, n=1, cutoff=0.6)
     field = "source.features.columns" if table else f"data.columns.{role or 'features'}"
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     guess = there[0] if there else "COLUMN"
@@ -174,5 +180,5 @@ def _not_there(missing: Sequence[str], there: Sequence[str], *, table: bool = Fa
         field=field,
         found=", ".join(missing[:_SHOWN]) + more,
         allowed=", ".join(there[:20]) or "no columns at all",
-        fix=f"did you mean {near[0]}?" if near else "" if table else f"write columns: {{{role or 'features'}: {guess}}}",
+        fix=f"did you mean {near[0]}?" if near else _TABLE_FIX if table else f"write columns: {{{role or 'features'}: {guess}}}",
     )

@@ -37,7 +37,7 @@ def encoder_student(config: StudentConfig, teacher: Network, vocabulary: Student
     pools = teacher.architecture.pooling is not None
     init: Init = config.init or ("layers" if same else "static" if pools else "svd")
     _check_init(init, large.hidden, small.hidden, small.layers, large.layers, pools)
-    body = type(teacher.body)._from_config(shape_config, attn_implementation="sdpa")
+    body = type(teacher.body)._from_config(shape_config)
     if pools and getattr(body, "pooler", None) is not None:
         body.pooler = None
     architecture, projection = teacher.architecture, None
