@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 from tests.contract.passes.test_small_students import STAGE, go
-from tests.support.artifacts import context, dataset, sentences, tiny_teacher
+from tests.support.artifacts import Recorder, context, dataset, sentences, tiny_teacher
 
 from stillhouse.errors import DataError, SpecError
 from stillhouse.inference.signature import Signature
@@ -86,6 +86,29 @@ def test_labels_that_are_missing_or_unknown_are_told_before_anybody_is_asked(tmp
     assert says in problem.message
     assert found in problem.found
     assert problem.field.endswith("data.columns.label")
+
+
+def test_a_tokenizer_of_ones_own_beside_a_loss_of_tokens_is_told_before_anybody_is_asked(tmp_path):
+    given, outputs = lesson(tmp_path, LABELS)
+    given["student"] = tiny_teacher(tmp_path / "student", LABELS, seed=1)
+    other = dataclasses.replace(Signature.read(given["student"].path), tokenizer_digest="sha256:other")
+    other.write(given["student"].path)
+    Distill().foresee(Distill.config_type.model_validate(CLASSES), given)
+    losses = [*CLASSES["losses"], {"kind": "hidden-tokens", "layer": 3, "studentLayer": 3}]
+    problem = refused({**CLASSES, "losses": losses}, given, outputs, tmp_path / "run")
+    assert "one tokenizer" in problem.message
+    assert problem.field == "spec.distill.student"
+
+
+@pytest.mark.parametrize(("alpha", "labels", "told"), [(0.5, None, True), (1.0, None, False), (0.5, ["io", ""] * 20, False)])
+def test_a_share_for_labels_that_no_row_has_is_told(tmp_path, alpha, labels, told):
+    given, outputs = lesson(tmp_path, LABELS)
+    given["data"] = dataset(tmp_path / "rows", text=sentences(40, seed=1), **({} if labels is None else {"label": labels}))
+    given["student"] = tiny_teacher(tmp_path / "student", LABELS, seed=1)
+    losses = [{"kind": "logits", "temperature": 2.0, "alpha": alpha}]
+    progress = Recorder()
+    go(Distill(), {**CLASSES, "losses": losses}, {**given, "outputs": outputs}, tmp_path / "run", progress)
+    assert any("no row has a label" in note for note in progress.notes) == told
 
 
 @pytest.mark.parametrize("columns", [("text",), ("query", "document")])

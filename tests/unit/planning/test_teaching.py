@@ -231,6 +231,16 @@ def test_fields_are_named_as_they_stand_in_the_file(step_id: str, field: str, wr
     assert as_written(plan(edits).step(step_id), Problem("x", field)).field == written
 
 
+@pytest.mark.parametrize(("losses", "warned"), [(["hard"], True), (["logits"], False), (["hard", "logits"], False)])
+def test_rows_without_labels_that_nobody_learns_from_are_warned_of(losses: list[str], warned: bool) -> None:
+    stages = [{"name": kind, "losses": [{"kind": kind}]} for kind in losses]
+    edits = {**PLAIN, "spec.distill.unlabelled": {"uri": "data:more"}, "spec.distill.stages": stages}
+    model = parse(edited(complete("class"), edits))
+    assert any(line.startswith("spec.distill.unlabelled: nothing is learned") for line in advice(model)) == warned
+    without = parse(edited(complete("class"), {**edits, "spec.distill.unlabelled": GONE}))
+    assert not any("unlabelled" in line for line in advice(without))
+
+
 @pytest.mark.parametrize(
     ("student", "smaller"),
     [

@@ -34,11 +34,20 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     found += _unread(model.spec.compress)
     distill = model.spec.distill
     if distill is not None:
+        found += _unheard(distill)
         known = None if env is None else env.pins.get(model.spec.source.uri)
         found += _smaller_assistants(distill, {} if known is None else known.info)
     few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
     larger = "" if distill is None or env is None else larger_student(distill, model.spec.source, env)
     return [*found, *filter(None, (few, larger))]
+
+
+def _unheard(distill: Distill) -> list[str]:
+    """Warn of rows without labels that no loss learns from."""
+    kinds = {loss.kind for _, learner in distill.learners() for stage in learner.stages for loss in stage.losses}
+    if distill.unlabelled is None or kinds != {"hard"}:
+        return []
+    return ["spec.distill.unlabelled: nothing is learned from these rows: loss hard reads labels alone; logits asks the teacher"]
 
 
 def _unread(compress: Compress) -> list[str]:

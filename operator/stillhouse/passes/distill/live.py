@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.errors import SpecError
+from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.encoded import Arrays, Texts, read_inputs
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.models.artifact import load
@@ -24,7 +25,7 @@ from stillhouse.passes.models.network import Network
 from stillhouse.passes.models.precision import reading_precision
 from stillhouse.passes.models.traces import Traces
 
-__all__ = ["FIELD", "MASK", "LiveTeacher", "joined", "mask_of"]
+__all__ = ["FIELD", "MASK", "LiveTeacher", "check_tokenizer", "joined", "mask_of"]
 
 FIELD = "spec.distill.stages[].losses[].layer"
 MASK = "mask"
@@ -89,8 +90,12 @@ def joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return out
 
 
-def _same_tokens(teacher: Network, student: Network, data: Texts) -> None:
-    theirs, mine = teacher.signature, student.signature
+def check_tokenizer(mine: Signature, theirs: Signature) -> None:
+    """Refuse a student that cuts texts into other tokens than the teacher that reads along.
+
+    Raises:
+        SpecError: their tokenizers differ.
+    """
     if theirs.tokenizer_digest != mine.tokenizer_digest:
         raise SpecError(
             "a loss that looks at every token needs one tokenizer for teacher and student",
@@ -100,6 +105,11 @@ def _same_tokens(teacher: Network, student: Network, data: Texts) -> None:
             fix="leave vocabulary out, or give a uri with the teacher's tokenizer.json; or take loss hidden, which compares what"
             " is averaged over a text",
         )
+
+
+def _same_tokens(teacher: Network, student: Network, data: Texts) -> None:
+    theirs, mine = teacher.signature, student.signature
+    check_tokenizer(mine, theirs)
     longest = int(data.lengths.max(initial=0))
     if theirs.max_length and longest > theirs.max_length:
         raise SpecError(

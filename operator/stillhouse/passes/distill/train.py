@@ -21,7 +21,7 @@ from stillhouse.passes.distill.config import CamelConfig
 from stillhouse.passes.distill.encoded import read_inputs
 from stillhouse.passes.distill.fitting import check_student, labels_of
 from stillhouse.passes.distill.freezing import Freeze
-from stillhouse.passes.distill.live import LiveTeacher
+from stillhouse.passes.distill.live import LiveTeacher, check_tokenizer
 from stillhouse.passes.distill.loop import LoopSettings, train
 from stillhouse.passes.distill.losses import build_losses, needed_outputs, reads_along
 from stillhouse.passes.distill.losses.base import LossConfig
@@ -149,6 +149,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
             check_student(config.losses, student.signature, theirs.labels, theirs.dimension)
         labels = labels_of(config.losses, rows, student.signature.labels)
         labelled = 0 if labels is None else int((labels != NO_LABEL).sum())
+        if not labelled and ctx.workers.index == 0 and any(loss.kind == "logits" and loss.alpha < 1 for loss in config.losses):
+            ctx.progress.note("no row has a label, so of loss logits only the teacher's part, alpha, teaches")
         for name, tensor in teacher.items():
             if len(tensor) != data.count:
                 raise DataError(
@@ -264,7 +266,8 @@ class Distill(Pass[DistillConfig, DistillFacts]):
 
         Raises:
             DataError: rows of the validation are among the training's, or labels are missing or unknown.
-            SpecError: the student's classes or width are not the teacher's, or the recovery leaves no step to prune in.
+            SpecError: the student's classes, width or, for losses of tokens, tokenizer are not the teacher's, or the recovery
+                leaves no step to prune in.
         """
         roles = {"training": "data", "validation": "validation"}
         # A stage is not given the rows that its teacher was fine-tuned on, which are often the same file.
@@ -272,7 +275,10 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         check_disjoint({role: inputs[name] for role, name in roles.items() if name in inputs}, note=note)
         teacher = Signature.read(inputs["teacher"].path) if "teacher" in inputs else None
         if teacher is not None and "student" in inputs:
-            check_student(config.losses, Signature.read(inputs["student"].path), teacher.labels, teacher.dimension)
+            student = Signature.read(inputs["student"].path)
+            check_student(config.losses, student, teacher.labels, teacher.dimension)
+            if reads_along(config.losses):
+                check_tokenizer(student, teacher)
         if "data" in inputs:
             rows = Rows.of(inputs)
             if teacher is not None:
