@@ -5,7 +5,7 @@ A rule within one part stands with that part.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillhouse.api.base import CelRule
 from stillhouse.api.fitting_compress import COMPRESS_RULES, compress_fits
@@ -163,6 +163,14 @@ RULES = (
     _CUT_OF_TEXTS, _CUT_NEEDS_GATE, _CUT_OR_PIPELINE, _CUT_ON_CPUS, _BRIDGE_HAS_A_TOKEN, _BRIDGE_KNOWS_TLS,
     _FORMATS_ONCE, *COMPRESS_RULES, _WORKERS_SHARE,
 )  # fmt: skip
+
+
+_KINDS: Final = {
+    "text-classification": "encoder (of the teacher's family), cnn, bilstm or mlp",
+    "image-classification": "cnn or mlp",
+    "time-series-classification": "cnn or mlp",
+}
+"""What a classifier's student can be called."""
 
 
 def parts_fit(spec: Spec) -> None:

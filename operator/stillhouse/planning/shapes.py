@@ -53,11 +53,26 @@ def impossible_shape(student: Mapping[str, Any], teacher: Known, field: str) -> 
     names = ("hiddenLayers", "hiddenSize", "attentionHeads")
     given = {name: [student[name]] for name in names if student.get(name)}
     wrong = impossible(student, given, teacher, reads_tokens=False)
+    inner = student.get("intermediateSize") or 0
+    if wrong is None and _copies(student) and 0 < teacher.intermediate < inner:
+        wrong = SpecError(
+            f"init '{student['init']}' cannot make feed-forward layers wider than the teacher's",
+            field="intermediateSize",
+            found=str(inner),
+            allowed=f"at most {teacher.intermediate}, the teacher's",
+            fix=f"intermediateSize: {teacher.intermediate}, or init: random",
+        )
     if wrong is None:
         return None
     problem = wrong.problem
     name = problem.field.removeprefix(f"{FIELD}.")
     fix = problem.fix.replace("student.", "").translate(_NO_LIST)
+    if name == "attentionHeads":
+        heads = [each for each in range(1, teacher.hidden + 1) if teacher.hidden % each == 0]
+        fix = f"attentionHeads: {min(heads, key=lambda each: abs(each - student[name]))}"
+    elif fix == "init: random":
+        most = {"hiddenLayers": teacher.layers, "hiddenSize": teacher.hidden}[name]
+        fix = f"{name}: {most}, or {fix}"
     return SpecError.of([dataclasses.replace(problem, field=f"{field}.{name}", fix=fix)])
 
 

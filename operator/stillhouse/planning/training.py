@@ -257,9 +257,11 @@ def _lesson(
             shortened = _stage(stage, name, pupil.seed, max_length)
             found = search_step(distill.search, config, shortened, {**parents, **judged, **teachers}, quantize)
             refuse_impossible(found, pupil.losses if first else (), env.pins[source.uri].info)
+            # Of what is given the layers and the width: heads are searched for, or follow from a width that is.
+            refuse_shape({**config, "attentionHeads": 1}, env.pins[source.uri].info, f"{pupil.owner}.student")
             yield dataclasses.replace(found, places=places_of({0: stage}, pupil.owner))
             parents["search"] = SEARCH
-        elif not student.factory:
+        elif not student.factory and source.task in TEXT_TASKS:
             refuse_shape(config, env.pins[source.uri].info, f"{pupil.owner}.student")
         yield StepDraft(pupil.id, "train", "student", config, parents)
         if student.factory:

@@ -13,7 +13,7 @@ from stillhouse.api.load import parse
 from stillhouse.entrypoints.local.limits import beyond
 from stillhouse.errors import SpecError
 from stillhouse.planning.build import build_plan
-from stillhouse.planning.shapes import Known, impossible
+from stillhouse.planning.shapes import Known, impossible, impossible_shape
 
 STUDENT, SEARCH, STAGES = "spec.distill.student", "spec.distill.search", "spec.distill.stages"
 EMBEDDING = [{"losses": [{"kind": "embedding"}]}]
@@ -74,10 +74,28 @@ def test_of_a_teacher_that_is_not_known_yet_nothing_is_said() -> None:
 @pytest.mark.parametrize(
     ("student", "field", "found", "allowed", "fix"),
     [
-        ({"init": "svd", "hiddenLayers": 8}, "hiddenLayers", "8", "1 to 6, the teacher's layers", "init: random"),
-        ({"init": "svd", "hiddenSize": 512}, "hiddenSize", "512", "at most 384, the teacher's width", "init: random"),
+        (
+            {"init": "svd", "hiddenLayers": 8},
+            "hiddenLayers",
+            "8",
+            "1 to 6, the teacher's layers",
+            "hiddenLayers: 6, or init: random",
+        ),
+        (
+            {"init": "svd", "hiddenSize": 512},
+            "hiddenSize",
+            "512",
+            "at most 384, the teacher's width",
+            "hiddenSize: 384, or init: random",
+        ),
         ({"init": "svd", "hiddenSize": 100}, "hiddenSize", "100", "multiples of 32", "hiddenSize: 96"),
-        ({"init": "layers", "hiddenLayers": 2, "attentionHeads": 5}, "attentionHeads", "5", "divisors of 384", "say hiddenSize"),
+        (
+            {"init": "layers", "hiddenLayers": 2, "attentionHeads": 5},
+            "attentionHeads",
+            "5",
+            "divisors of 384",
+            "attentionHeads: 4",
+        ),
     ],
 )
 def test_a_shape_that_no_student_can_have_is_refused_when_it_is_planned(
@@ -93,6 +111,24 @@ def test_a_shape_that_no_student_can_have_is_refused_when_it_is_planned(
     with pytest.raises(SpecError) as caught:
         plan_of("text", {STUDENT: {"architecture": "cnn"}, STAGES: EMBEDDING, "spec.distill.assistants": assistants})
     assert caught.value.problem.field == f"spec.distill.assistants[0].student.{field}"
+
+
+def test_feed_forward_layers_wider_than_the_teachers_are_refused_where_they_are_made_of_them() -> None:
+    known = Known(3, 32, 2, 64, 1000)
+    shape = {"init": "svd", "hiddenSize": 16, "attentionHeads": 2, "intermediateSize": 65}
+    refused = impossible_shape(shape, known, STUDENT)
+    assert refused is not None
+    assert (refused.problem.field, refused.problem.found) == (f"{STUDENT}.intermediateSize", "65")
+    assert refused.problem.fix == "intermediateSize: 64, or init: random"
+    assert impossible_shape({**shape, "intermediateSize": 64}, known, STUDENT) is None
+    assert impossible_shape({**shape, "init": "random"}, known, STUDENT) is None
+
+
+def test_what_stands_beside_a_search_is_held_against_the_teacher_as_well() -> None:
+    with pytest.raises(SpecError) as caught:
+        plan_of("text", edits({"init": "svd", "hiddenLayers": 8}, {"hiddenSize": [96, 100], "attentionHeads": [4]}))
+    assert (caught.value.problem.field, caught.value.problem.found) == (f"{STUDENT}.hiddenLayers", "8")
+    assert plan_of("text", edits({"init": "svd", "hiddenSize": 100}, {"attentionHeads": [4, 5]})).find("train/search")
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_rows_without_labels_that_nobody_learns_from_are_warned_of(losses: list[
     stages = [{"name": kind, "losses": [{"kind": kind}]} for kind in losses]
     edits = {**PLAIN, "spec.distill.unlabelled": {"uri": "data:more"}, "spec.distill.stages": stages}
     model = parse(edited(complete("class"), edits))
-    assert any(line.startswith("spec.distill.unlabelled: nothing is learned") for line in advice(model)) == warned
+    assert any(line.startswith("spec.distill.unlabelled: no loss learns") for line in advice(model)) == warned
     without = parse(edited(complete("class"), {**edits, "spec.distill.unlabelled": GONE}))
     assert not any("unlabelled" in line for line in advice(without))
 

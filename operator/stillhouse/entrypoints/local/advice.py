@@ -47,7 +47,7 @@ def _unheard(distill: Distill) -> list[str]:
     kinds = {loss.kind for _, learner in distill.learners() for stage in learner.stages for loss in stage.losses}
     if distill.unlabelled is None or kinds != {"hard"}:
         return []
-    return ["spec.distill.unlabelled: nothing is learned from these rows: loss hard reads labels alone; logits asks the teacher"]
+    return ["spec.distill.unlabelled: no loss learns from these rows: hard reads labels alone; logits asks the teacher"]
 
 
 def _unread(compress: Compress) -> list[str]:

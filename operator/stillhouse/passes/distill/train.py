@@ -150,7 +150,9 @@ class Distill(Pass[DistillConfig, DistillFacts]):
         labels = labels_of(config.losses, rows, student.signature.labels)
         labelled = 0 if labels is None else int((labels != NO_LABEL).sum())
         if not labelled and ctx.workers.index == 0 and any(loss.kind == "logits" and loss.alpha < 1 for loss in config.losses):
-            ctx.progress.note("no row has a label, so of loss logits only the teacher's part, alpha, teaches")
+            ctx.progress.note(
+                "no row has a label, so loss logits learns from the teacher alone: its share for labels, 1 - alpha, is unused"
+            )
         for name, tensor in teacher.items():
             if len(tensor) != data.count:
                 raise DataError(

@@ -66,7 +66,8 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
         )
     for role, column in named.items():
         if column not in there:
-            near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
+            free = [name for name in there if name not in named.values()]
+            near = difflib.get_close_matches(column, free, n=1, cutoff=0.5)
             if not near:
                 _refuse_odd_names(there)
             raise DataError(
@@ -74,7 +75,7 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
                 field=f"data.columns.{role}",
                 found=column,
                 allowed=", ".join(there[:20]) or "no columns at all",
-                fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {_guess(role, there, named)}}}",
+                fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {_guess(role, free)}}}",
             )
     # A column that was given another role has that one alone.
     by_name = [role for role in _ROLES if role in there and role not in named.values() and role not in ASKED_FOR]
@@ -83,9 +84,8 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
     return chosen
 
 
-def _guess(role: Role, there: list[str], named: Mapping[Role, str]) -> str:
-    """Return a column that no other role has, and for a role of numbers none: which of them are is not known here."""
-    free = [name for name in there if name not in named.values()]
+def _guess(role: Role, free: list[str]) -> str:
+    """Return one of the columns that no other role has, and for a role of numbers none: which of them are is not known here."""
     return free[0] if free and role != "weight" else "COLUMN"
 
 

@@ -174,7 +174,7 @@ def _not_there(
     near = difflib.get_close_matches(missing[0], free, n=1, cutoff=0.6)
     field = "source.features.columns" if table else f"data.columns.{role or 'features'}"
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    guess = there[0] if there else "COLUMN"
+    guess = free[0] if free and role != "weight" else "COLUMN"
     return DataError(
         "the data has not every column that the model is shown" if table else "the data has no such column",
         field=field,
