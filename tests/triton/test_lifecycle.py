@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from tests.support.triton import Site, build, running
+from tests.support.triton import Site, build, running, settled_statistics
 from tritonclient.grpc import service_pb2 as pb
 
 from stillhouse.clients.triton import TritonClient
@@ -227,7 +227,7 @@ def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path, way: str)
         )
         request = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[b"\x01\0\0\0a"])
         request.inputs.add(name="TEXT", datatype="BYTES", shape=[1, 1])
-        before = client.statistics("tiny")
+        before = settled_statistics(client, "tiny")
         futures = [call.future(request, timeout=0.5 if way == "deadline" else 120) for _ in range(200)]
         if way == "cancel":
             # Sent, but surely not all answered: 200 rows are many seconds of work.
@@ -238,7 +238,7 @@ def test_what_a_client_gave_up_is_not_run(tmp_path: Path, cache: Path, way: str)
             for future in futures:
                 future.exception()
         client.infer_texts("tiny", ["a"])
-        after = client.statistics("tiny")
+        after = settled_statistics(client, "tiny")
     assert after.inferences - before.inferences < 150
     assert after.requests_failed > before.requests_failed
 
