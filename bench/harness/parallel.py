@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -57,3 +58,12 @@ def _threads(most: int) -> Iterator[None]:
 def _settle(free: multiprocessing.Queue[set[int]]) -> None:
     """Hold the process to a share of the cores, which libraries that count them themselves then see."""
     os.sched_setaffinity(0, free.get())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End once the benchmark has, however it ended: a pool of one that was killed goes on with its work, unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # trainings have their checkpoints

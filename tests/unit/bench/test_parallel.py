@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 from bench.harness.parallel import over, shares
 
@@ -32,3 +38,29 @@ def test_answers_come_in_the_items_order_from_processes_on_their_shares(monkeypa
     assert {threads for _, _, _, threads in found} == {str(min(map(len, wanted)))}
     assert os.sched_getaffinity(0) == cores
     assert os.environ["OMP_NUM_THREADS"] == "63"
+
+
+def lasting(folder: Path, item: int) -> None:
+    (folder / str(item)).write_text(str(os.getpid()))
+    time.sleep(300)
+
+
+def test_processes_end_with_a_benchmark_that_is_killed(tmp_path: Path) -> None:
+    """As with every end, its own by a signal too: else they would train on, beside what is measured next."""
+    root = str(Path(__file__).parents[3])
+    words = [sys.executable, "-m", "tests.unit.bench.test_parallel", str(tmp_path)]
+    with subprocess.Popen(words, cwd=root, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}) as begun:
+        deadline = time.monotonic() + 60
+        while len(pids := [path.read_text() for path in tmp_path.iterdir()]) < 2 or not all(pids):
+            assert begun.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        working = [psutil.Process(int(pid)) for pid in pids]
+        begun.kill()
+    gone, alive = psutil.wait_procs(working, timeout=30)
+    for each in alive:
+        each.kill()
+    assert len(gone) == 2
+
+
+if __name__ == "__main__":
+    over(functools.partial(lasting, Path(sys.argv[1])), [1, 2], 2)
