@@ -97,12 +97,11 @@ def _problem(model: type[ApiModel], detail: ErrorDetails) -> Problem:
         return Problem(
             "is not written as it must be", field, found, WRITTEN_AS.get(pattern, pattern), rewritten(pattern, str(value), field)
         )
-    if kind in {"too_short", "too_long"}:
-        limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+    if kind.endswith(("too_short", "too_long")):
+        limit = f"at least {context['min_length']}" if kind.endswith("short") else f"at most {context['max_length']}"
+        if kind.startswith("string"):
+            return Problem(f"{len(str(value))} characters stand here", field, found, f"{limit} characters")
         return Problem(f"{context['actual_length']} items stand here", field, "", limit)
-    if kind in {"string_too_short", "string_too_long"}:
-        limit = f"at least {context['min_length']}" if kind == "string_too_short" else f"at most {context['max_length']}"
-        return Problem(f"{len(str(value))} characters stand here", field, found, f"{limit} characters")
     if kind in _TYPES:
         quotes = kind == "string_type" and isinstance(value, int | float)
         return Problem(_TYPES[kind], field, _short(value), "", f'put it in quotes: "{found}"' if quotes else "")

@@ -194,9 +194,7 @@ def parts_fit(spec: Spec) -> None:
         if embedding and spec.distill.top_logits is not None:
             raise _LOGITS_ARE_OF_CLASSES.broken()
         if not embedding and any(pupil.student.architecture == "residual" for pupil in pupils):
-            raise _RESIDUAL_EMBEDS.broken(
-                fix="write architecture: cnn, bilstm or mlp, or leave it out: layers of the teacher's family"
-            )
+            raise _RESIDUAL_EMBEDS.broken(fix=f"write {_KINDS.get(spec.source.task, 'mlp')}")
         student_fits(spec.distill, spec.source.task, workers=spec.build.workers)
         if embedding and spec.distill.weighting not in {None, "fixed"}:
             raise _WEIGHTING_OF_CLASSES.broken(fix="leave weighting out")

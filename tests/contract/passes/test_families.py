@@ -1,18 +1,17 @@
 """Families of transformers whose attention is no fused kernel of torch's go the whole way: import, student, training, export."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
-from tests.support.artifacts import artifact, context, dataset, sentences, wordpiece
-from tests.support.source_folders import pinned
+from tests.contract.passes.test_distill_passes import go
+from tests.contract.sources.test_import_model import run
+from tests.support.artifacts import artifact, dataset, sentences, wordpiece
 
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
 from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.export.onnx import ExportOnnx
-from stillhouse.passes.sources.model import ImportModel
 
 LABELS = ("io", "text", "time")
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "initializer_range": 0.3}
@@ -45,12 +44,6 @@ def deberta(tokens):
 
 @pytest.mark.parametrize("family", [mpnet, deberta])
 def test_a_family_without_fused_attention_teaches_and_is_exported(family, tmp_path):
-    def go(one, config, inputs, name, source=None):
-        ctx = dataclasses.replace(context(tmp_path / name), source=source)
-        facts = one.run(one.config_type.model_validate(config), inputs, ctx)
-        data = json.loads(json.dumps(dataclasses.asdict(facts)))
-        return artifact(ctx.out, one.kind, data), data
-
     tokenizer = wordpiece()
     kind, config = family(len(tokenizer["model"]["vocab"]))
     config.id2label = dict(enumerate(LABELS))
@@ -60,26 +53,19 @@ def test_a_family_without_fused_attention_teaches_and_is_exported(family, tmp_pa
     kind(config).save_pretrained(folder)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
-    given = {
-        "digest": pinned(folder),
-        "task": "text-classification",
-        "maxLength": 32,
-        "labels": None,
-        "image": None,
-        "factory": None,
-    }
-    teacher, imported = go(ImportModel(), given, {}, "teacher", folder)
-    assert tuple(imported["labels"]) == LABELS
+    imported, made = run(folder, tmp_path / "import", task="text-classification", maxLength=32)
+    assert imported.labels == LABELS
+    teacher = artifact(made, "torch-model")
     inputs = {"teacher": teacher, "data": dataset(tmp_path / "data", text=sentences(50, seed=1))}
     asked = {"outputs": ["logits"], "maxLength": 32, "layers": [], "shardRows": 16}
-    inputs["outputs"] = go(TeacherOutputs(), asked, inputs, "outputs")[0]
-    inputs["student"] = go(InitStudent(), {"hiddenLayers": 2, "init": "layers", "maxLength": 32, "seed": 3}, inputs, "student")[0]
-    trained, facts = go(Distill(), STAGE, inputs, "trained")
+    inputs["outputs"] = go(TeacherOutputs(), asked, inputs, tmp_path / "outputs")[0]
+    inputs["student"] = go(
+        InitStudent(), {"hiddenLayers": 2, "init": "layers", "maxLength": 32, "seed": 3}, inputs, tmp_path / "student"
+    )[0]
+    trained, facts = go(Distill(), STAGE, inputs, tmp_path / "trained")
     first, last = facts["curve"][0]["terms"], facts["curve"][-1]["terms"]
     assert last["value-relation"] < first["value-relation"]
     assert last["logits"] < first["logits"]
-    exported, facts = go(
-        ExportOnnx(), {"quick": True}, {"model": trained, "teacher": teacher}, "exported"
-    )  # refuses other answers
+    exported, facts = go(ExportOnnx(), {"quick": True}, {"model": trained, "teacher": teacher}, tmp_path / "exported")
     assert (exported.path / "model.onnx").is_file()
-    assert facts["exporter"]
+    assert facts["exporter"], "a graph that answers as the network does"

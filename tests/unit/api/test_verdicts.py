@@ -35,6 +35,13 @@ def test_a_reserved_name_alone_is_not_available(path: str) -> None:
     assert refused.value.exit_code == 2
 
 
+@pytest.mark.parametrize(("base", "fix"), [("class", "bilstm or mlp"), ("image", "write cnn or mlp")])
+def test_who_cannot_have_a_residual_student_is_told_what_the_task_can_have(base: str, fix: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        parse(edited(complete(base), {"spec.distill.student": {"architecture": "residual", "hiddenLayers": 1, "hiddenSize": 64}}))
+    assert any(fix in problem.fix for problem in refused.value.problems), refused.value.problems
+
+
 def test_every_mistake_is_reported_at_once() -> None:
     with pytest.raises(SpecError) as refused:
         parse(edited(complete("text"), {"spec.packing": {}, "spec.gate.maxSize": "12MB", "spec.distill.seed": "7"}))

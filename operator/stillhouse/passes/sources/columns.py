@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from stillhouse.errors import DataError
 
-__all__ = ["ARRAYS", "ASKED_FOR", "SHOWN", "Need", "Role", "array_role", "choose", "need_of"]
+__all__ = ["ARRAYS", "ASKED_FOR", "SHOWN", "Need", "Role", "array_role", "choose", "guess_of", "need_of"]
 
 Role = Literal["text", "label", "image", "features", "query", "document", "name", "group", "weight"]
 Need = Literal["rows", "any", "text"]
@@ -75,7 +75,7 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
                 field=f"data.columns.{role}",
                 found=column,
                 allowed=", ".join(there[:20]) or "no columns at all",
-                fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {_guess(role, free)}}}",
+                fix=f"did you mean {near[0]}?" if near else f"write columns: {{{role}: {guess_of(role, free)}}}",
             )
     # A column that was given another role has that one alone.
     by_name = [role for role in _ROLES if role in there and role not in named.values() and role not in ASKED_FOR]
@@ -84,7 +84,7 @@ def choose(named: Mapping[Role, str], there: list[str], need: Need = "rows", *, 
     return chosen
 
 
-def _guess(role: Role, free: list[str]) -> str:
+def guess_of(role: Role, free: Sequence[str]) -> str:
     """Return one of the columns that no other role has, and for a role of numbers none: which of them are is not known here."""
     return free[0] if free and role != "weight" else "COLUMN"
 

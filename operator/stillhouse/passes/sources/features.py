@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillhouse.errors import DataError
-from stillhouse.passes.sources.columns import ASKED_FOR, Role
+from stillhouse.passes.sources.columns import ASKED_FOR, Role, guess_of
 from stillhouse.passes.sources.limits import FeaturesConfig
 
 __all__ = ["Chosen", "choose_features", "rows_of"]
@@ -174,11 +174,14 @@ def _not_there(
     near = difflib.get_close_matches(missing[0], free, n=1, cutoff=0.6)
     field = "source.features.columns" if table else f"data.columns.{role or 'features'}"
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    guess = free[0] if free and role != "weight" else "COLUMN"
     return DataError(
         "the data has not every column that the model is shown" if table else "the data has no such column",
         field=field,
         found=", ".join(missing[:_SHOWN]) + more,
         allowed=", ".join(there[:20]) or "no columns at all",
-        fix=f"did you mean {near[0]}?" if near else _TABLE_FIX if table else f"write columns: {{{role or 'features'}: {guess}}}",
+        fix=f"did you mean {near[0]}?"
+        if near
+        else _TABLE_FIX
+        if table
+        else f"write columns: {{{role or 'features'}: {guess_of(role or 'features', free)}}}",
     )
