@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stillhouse.clients.inference import Answer, FakeInferenceClient
@@ -77,8 +76,8 @@ def test_latencies_and_blocks_agree_with_the_servers_pace() -> None:
     crowd = Crowd(pause=0.002)
     result = closed_loop(crowd.connect, ask, ["a"], concurrency=2, requests=120)
     assert result.latencies.min() >= 0.002
-    # Two clients that never rest: their latencies fill the time twice over, at most.
-    assert result.latencies.sum() <= 2 * result.seconds * 1.01
+    # Two clients: their latencies fill the time twice over, at most, for it begins before the first request.
+    assert result.latencies.sum() <= 2 * result.seconds * (1 + 1e-9)
     # Six blocks of twenty answers each: their times add up to the whole.
     assert sum(20 / block for block in result.blocks) == pytest.approx(result.seconds, rel=1e-6)
 
@@ -149,10 +148,27 @@ def test_an_interruption_stops_the_clients(monkeypatch: pytest.MonkeyPatch) -> N
     assert crowd.total < 1_000_000
 
 
+def test_the_time_begins_before_the_first_request_also_where_the_caller_is_woken_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd(pause=0.002)
+    real: Callable[..., int] = threading.Barrier.wait
+    main = threading.current_thread()
+
+    def wait(self: threading.Barrier, timeout: float | None = None) -> int:
+        found = real(self, timeout)
+        if threading.current_thread() is main:
+            time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(threading.Barrier, "wait", wait)
+    result = closed_loop(crowd.connect, ask, ["a"], concurrency=2, requests=20)
+    assert result.latencies.sum() <= 2 * result.seconds * (1 + 1e-9)
+
+
 def test_latencies_are_of_the_requests_in_order() -> None:
     def slow(client: FakeInferenceClient, number: int) -> None:
-        time.sleep(0.02 if number == 3 else 0)
+        time.sleep(0.02 * number)
         client.infer_texts("m", [str(number)])
 
-    result = closed_loop(Crowd().connect, slow, list(range(10)), concurrency=1, requests=10)
-    assert int(np.argmax(result.latencies)) == 3
+    result = closed_loop(Crowd().connect, slow, list(range(6)), concurrency=1, requests=6)
+    # From below only: any of them may take longer where the machine is busy.
+    assert all(latency >= 0.02 * number for number, latency in enumerate(result.latencies))

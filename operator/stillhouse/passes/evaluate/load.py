@@ -50,7 +50,9 @@ def closed_loop(
     latencies = np.zeros(requests)
     errors: list[BaseException] = []
     done = itertools.count(1)
-    ready = threading.Barrier(concurrency + 1)
+    begins: list[float] = []
+    # Read by whoever comes last, before anyone is let go: a thread that is woken late would begin after the first request.
+    ready = threading.Barrier(concurrency + 1, action=lambda: begins.append(time.perf_counter()))
 
     def client() -> None:
         try:
@@ -74,7 +76,6 @@ def closed_loop(
         thread.start()
     with contextlib.suppress(threading.BrokenBarrierError):
         ready.wait(timeout=60)
-    begin = time.perf_counter()
     try:
         for thread in threads:
             thread.join()
@@ -85,6 +86,7 @@ def closed_loop(
         raise next((error for error in errors if isinstance(error, StillhouseError)), errors[0])
     ends = np.sort(finished)
     parts = np.array_split(ends, min(BLOCKS, requests))
+    [begin] = begins
     edges = [begin, *(float(part[-1]) for part in parts)]
     counts = [len(part) for part in parts]
     blocks = tuple(n / max(b - a, 1e-9) for n, a, b in zip(counts, edges, edges[1:], strict=False))
