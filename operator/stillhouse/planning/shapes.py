@@ -5,7 +5,6 @@ The planner asks with what the source's config.json tells, the search itself wit
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,9 +13,16 @@ from stillhouse.api.fitting_search import split_widths, splits
 from stillhouse.api.student import SMALL
 from stillhouse.errors import SpecError
 
-__all__ = ["FIELD", "Known", "impossible", "impossible_shape"]
+__all__ = ["FIELD", "TOO_SMALL", "Known", "at_least", "impossible", "impossible_shape"]
 
 FIELD: Final = "spec.distill.search"
+TOO_SMALL: Final = "the vocabulary cannot be made that small"
+_RANDOM: Final = "init: random"
+
+
+def at_least(fewest: int) -> str:
+    """Return how small a vocabulary can be, in the words of an error's `allowed`."""
+    return f"at least {fewest}: special tokens and single characters always stay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,40 @@ class Known:
     fewest: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Values of one dimension that no student can have, in words that fit a search's list and a shape's one value.
+
+    `left`: its values that a student can have. `otherwise`: another field of the student's that makes them possible. `instead`:
+    values for all of those that are not possible, empty where the other field is the only way. `advice`: what mends it where no
+    field does.
+    """
+
+    name: str
+    message: str
+    found: Sequence[int]
+    left: Sequence[int]
+    allowed: str
+    otherwise: str = ""
+    instead: Sequence[int] = ()
+    advice: str = ""
+
+    def of_search(self) -> SpecError:
+        """Return the error of a search that tries them."""
+        rest = self.advice or (f"student.{self.otherwise}" if self.otherwise else f"{self.name}: {list(self.instead)}")
+        fix = f"{self.name}: {list(self.left)}, or {rest}" if self.left else rest
+        return self._told(FIELD, fix)
+
+    def of_shape(self, field: str) -> SpecError:
+        """Return the error of the student, `field`, whose shape it is."""
+        ways = [f"{self.name}: {self.instead[0]}"] if self.instead else []
+        return self._told(field, ", or ".join([*ways, *([self.otherwise] if self.otherwise else [])]) or self.advice)
+
+    def _told(self, owner: str, fix: str) -> SpecError:
+        found = ", ".join(map(str, self.found))
+        return SpecError(self.message, field=f"{owner}.{self.name}", found=found, allowed=self.allowed, fix=fix)
+
+
 def impossible(
     student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known, *, reads_tokens: bool
 ) -> SpecError | None:
@@ -42,7 +82,7 @@ def impossible(
     `student`: its step's configuration; `space`: values by dimension. `reads_tokens`: a loss compares token by token with this
     teacher, and needs its vocabulary whole.
     """
-    return next(_wrong(student, space, teacher, reads_tokens), None)
+    return next((wrong.of_search() for wrong in _wrong(student, space, teacher, reads_tokens)), None)
 
 
 def impossible_shape(student: Mapping[str, Any], teacher: Known, field: str) -> SpecError | None:
@@ -50,57 +90,33 @@ def impossible_shape(student: Mapping[str, Any], teacher: Known, field: str) -> 
 
     `student`: its step's configuration. Vocabularies are left to `InitStudent.foresee`: a tokenizer tells how small they can be.
     """
-    names = ("hiddenLayers", "hiddenSize", "attentionHeads")
+    names = ("hiddenLayers", "hiddenSize", "attentionHeads", "intermediateSize")
     given = {name: [student[name]] for name in names if student.get(name)}
-    wrong = impossible(student, given, teacher, reads_tokens=False)
-    inner = student.get("intermediateSize") or 0
-    if wrong is None and _copies(student) and 0 < teacher.intermediate < inner:
-        wrong = SpecError(
-            f"init '{student['init']}' cannot make feed-forward layers wider than the teacher's",
-            field="intermediateSize",
-            found=str(inner),
-            allowed=f"at most {teacher.intermediate}, the teacher's",
-            fix=f"intermediateSize: {teacher.intermediate}, or init: random",
-        )
-    if wrong is None:
-        return None
-    problem = wrong.problem
-    name = problem.field.removeprefix(f"{FIELD}.")
-    fix = problem.fix.replace("student.", "").translate(_NO_LIST)
-    if name == "attentionHeads":
-        heads = [each for each in range(1, teacher.hidden + 1) if teacher.hidden % each == 0]
-        fix = f"attentionHeads: {min(heads, key=lambda each: abs(each - student[name]))}"
-    elif fix == "init: random":
-        most = {"hiddenLayers": teacher.layers, "hiddenSize": teacher.hidden}[name]
-        fix = f"{name}: {most}, or {fix}"
-    return SpecError.of([dataclasses.replace(problem, field=f"{field}.{name}", fix=fix)])
-
-
-_NO_LIST: Final = str.maketrans("", "", "[]")
-"""A search's fix names a list of values, here of one."""
+    return next((wrong.of_shape(field) for wrong in _wrong(student, given, teacher, reads_tokens=False)), None)
 
 
 def _wrong(
     student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known, reads_tokens: bool
-) -> Iterator[SpecError]:
+) -> Iterator[_Wrong]:
     if student.get("architecture") not in SMALL:
         yield from _depths(student, space.get("hiddenLayers", ()), teacher)
         yield from _widths(student, space, teacher)
         yield from _heads(student, space, teacher)
+        yield from _inner(student, space.get("intermediateSize", ()), teacher)
     yield from _vocabularies(space.get("vocabularySize", ()), teacher, reads_tokens)
 
 
-def _depths(student: Mapping[str, Any], layers: Sequence[int], teacher: Known) -> Iterator[SpecError]:
+def _depths(student: Mapping[str, Any], layers: Sequence[int], teacher: Known) -> Iterator[_Wrong]:
     if teacher.layers and _copies(student):
         yield from _refused(
             "hiddenLayers", layers, lambda number: number <= teacher.layers,
             f"init '{student['init']}' cannot make a student of more layers than its teacher has",
             f"1 to {teacher.layers}, the teacher's layers",
-            "student.init: random",
+            otherwise=_RANDOM, instead=[teacher.layers],
         )  # fmt: skip
 
 
-def _widths(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known) -> Iterator[SpecError]:
+def _widths(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known) -> Iterator[_Wrong]:
     widths = space.get("hiddenSize", ())
     init, copies = student.get("init"), _copies(student)
     if teacher.hidden and copies and init == "svd":
@@ -108,7 +124,7 @@ def _widths(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teac
             "hiddenSize", widths, lambda width: width <= teacher.hidden,
             "init 'svd' cannot make a student wider than its teacher",
             f"at most {teacher.hidden}, the teacher's width",
-            "student.init: random",
+            otherwise=_RANDOM, instead=[teacher.hidden],
         )  # fmt: skip
     if not (student.get("attentionHeads") or space.get("attentionHeads") or student.get("kernelSizes")):
         # An encoder as wide as its teacher has the teacher's heads.
@@ -119,43 +135,55 @@ def _widths(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teac
                 "hiddenSize", widths, lambda width: splits(width) or width == own,
                 "the width is not a multiple of the attention heads, one for each 32 of it where attentionHeads is left out",
                 "multiples of 32, or any with attentionHeads that divide it",
-                f"hiddenSize: {split_widths([each for each in widths if each != own])}",
+                instead=split_widths([each for each in widths if each != own]),
             )  # fmt: skip
-    if teacher.intermediate and copies and init == "svd" and not student.get("intermediateSize"):
+    inner = student.get("intermediateSize") or space.get("intermediateSize")
+    if teacher.intermediate and copies and init == "svd" and not inner:
         yield from _refused(
             "hiddenSize", widths, lambda width: width == teacher.hidden or 4 * width <= teacher.intermediate,
             "init 'svd' cannot make feed-forward layers wider than the teacher's, four times hiddenSize where intermediateSize is"
             " left out",
             f"at most {teacher.intermediate // 4}, or the teacher's {teacher.hidden}",
-            f"student.intermediateSize: {teacher.intermediate}",
+            otherwise=f"intermediateSize: {teacher.intermediate}",
         )  # fmt: skip
 
 
-def _heads(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known) -> Iterator[SpecError]:
+def _heads(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known) -> Iterator[_Wrong]:
     """Look at heads at the teacher's width: any other width stands in the file, where they were held against it."""
-    if teacher.hidden and not student.get("hiddenSize") and not space.get("hiddenSize"):
+    heads = space.get("attentionHeads", ())
+    if teacher.hidden and heads and not student.get("hiddenSize") and not space.get("hiddenSize"):
+        divisors = [each for each in range(1, teacher.hidden + 1) if teacher.hidden % each == 0]
         yield from _refused(
-            "attentionHeads", space.get("attentionHeads", ()), lambda heads: teacher.hidden % heads == 0,
+            "attentionHeads", heads, lambda number: teacher.hidden % number == 0,
             "the width is not a multiple of the attention heads",
             f"divisors of {teacher.hidden}, the teacher's width",
-            "say student.hiddenSize",
+            instead=sorted({min(divisors, key=lambda each: abs(each - number)) for number in heads}),
+            advice="say student.hiddenSize",
         )  # fmt: skip
 
 
-def _vocabularies(sizes: Sequence[int], teacher: Known, reads_tokens: bool) -> Iterator[SpecError]:
+def _inner(student: Mapping[str, Any], widths: Sequence[int], teacher: Known) -> Iterator[_Wrong]:
+    if teacher.intermediate and _copies(student):
+        yield from _refused(
+            "intermediateSize", widths, lambda width: width <= teacher.intermediate,
+            f"init '{student['init']}' cannot make feed-forward layers wider than the teacher's",
+            f"at most {teacher.intermediate}, the teacher's",
+            otherwise=_RANDOM, instead=[teacher.intermediate],
+        )  # fmt: skip
+
+
+def _vocabularies(sizes: Sequence[int], teacher: Known, reads_tokens: bool) -> Iterator[_Wrong]:
     if reads_tokens and teacher.tokens:
         yield from _refused(
             "vocabulary", sizes, lambda size: size >= teacher.tokens,
             "a loss that looks at every token needs one tokenizer for teacher and student",
             f"{teacher.tokens} or more: the teacher's tokens, all of them",
-            "leave vocabulary out; or take loss hidden, which compares what is averaged over a text",
+            advice="leave vocabulary out; or take loss hidden, which compares what is averaged over a text",
         )  # fmt: skip
     if teacher.fewest:
         yield from _refused(
             "vocabulary", sizes, lambda size: size >= teacher.fewest,
-            "the vocabulary cannot be made that small",
-            f"at least {teacher.fewest}: special tokens and single characters always stay",
-            f"vocabulary: {sorted({max(size, teacher.fewest) for size in sizes})}",
+            TOO_SMALL, at_least(teacher.fewest), instead=sorted({max(size, teacher.fewest) for size in sizes}),
         )  # fmt: skip
 
 
@@ -165,11 +193,10 @@ def _copies(student: Mapping[str, Any]) -> bool:
 
 
 def _refused(
-    name: str, values: Iterable[int], possible: Callable[[int], bool], message: str, allowed: str, otherwise: str
-) -> Iterator[SpecError]:
-    """Yield the error where there are values that are not possible. `otherwise`: what mends it beside leaving them out."""
+    name: str, values: Iterable[int], possible: Callable[[int], bool], message: str, allowed: str, **ways: Any
+) -> Iterator[_Wrong]:
+    """Yield what is wrong where there are values that are not possible; `ways` out of it: `_Wrong`'s."""
     left = [value for value in values if possible(value)]
     found = [value for value in values if not possible(value)]
     if found:
-        fix = f"{name}: {left}, or {otherwise}" if left else otherwise
-        yield SpecError(message, field=f"{FIELD}.{name}", found=", ".join(map(str, found)), allowed=allowed, fix=fix)
+        yield _Wrong(name, message, found, left, allowed, **ways)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stillhouse.errors import SourceError, SpecError
+from stillhouse.planning.shapes import TOO_SMALL, at_least
 
 __all__ = ["Trimmed", "check_size", "fewest", "trim"]
 
@@ -73,10 +74,10 @@ def check_size(tokenizer: dict[str, Any], size: int) -> None:
 def _check_size(size: int, least: int) -> None:
     if least > size:
         raise SpecError(
-            "the vocabulary cannot be made that small",
+            TOO_SMALL,
             field=_FIELD,
             found=str(size),
-            allowed=f"at least {least}: special tokens and single characters always stay",
+            allowed=at_least(least),
             fix=f"maxSize: {least}",
         )
 
