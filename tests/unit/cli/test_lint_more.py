@@ -258,3 +258,47 @@ def test_calibration_that_nothing_reads_is_warned_of(
     project.edit(compress={**compress, "calibration": {"uri": "file://./corpus.jsonl"}})
     done = still("lint", "--no-sources", str(project.file))
     assert (done.code, "warning: spec.compress.calibration" in done.out) == (0, warned), (done.err, done.out)
+
+
+@pytest.mark.parametrize(
+    ("stage", "warned"),
+    [
+        ({"learningRate": "999999999"}, "learningRate: 999999999: "),
+        ({"learningRate": "1", "embeddingLearningRate": "1.5"}, "embeddingLearningRate: 1.5: "),
+        ({"losses": [{"kind": "similarity", "temperature": "0.000000001"}]}, "losses[0].temperature: 0.000000001: only the"),
+        ({"losses": [{"kind": "embedding"}, {"kind": "similarity", "temperature": "101"}]}, "losses[1].temperature: 101: the"),
+        (
+            {"losses": [{"kind": "similarity", "temperature": "0.05", "temperatureSchedule": {"to": "500"}}]},
+            "losses[0].temperatureSchedule.to: 500: ",
+        ),
+        ({"learningRate": "0.01", "losses": [{"kind": "similarity", "temperature": "0.01"}]}, ""),
+    ],
+)
+@pytest.mark.parametrize("assistant", [False, True])
+def test_numbers_that_teach_nothing_are_warned_of(
+    still: Still, project: Project, stage: dict[str, Any], warned: str, assistant: bool
+) -> None:
+    as_bert(project)
+    asked = {"student": {"hiddenLayers": 1}, "stages": [{"losses": [{"kind": "embedding"}], **stage}]}
+    rest = {"assistants": [asked], "student": {"hiddenLayers": 1}} if assistant else asked
+    project.edit(distill={**DISTILL, **rest})
+    done = still("lint", "--no-sources", str(project.file))
+    assert done.code == 0, done.err
+    place = f"spec.distill{'.assistants[0]' if assistant else ''}.stages[0]"
+    told = [line for line in done.out.splitlines() if line.startswith("warning: spec.distill")]
+    assert [line.startswith(f"warning: {place}.{warned}") for line in told] == ([True] if warned else []), told
+
+
+@pytest.mark.parametrize("kind", ["hard", "logits"])
+def test_rows_without_labels_that_no_loss_reads_are_warned_of(still: Still, project: Project, kind: str) -> None:
+    as_bert(project)
+    project.edit(source={"task": "text-classification", "labels": ["no", "yes"]})
+    data = project.read()
+    del data["spec"]["gate"], data["spec"]["index"]
+    project.write(data)
+    rows = {**DISTILL["data"], "columns": {"label": "name"}}
+    stages = [{"losses": [{"kind": kind}]}]
+    project.edit(distill={"data": rows, "unlabelled": DISTILL["data"], "student": {"hiddenLayers": 1}, "stages": stages})
+    done = still("lint", "--no-sources", str(project.file))
+    assert done.code == 0, done.err
+    assert ("warning: spec.distill.unlabelled" in done.out) is (kind == "hard"), done.out

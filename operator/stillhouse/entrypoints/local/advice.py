@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,10 @@ from stillhouse.planning.runtimes import GPU
 
 __all__ = ["advice"]
 
+HIGHEST_RATE = Decimal(1)
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = Decimal("0.001"), Decimal(100)
+"""A thousandth of a cosine's range and a hundred times that of common logits: float32 tells no two answers apart beyond."""
+
 
 def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     """Return warnings, a line each, that begin with the field to change; with `env` also of what the sources hold."""
@@ -34,7 +39,7 @@ def advice(model: DistilledModel, env: Environment | None = None) -> list[str]:
     found += _unread(model.spec.compress)
     distill = model.spec.distill
     if distill is not None:
-        found += _unheard(distill)
+        found += [*_unheard(distill), *_astray(distill)]
         known = None if env is None else env.pins.get(model.spec.source.uri)
         found += _smaller_assistants(distill, {} if known is None else known.info)
     few = "" if distill is None or env is None else beforehand(_learned(distill, env), model.spec.source.task)
@@ -48,6 +53,32 @@ def _unheard(distill: Distill) -> list[str]:
     if distill.unlabelled is None or kinds != {"hard"}:
         return []
     return ["spec.distill.unlabelled: no loss learns from these rows: hard reads labels alone; logits asks the teacher"]
+
+
+def _astray(distill: Distill) -> list[str]:
+    """Warn of numbers by which a loss says nothing any more, or a training goes astray in its first steps."""
+    found = []
+    for place, learner in distill.learners():
+        for number, stage in enumerate(learner.stages):
+            at = f"{place}.stages[{number}]"
+            for name, rate in (("learningRate", stage.learning_rate), ("embeddingLearningRate", stage.embedding_learning_rate)):
+                if rate is not None and Decimal(rate) > HIGHEST_RATE:
+                    how = "a step moves each weight by about the rate (AdamW): training goes astray"
+                    found.append(f"{at}.{name}: {rate}: {how}; 0.001 when left out")
+            for which, loss in enumerate(stage.losses):
+                ends = [("temperature", loss.temperature)]
+                ends += [("temperatureSchedule.to", loss.temperature_schedule.to)] if loss.temperature_schedule else []
+                found += [f"{at}.losses[{which}].{name}: {T}: {_says(Decimal(T))}" for name, T in ends if T and _says(Decimal(T))]
+    return found
+
+
+def _says(temperature: Decimal) -> str:
+    """Return what a temperature makes of the teacher's answer where that is nothing to learn from, else ""."""
+    if temperature > HIGHEST_TEMPERATURE:
+        return "the teacher's answer becomes the same for all, there is nothing left to learn; 1 to 20 are usual for logits"
+    if temperature < LOWEST_TEMPERATURE:
+        return "only the likeliest is left of the teacher's answer, and the loss falls to 0; 0.01 to 0.1 are usual for embeddings"
+    return ""
 
 
 def _unread(compress: Compress) -> list[str]:
