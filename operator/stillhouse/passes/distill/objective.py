@@ -78,7 +78,7 @@ class Objective:
                 field="spec.distill.stages[].epochs",
                 found=f"{steps} steps",
                 allowed=f"at least {self._turns}, one for each layer and one for the outputs",
-                fix="raise epochs, or name fewer layers",
+                fix="raise epochs, lower batchSize, or name fewer layers",
             )
 
     def begin(self, step: int, steps: int) -> None:
