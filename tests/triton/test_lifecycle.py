@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import QueueRefusal, ServerError, StillhouseError, UsageError
-from stillhouse.triton import steering
+from stillhouse.triton import ports, steering
 from stillhouse.triton.handle import ServerHandle, attach
 from stillhouse.triton.handover import HandOver, hand_over, take_over
 from stillhouse.triton.server import start, wait_until_ready
@@ -130,6 +130,36 @@ def test_two_starts_at_once_never_share_a_port(other_site: Site) -> None:
         later.check()
     finally:
         later.stop(2)
+
+
+@pytest.mark.parametrize("which", ["grpc", "http", "metrics"])
+def test_a_port_that_was_free_and_is_taken_by_the_time_it_is_opened_is_chosen_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    site = build(tmp_path, cache, http=True, metrics=True)
+    real = ports.free_port
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        first = ["grpc", "http", "metrics"].index(which)  # the order in which they are chosen
+        choices = iter([*(real("127.0.0.1") for _ in range(first)), taken])
+        monkeypatch.setattr(ports, "free_port", lambda host: next(choices, None) or real(host))
+        with running(site) as handle:
+            assert taken not in {handle.grpc_port, handle.http_port, handle.metrics_port}
+            with TritonClient(handle.address) as client:
+                assert client.ready("tiny")
+        assert len(list(site.options.run_folder.glob("*.log"))) == 2, "it was started twice"
+
+
+def test_a_port_that_was_asked_for_is_not_exchanged_for_another(other_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "require_free", lambda *_: None)  # it is taken after that
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        with pytest.raises(ServerError, match="already in use"):
+            start(replace(other_site.options, grpc_port=holder.getsockname()[1]))
+    assert len(list(other_site.options.run_folder.glob("*.log"))) == 1
 
 
 def test_a_crash_is_told_with_signal_and_log(other_site: Site) -> None:

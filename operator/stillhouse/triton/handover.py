@@ -20,7 +20,7 @@ from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import StillhouseError, UsageError
 from stillhouse.triton import steering
 from stillhouse.triton.handle import ServerHandle
-from stillhouse.triton.server import ServerOptions, launch, wait_until_ready
+from stillhouse.triton.server import ServerOptions, launch_ready
 
 __all__ = ["HandOver", "drain", "hand_over", "take_over"]
 
@@ -56,9 +56,8 @@ def take_over(old: ServerHandle, options: ServerOptions) -> HandOver:
             fix=f"leave --port out, or stop the old version first: still down {old.model}",
         )
     before = steering.listeners(old.pid, old.grpc_port)
-    new = launch(options, old.grpc_port)
+    new = launch_ready(options, old.grpc_port)
     try:
-        wait_until_ready(new, options.start_timeout_s)
         after = steering.listeners(new.pid, old.grpc_port)
         steered = steering.steer(old.host, old.grpc_port, before, after) and _all_answered_by(new)
     except BaseException:

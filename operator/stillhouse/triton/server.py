@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from stillhouse.clients.inference import InferenceClient, infer_arrays
 from stillhouse.clients.triton import TritonClient
@@ -23,6 +25,8 @@ __all__ = ["ServerHandle", "ServerOptions", "attach", "start", "trouble"]
 _POLL_S = 0.05
 _LOGS_KEPT = 4
 _PATIENCE_S = 10.0
+_STARTS = 4
+_IN_USE: Final = re.compile(r"Socket '[^']*:(\d+)' already in use")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +66,40 @@ def start(options: ServerOptions) -> ServerHandle:
     """
     if options.grpc_port:
         ports.require_free(options.host, options.grpc_port)
-    handle = launch(options, options.grpc_port or ports.free_port(options.host))
+    handle = launch_ready(options, options.grpc_port)
     try:
-        wait_until_ready(handle, options.start_timeout_s)
         _require_alone(handle)
         return replace(handle, backends=handle.count_backends())
-    except BaseException:  # also Ctrl-C: no server is left behind that nobody knows of
+    except BaseException:
         handle.stop(2.0)
         raise
+
+
+def launch_ready(options: ServerOptions, grpc_port: int) -> ServerHandle:
+    """Start the process and wait until it has answered an inference. `grpc_port` 0: any free one.
+
+    Triton opens its ports only when the model is loaded: where one that was chosen here is taken by then, others are chosen.
+
+    Raises:
+        ServerError: as `wait_until_ready`.
+    """
+    for left in reversed(range(_STARTS)):
+        handle = launch(options, grpc_port or ports.free_port(options.host))
+        try:
+            wait_until_ready(handle, options.start_timeout_s)
+        except BaseException as error:  # also Ctrl-C: no server is left behind that nobody knows of
+            handle.stop(2.0)
+            chosen = {0 if grpc_port else handle.grpc_port, handle.http_port, 0 if options.metrics_port else handle.metrics_port}
+            if not (left and isinstance(error, ServerError) and chosen & _taken(handle)):
+                raise
+        else:
+            return handle
+    raise AssertionError("the last start returns or raises")
+
+
+def _taken(handle: ServerHandle) -> set[int]:
+    """Return the ports that it found in use, by its log."""
+    return {int(port) for line in handle.tail(200) for port in _IN_USE.findall(line)}
 
 
 def launch(options: ServerOptions, grpc_port: int) -> ServerHandle:

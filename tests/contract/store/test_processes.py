@@ -35,10 +35,14 @@ with {lock}:
     {then}
 """
 RUN = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from tests.support.passes import Events, chain, make_runner
-events = Events()
+class Told(Events):
+    def note(self, message):
+        super().note(message)
+        Path(f"{sys.argv[3]}.noted-{os.getpid()}").touch()
+events = Told()
 receipts = make_runner(Path(sys.argv[1]), events).run(chain(trouble=sys.argv[2], flag=sys.argv[3]))
 print(json.dumps({"ran": events.ran, "notes": events.notes, "digests": {k: r.artifact for k, r in receipts.items()}}))
 """
@@ -86,7 +90,7 @@ def test_two_processes_that_want_one_step_run_it_once(tmp_path: Path) -> None:
     second = python(RUN, root, "wait", flag)
     waiting = root / "locks" / f"step-{chain(trouble='wait', flag=str(flag)).step('train/b').key}.lock"
     assert waiting.read_text().strip() == str(first.pid)
-    time.sleep(1.0)  # long enough for the second one to find the step taken
+    until(tmp_path / f"go.noted-{second.pid}")  # it has found the step taken
     flag.touch()
     reports = []
     for process in (first, second):
@@ -119,7 +123,7 @@ def test_a_waiting_process_goes_on_when_the_holder_is_killed(tmp_path: Path) -> 
     first = python(RUN, root, "wait", flag)
     until(tmp_path / "go.started")
     second = python(RUN, root, "wait", flag)
-    time.sleep(1.0)
+    until(tmp_path / f"go.noted-{second.pid}")
     flag.touch()
     first.kill()
     first.communicate()
