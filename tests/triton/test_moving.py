@@ -18,16 +18,15 @@ from stillhouse.clients.triton import TritonClient
 from stillhouse.errors import StillhouseError
 from stillhouse.resources.deployment import DRAIN_S
 from stillhouse.triton.handle import ServerHandle
-from stillhouse.triton.server import launch, wait_until_ready
+from stillhouse.triton.server import launch_ready
 
 
 @contextmanager
 def pod(folder: Path, cache: Path, host: str, port: int) -> Iterator[ServerHandle]:
     """A server as in a pod of that address: all pods have one port, and another address each."""
     site = build(folder, cache, host=host, grpc_port=port)
-    handle = launch(site.options, port)
+    handle = launch_ready(site.options, port)
     try:
-        wait_until_ready(handle, 60)
         yield handle
     finally:
         handle.stop(2.0)

@@ -17,7 +17,6 @@ __all__ = ["FIELD", "TOO_SMALL", "Known", "at_least", "impossible", "impossible_
 
 FIELD: Final = "spec.distill.search"
 TOO_SMALL: Final = "the vocabulary cannot be made that small"
-_RANDOM: Final = "init: random"
 
 
 def at_least(fewest: int) -> str:
@@ -44,9 +43,8 @@ class Known:
 class _Wrong:
     """Values of one dimension that no student can have, in words that fit a search's list and a shape's one value.
 
-    `left`: its values that a student can have. `otherwise`: another field of the student's that makes them possible. `instead`:
-    values for all of those that are not possible, empty where the other field is the only way. `advice`: what mends it where no
-    field does.
+    `left`: its values that a student can have. `instead`: values for those that it cannot, empty where there are none to name.
+    `otherwise`: another field of the student's that makes them possible. `advice`: what a search says in place of these two.
     """
 
     name: str
@@ -66,8 +64,8 @@ class _Wrong:
 
     def of_shape(self, field: str) -> SpecError:
         """Return the error of the student, `field`, whose shape it is."""
-        ways = [f"{self.name}: {self.instead[0]}"] if self.instead else []
-        return self._told(field, ", or ".join([*ways, *([self.otherwise] if self.otherwise else [])]) or self.advice)
+        instead = f"{self.name}: {self.instead[0]}" if self.instead else ""
+        return self._told(field, ", or ".join(filter(None, (instead, self.otherwise))))
 
     def _told(self, owner: str, fix: str) -> SpecError:
         found = ", ".join(map(str, self.found))
@@ -107,24 +105,22 @@ def _wrong(
 
 
 def _depths(student: Mapping[str, Any], layers: Sequence[int], teacher: Known) -> Iterator[_Wrong]:
-    if teacher.layers and _copies(student):
-        yield from _refused(
-            "hiddenLayers", layers, lambda number: number <= teacher.layers,
+    if _copies(student):
+        yield from _beyond(
+            "hiddenLayers", layers, teacher.layers,
             f"init '{student['init']}' cannot make a student of more layers than its teacher has",
             f"1 to {teacher.layers}, the teacher's layers",
-            otherwise=_RANDOM, instead=[teacher.layers],
         )  # fmt: skip
 
 
 def _widths(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teacher: Known) -> Iterator[_Wrong]:
     widths = space.get("hiddenSize", ())
     init, copies = student.get("init"), _copies(student)
-    if teacher.hidden and copies and init == "svd":
-        yield from _refused(
-            "hiddenSize", widths, lambda width: width <= teacher.hidden,
+    if copies and init == "svd":
+        yield from _beyond(
+            "hiddenSize", widths, teacher.hidden,
             "init 'svd' cannot make a student wider than its teacher",
             f"at most {teacher.hidden}, the teacher's width",
-            otherwise=_RANDOM, instead=[teacher.hidden],
         )  # fmt: skip
     if not (student.get("attentionHeads") or space.get("attentionHeads") or student.get("kernelSizes")):
         # An encoder as wide as its teacher has the teacher's heads.
@@ -137,8 +133,7 @@ def _widths(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teac
                 "multiples of 32, or any with attentionHeads that divide it",
                 instead=split_widths([each for each in widths if each != own]),
             )  # fmt: skip
-    inner = student.get("intermediateSize") or space.get("intermediateSize")
-    if teacher.intermediate and copies and init == "svd" and not inner:
+    if teacher.intermediate and copies and init == "svd" and not student.get("intermediateSize"):
         yield from _refused(
             "hiddenSize", widths, lambda width: width == teacher.hidden or 4 * width <= teacher.intermediate,
             "init 'svd' cannot make feed-forward layers wider than the teacher's, four times hiddenSize where intermediateSize is"
@@ -163,12 +158,11 @@ def _heads(student: Mapping[str, Any], space: Mapping[str, Sequence[int]], teach
 
 
 def _inner(student: Mapping[str, Any], widths: Sequence[int], teacher: Known) -> Iterator[_Wrong]:
-    if teacher.intermediate and _copies(student):
-        yield from _refused(
-            "intermediateSize", widths, lambda width: width <= teacher.intermediate,
+    if _copies(student):
+        yield from _beyond(
+            "intermediateSize", widths, teacher.intermediate,
             f"init '{student['init']}' cannot make feed-forward layers wider than the teacher's",
             f"at most {teacher.intermediate}, the teacher's",
-            otherwise=_RANDOM, instead=[teacher.intermediate],
         )  # fmt: skip
 
 
@@ -190,6 +184,12 @@ def _vocabularies(sizes: Sequence[int], teacher: Known, reads_tokens: bool) -> I
 def _copies(student: Mapping[str, Any]) -> bool:
     """Return whether its layers are made of the teacher's."""
     return student.get("architecture") in (None, "encoder") and student.get("init") in ("layers", "svd")
+
+
+def _beyond(name: str, values: Sequence[int], most: int, message: str, allowed: str) -> Iterator[_Wrong]:
+    """Yield what is wrong where there are values above `most`, the teacher's (0: not known), of whose layers they are made."""
+    if most:
+        yield from _refused(name, values, lambda value: value <= most, message, allowed, otherwise="init: random", instead=[most])
 
 
 def _refused(

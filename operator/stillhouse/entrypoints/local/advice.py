@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -55,21 +55,25 @@ def _unheard(distill: Distill) -> list[str]:
     return ["spec.distill.unlabelled: no loss learns from these rows: hard reads labels alone; logits asks the teacher"]
 
 
-def _astray(distill: Distill) -> list[str]:
+def _astray(distill: Distill) -> Iterator[str]:
     """Warn of numbers by which a loss says nothing any more, or a training goes astray in its first steps."""
-    found = []
-    for place, learner in distill.learners():
-        for number, stage in enumerate(learner.stages):
-            at = f"{place}.stages[{number}]"
-            for name, rate in (("learningRate", stage.learning_rate), ("embeddingLearningRate", stage.embedding_learning_rate)):
-                if rate is not None and Decimal(rate) > HIGHEST_RATE:
-                    how = "a step moves each weight by about the rate (AdamW): training goes astray"
-                    found.append(f"{at}.{name}: {rate}: {how}; 0.001 when left out")
-            for which, loss in enumerate(stage.losses):
-                ends = [("temperature", loss.temperature)]
-                ends += [("temperatureSchedule.to", loss.temperature_schedule.to)] if loss.temperature_schedule else []
-                found += [f"{at}.losses[{which}].{name}: {T}: {_says(Decimal(T))}" for name, T in ends if T and _says(Decimal(T))]
-    return found
+    stages = [
+        (f"{place}.stages[{number}]", stage)
+        for place, learner in distill.learners()
+        for number, stage in enumerate(learner.stages)
+    ]
+    for at, stage in stages:
+        rates = {"learningRate": stage.learning_rate, "embeddingLearningRate": stage.embedding_learning_rate}
+        for name, rate in rates.items():
+            if rate and Decimal(rate) > HIGHEST_RATE:
+                how = "a step moves each weight by about the rate (AdamW): training goes astray"
+                yield f"{at}.{name}: {rate}: {how}; 0.001 when left out"
+        for which, loss in enumerate(stage.losses):
+            course = loss.temperature_schedule
+            ends = {"temperature": loss.temperature, "temperatureSchedule.to": course.to if course else None}
+            for name, end in ends.items():
+                if end and (says := _says(Decimal(end))):
+                    yield f"{at}.losses[{which}].{name}: {end}: {says}"
 
 
 def _says(temperature: Decimal) -> str:

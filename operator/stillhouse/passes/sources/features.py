@@ -174,14 +174,11 @@ def _not_there(
     near = difflib.get_close_matches(missing[0], free, n=1, cutoff=0.6)
     field = "source.features.columns" if table else f"data.columns.{role or 'features'}"
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    otherwise = _TABLE_FIX if table else f"write columns: {{{role or 'features'}: {guess_of(role or 'features', free)}}}"
     return DataError(
         "the data has not every column that the model is shown" if table else "the data has no such column",
         field=field,
         found=", ".join(missing[:_SHOWN]) + more,
         allowed=", ".join(there[:20]) or "no columns at all",
-        fix=f"did you mean {near[0]}?"
-        if near
-        else _TABLE_FIX
-        if table
-        else f"write columns: {{{role or 'features'}: {guess_of(role or 'features', free)}}}",
+        fix=f"did you mean {near[0]}?" if near else otherwise,
     )
