@@ -11,6 +11,7 @@ import pytest
 from tests.contract.export.test_static import network, written
 from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.int8 import BITS
 from tests.support.triton import Site, running
 
 from stillhouse.clients.triton import TritonClient
@@ -60,14 +61,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     outputs, _ = go(TeacherOutputs(), OUTPUTS, given, folder / "outputs")
     student, _ = go(InitStudent(), {**SHAPE, "hiddenSize": 32, "init": "svd"}, given, folder / "student")
     lesson = {**given, "outputs": outputs, "student": student, "calibration": given["data"]}
-    trained, _ = go(Distill(), {**STAGE, "epochs": 1, "quantize": {"samples": 12}}, lesson, folder / "trained")
+    trained, _ = go(Distill(), {**STAGE, "epochs": 1, "quantize": {"samples": 12, **BITS}}, lesson, folder / "trained")
     quick = {"samples": 4, "quick": True}
     fp32, _ = go(ExportOnnx(), quick, {"model": student}, folder / "fp32")
     learned, _ = go(ExportOnnx(), quick, {"model": trained}, folder / "learned")
     rows = {"model": fp32, "data": given["data"]}
-    damage, _ = go(Sensitivity(), {"samples": 8}, rows, folder / "sensitivity")
-    static, _ = go(Sensitivity(), {"samples": 8, "static": {}}, rows, folder / "sensitivity-static")
-    levels, _ = go(SensitivityMixed(), {"samples": 8, "layers": "int8"}, rows, folder / "sensitivity-mixed")
+    damage, _ = go(Sensitivity(), {"samples": 8, **BITS}, rows, folder / "sensitivity")
+    static, _ = go(Sensitivity(), {"samples": 8, "static": {}, **BITS}, rows, folder / "sensitivity-static")
+    levels, _ = go(SensitivityMixed(), {"samples": 8, "layers": "int8", **BITS}, rows, folder / "sensitivity-mixed")
     pixels = np.random.default_rng(3).random((12, 3 * 64)).astype(np.float32)
     images = {
         "model": written(folder / "network", network(), image=True),
@@ -77,14 +78,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     for name, one, config, inputs in (
         ("fp16", Halve(), {}, {"model": fp32}),
         ("bf16", Halve(), {"to": "bf16"}, {"model": fp32}),
-        ("int8", QuantizeDynamic(), {}, {"model": fp32}),
-        ("int8-mixed", QuantizeDynamic(), {"exclude": 3}, {"model": fp32, "sensitivity": damage}),
-        ("int8-static", QuantizeStatic(), {"samples": 12}, rows),
-        ("int8-static-mixed", QuantizeStatic(), {"samples": 12, "exclude": 3}, {**rows, "sensitivity": static}),
-        ("int8-qat", QuantizeTrained(), {"samples": 12}, {"model": learned, "trained": trained, "data": given["data"]}),
+        ("int8", QuantizeDynamic(), BITS, {"model": fp32}),
+        ("int8-mixed", QuantizeDynamic(), {"exclude": 3, **BITS}, {"model": fp32, "sensitivity": damage}),
+        ("int8-static", QuantizeStatic(), {"samples": 12, **BITS}, rows),
+        ("int8-static-mixed", QuantizeStatic(), {"samples": 12, "exclude": 3, **BITS}, {**rows, "sensitivity": static}),
+        ("int8-qat", QuantizeTrained(), {"samples": 12, **BITS}, {"model": learned, "trained": trained, "data": given["data"]}),
         ("int4", QuantizeInt4(), {"samples": 8, "method": "gptq"}, rows),
-        ("mixed", QuantizeMixed(), {"samples": 8, "maxLoss": 0.5, "layers": "int8"}, {**rows, "sensitivity": levels}),
-        ("images", QuantizeStatic(), {"samples": 12}, images),
+        ("mixed", QuantizeMixed(), {"samples": 8, "maxLoss": 0.5, "layers": "int8", **BITS}, {**rows, "sensitivity": levels}),
+        ("images", QuantizeStatic(), {"samples": 12, **BITS}, images),
     ):
         made[name], _ = go(one, config, inputs, folder / name)
     return made

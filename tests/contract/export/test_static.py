@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.artifacts import Recorder, artifact, context, dataset
+from tests.support.int8 import BITS
 from tests.support.source_folders import raised
 from tests.support.tiny_model import WORDS, write_tiny_model
 
@@ -128,7 +129,7 @@ def static(
 ) -> tuple[Artifact, Any]:
     ctx = context(folder)
     inputs = {"model": model, "data": data, **({"sensitivity": measured} if measured else {})}
-    facts = QuantizeStatic().run(QuantizeStaticConfig(samples=32, **config), inputs, ctx)
+    facts = QuantizeStatic().run(QuantizeStaticConfig.model_validate({"samples": 32, **BITS, **config}), inputs, ctx)
     return artifact(ctx.out, "onnx-model"), facts
 
 

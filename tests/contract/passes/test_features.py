@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from tests.contract.passes.test_small_students import go
 from tests.support.artifacts import artifact, context
+from tests.support.int8 import BITS
 from tests.support.source_folders import pinned
 
 from stillhouse.errors import DataError, SourceError
@@ -221,8 +222,8 @@ def test_they_are_compressed_as_others_are(made, taught, tmp_path):
     for kind, (*_, exported, _) in taught.items():
         whole = Engine(exported.path).predict_arrays(values)
         ways = {
-            "dynamic": (QuantizeDynamic(), {}, {"model": exported}),
-            "static": (QuantizeStatic(), {"samples": 64}, {"model": exported, "data": inputs["data"]}),
+            "dynamic": (QuantizeDynamic(), BITS, {"model": exported}),
+            "static": (QuantizeStatic(), {"samples": 64, **BITS}, {"model": exported, "data": inputs["data"]}),
             "half": (Halve(), {}, {"model": exported}),
         }
         for name, (one, config, given) in ways.items():

@@ -32,6 +32,12 @@ def lesson(tmp_path_factory):
     return {**given, "outputs": go(TeacherOutputs(), OUTPUTS, given, root / "outputs")[0]}
 
 
+def thirds(curve):
+    """The mean loss of a training's first and of its last third: that of one batch tells more of its rows than of learning."""
+    losses = [each["loss"] for each in curve]
+    return np.mean(losses[: len(losses) // 3]), np.mean(losses[-(len(losses) // 3) :])
+
+
 @pytest.mark.parametrize("kind", STUDENTS)
 def test_a_student_learns_in_bfloat16_nearly_what_it_learns_in_float32(lesson, tmp_path, kind):
     student = go(InitStudent(), STUDENTS[kind], lesson, tmp_path / "student")[0]
@@ -41,9 +47,8 @@ def test_a_student_learns_in_bfloat16_nearly_what_it_learns_in_float32(lesson, t
     before, plain, found = (load_file(each.path / WEIGHTS) for each in (student, wide, made))
     assert {tensor.dtype for tensor in found.values()} == {tensor.dtype for tensor in plain.values()}
     assert any(not torch.equal(plain[name], found[name]) for name in plain), "bfloat16 left no trace"
-    assert told["curve"][-1]["loss"] < told["curve"][0]["loss"]
-    gains = [each["curve"][0]["loss"] - each["curve"][-1]["loss"] for each in (told, facts)]
-    assert gains[0] > 0.8 * gains[1]
+    gains = [float(np.subtract(*thirds(each["curve"]))) for each in (told, facts)]
+    assert gains[0] > 0.8 * gains[1] > 0
     learned, theirs = (np.concatenate([(each[name] - before[name]).flatten() for name in plain]) for each in (found, plain))
     assert learned @ theirs / np.linalg.norm(learned) / np.linalg.norm(theirs) > 0.7, "AdamW takes even steps in noise too"
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import Recorder, artifact, dataset, sentences, tiny_teacher
+from tests.support.int8 import BITS, REDUCE_RANGE
 from torch import nn
 
 from stillhouse.errors import DataError, SourceError, SpecError
@@ -29,7 +30,7 @@ from stillhouse.passes.models.shapes import ImageShape
 from stillhouse.passes.models.small.build import build_small
 
 RESIDUAL = {"architecture": "residual", "init": "static"}
-ROUNDED = {"quantize": {"samples": 12}}
+ROUNDED = {"quantize": {"samples": 12, **BITS}}
 MENDING = {**STAGE, "losses": [{"kind": "embedding", "weight": 1}], "epochs": 8, "learningRate": 0.003}
 
 
@@ -89,13 +90,15 @@ def exported(model, folder):
 
 def static(model, inputs, folder):
     """The INT8 graph of a network that learned without rounding."""
-    return go(QuantizeStatic(), {"samples": 12}, {"model": exported(model, folder / "onnx"), "data": inputs["data"]}, folder)[0]
+    return go(
+        QuantizeStatic(), {"samples": 12, **BITS}, {"model": exported(model, folder / "onnx"), "data": inputs["data"]}, folder
+    )[0]
 
 
 def trained(model, inputs, folder, **config):
     """The INT8 graph of a network that learned with it, and what the pass found."""
     given = {"model": exported(model, folder / "onnx"), "trained": model, "data": inputs["data"]}
-    return go(QuantizeTrained(), {"samples": 12, **config}, given, folder)
+    return go(QuantizeTrained(), {"samples": 12, **BITS, **config}, given, folder)
 
 
 def rounding(model, rows, folder, **config):
@@ -116,7 +119,12 @@ def rounding(model, rows, folder, **config):
 
 @pytest.mark.parametrize(
     ("more", "reduce_range"),
-    [({"init": "svd"}, False), (RESIDUAL, True), ({"architecture": "cnn"}, False), ({"architecture": "mlp"}, False)],
+    [
+        ({"init": "svd"}, REDUCE_RANGE),
+        (RESIDUAL, True),
+        ({"architecture": "cnn"}, REDUCE_RANGE),
+        ({"architecture": "mlp"}, REDUCE_RANGE),
+    ],
     ids=["encoder", "residual, 7 bits", "cnn", "mlp"],
 )
 def test_the_graph_computes_what_the_network_learned_with(inputs, tmp_path, more, reduce_range):

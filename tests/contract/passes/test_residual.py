@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from tests.support.artifacts import Recorder, artifact, context, dataset, sentences, tiny_teacher, tree_digest
+from tests.support.int8 import BITS
 
 from stillhouse.errors import DataError, SourceError, SpecError
 from stillhouse.inference.signature import Signature
@@ -257,7 +258,7 @@ def test_it_is_exported_as_it_is_and_quantized_close_to_it(inputs, tmp_path):
     assert [one.weights for one in quantizable(onnx.load(model.path / "model.onnx")) if one.type == "Gather"] == [
         32 * tokens_of(model)
     ]
-    config = {"perChannel": True, "reduceRange": False, "exclude": 0}
+    config = {"perChannel": True, "exclude": 0, **BITS}
     small, _ = go(QuantizeDynamic(), config, {"model": model}, tmp_path / "int8")
     sessions = [ort.InferenceSession(one.path / "model.onnx") for one in (model, small)]
     generator = np.random.Generator(np.random.PCG64(4))

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from tests.contract.passes.test_residual import SHAPE, STAGE, closeness, go, taught, tokens_of
 from tests.support.artifacts import Recorder, tree_digest
+from tests.support.int8 import BITS
 
 from stillhouse.errors import SpecError
 from stillhouse.passes.compress.dynamic import QuantizeDynamic
@@ -74,7 +75,7 @@ def test_it_is_exported_as_it_is_and_quantized_close_to_it(lesson, tmp_path):
     trained = lesson[1]
     model, facts = go(ExportOnnx(), {"opset": 17, "samples": 16, "threads": 1}, {"model": trained}, tmp_path / "onnx")
     assert facts["max_abs_error"] < 1e-4
-    config = {"perChannel": True, "reduceRange": False, "exclude": 0}
+    config = {"perChannel": True, "exclude": 0, **BITS}
     small, _ = go(QuantizeDynamic(), config, {"model": model}, tmp_path / "int8")
     sessions = [ort.InferenceSession(one.path / "model.onnx") for one in (model, small)]
     generator = np.random.Generator(np.random.PCG64(4))
