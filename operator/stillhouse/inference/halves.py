@@ -16,6 +16,7 @@ from stillhouse.errors import DataError, MissingPackages, SourceError, SpecError
 from stillhouse.extras import install
 from stillhouse.inference.datatypes import Tensor, TensorSpec
 from stillhouse.inference.encodings import Encoded, Encoding, decode, encode
+from stillhouse.inference.options import session_options
 from stillhouse.inference.preprocess.config import read
 from stillhouse.planning.upper import UPPER
 
@@ -106,10 +107,7 @@ class HalfSession:
         except ImportError as error:
             raise MissingPackages("running a model needs ONNX Runtime", found=str(error), fix=install("serve")) from error
         self.cut = cut = Cut.read(folder)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options = session_options(threads)
         if not optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         path = folder / f"{which}.onnx"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stillhouse.errors import MissingPackages, SourceError
 from stillhouse.extras import install
+from stillhouse.inference.options import session_options
 from stillhouse.inference.signature import Signature
 
 if TYPE_CHECKING:
@@ -40,16 +41,7 @@ class ModelSession:
             import onnxruntime as ort
         except ImportError as error:
             raise MissingPackages("running a model needs ONNX Runtime", found=str(error), fix=install("serve")) from error
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # Spinning threads take the cores that the server's own threads need (measured: docs/design/20261122-embedded-server.md).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        path = folder / MODEL_FILE
+        path, options = folder / MODEL_FILE, session_options(threads)
         try:
             # Its falling back would be to the same provider once more, told on standard output.
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)

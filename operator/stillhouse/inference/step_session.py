@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import MissingPackages, SourceError
 from stillhouse.extras import install
+from stillhouse.inference.options import session_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,10 +30,7 @@ class StepSession:
             import onnxruntime as ort
         except ImportError as error:
             raise MissingPackages("running a step needs ONNX Runtime", found=str(error), fix=install("serve")) from error
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base

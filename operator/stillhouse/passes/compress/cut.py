@@ -22,6 +22,7 @@ from stillhouse.errors import DataError, SourceError, SpecError
 from stillhouse.inference.datatypes import ITEM_BYTES, TensorSpec, datatype_name
 from stillhouse.inference.feed import text_feeds
 from stillhouse.inference.halves import CUT_FILE, Cut, HalfSession, sent, travelled
+from stillhouse.inference.options import session_options
 from stillhouse.inference.signature import Signature
 from stillhouse.inference.text import TOKENIZER_FILE, TextEncoder
 from stillhouse.passes.base import Artifact, Context, Pass, PassConfig
@@ -229,8 +230,7 @@ def _differences(
 ) -> float:
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = ctx.threads, 3
+    options = session_options(ctx.threads)
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     reference = ort.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])

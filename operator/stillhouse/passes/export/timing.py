@@ -7,22 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stillhouse.inference.options import session_options
+
 __all__ = ["interleaved", "open_session", "quartile_ms"]
 
 
 def open_session(model: bytes | Path, threads: int) -> Any:
-    """Open an ONNX Runtime session on the CPU; idle threads do not spin.
+    """Open an ONNX Runtime session as those that serve are, and silent: what fails is told by who asked for it.
 
     Raises:
         Exception: ONNX Runtime's own, when the graph is not valid.
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(threads, 1)
-    options.inter_op_num_threads = 1
+    options = session_options(threads)
     options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

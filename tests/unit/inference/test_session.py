@@ -1,0 +1,58 @@
+"""A session of ONNX Runtime: INT8 weights of 8 bits answer what they say, with VNNI and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.support.tiny_model import write_tiny_model
+
+from stillhouse.inference.session import ModelSession
+from stillhouse.passes.export.timing import open_session
+
+WEIGHT = 127
+ROUNDED = [
+    helper.make_node("DynamicQuantizeLinear", ["X"], ["read", "scale", "zero"]),
+    helper.make_node("MatMulInteger", ["read", "weights", "zero", "none"], ["whole"]),
+    helper.make_node("Cast", ["whole"], ["number"], to=TensorProto.FLOAT),
+    helper.make_node("Mul", ["number", "scale"], ["scaled"]),
+    helper.make_node("Mul", ["scaled", "step"], ["Y"]),
+]
+RANGED = [
+    helper.make_node("QuantizeLinear", ["X", "range", "low"], ["read"]),
+    helper.make_node("DequantizeLinear", ["read", "range", "low"], ["number"]),
+    helper.make_node("DequantizeLinear", ["weights", "step", "none"], ["matrix"]),
+    helper.make_node("MatMul", ["number", "matrix"], ["Y"]),
+]
+CONSTANTS = {
+    "weights": np.full((4, 3), WEIGHT, np.int8), "none": np.int8(0), "step": np.float32(1 / WEIGHT),
+    "range": np.float32(1 / 255), "low": np.uint8(0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nodes", [ROUNDED, RANGED], ids=["dynamic", "static"])
+def test_weights_of_eight_bits_do_not_saturate(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+    """255 * 127 twice is beyond 16 bits, in which AVX2 adds two products; a machine with VNNI makes such weights."""
+    signature = write_tiny_model(tmp_path, task="tabular-classification")
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "sum",
+        [helper.make_tensor_value_info(signature.inputs[0], TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info(signature.output, TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in CONSTANTS.items() if name in used],
+    )
+    renamed = {"X": signature.inputs[0], "Y": signature.output}
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    rows = {signature.inputs[0]: np.ones((2, 4), np.float32)}
+    np.testing.assert_allclose(ModelSession(tmp_path, signature, 1).run(rows), 4, rtol=1e-5)
+    measured = open_session(tmp_path / "model.onnx", 1).run(None, rows)[0]
+    np.testing.assert_allclose(measured, 4, rtol=1e-5, err_msg="what is measured is what will serve")
