@@ -175,7 +175,7 @@ def wait_until_ready(handle: ServerHandle, timeout_s: float) -> None:
         handle.check()
         # A new connection each time: on a shared port the kernel deals connections out between the servers.
         with TritonClient(handle.address, timeout_s=10.0, retries=0) as client:
-            if client.ready(handle.model) and _is(client, handle):
+            if client.ready(handle.model) and _is(client, handle) and _keeps_its_ports(handle):
                 try:
                     _answer_once(client, handle)
                 except QueueRefusal as refusal:
@@ -189,6 +189,13 @@ def wait_until_ready(handle: ServerHandle, timeout_s: float) -> None:
         found=f"its queue refuses every request: {refused}" if refused else "\n".join(handle.tail()),
         fix="a longer spec.serve.queue.timeout, or none" if refused else f"still logs {handle.model}",
     )
+
+
+def _keeps_its_ports(handle: ServerHandle) -> bool:
+    """Triton opens gRPC, HTTP and metrics in this order: it may answer on the first and end because another is taken."""
+    beside = (port for port in (handle.http_port, handle.metrics_port) if port)
+    held = ({pid for pid, _ in ports.holders(port)} for port in beside)
+    return all(not pids or handle.pid in pids for pids in held)
 
 
 def _is(client: InferenceClient, handle: ServerHandle) -> bool:
