@@ -1,4 +1,4 @@
-"""How every ONNX Runtime session of ours is set up: where it serves, where it is measured, and on a device."""
+"""How an ONNX Runtime session is set up that serves, at the edge too, or is measured for what will serve."""
 
 from __future__ import annotations
 

@@ -90,9 +90,8 @@ def exported(model, folder):
 
 def static(model, inputs, folder):
     """The INT8 graph of a network that learned without rounding."""
-    return go(
-        QuantizeStatic(), {"samples": 12, **BITS}, {"model": exported(model, folder / "onnx"), "data": inputs["data"]}, folder
-    )[0]
+    given = {"model": exported(model, folder / "onnx"), "data": inputs["data"]}
+    return go(QuantizeStatic(), {"samples": 12, **BITS}, given, folder)[0]
 
 
 def trained(model, inputs, folder, **config):
@@ -104,7 +103,7 @@ def trained(model, inputs, folder, **config):
 def rounding(model, rows, folder, **config):
     """Let a network round, once, without any training; its answers meanwhile, and an artifact that says how it rounded."""
     network = load(model.path)
-    quantizer = Quantizer(network, QuantizeConfig(**config), 8, rows)
+    quantizer = Quantizer(network, QuantizeConfig(**{"reduce_range": REDUCE_RANGE, **config}), 8, rows)
     with torch.no_grad():
         rounded = np.concatenate([network(*row).numpy() for row in rows])
     told, learned = quantizer.finish()

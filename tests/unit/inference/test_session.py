@@ -15,17 +15,17 @@ from stillhouse.passes.export.timing import open_session
 
 WEIGHT = 127
 ROUNDED = [
-    helper.make_node("DynamicQuantizeLinear", ["X"], ["read", "scale", "zero"]),
+    helper.make_node("DynamicQuantizeLinear", ["values"], ["read", "scale", "zero"]),
     helper.make_node("MatMulInteger", ["read", "weights", "zero", "none"], ["whole"]),
     helper.make_node("Cast", ["whole"], ["number"], to=TensorProto.FLOAT),
     helper.make_node("Mul", ["number", "scale"], ["scaled"]),
-    helper.make_node("Mul", ["scaled", "step"], ["Y"]),
+    helper.make_node("Mul", ["scaled", "step"], ["logits"]),
 ]
 RANGED = [
-    helper.make_node("QuantizeLinear", ["X", "range", "low"], ["read"]),
+    helper.make_node("QuantizeLinear", ["values", "range", "low"], ["read"]),
     helper.make_node("DequantizeLinear", ["read", "range", "low"], ["number"]),
     helper.make_node("DequantizeLinear", ["weights", "step", "none"], ["matrix"]),
-    helper.make_node("MatMul", ["number", "matrix"], ["Y"]),
+    helper.make_node("MatMul", ["number", "matrix"], ["logits"]),
 ]
 CONSTANTS = {
     "weights": np.full((4, 3), WEIGHT, np.int8), "none": np.int8(0), "step": np.float32(1 / WEIGHT),
@@ -41,18 +41,14 @@ def test_weights_of_eight_bits_do_not_saturate(nodes: list[onnx.NodeProto], tmp_
     graph = helper.make_graph(
         nodes,
         "sum",
-        [helper.make_tensor_value_info(signature.inputs[0], TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info(signature.output, TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in CONSTANTS.items() if name in used],
     )
-    renamed = {"X": signature.inputs[0], "Y": signature.output}
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    rows = {signature.inputs[0]: np.ones((2, 4), np.float32)}
+    rows = {"values": np.ones((2, 4), np.float32)}
     np.testing.assert_allclose(ModelSession(tmp_path, signature, 1).run(rows), 4, rtol=1e-5)
     measured = open_session(tmp_path / "model.onnx", 1).run(None, rows)[0]
     np.testing.assert_allclose(measured, 4, rtol=1e-5, err_msg="what is measured is what will serve")
