@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from tests.contract.passes.test_features import COLUMNS, LABELS, STAGE, imported, linear, series, table, write_table
-from tests.contract.passes.test_small_students import KINDS, go
 from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.features import COLUMNS, LABELS, STAGE, imported, linear, series, table, write_table
+from tests.support.lessons import go
+from tests.support.small_students import KINDS
 
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs

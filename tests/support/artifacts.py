@@ -21,6 +21,7 @@ __all__ = [
     "sentences",
     "tiny_teacher",
     "tree_digest",
+    "vision_transformer",
     "wordpiece",
 ]
 
@@ -191,6 +192,37 @@ def tiny_teacher(folder: Path, labels: Sequence[str] = (), seed: int = 0) -> Art
         Architecture(kind="hf-classifier") if labels else Architecture(kind="hf-encoder", pooling="mean", normalize=True)
     )
     network = Network(body, architecture, signature)
+    network.eval()
+    save(network, folder)
+    return artifact(folder, "torch-model")
+
+
+def vision_transformer(folder: Path, width: int, layers: int, patch: int = 2) -> Artifact:
+    """Write a torch-model artifact: a vision transformer with random weights, for images of 8 × 8 pixels in three classes."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    from stillhouse.inference.signature import ImageSpec, Signature
+    from stillhouse.passes.models.architecture import Architecture
+    from stillhouse.passes.models.artifact import save
+    from stillhouse.passes.models.network import Network
+
+    torch.manual_seed(layers)
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        image_size=8,
+        patch_size=patch,
+        num_channels=1,
+        num_labels=3,
+        initializer_range=0.3,
+    )
+    spec = ImageSpec(8, 8, 1, (0.5,), (0.25,))
+    signature = Signature("image-classification", ("pixels",), "logits", 3, ("a", "b", "c"), image=spec)
+    folder.mkdir()
+    network = Network(ViTForImageClassification(config), Architecture(kind="hf-classifier"), signature)
     network.eval()
     save(network, folder)
     return artifact(folder, "torch-model")

@@ -17,12 +17,13 @@ from stillhouse.reconcile.reconciler import Reconciler
 from stillhouse.resources import labels, names
 from stillhouse.resources.wanted import ClusterSettings
 
-__all__ = ["DIGEST", "NAMESPACE", "SOURCES", "Cluster", "model", "record"]
+__all__ = ["DIGEST", "NAMESPACE", "OTHER", "SOURCES", "Cluster", "model", "record"]
 
 NAMESPACE = "default"
 _LOOP = asyncio.new_event_loop()
 """One for all: nothing here waits, and a loop of its own for each call took most of the time."""
 DIGEST = "sha256:" + "a" * 64
+OTHER = "sha256:" + "c" * 64
 SOURCES = {"models:minilm": "pvc://stillhouse-models/minilm", "data:gate": "pvc://stillhouse-models/gate.jsonl"}
 
 

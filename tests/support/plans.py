@@ -17,7 +17,7 @@ from stillhouse.planning.manifest import PASSES
 from stillhouse.planning.plan import Environment, Pin, Plan
 from stillhouse.planning.request import factories, is_model, uris
 
-__all__ = ["environment", "keys", "models", "onnx_plan", "plan_of"]
+__all__ = ["environment", "ids", "keys", "models", "onnx_plan", "plan_of"]
 
 HARDWARE = {"cpu": "Example 9000", "isa": ["avx2", "avx512f"], "cpus": 2}
 
@@ -25,6 +25,11 @@ HARDWARE = {"cpu": "Example 9000", "isa": ["avx2", "avx512f"], "cpus": 2}
 def pin_of(name: str) -> str:
     """Return a digest that stands for what a URI points to."""
     return "sha256:" + hashlib.sha256(name.encode()).hexdigest()
+
+
+def ids(plan: Plan) -> list[str]:
+    """Return the steps' names, in their order."""
+    return [step.id for step in plan.steps]
 
 
 def environment(model: DistilledModel, **changes: Any) -> Environment:

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from tests.contract.export.test_static import network, written
-from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import dataset, sentences, tiny_teacher
 from tests.support.int8 import BITS
+from tests.support.lessons import OUTPUTS, SHAPE, STAGE, go
 from tests.support.triton import Site, running
 
 from stillhouse.clients.triton import TritonClient

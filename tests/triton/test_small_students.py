@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.contract.passes.test_small_students import go
 from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.lessons import go
 from tests.support.triton import Site, running
 
 from stillhouse.clients.triton import TritonClient

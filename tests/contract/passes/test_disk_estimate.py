@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
-from tests.contract.passes.test_small_students import go
 from tests.support.api_objects import GONE, complete, edited
 from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.lessons import go
 from tests.support.plans import environment
 
 from stillhouse.api.load import parse

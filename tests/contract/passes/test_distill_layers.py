@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
-from tests.support.artifacts import WORDS, artifact, context, dataset, sentences, tiny_teacher
+from tests.support.artifacts import WORDS, artifact, context, dataset, sentences, tiny_teacher, vision_transformer
+from tests.support.lessons import OUTPUTS, SHAPE, STAGE, go
 from tests.support.source_folders import write_bert_folder
 
 from stillhouse.clients.sources.digest import digest_of
 from stillhouse.errors import SpecError
-from stillhouse.inference.signature import ImageSpec, Signature
+from stillhouse.inference.signature import Signature
 from stillhouse.passes.distill.losses import build_losses
 from stillhouse.passes.distill.losses.base import LossConfig
 from stillhouse.passes.distill.losses.term import Sizes, Targets
@@ -22,7 +22,7 @@ from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
 from stillhouse.passes.distill.train import Distill
 from stillhouse.passes.models.architecture import Architecture
-from stillhouse.passes.models.artifact import load, save
+from stillhouse.passes.models.artifact import load
 from stillhouse.passes.models.network import Network, NetworkOutput
 from stillhouse.passes.models.traces import Traces
 from stillhouse.passes.sources.model import ImportModel
@@ -290,43 +290,18 @@ def test_a_student_comes_nearer_to_a_teacher_that_reads_along(inputs, tmp_path, 
     assert set(load_file(made.path / "model.safetensors")) == set(load_file(inputs["student"].path / "model.safetensors"))
 
 
-def painter(folder, width, layers, patch=2):
-    """Write a small vision transformer of 8 × 8 pixels."""
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(layers)
-    config = ViTConfig(
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=2 * width,
-        image_size=8,
-        patch_size=patch,
-        num_channels=1,
-        num_labels=3,
-        initializer_range=0.3,
-    )
-    spec = ImageSpec(8, 8, 1, (0.5,), (0.25,))
-    signature = Signature("image-classification", ("pixels",), "logits", 3, ("a", "b", "c"), image=spec)
-    folder.mkdir()
-    network = Network(ViTForImageClassification(config), Architecture(kind="hf-classifier"), signature)
-    network.eval()
-    save(network, folder)
-    return artifact(folder, "torch-model")
-
-
 def test_where_an_image_is_looked_at_is_learned(tmp_path):
     images = np.random.default_rng(3).random((24, 64)).astype(np.float32).tolist()
     inputs = {
-        "teacher": painter(tmp_path / "teacher", 16, 3),
-        "student": painter(tmp_path / "student", 8, 1),
+        "teacher": vision_transformer(tmp_path / "teacher", 16, 3),
+        "student": vision_transformer(tmp_path / "student", 8, 1),
         "data": dataset(tmp_path / "data", image=images),
     }
     config = {**STAGE, "losses": [{"kind": "attention-transfer"}, {"kind": "value-relation"}], "epochs": 8}
     _, facts = go(Distill(), config, inputs, tmp_path / "run")
     for name in ("attention-transfer", "value-relation"):
         assert facts["curve"][-1]["terms"][name] < 0.8 * facts["curve"][0]["terms"][name]
-    coarse = {**inputs, "student": painter(tmp_path / "coarse", 8, 1, patch=4)}
+    coarse = {**inputs, "student": vision_transformer(tmp_path / "coarse", 8, 1, patch=4)}
     with pytest.raises(SpecError, match="same positions"):
         go(Distill(), config, coarse, tmp_path / "coarse-run")
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tests.contract.passes.test_distill_passes import LABELS, OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.lessons import LABELS, OUTPUTS, SHAPE, STAGE, go
 
 from stillhouse.api.loss import CLASS_LOSSES
 from stillhouse.errors import StillhouseError

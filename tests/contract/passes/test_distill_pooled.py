@@ -6,9 +6,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.contract.passes.test_distill_layers import painter
-from tests.contract.passes.test_distill_passes import STAGE, go
-from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.artifacts import dataset, sentences, tiny_teacher, vision_transformer
+from tests.support.lessons import STAGE, go
 
 from stillhouse.errors import SpecError
 from stillhouse.passes.distill.losses import build_losses
@@ -66,7 +65,7 @@ def test_a_convolutional_student_learns_a_transformers_features(tmp_path, monkey
     (tmp_path / "pooled_networks.py").write_text(FACTORY)
     monkeypatch.setenv(factory.FACTORY_PATH_VARIABLE, str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    teacher = painter(tmp_path / "teacher", 16, 2)
+    teacher = vision_transformer(tmp_path / "teacher", 16, 2)
     images = np.random.default_rng(3).random((24, 64)).astype(np.float32)
     data = dataset(tmp_path / "data", image=images.tolist())
     given = {"teacher": teacher, "data": data}

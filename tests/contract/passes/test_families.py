@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from tests.contract.passes.test_distill_passes import go
 from tests.contract.sources.test_import_model import run
 from tests.support.artifacts import artifact, dataset, sentences, wordpiece
+from tests.support.lessons import go
 
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs

@@ -3,8 +3,9 @@
 import dataclasses
 
 import pytest
-from tests.contract.passes.test_small_students import STAGE, go
 from tests.support.artifacts import Recorder, context, dataset, sentences, tiny_teacher
+from tests.support.lessons import go
+from tests.support.small_students import STAGE
 
 from stillhouse.errors import DataError, SpecError
 from stillhouse.inference.signature import Signature

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import Recorder, dataset, sentences, tiny_teacher
+from tests.support.lessons import OUTPUTS, SHAPE, STAGE, go
 from torch import nn
 
 from stillhouse.errors import SourceError, SpecError

@@ -6,9 +6,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import Recorder, artifact, dataset, sentences, tiny_teacher
 from tests.support.int8 import BITS, REDUCE_RANGE
+from tests.support.lessons import OUTPUTS, SHAPE, STAGE, go
 from torch import nn
 
 from stillhouse.errors import DataError, SourceError, SpecError

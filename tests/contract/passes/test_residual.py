@@ -1,6 +1,5 @@
 """The residual student keeps the passes' contract: made from a teacher, trained, interrupted, exported, quantized."""
 
-import dataclasses
 import json
 import shutil
 
@@ -11,11 +10,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from tests.support.artifacts import Recorder, artifact, context, dataset, sentences, tiny_teacher, tree_digest
+from tests.support.artifacts import Recorder, artifact, dataset, sentences, tiny_teacher, tree_digest
 from tests.support.int8 import BITS
+from tests.support.lessons import go
+from tests.support.residual_students import SHAPE, STAGE, closeness, taught, tokens_of
 
 from stillhouse.errors import DataError, SourceError, SpecError
-from stillhouse.inference.signature import Signature
 from stillhouse.passes.compress.dynamic import QuantizeDynamic
 from stillhouse.passes.compress.quantize import quantizable
 from stillhouse.passes.distill import loop
@@ -24,57 +24,13 @@ from stillhouse.passes.distill.encoded import read_inputs
 from stillhouse.passes.distill.residual import _WITHOUT_OUTPUTS
 from stillhouse.passes.distill.rows import Rows
 from stillhouse.passes.distill.student import InitStudent
-from stillhouse.passes.distill.teacher import TeacherOutputs, read_outputs
 from stillhouse.passes.distill.train import Distill
-from stillhouse.passes.evaluate.reference import TeacherReference
 from stillhouse.passes.export.onnx import ExportOnnx
 from stillhouse.passes.models.architecture import Architecture
 from stillhouse.passes.models.artifact import load, save
 from stillhouse.passes.models.residual import ResidualEncoder
 from stillhouse.passes.models.shapes import ResidualShape
 from stillhouse.planning.estimate import FIT_ROWS, FIT_ROWS_ASKED
-
-SHAPE = {
-    "architecture": "residual",
-    "hiddenLayers": 2,
-    "hiddenSize": 16,
-    "attentionHeads": 2,
-    "intermediateSize": 32,
-    "maxLength": 32,
-    "seed": 3,
-}
-STAGE = {
-    "stage": "soft",
-    "losses": [
-        {"kind": "embedding", "weight": 1},
-        {"kind": "similarity", "weight": 0.5, "keys": 64},
-        {"kind": "hidden", "layer": 3},
-    ],
-    "epochs": 3,
-    "batchSize": 16,
-    "learningRate": 0.003,
-    "maxLength": 32,
-    "checkpointSteps": 4,
-    "seed": 5,
-}
-
-
-def go(one, config, inputs, folder, progress=None):
-    """Run a pass; its output as an artifact, its facts as JSON data."""
-    ctx = context(folder, progress)
-    facts = one.run(one.config_type.model_validate(config), inputs, ctx)
-    return artifact(ctx.out, one.kind), json.loads(json.dumps(dataclasses.asdict(facts), allow_nan=False))
-
-
-def taught(tmp_path_factory):
-    """Teacher, texts, and what the teacher says of them."""
-    found = {
-        "teacher": tiny_teacher(tmp_path_factory.mktemp("teacher")),
-        "data": dataset(tmp_path_factory.mktemp("data"), text=sentences(200, seed=1)),
-    }
-    outputs = {"outputs": ["embedding", "hidden"], "maxLength": 32, "layers": [3]}
-    found["outputs"] = go(TeacherOutputs(), outputs, found, tmp_path_factory.mktemp("outputs"))[0]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +39,6 @@ def inputs(tmp_path_factory):
     found = taught(tmp_path_factory)
     found["student"] = go(InitStudent(), SHAPE, found, tmp_path_factory.mktemp("student"))[0]
     return found
-
-
-def closeness(made, inputs, folder):
-    reference, _ = go(TeacherReference(), {"maxLength": 32}, {"teacher": made, "data": inputs["data"]}, folder)
-    found = load_file(reference.path / "outputs.safetensors")["text"]
-    wanted = read_outputs(inputs["outputs"].path)[0]["embedding"].float()
-    return torch.nn.functional.cosine_similarity(found, wanted, dim=1).mean().item()
 
 
 def test_it_starts_as_a_bag_of_words_that_is_fitted_to_the_teacher(inputs, tmp_path):
@@ -269,13 +218,6 @@ def test_it_is_exported_as_it_is_and_quantized_close_to_it(inputs, tmp_path):
         wanted = load(trained.path)(torch.from_numpy(ids), torch.from_numpy(feed["attention_mask"])).detach()
         assert np.allclose(exact, wanted, atol=1e-4)
         assert (exact * near).sum(1).min() > 0.99
-
-
-def tokens_of(model):
-    from tokenizers import Tokenizer
-
-    assert Signature.read(model.path).dimension == 32
-    return Tokenizer.from_file(str(model.path / "tokenizer.json")).get_vocab_size()
 
 
 def test_the_plans_estimate_knows_how_many_rows_are_fitted() -> None:

@@ -7,9 +7,10 @@ import onnxruntime as ort
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.contract.passes.test_residual import SHAPE, STAGE, closeness, go, taught, tokens_of
 from tests.support.artifacts import Recorder, tree_digest
 from tests.support.int8 import BITS
+from tests.support.lessons import go
+from tests.support.residual_students import SHAPE, STAGE, closeness, taught, tokens_of
 
 from stillhouse.errors import SpecError
 from stillhouse.passes.compress.dynamic import QuantizeDynamic

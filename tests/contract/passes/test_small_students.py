@@ -1,15 +1,14 @@
 """Students that are no transformers keep the passes' contract: made, trained, exported, quantized, asked."""
 
-import dataclasses
-import json
 import shutil
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from tests.contract.passes.test_distill_layers import painter
-from tests.support.artifacts import Recorder, artifact, context, dataset, sentences, tiny_teacher
+from tests.support.artifacts import Recorder, artifact, dataset, sentences, tiny_teacher, vision_transformer
+from tests.support.lessons import go
+from tests.support.small_students import KINDS, STAGE
 
 from stillhouse.api.distill import NOT_OF_SMALL
 from stillhouse.errors import SpecError
@@ -28,21 +27,6 @@ from stillhouse.passes.models.artifact import load, save
 from stillhouse.planning.students import small_macs
 
 EXAMPLE = (torch.tensor([[2, 40, 41, 42, 3], [2, 43, 44, 3, 0]]), torch.tensor([[1] * 5, [1] * 4 + [0]]))
-KINDS = {
-    "cnn": {"architecture": "cnn", "hiddenLayers": 2, "hiddenSize": 26, "kernelSizes": [2, 3, 5], "dilated": True},
-    "separable": {"architecture": "cnn", "hiddenLayers": 2, "hiddenSize": 24, "kernelSizes": [4], "separable": True},
-    "bilstm": {"architecture": "bilstm", "hiddenLayers": 2, "hiddenSize": 24, "pooling": "mean"},
-    "mlp": {"architecture": "mlp", "hiddenLayers": 2, "hiddenSize": 24},
-    "bigrams": {"architecture": "mlp", "hiddenSize": 24, "bigrams": 512},
-}
-STAGE = {"stage": "soft", "losses": [{"kind": "embedding"}], "epochs": 3, "batchSize": 16, "learningRate": 0.003, "maxLength": 32}
-
-
-def go(one, config, inputs, folder, progress=None):
-    """Run a pass; its output as an artifact, its facts as JSON data."""
-    ctx = context(folder, progress)
-    facts = one.run(one.config_type.model_validate(config), inputs, ctx)
-    return artifact(ctx.out, one.kind), json.loads(json.dumps(dataclasses.asdict(facts), allow_nan=False))
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +199,7 @@ def test_a_student_larger_than_its_teacher_is_told(inputs, tmp_path):
 
 @pytest.mark.parametrize("kind", ["cnn", "separable", "to a pixel", "mlp"])
 def test_images_have_students_by_configuration_too(tmp_path, kind):
-    teacher = painter(tmp_path / "teacher", 16, 2)
+    teacher = vision_transformer(tmp_path / "teacher", 16, 2)
     images = np.random.default_rng(3).random((24, 64)).astype(np.float32)
     found = {"teacher": teacher, "data": dataset(tmp_path / "data", image=images.tolist())}
     found["outputs"], _ = go(TeacherOutputs(), {"outputs": ["logits"]}, found, tmp_path / "outputs")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.contract.passes.test_distill_passes import OUTPUTS, SHAPE, STAGE, go
 from tests.support.artifacts import Recorder, dataset, sentences, tiny_teacher
+from tests.support.lessons import OUTPUTS, SHAPE, STAGE, go
 
 from stillhouse.errors import DataError, SpecError
 from stillhouse.passes.distill.combine import CombineOutputs

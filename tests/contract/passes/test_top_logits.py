@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tests.contract.passes.test_distill_passes import STAGE, go
 from tests.support.artifacts import dataset, sentences, tiny_teacher
+from tests.support.lessons import STAGE, go
 
 from stillhouse.errors import SpecError
 from stillhouse.passes.distill.student import InitStudent
