@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from kubernetes import client, watch
 from tests.integration.test_metrics_api import leave, mark_ready
-from tests.integration.test_operator import Hands, eventually
 from tests.support.cluster import SOURCES, model
+from tests.support.hands import Hands, eventually
 from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.kube.controllers import GARBAGE, WORKLOADS, running_controllers
 from tests.support.metrics_process import FarPods, MetricsProcess, running_metrics

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from kubernetes import client
 from tests.integration.test_namespaces import rules
-from tests.integration.test_operator import Hands, eventually
 from tests.support.cluster import SOURCES, model
+from tests.support.hands import Hands, eventually
 from tests.support.hooks import account_token
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.mosquitto import Mosquitto

@@ -21,8 +21,8 @@ import pytest
 import yaml
 from kubernetes import client
 from tests.integration.test_metrics_api import straight, trusted
-from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import SOURCES, model
+from tests.support.hands import PLACE, Hands, eventually
 from tests.support.helm import CHART, Helm
 from tests.support.hooks import account_token, uninstall
 from tests.support.kube.control_plane import FRONT_PROXY, ControlPlane, running_control_plane

@@ -10,8 +10,8 @@ import pytest
 from kubernetes import client
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError
-from tests.integration.test_operator import Hands, eventually
 from tests.support.cluster import SOURCES, model
+from tests.support.hands import Hands, eventually
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, running_operator
 

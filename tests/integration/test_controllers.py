@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
-from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import SOURCES, model
+from tests.support.hands import PLACE, Hands, eventually
 from tests.support.kube.control_plane import ControlPlane, running_control_plane
 from tests.support.kube.controllers import GARBAGE, WORKLOADS, running_controllers
 from tests.support.operator_process import install_crds, running_operator

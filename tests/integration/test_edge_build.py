@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 from kubernetes import client
-from tests.integration.test_operator import Hands, eventually
 from tests.integration.test_real_build import CLAIM, run_job, started
 from tests.support.cli import NAME, Project, write_rows
 from tests.support.cli_servers import wait_until
+from tests.support.hands import Hands, eventually
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.kube.process import free_port
 from tests.support.operator_process import install_crds, running_operator

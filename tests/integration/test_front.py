@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 from kubernetes import client
 from kubernetes.dynamic import DynamicClient
-from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import SOURCES, model, record
+from tests.support.hands import PLACE, Hands, eventually
 from tests.support.hooks import account_token
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, running_operator

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 from kubernetes import client
-from tests.integration.test_operator import PLACE, eventually
 from tests.support.cluster import model
+from tests.support.hands import PLACE, eventually
 from tests.support.kube.certificates import Authority, Issued
 from tests.support.kube.control_plane import FRONT_PROXY, ControlPlane, running_control_plane
 from tests.support.metrics_process import FarPods, MetricsProcess, running_metrics

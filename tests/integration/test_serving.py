@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 from tests.integration.test_chart_cluster import MONITORS
-from tests.integration.test_operator import PLACE, Hands, eventually
 from tests.support.cluster import DIGEST, SOURCES, model, record
+from tests.support.hands import PLACE, Hands, eventually
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import Operator, install_crds, kept_operator, running_operator
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
-from tests.integration.test_operator import Hands, eventually
 from tests.support.cluster import DIGEST, SOURCES, model, record
+from tests.support.hands import Hands, eventually
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import install_crds, running_operator
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
-from tests.integration.test_operator import Hands, eventually
 from tests.support.cli import Project
+from tests.support.hands import Hands, eventually
 from tests.support.kube.control_plane import ControlPlane
 from tests.support.operator_process import install_crds, running_operator
 from tests.support.source_servers import Registry, Store, running_registry, running_store

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.cluster import DIGEST, NAMESPACE, model
-from tests.unit.reconcile.test_front import CASCADE, GATEWAY, WITH_CASCADE, Fronted, built
+from tests.support.fronted import CASCADE, GATEWAY, WITH_CASCADE, Fronted, built
 
 from stillhouse.api.status import REASONS, Status
 from stillhouse.clients.agreement import Told

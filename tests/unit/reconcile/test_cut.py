@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.cluster import NAMESPACE, model, record
-from tests.unit.reconcile.test_front import GATEWAY, Fronted
+from tests.support.fronted import GATEWAY, Fronted
 
 from stillhouse.api.revision import ModelRevision
 from stillhouse.clients.kube.kinds import POD, REVISION

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.cluster import DIGEST, NAMESPACE, model, record
-from tests.unit.reconcile.test_front import CASCADE, GATEWAY, WITH_CASCADE, Fronted
+from tests.support.fronted import CASCADE, GATEWAY, WITH_CASCADE, Fronted
 
 from stillhouse.api.load import parse
 from stillhouse.api.revision import ModelRevision

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.cluster import DIGEST, NAMESPACE, model
-from tests.unit.reconcile.test_front import CASCADE, GATEWAY, OTHER, Fronted
+from tests.support.cluster import DIGEST, NAMESPACE, OTHER, model
+from tests.support.fronted import CASCADE, GATEWAY, Fronted
 
 from stillhouse.api.status import Status
 from stillhouse.clients.kube.kinds import DEPLOYMENT, POD

@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.cluster import NAMESPACE, model
+from tests.support.fronted import GATEWAY, Fronted
 from tests.unit.reconcile.test_faults import everything
-from tests.unit.reconcile.test_front import GATEWAY, Fronted
 from tests.unit.reconcile.test_steps import WINDOW, edge
 
 from stillhouse.api.status import Status
