@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from stillhouse.clients.hardware import hardware, reduce_range
+from stillhouse.clients.hardware import hardware
+from stillhouse.inference.cpu import reduce_range
 
 __all__ = ["BITS", "REDUCE_RANGE"]
 

@@ -1,4 +1,4 @@
-"""The machine that this process runs on: what measuring steps are keyed by, and what quantization must know."""
+"""The machine that this process runs on: what measuring steps are keyed by."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Hardware", "hardware", "parse_cpuinfo", "reduce_range"]
+from stillhouse.inference.cpu import parse_cpuinfo
 
-_FLAGS = (
-    "avx", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
-    "asimd", "asimddp", "i8mm", "sve",
-)  # fmt: skip
-"""Instruction sets that ONNX Runtime's kernels ask for; `/proc/cpuinfo`'s names."""
-_INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+__all__ = ["Hardware", "hardware"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +58,12 @@ def hardware() -> Hardware:
     )
 
 
-def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return (model name, known instruction sets in a fixed order) from the first processor of `/proc/cpuinfo`."""
-    model, flags = "", frozenset[str]()
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Processor") and not model:
-            model = value.strip()
-        elif key.strip() in ("flags", "Features") and not flags:
-            flags = frozenset(value.split())
-    return model, tuple(flag for flag in _FLAGS if flag in flags)
-
-
 def parse_cpu_max(text: str) -> float | None:
     """Return the CPU limit of cgroup v2's `cpu.max` ("quota period", both in µs), None for "max" or nothing."""
     parts = text.split()
     if len(parts) != 2 or not all(part.isdigit() for part in parts) or int(parts[1]) == 0:
         return None
     return int(parts[0]) / int(parts[1])
-
-
-def reduce_range(isa: tuple[str, ...]) -> bool:
-    """Say whether INT8 weights need 7 bits: x86 with AVX2 but without an INT8 dot product.
-
-    `vpmaddubsw` adds two U8·S8 products in 16 bits and saturates (ONNX Runtime's documentation, "Quantize ONNX models",
-    "When and why do I need to try U8U8"); VNNI, AMX and Arm's dot products add in 32 bits.
-    """
-    return ("avx2" in isa or "avx512f" in isa) and not _INT8.intersection(isa)
 
 
 def _first_version() -> str:

@@ -16,7 +16,7 @@ from stillhouse.errors import DataError, MissingPackages, SourceError, SpecError
 from stillhouse.extras import install
 from stillhouse.inference.datatypes import Tensor, TensorSpec
 from stillhouse.inference.encodings import Encoded, Encoding, decode, encode
-from stillhouse.inference.options import session_options
+from stillhouse.inference.options import session_options, way_out
 from stillhouse.inference.preprocess.config import read
 from stillhouse.planning.upper import UPPER
 
@@ -116,7 +116,9 @@ class HalfSession:
             names = {each.name for each in self._session.get_inputs()}
             given = {each.name for each in self._session.get_outputs()}
         except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base
-            raise SourceError("the half is not readable", field=str(path), found=str(error)[:300], fix=_FIX) from error
+            raise SourceError(
+                "the half is not readable", field=str(path), found=str(error)[:300], fix=way_out(error, _FIX)
+            ) from error
         self.inputs = cut.lower if which == "lower" else cut.upper
         self._outputs = [each.name for each in cut.tensors] if which == "lower" else [cut.output]
         if names != set(self.inputs) or not given >= set(self._outputs):

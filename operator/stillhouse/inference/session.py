@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stillhouse.errors import MissingPackages, SourceError
 from stillhouse.extras import install
-from stillhouse.inference.options import session_options
+from stillhouse.inference.options import session_options, way_out
 from stillhouse.inference.signature import Signature
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ModelSession:
             found = tuple(value.name for value in self._session.get_inputs())
             shapes = {value.name: value.shape for value in self._session.get_outputs()}
         except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base
-            raise SourceError("the model is not readable", field=str(path), found=str(error), fix=_FIX) from error
+            raise SourceError("the model is not readable", field=str(path), found=str(error), fix=way_out(error, _FIX)) from error
         if set(found) != set(signature.inputs) or signature.output not in shapes:
             raise SourceError(
                 "the model's inputs and outputs differ from its signature's",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import MissingPackages, SourceError
 from stillhouse.extras import install
-from stillhouse.inference.options import session_options
+from stillhouse.inference.options import session_options, way_out
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,7 +34,9 @@ class StepSession:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has one exception class per status code, without a common base
-            raise SourceError("a step's graph is not readable", field=str(path), found=str(error)) from error
+            raise SourceError(
+                "a step's graph is not readable", field=str(path), found=str(error), fix=way_out(error, "")
+            ) from error
         self._flat = {each.name for each in self._session.get_inputs() if len(each.shape) == 1}
 
     def run(self, feed: Mapping[str, npt.NDArray[Any]], wanted: Iterable[str]) -> dict[str, npt.NDArray[Any]]:

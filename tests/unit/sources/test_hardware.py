@@ -3,33 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillhouse.clients import hardware as module
-from stillhouse.clients.hardware import hardware, parse_cpu_max, parse_cpuinfo, reduce_range
-
-X86 = """processor\t: 0
-model name\t: Some(R) CPU @ 2.0GHz
-flags\t\t: fpu sse2 avx avx2 avx512f avx512_vnni hypervisor
-
-processor\t: 1
-model name\t: Another
-flags\t\t: fpu
-"""
-ARM = "processor : 0\nFeatures : fp asimd asimddp i8mm\n"
-
-
-def test_cpuinfo_of_two_architectures() -> None:
-    assert parse_cpuinfo(X86) == ("Some(R) CPU @ 2.0GHz", ("avx", "avx2", "avx512f", "avx512_vnni"))
-    assert parse_cpuinfo(ARM) == ("", ("asimd", "asimddp", "i8mm"))
-    assert parse_cpuinfo("") == ("", ())
-
-
-@pytest.mark.parametrize(
-    ("isa", "seven_bits"),
-    [(("avx", "avx2"), True), (("avx2", "avx512f"), True), (("avx2", "avx_vnni"), False),
-     (("avx2", "avx512f", "avx512_vnni"), False),
-     (("asimd", "asimddp"), False), (("asimd",), False), ((), False)],
-)  # fmt: skip
-def test_seven_bits_where_sums_saturate(isa: tuple[str, ...], seven_bits: bool) -> None:
-    assert reduce_range(isa) is seven_bits
+from stillhouse.clients.hardware import hardware, parse_cpu_max
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stillhouse.clients.hardware import hardware, reduce_range
+from stillhouse.clients.hardware import hardware
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.entrypoints.findings import finding
 from stillhouse.entrypoints.local.text import size
 from stillhouse.entrypoints.local.verifying import verify
 from stillhouse.errors import StillhouseError
 from stillhouse.extras import install, lacking
+from stillhouse.inference.cpu import reduce_range
 from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.settings import load_settings
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from stillhouse.api.load import load_with_lines
 from stillhouse.api.model import DistilledModel
-from stillhouse.clients.hardware import hardware, reduce_range
+from stillhouse.clients.hardware import hardware
 from stillhouse.clients.sources import Resolved, absolute
 from stillhouse.clients.sources.remote.access import Access
 from stillhouse.clients.store.local import LocalStore
@@ -22,6 +22,7 @@ from stillhouse.entrypoints.local.circles import refuse_circle
 from stillhouse.entrypoints.local.patterns import refuse_patterns
 from stillhouse.entrypoints.local.sources import Mistakes, find_sources, known_sources
 from stillhouse.errors import StillhouseError
+from stillhouse.inference.cpu import reduce_range
 from stillhouse.passes.base import Progress, SilentProgress
 from stillhouse.passes.models.factory import FACTORY_PATH_VARIABLE
 from stillhouse.passes.runner import Machine

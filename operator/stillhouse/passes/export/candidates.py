@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stillhouse.clients.store.files import disk_full
 from stillhouse.errors import SourceError
+from stillhouse.inference.cpu import saturates
 from stillhouse.inference.signature import Signature
 from stillhouse.passes.compress.quantize import quantizable, quantize
 from stillhouse.passes.export.exporters import EXPORTERS
@@ -119,7 +120,7 @@ def time_candidates(
         if quantizable(candidate.model, recurrent=recurrent):
             report(f"{name} in INT8")
             try:
-                small = quantize(candidate.model, per_channel=True, reduce_range=False, recurrent=recurrent)
+                small = quantize(candidate.model, per_channel=True, reduce_range=saturates(), recurrent=recurrent)
                 sessions[name, "int8"] = open_session(small.SerializeToString(), threads)
             except Exception as error:  # a graph that cannot be quantized is timed in FP32 only
                 report(f"{name} cannot be quantized: {_first_line(error)}")
