@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.support import lessons
 from tests.support.artifacts import dataset, sentences, tiny_teacher
 from tests.support.lessons import go
 
@@ -19,15 +20,7 @@ from stillhouse.passes.evaluate.reference import TeacherReference
 
 __all__ = ["SHAPE", "STAGE", "closeness", "taught", "tokens_of"]
 
-SHAPE: dict[str, Any] = {
-    "architecture": "residual",
-    "hiddenLayers": 2,
-    "hiddenSize": 16,
-    "attentionHeads": 2,
-    "intermediateSize": 32,
-    "maxLength": 32,
-    "seed": 3,
-}
+SHAPE: dict[str, Any] = {**lessons.SHAPE, "architecture": "residual"}
 STAGE: dict[str, Any] = {
     "stage": "soft",
     "losses": [

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stillhouse.clients.store.local import LocalStore
 from stillhouse.clients.store.objects import MANIFEST
@@ -151,7 +152,7 @@ DAMAGE: Mapping[str, Callable[[Path], object]] = {
 """What can be wrong with an object → what does it, given the object's folder."""
 
 
-def state_of(store: LocalStore) -> dict[str, object]:
+def state_of(store: LocalStore) -> dict[str, Any]:
     """Return everything that counts in a store: receipts without times, objects, scratch, leftovers."""
     receipts = {}
     for name in store.receipt_keys():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from stillhouse.inference.cpu import parse_cpuinfo
+from stillhouse.inference.cpu import processor
 
 __all__ = ["Hardware", "hardware"]
 
@@ -45,7 +45,7 @@ class Hardware:
 @functools.cache
 def hardware() -> Hardware:
     """Look at this machine once per process. No error is raised: what cannot be read is left empty."""
-    model, flags = parse_cpuinfo(_read("/proc/cpuinfo"))
+    model, flags = processor()
     total = psutil.virtual_memory().total
     limit = (_read("/sys/fs/cgroup/memory.max") or _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")).strip()
     return Hardware(

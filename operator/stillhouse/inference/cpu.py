@@ -6,7 +6,7 @@ import functools
 import platform
 from pathlib import Path
 
-__all__ = ["parse_cpuinfo", "reduce_range", "saturates"]
+__all__ = ["parse_cpuinfo", "processor", "reduce_range", "saturates"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 _FLAGS = (
@@ -15,6 +15,14 @@ _FLAGS = (
 )  # fmt: skip
 """Instruction sets that ONNX Runtime's kernels ask for; `/proc/cpuinfo`'s names."""
 _INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+
+
+def processor() -> tuple[str, tuple[str, ...]]:
+    """Return this machine's (model name, known instruction sets); what it does not tell is empty. No error is raised."""
+    try:
+        return parse_cpuinfo(_CPUINFO.read_text(encoding="utf-8", errors="replace"))
+    except OSError:  # no Linux, or not for us
+        return "", ()
 
 
 def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
@@ -41,8 +49,5 @@ def reduce_range(isa: tuple[str, ...]) -> bool:
 @functools.cache
 def saturates() -> bool:
     """Say whether this CPU may cut off sums of 8-bit weights in silence; an x86 that tells nothing of itself may."""
-    try:
-        _, isa = parse_cpuinfo(_CPUINFO.read_text(encoding="utf-8", errors="replace"))
-    except OSError:  # no Linux
-        isa = ()
+    _, isa = processor()
     return reduce_range(isa) if isa else platform.machine().lower() in {"x86_64", "amd64"}

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.artifacts import artifact, context, dataset, sentences, tiny_teacher
+from tests.support.artifacts import context, dataset, sentences, tiny_teacher
+from tests.support.lessons import go
 
 from stillhouse.passes.distill.student import InitStudent
 from stillhouse.passes.distill.teacher import TeacherOutputs
@@ -33,6 +34,7 @@ STAGE = {
 RUN = """
 import json, sys
 from pathlib import Path
+from tests.support.lessons import go
 from tests.support.artifacts import artifact, context
 from stillhouse.passes.distill.train import Distill
 root = Path(sys.argv[1])
@@ -53,9 +55,7 @@ def test_killed_training_goes_on_with_the_same_result(tmp_path):
         ("outputs", TeacherOutputs(), {"outputs": ["embedding", "hidden"], "layers": [3], "maxLength": 32}),
         ("student", InitStudent(), {"hiddenLayers": 2, "hiddenSize": 16, "attentionHeads": 2, "seed": 3}),
     ):
-        ctx = context(tmp_path / role)
-        one.run(one.config_type.model_validate(config), {"teacher": teacher, "data": data}, ctx)
-        inputs[role] = artifact(ctx.out, one.kind)
+        inputs[role], _ = go(one, config, {"teacher": teacher, "data": data}, tmp_path / role)
     inputs["validation"] = data
     whole = context(tmp_path / "whole")
     expected = Distill().run(Distill.config_type.model_validate(STAGE), inputs, whole)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.support.artifacts import artifact, context, dataset, sentences, tiny_teacher
+from tests.support.artifacts import context, dataset, sentences, tiny_teacher
+from tests.support.lessons import go
 from tests.support.training_workers import start
 
 from stillhouse.errors import DataError, EnvironmentProblem, SpecError, WorkerLost
@@ -59,9 +60,7 @@ def inputs(tmp_path_factory):
         ("outputs", TeacherOutputs(), {"outputs": ["embedding", "hidden"], "layers": [3], "maxLength": 32}),
         ("student", InitStudent(), {"hiddenLayers": 2, "hiddenSize": 16, "attentionHeads": 2, "seed": 3}),
     ):
-        ctx = context(root / role)
-        one.run(one.config_type.model_validate(config), {"teacher": teacher, "data": data}, ctx)
-        found[role] = artifact(ctx.out, one.kind)
+        found[role], _ = go(one, config, {"teacher": teacher, "data": data}, root / role)
     return {**found, "validation": data}
 
 

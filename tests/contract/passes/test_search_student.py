@@ -1,6 +1,5 @@
 """The search for a student's shape on a BERT of 3 layers × 32: what is tried, what is taken, and going on after a stop."""
 
-import dataclasses
 import json
 import re
 from xml.etree import ElementTree
@@ -8,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from tests.support.artifacts import Recorder, artifact, context, dataset, sentences, tiny_teacher
 from tests.support.int8 import BITS
+from tests.support.lessons import OUTPUTS, go
 
 from stillhouse.errors import SourceError, SpecError
 from stillhouse.passes.compress.dynamic import QuantizeDynamic
@@ -35,11 +35,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     teacher = tiny_teacher(folder / "teacher")
     data = dataset(folder / "data", text=sentences(40, seed=1))
-    ctx = context(folder / "outputs")
-    one = TeacherOutputs()
-    config = {"outputs": ["embedding"], "maxLength": 32, "layers": [], "shardRows": 16}
-    facts = one.run(one.config_type.model_validate(config), {"teacher": teacher, "data": data}, ctx)
-    outputs = artifact(ctx.out, one.kind, json.loads(json.dumps(dataclasses.asdict(facts))))
+    outputs, _ = go(TeacherOutputs(), OUTPUTS, {"teacher": teacher, "data": data}, folder / "outputs")
     return {
         "teacher": teacher,
         "data": data,

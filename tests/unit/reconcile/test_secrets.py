@@ -6,7 +6,6 @@ import dataclasses
 import json
 from typing import Any
 
-import pytest
 from tests.support.cluster import NAMESPACE, Cluster, model
 
 from stillhouse.clients.kube.kinds import SECRET
@@ -18,11 +17,6 @@ CREDENTIALS = [
     {"secret": "hub", "for": "hf://owner"},
     {"secret": "keys", "for": "s3://b"},
 ]
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
 
 
 def secret(cluster: Cluster, name: str, **marks: str) -> None:

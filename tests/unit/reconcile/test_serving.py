@@ -11,20 +11,6 @@ from stillhouse.clients.kube.kinds import EVENT, MONITOR, POD, REVISION
 from stillhouse.resources import labels, names
 
 
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def serving(cluster: Cluster) -> Cluster:
-    cluster.apply(model())
-    cluster.build()
-    cluster.roll()
-    cluster.settle()
-    return cluster
-
-
 def digest(number: int) -> str:
     return "sha256:" + f"{number:064x}"
 
